@@ -1,0 +1,49 @@
+# Bursar. `make demo` and `make test` set everything up from Python >= 3.11, git and make alone.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export UV_NO_PROGRESS := 1
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock clean
+
+help:  ## Show what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: .venv/.ready  ## Make .venv with everything that is locked
+
+.venv/.ready: requirements.lock pyproject.toml .uv/bin/uv
+	@echo "Setting up .venv (about a minute on a new machine)"
+	@test -x $(BIN)/python || .uv/bin/uv venv --quiet --python $(PYTHON) .venv
+	@.uv/bin/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("Bursar needs Python 3.11 or newer; this is " + sys.version.split()[0] + "; try make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+demo: setup  ## Ask Genie three questions about the sample household: no key, no server, no network
+	@$(BIN)/bursar demo
+
+test: setup  ## Run the tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: setup  ## Lint, types, layers, notebooks and docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q -p no:xdist --nbmake --nbmake-timeout=120 notebooks
+
+bench: setup  ## Measure against peers, as ratios from interleaved rounds
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: .uv/bin/uv  ## Resolve requirements.lock anew from pyproject.toml
+	.uv/bin/uv pip compile --quiet pyproject.toml --group dev --all-extras --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+clean:  ## Remove what was made
+	rm -rf .venv .uv build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis

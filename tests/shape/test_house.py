@@ -1,0 +1,154 @@
+"""The house rules, as tests: sizes, layers, words that must not be there, the switch that keeps tests offline."""
+
+import ast
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("state", "checkpoints", "nodes", "graphs", "src/bursar")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_POSITIONAL = 5
+
+# Exceptions that may only shrink: "file" or "file:function".
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
+BROAD_HANDLERS = {
+    "nodes/calls.py": 3,  # money is settled on any end, then the error goes on
+    "nodes/steps.py": 3,
+    "nodes/runner.py": 1,  # the specialist boundary
+    "nodes/review.py": 1,  # a gate fails closed
+}
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    for folder in FOLDERS:
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            inside = file.relative_to(ROOT)
+            if not any(parent.is_symlink() for parent in [file, *file.parents]):
+                yield str(inside), file.read_text()
+
+
+SOURCES = dict(_sources())
+
+
+def _functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_there_is_something_to_check() -> None:
+    """The rules below look at real files of every folder."""
+    assert {file.split("/")[0] for file in SOURCES} == {"state", "checkpoints", "nodes", "graphs", "src"}
+
+
+def test_a_file_has_at_most_400_lines() -> None:
+    """A file has one idea."""
+    long = {file for file, source in SOURCES.items() if source.count("\n") > MAX_FILE_LINES}
+    assert long == LONG_FILES
+
+
+def test_a_function_has_at_most_60_lines() -> None:
+    """A function can be read at a glance."""
+    long = {
+        f"{file}:{function.name}"
+        for file, source in SOURCES.items()
+        for function in _functions(source)
+        if (function.end_lineno or 0) - function.lineno >= MAX_FUNCTION_LINES
+    }
+    assert long == LONG_FUNCTIONS
+
+
+def test_a_function_takes_at_most_five_positional_parameters() -> None:
+    """Beyond five, parameters are named."""
+    wide = [
+        f"{file}:{function.name}"
+        for file, source in SOURCES.items()
+        for function in _functions(source)
+        if len([a for a in function.args.posonlyargs + function.args.args if a.arg not in {"self", "cls"}])
+        > MAX_POSITIONAL
+    ]
+    assert wide == []
+
+
+def test_state_knows_no_any() -> None:
+    """`state/` is typed throughout."""
+    loose = [f for f, source in SOURCES.items() if f.startswith("state/") and re.search(r"\bAny\b", source)]
+    assert loose == []
+
+
+def test_broad_handlers_stand_only_at_the_boundaries() -> None:
+    """`except Exception` is written where a fault becomes an outcome, nowhere else."""
+    found: dict[str, int] = {}
+    for file, source in SOURCES.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ExceptHandler):
+                caught = "" if node.type is None else ast.unparse(node.type)
+                if node.type is None or re.search(r"\b(Exception|BaseException)\b", caught):
+                    found[file] = found.get(file, 0) + 1
+    assert found == BROAD_HANDLERS
+
+
+def test_money_is_never_a_float() -> None:
+    """No conversion to float stands in the files that move money."""
+    paths = ("state/money.py", "state/budget.py", "checkpoints/", "nodes/prices.py", "nodes/bounds.py")
+    floats = [file for file, source in SOURCES.items() if file.startswith(paths) and re.search(r"\bfloat\(", source)]
+    assert floats == []
+
+
+def test_the_clock_is_passed_in() -> None:
+    """Nobody reads the clock or draws an id in a core; the edges that do are listed."""
+    allowed = {
+        "graphs/supervisor.py",
+        "graphs/genie.py",
+        "checkpoints/ledger.py",
+        "checkpoints/saver.py",
+        "src/bursar/cli.py",
+    }
+    reading = {
+        file
+        for file, source in SOURCES.items()
+        if re.search(r"datetime\.now\(|date\.today\(|uuid\.uuid4\(|time\.time\(|random\.random\(", source)
+    }
+    assert reading <= allowed
+
+
+def test_layers_hold_and_the_check_bites(tmp_path: Path) -> None:
+    """import-linter passes on the house, and fails on a copy with one wrong import planted in it."""
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    clean = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert clean.returncode == 0, clean.stdout
+    package = tmp_path / "bursar"
+    for folder in ("state", "checkpoints", "nodes", "nodes/genie", "graphs"):
+        (package / folder).mkdir(parents=True, exist_ok=True)
+        (package / folder / "__init__.py").write_text("")
+    for module in ("__init__", "cli", "__main__", "graphs/genie"):
+        (package / f"{module}.py").write_text("")
+    (package / "state" / "wrong.py").write_text("import bursar.nodes.genie\n")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    planted = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert planted.returncode == 1, planted.stdout + planted.stderr
+    assert "bursar.state.wrong" in planted.stdout
+
+
+def test_tests_cannot_reach_beyond_loopback() -> None:
+    """The kill switch of the root conftest bites."""
+    with socket.socket() as outside, pytest.raises(AssertionError, match=r"203\.0\.113\.1"):
+        outside.connect(("203.0.113.1", 80))
+
+
+def test_the_import_stays_light() -> None:
+    """`import bursar` loads none of the libraries that only some users need."""
+    heavy = ("sklearn", "numpy", "scipy", "pandas", "pypfopt", "cvxpy", "alembic", "genai_prices", "openai", "typer")
+    code = f"import sys, bursar; print([m for m in {heavy!r} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
