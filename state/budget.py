@@ -1,0 +1,45 @@
+"""What may be spent: per request, per session, per tenant and day."""
+
+from dataclasses import dataclass
+
+from bursar.state.errors import AmountError, ConfigurationError
+from bursar.state.money import USD, ZERO, Amount
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Budget:
+    """Caps in US dollars; None means no cap of that kind. A request always has one.
+
+    Raises `ConfigurationError` when a cap is no amount or negative, or a wider cap is below the request's.
+    """
+
+    per_request: USD
+    per_session: USD | None
+    per_tenant_day: USD | None
+
+    def __init__(
+        self, per_request: Amount, per_session: Amount | None = None, per_tenant_day: Amount | None = None
+    ) -> None:
+        request = _cap("per_request", per_request)
+        if request is None:
+            raise ConfigurationError("per_request must be an amount; a request without a budget is not served")
+        object.__setattr__(self, "per_request", request)
+        for name, amount in (("per_session", per_session), ("per_tenant_day", per_tenant_day)):
+            cap = _cap(name, amount)
+            if cap is not None and cap < request:
+                raise ConfigurationError(
+                    f"{name} {cap} is below per_request {request}; no request could use its budget"
+                )
+            object.__setattr__(self, name, cap)
+
+
+def _cap(name: str, amount: Amount | None) -> USD | None:
+    if amount is None:
+        return None
+    try:
+        cap = USD(amount)
+    except AmountError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+    if cap < ZERO:
+        raise ConfigurationError(f"{name} {cap} is negative")
+    return cap

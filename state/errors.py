@@ -1,0 +1,68 @@
+"""Every error Bursar raises, as one tree.
+
+BursarError
+├── ConfigurationError        the graph or a setting is wrong: nothing ran (also a ValueError)
+│   └── UnknownPrice          no price for a model: no price, no call
+├── AmountError               not an amount of money (also a ValueError)
+├── Refused                   a paid call was not sent; nothing was spent by it
+│   ├── BudgetExceeded        its worst case does not fit what is left
+│   ├── NoSession             a metered model outside any session
+│   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
+│   └── Unmetered             a chat model that was not metered ran inside a session
+├── LedgerError               the books refuse: an unknown call, a state that cannot follow
+└── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
+"""
+
+from langgraph.errors import GraphBubbleUp
+
+
+class BursarError(Exception):
+    """Base of every error that Bursar raises on its own account."""
+
+
+class ConfigurationError(BursarError, ValueError):
+    """The graph or a setting is wrong; the message names it and the fix. Nothing ran."""
+
+
+class UnknownPrice(ConfigurationError):
+    """No price is known for a model, so no call to it can be bounded or sent."""
+
+
+class AmountError(BursarError, ValueError):
+    """The value is not an amount of money: a float, a NaN, an infinity, text that is no number."""
+
+
+class Refused(GraphBubbleUp, BursarError):
+    """A paid call was not sent. Nothing was spent by it.
+
+    A `GraphBubbleUp`, so that LangGraph neither retries it nor hands it to a tool node's error text,
+    and siblings of the refused node keep their work.
+    """
+
+
+class BudgetExceeded(Refused):
+    """The call's worst case does not fit what is left of an account. `scope` names the account that refused."""
+
+    def __init__(self, message: str, *, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class NoSession(Refused):
+    """A metered model was called outside any session, so there is no budget to hold it to."""
+
+
+class ScopeClosed(Refused):
+    """The agent's run has ended (deadline or outcome); what still runs of it cannot spend."""
+
+
+class Unmetered(Refused):
+    """A chat model that was not metered was called inside a session."""
+
+
+class LedgerError(BursarError):
+    """The books refuse: an unknown call, or a state that cannot follow the one it is in."""
+
+
+class DatabaseError(BursarError):
+    """The database cannot be used; the message says why and what to do."""

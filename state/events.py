@@ -1,0 +1,185 @@
+"""What the audit log holds: one small frozen model per kind of event. Facts and hashes, never content."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from bursar.state.decision import Decision
+from bursar.state.money import USD
+from bursar.state.report import Outcome
+
+MAX_REASON_CHARACTERS = 1_000
+
+
+def clean(text: str) -> str:
+    """`text` as both databases can keep it: no NUL, no lone surrogate, and cut to `MAX_REASON_CHARACTERS`.
+
+    Reasons are often the words of somebody else's exception; recording one must not fail.
+    """
+    kept = text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"
+    return kept.replace("\x00", "�").encode("utf-8", "replace").decode()
+
+
+def _clean_text(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value
+
+
+Reason = Annotated[str, BeforeValidator(_clean_text)]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+
+
+class RequestOpened(_Event):
+    """A request has its accounts. `budget` is the cap of its own account, None where it has none."""
+
+    kind: Literal["request_opened"] = "request_opened"
+    request_id: str
+    text_hash: str
+    budget: USD | None = None
+
+
+class Decided(_Event):
+    """The coordinator chose or refused."""
+
+    kind: Literal["decided"] = "decided"
+    request_id: str
+    decision: Decision
+
+
+class CallHeld(_Event):
+    """A paid call may be sent: `amount`, its worst case, is reserved in every account of `scopes`."""
+
+    kind: Literal["call_held"] = "call_held"
+    call_id: str
+    request_id: str
+    agent: str
+    model: str
+    amount: USD
+    scopes: tuple[str, ...]
+
+
+class CallSettled(_Event):
+    """A call's actual cost took the place of its hold. `response_hash` is the SHA-256 of the answer kept for replay."""
+
+    kind: Literal["call_settled"] = "call_settled"
+    call_id: str
+    cost: USD
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    response_hash: str | None = None
+
+
+class CallVoided(_Event):
+    """Nothing is owed for a call; its hold is free again."""
+
+    kind: Literal["call_voided"] = "call_voided"
+    call_id: str
+    reason: Reason
+
+
+class CallUnknown(_Event):
+    """Nobody saw a call's end; it stays charged at its hold, `amount`, until it is reconciled."""
+
+    kind: Literal["call_unknown"] = "call_unknown"
+    call_id: str
+    amount: USD
+    reason: Reason
+
+
+class CallRefused(_Event):
+    """A paid call was not sent: `amount` did not fit the account `scope`."""
+
+    kind: Literal["call_refused"] = "call_refused"
+    request_id: str
+    agent: str
+    model: str
+    amount: USD
+    scope: str
+    reason: Reason
+
+
+class RunEnded(_Event):
+    """One handler's run ended in exactly one outcome."""
+
+    kind: Literal["run_ended"] = "run_ended"
+    request_id: str
+    specialist: str
+    handler: str
+    level: int
+    outcome: Outcome
+    reason: Reason
+    cost: USD
+    milliseconds: int
+
+
+class FallbackTaken(_Event):
+    """`failed` did not complete and `next` runs in its place."""
+
+    kind: Literal["fallback_taken"] = "fallback_taken"
+    request_id: str
+    specialist: str
+    failed: str
+    next: str
+
+
+class PolicyVerdict(_Event):
+    """A policy's action at a gate, the rules it rests on, and the hash of the policy that held them."""
+
+    kind: Literal["policy_verdict"] = "policy_verdict"
+    request_id: str
+    gate: str
+    action: str
+    rules: tuple[str, ...]
+    policy_hash: str
+
+
+class Incident(_Event):
+    """Something that must not happen did, such as a cost above its hold. It needs a person's eye."""
+
+    kind: Literal["incident"] = "incident"
+    call_id: str | None = None
+    what: Reason
+
+
+class Reconciled(_Event):
+    """A call of unknown end was corrected to its actual cost."""
+
+    kind: Literal["reconciled"] = "reconciled"
+    call_id: str
+    cost: USD
+
+
+class RequestClosed(_Event):
+    """A request has its answer; `spent` is what it was charged, calls of unknown end included at their hold."""
+
+    kind: Literal["request_closed"] = "request_closed"
+    request_id: str
+    outcome: Reason
+    spent: USD
+
+
+Event = Annotated[
+    RequestOpened
+    | Decided
+    | CallHeld
+    | CallSettled
+    | CallVoided
+    | CallUnknown
+    | CallRefused
+    | RunEnded
+    | FallbackTaken
+    | PolicyVerdict
+    | Incident
+    | Reconciled
+    | RequestClosed,
+    Field(discriminator="kind"),
+]
+
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

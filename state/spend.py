@@ -1,0 +1,34 @@
+"""Spend as users see it: a display copy of the ledger, never the truth itself."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bursar.state.money import USD, ZERO
+
+
+class Spend(BaseModel):
+    """What a request or a session was charged, in US dollars.
+
+    `spent` is settled cost, calls of unknown end included at their hold; `held` is reserved by calls in flight;
+    `budget` is the cap they count against, None where there is none. `calls` counts calls that were sent.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    spent: USD = ZERO
+    held: USD = ZERO
+    budget: USD | None = None
+    calls: int = 0
+    unknown: int = 0
+    by_agent: Mapping[str, USD] = Field(default_factory=dict)
+    by_model: Mapping[str, USD] = Field(default_factory=dict)
+
+    @property
+    def left(self) -> USD | None:
+        """What may still be spent; None where there is no cap."""
+        return None if self.budget is None else self.budget - self.spent - self.held
+
+    def __str__(self) -> str:
+        of = "" if self.budget is None else f" of {self.budget}"
+        return f"{self.spent}{of}"
