@@ -1,0 +1,1 @@
+"""How a session lasts: database, schema and migrations, checkpointer, ledger, audit."""

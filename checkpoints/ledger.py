@@ -1,0 +1,214 @@
+"""The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from pydantic import JsonValue, ValidationError
+from sqlalchemy import Connection, case, func, select, text
+
+from bursar.checkpoints import verification
+from bursar.checkpoints.books import Books
+from bursar.checkpoints.database import Database
+from bursar.checkpoints.migrate import migrate
+from bursar.checkpoints.schema import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.verification import Verification
+from bursar.state.errors import LedgerError
+from bursar.state.events import EVENTS, Event
+from bursar.state.money import USD, Amount
+from bursar.state.spend import Spend
+
+KEY_VARIABLE = "BURSAR_AUDIT_KEY"
+
+
+def utc_now() -> datetime:
+    """The clock of a ledger that is given none."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One event of a session's log; `sequence` counts from 1, `hash` covers it and the hash before it."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    event: Event
+    hash: str
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """A flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        facts: dict[str, JsonValue] = self.event.model_dump(mode="json", exclude={"kind", "version"})
+        return {
+            "sequence": self.sequence,
+            "at": self.at.isoformat(),
+            "kind": self.kind,
+            **facts,
+            "hash": self.hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A call that is charged at its hold: `held`, perhaps in flight, or `unknown`, to be reconciled."""
+
+    call_id: str
+    session_id: str
+    agent: str
+    model: str
+    amount: USD
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is of its last request."""
+
+    session_id: str
+    tenant: str
+    opened: datetime
+    requests: int
+    spent: USD
+    outcome: str | None
+
+
+class Ledger:
+    """A ledger by database URL. Its tables are created, or brought up to date, when it is made.
+
+    `key` signs the audit log; by default it is the environment's `BURSAR_AUDIT_KEY`, and without one the log is
+    chained but unkeyed. One ledger may be used by any number of threads and event loops. The engine and the gateway
+    run `ledger.books` on `ledger.database`; the methods here are for people and block until they are done.
+    """
+
+    def __init__(
+        self, url: str | Database, *, key: bytes | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.database = Database.at(url)
+        self.clock = clock
+        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None)
+        migrate(self.database)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Ledger":
+        return self  # a door to one database, not a value
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.database.url.render_as_string(hide_password=True)!r})"
+
+    def spend(self, session_id: str) -> Spend:
+        """What the session was charged so far. Raises `LedgerError` for an unknown session."""
+        return self.database.run(self.books.spend_of(f"session:{session_id}"))
+
+    def audit(self, session_id: str) -> list[AuditRow]:
+        """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
+        return self.database.run(lambda connection: _audit(connection, session_id))
+
+    def verify(self, session_id: str | None = None) -> Verification:
+        """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
+
+        A damaged row is a problem in the answer, not an error. Raises `LedgerError` for an unknown session.
+        """
+
+        def work(connection: Connection) -> Verification:
+            with _lenient_text(connection):
+                found = verification.verify(connection, self.books.key, session_id)
+            if session_id is not None and not found.events and not _known(connection, session_id):
+                raise LedgerError(f"no session {session_id} in the books")
+            return found
+
+        return self.database.run(work)
+
+    def open_holds(self) -> list[OpenHold]:
+        """Every call that is held or unknown, oldest first."""
+        return self.database.run(_open_holds)
+
+    def reconcile(self, call_id: str, amount: Amount) -> None:
+        """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
+        self.database.run(self.books.reconcile(call_id, cost=USD(amount).nanos, at=self.clock()))
+
+    def sessions(self) -> list[SessionRow]:
+        """Every session, newest first."""
+        return self.database.run(_sessions)
+
+
+def _audit(connection: Connection, session_id: str) -> list[AuditRow]:
+    columns = events.c
+    query = (
+        select(columns.sequence, columns.at, columns.kind, columns.payload, columns.hash)
+        .where(columns.session_id == session_id)
+        .order_by(columns.sequence)
+    )
+    rows: list[AuditRow] = []
+    for sequence, at, kind, payload, kept in connection.execute(query):
+        try:
+            event = EVENTS.validate_json(payload)
+            rows.append(AuditRow(sequence, datetime.fromisoformat(at), kind, event, kept))
+        except (ValidationError, ValueError) as error:
+            raise LedgerError(f"session {session_id}: event {sequence} cannot be read; run verify") from error
+    if not rows and not _known(connection, session_id):
+        raise LedgerError(f"no session {session_id} in the books")
+    return rows
+
+
+def _known(connection: Connection, session_id: str) -> bool:
+    query = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
+    return connection.execute(query).first() is not None
+
+
+def _open_holds(connection: Connection) -> list[OpenHold]:
+    columns = calls.c
+    query = (
+        select(columns.call_id, columns.session_id, columns.agent, columns.model, columns.amount)
+        .add_columns(columns.state, columns.held_at)
+        .where(text(OPEN_STATES))
+        .order_by(columns.held_at, columns.call_id)
+    )
+    return [
+        OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
+        for call_id, session_id, agent, model, amount, state, at in connection.execute(query)
+    ]
+
+
+def _sessions(connection: Connection) -> list[SessionRow]:
+    count: dict[str, int] = {}
+    outcome: dict[str, str | None] = {}
+    spent: dict[str, int] = {}
+    opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
+    for session_id, last in connection.execute(opened):
+        count[session_id] = count.get(session_id, 0) + 1
+        outcome[session_id] = last
+    charge = func.sum(case((calls.c.state == "unknown", calls.c.amount), else_=calls.c.cost))
+    for session_id, total in connection.execute(select(calls.c.session_id, charge).group_by(calls.c.session_id)):
+        spent[session_id] = int(total or 0)
+    columns = sessions.c
+    query = select(columns.session_id, columns.tenant, columns.opened_at)
+    return [
+        SessionRow(
+            name,
+            tenant,
+            datetime.fromisoformat(at),
+            count.get(name, 0),
+            USD.from_nanos(spent.get(name, 0)),
+            outcome.get(name),
+        )
+        for name, tenant, at in connection.execute(query.order_by(columns.opened_at.desc(), columns.session_id))
+    ]
+
+
+@contextmanager
+def _lenient_text(connection: Connection) -> Generator[None]:
+    """Read damaged text too: SQLite hands out whatever bytes a row holds, and its driver stops at bad UTF-8."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        yield
+        return
+    usual = driver.text_factory
+    driver.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        yield
+    finally:
+        driver.text_factory = usual

@@ -1,0 +1,73 @@
+"""Bring a database to the version of this Bursar: create the tables, or change them, at start-up."""
+
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from bursar.checkpoints.database import Database
+from bursar.state.errors import DatabaseError
+
+VERSION_TABLE = "bursar_version"
+MIGRATIONS = "bursar.checkpoints.migrations"
+ADVISORY_LOCK = 0x627572736172  # "bursar": any constant that nobody else locks
+
+_alembic_lock = threading.Lock()  # alembic keeps its context in module globals
+
+
+def migrate(database: Database) -> None:
+    """Bring `database` to the newest version; afterwards every table exists. Doing it again changes nothing.
+
+    Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError` when a newer
+    Bursar has written the database, or when it cannot be used.
+    """
+    known = known_versions()
+    if _is_at(database, known):
+        return
+    with _alembic_lock:
+        database.run(lambda connection: _upgrade(connection, database, known))
+
+
+def known_versions() -> list[str]:
+    """Revisions that this Bursar has a migration for, oldest first."""
+    names = (entry.name for entry in files(f"{MIGRATIONS}.versions").iterdir())
+    return sorted(name.partition("_")[0] for name in names if name[0].isdigit() and name.endswith(".py"))
+
+
+def _is_at(database: Database, known: list[str]) -> bool:
+    try:
+        version = database.run(_version)
+    except (OperationalError, ProgrammingError):  # no version table yet
+        return False
+    _check_known(database, version, known)
+    return version == known[-1]
+
+
+def _version(connection: Connection) -> str | None:
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+
+
+def _check_known(database: Database, version: str | None, known: list[str]) -> None:
+    if version is not None and version not in known:
+        where = database.url.render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"{where}: written by a newer Bursar (version {version}; this one knows {known[-1]}); upgrade bursar"
+        )
+
+
+def _upgrade(connection: Connection, database: Database, known: list[str]) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+
+    if connection.dialect.name == "postgresql":  # SQLite has taken its write lock with BEGIN IMMEDIATE
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    _check_known(database, found, known)
+    if found == known[-1]:  # another process was quicker
+        return
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(str(files(MIGRATIONS)))).replace("%", "%%"))
+    command.upgrade(config, "head")

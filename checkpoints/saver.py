@@ -1,0 +1,297 @@
+"""A LangGraph checkpointer on SQLite and PostgreSQL, for sync and async callers from one implementation.
+
+Each method is *work*: a function of a connection that runs in one transaction (see `database`). What goes through the
+serde does so before the transaction begins and after it ends, so that no lock is held while values are encoded.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from sqlalchemy import Connection
+
+from bursar.checkpoints.checkpoint_listing import Listing
+from bursar.checkpoints.checkpoint_removal import copy_session, delete_runs, delete_session, keep_latest
+from bursar.checkpoints.checkpoint_rows import (
+    Address,
+    address_of,
+    checkpoint_row,
+    read_history,
+    read_tuple,
+    value_rows,
+    write_rows,
+)
+from bursar.checkpoints.checkpoint_serde import default_serde
+from bursar.checkpoints.checkpoint_statements import (
+    HistoryRow,
+    StoredRow,
+    latest,
+    latest_history,
+    one,
+    one_history,
+    overwrite_write,
+    put_checkpoint,
+    put_value,
+    put_write,
+)
+from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.migrate import migrate
+from bursar.state.errors import ConfigurationError
+
+STRATEGIES = ("keep_latest", "delete", "delete_all")
+
+
+class SQLAlchemySaver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of any LangGraph graph in the database at `url`; makes and migrates its tables.
+
+    Safe for several threads and several event loops at once. A `put` is durable when it returns. Every channel value,
+    write and metadata goes through `serde`; ids, channel names and versions are stored in clear. Two runs that write
+    one session at once are not kept apart: `lease_seconds` is stored as given and nothing here acts on it.
+    `randomness` gives floats in [0, 1) that tell apart the versions of two branches.
+
+    Raises `ConfigurationError` for a wrong URL or lease, `DatabaseError` when the database cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str | Database,
+        *,
+        serde: SerializerProtocol | None = None,
+        lease_seconds: int = 30,
+        randomness: Callable[[], float] = random.random,
+    ) -> None:
+        if lease_seconds <= 0:
+            raise ConfigurationError(f"lease_seconds must be positive, not {lease_seconds}")
+        super().__init__(serde=serde or default_serde())
+        self.lease_seconds = lease_seconds
+        self._randomness = randomness
+        self._database = Database.at(url)
+        migrate(self._database)
+
+    def get_next_version(self, current: str | float | None, channel: None = None) -> str:
+        """A version that sorts after `current`, and differs from the one that another branch would give."""
+        number = 0 if current is None else int(current.split(".")[0] if isinstance(current, str) else current)
+        return f"{number + 1:032}.{self._randomness():016}"
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store `checkpoint` as a child of the one in `config`, or over the one of the same id; return its config."""
+        at, work = self._put(config, checkpoint, metadata, new_versions)
+        self._database.run(work)
+        return at.config()
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As `put`."""
+        at, work = self._put(config, checkpoint, metadata, new_versions)
+        await self._database.arun(work)
+        return at.config()
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store a task's writes at the checkpoint in `config`, which may not exist yet.
+
+        A write that is stored already stays as it is, save errors, interrupts and resumes: the last of those counts.
+        """
+        self._database.run(self._put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As `put_writes`."""
+        await self._database.arun(self._put_writes(config, writes, task_id, task_path))
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
+        at = address_of(config)
+        return read_tuple(self.serde, at, self._database.run(_get(at)))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        at = address_of(config)
+        return read_tuple(self.serde, at, await self._database.arun(_get(at)))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first: of one session and namespace, of all namespaces, or of all sessions.
+
+        `filter` holds metadata that must all be equal; `before` is a config whose checkpoint and later ones are left
+        out. Each page is read in a transaction of its own.
+        """
+        listing = self._listing(config, filter, before, limit)
+        while not listing.done:
+            for found in self._database.run(listing.next_page):
+                yield found()
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        listing = self._listing(config, filter, before, limit)
+        while not listing.done:
+            for found in await self._database.arun(listing.next_page):
+                yield found()
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """For each channel the nearest stored value among the ancestors, and the writes since, oldest first."""
+        rows = self._database.run(_history(address_of(config), channels))
+        return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """As `get_delta_channel_history`."""
+        rows = await self._database.arun(_history(address_of(config), channels))
+        return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete the session. Afterwards nothing of it is stored."""
+        self._database.run(lambda connection: delete_session(connection, str(thread_id)))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await self._database.arun(lambda connection: delete_session(connection, str(thread_id)))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
+        self._database.run(lambda connection: delete_runs(connection, self.serde, map(str, run_ids)))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await self._database.arun(lambda connection: delete_runs(connection, self.serde, map(str, run_ids)))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a session whole. Raises `ValueError`, and copies nothing, if the target holds anything."""
+        self._database.run(lambda connection: copy_session(connection, str(source_thread_id), str(target_thread_id)))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await self._database.arun(
+            lambda connection: copy_session(connection, str(source_thread_id), str(target_thread_id))
+        )
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Prune sessions: `keep_latest` keeps each namespace's latest checkpoint, `delete` and `delete_all` nothing.
+
+        What is kept stays readable, delta channels included. Raises `ValueError` for another strategy.
+        """
+        self._database.run(self._prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await self._database.arun(self._prune(thread_ids, strategy))
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> tuple[Address, Work[None]]:
+        at = address_of(config)._replace(checkpoint_id=checkpoint["id"])
+        row = checkpoint_row(self.serde, config, checkpoint, metadata)
+        values = value_rows(self.serde, at, checkpoint["channel_values"], new_versions)
+
+        def work(connection: Connection) -> None:
+            if values:
+                put_value.many(connection, values)
+            put_checkpoint(connection, **row)
+
+        return at, work
+
+    def _put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Work[None]:
+        once, again = write_rows(self.serde, address_of(config), writes, task_id=task_id, task_path=task_path)
+
+        def work(connection: Connection) -> None:
+            if once:
+                put_write.many(connection, once)
+            if again:
+                overwrite_write.many(connection, again)
+
+        return work
+
+    def _listing(
+        self,
+        config: RunnableConfig | None,
+        wanted: Mapping[str, object] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing:
+        at = address_of(config) if config else None
+        return Listing(
+            self.serde,
+            thread_id=at and at.thread_id,
+            checkpoint_ns=config["configurable"].get("checkpoint_ns") if config and "configurable" in config else None,
+            checkpoint_id=at and at.checkpoint_id,
+            before=before["configurable"].get("checkpoint_id") if before and "configurable" in before else None,
+            wanted=wanted or {},
+            limit=limit,
+        )
+
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Work[None]:
+        if strategy not in STRATEGIES:
+            raise ValueError(f"no prune strategy {strategy!r}; use one of {', '.join(STRATEGIES)}")
+
+        def work(connection: Connection) -> None:
+            for thread_id in thread_ids:
+                if strategy == "keep_latest":
+                    keep_latest(connection, self.serde, str(thread_id))
+                else:
+                    delete_session(connection, str(thread_id))
+
+        return work
+
+
+def _get(at: Address) -> Work[list[StoredRow]]:
+    def work(connection: Connection) -> list[StoredRow]:
+        read = one if at.checkpoint_id else latest
+        return [StoredRow(*row) for row in read(connection, **at.parameters())]
+
+    return work
+
+
+def _history(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:
+    def work(connection: Connection) -> dict[str, list[HistoryRow]]:
+        read = one_history if at.checkpoint_id else latest_history
+        return {
+            channel: [HistoryRow(*row) for row in read(connection, **at.parameters(), channel=channel)]
+            for channel in channels
+        }
+
+    return work

@@ -1,0 +1,98 @@
+"""The tables of the books: sessions, requests, accounts, calls and events.
+
+Every table's name begins with `bursar_`, because the books often share a database with an application's own tables.
+Money is whole nano-dollars in a BIGINT; a time is UTC text of fixed width, so that it is exact and sorts alike on
+SQLite and PostgreSQL. `migrations/` makes these tables; a test holds the two equal.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+OPEN_STATES = "state IN ('held', 'unknown')"
+
+metadata = MetaData()
+
+sessions = Table(
+    "bursar_sessions",
+    metadata,
+    Column("session_id", String(200), primary_key=True),
+    Column("tenant", String(200), nullable=False),
+    Column("opened_at", String(32), nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # of the last event
+    Column("head", String(64), nullable=False),  # hash of the last event
+)
+
+requests = Table(
+    "bursar_requests",
+    metadata,
+    Column("request_id", String(200), primary_key=True),
+    Column("session_id", String(200), nullable=False),
+    Column("text_hash", String(64), nullable=False),
+    Column("opened_at", String(32), nullable=False),
+    Column("closed_at", String(32)),
+    Column("outcome", Text),
+    Index("bursar_requests_session", "session_id"),
+)
+
+accounts = Table(
+    "bursar_accounts",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("cap", BigInteger),  # NULL: no cap
+    Column("spent", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    CheckConstraint("spent >= 0 AND held >= 0", name="bursar_accounts_not_negative"),
+)
+
+calls = Table(
+    "bursar_calls",
+    metadata,
+    Column("call_id", String(200), primary_key=True),
+    Column("session_id", String(200), nullable=False),
+    Column("request_id", String(200), nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("checkpoint_ns", Text, nullable=False),
+    Column("request_hash", String(64), nullable=False),
+    Column("occurrence", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("price_version", Text, nullable=False),
+    Column("state", String(8), nullable=False),  # held, settled, void, unknown
+    Column("amount", BigInteger, nullable=False),  # the hold
+    Column("cost", BigInteger),  # NULL until settled
+    Column("scopes", Text, nullable=False),  # JSON array, outermost first
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("held_at", String(32), nullable=False),
+    Column("ended_at", String(32)),
+    Column("reason", Text),
+    Column("response", LargeBinary),
+    CheckConstraint("amount >= 0 AND cost >= 0", name="bursar_calls_not_negative"),
+    Index("bursar_calls_journal", "session_id", "request_hash", "occurrence"),
+    Index("bursar_calls_open", "session_id", sqlite_where=text(OPEN_STATES), postgresql_where=text(OPEN_STATES)),
+)
+
+events = Table(
+    "bursar_events",
+    metadata,
+    Column("session_id", String(200), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("payload", Text, nullable=False),  # JSON, kept as it was hashed
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)

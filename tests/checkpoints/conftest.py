@@ -1,0 +1,83 @@
+"""Databases to test on: SQLite files and a PostgreSQL database of this test session's own."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, inspect, text
+
+from bursar.checkpoints.database import Database
+from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.migrate import VERSION_TABLE, migrate
+
+SERVER = os.environ.get("BURSAR_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+KEY = b"a key of the tests"
+NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of an empty PostgreSQL database, dropped when the tests end; skips where there is no server."""
+    name = f"bursar_test_{uuid.uuid4().hex[:12]}"
+    try:
+        server = psycopg.connect(SERVER, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no PostgreSQL server at {SERVER}: {str(error).splitlines()[0]}")
+    with server:
+        server.execute(f'CREATE DATABASE "{name}"'.encode())
+        yield SERVER.rpartition("/")[0] + f"/{name}"
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a migrated database whose tables are empty, once on SQLite and once on PostgreSQL."""
+    found = f"sqlite:///{tmp_path}/books.db"
+    if request.param == "postgresql":
+        found = str(request.getfixturevalue("postgres"))
+        database = Database(found)
+        migrate(database)
+        database.run(_empty)
+        database.close()
+    yield found
+    Database.at(found).close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without any table, once on SQLite and once on PostgreSQL (a schema of its own)."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/fresh.db"
+        return
+    base = str(request.getfixturevalue("postgres"))
+    schema = f"fresh_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(base, autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
+        yield f"{base}?options=-csearch_path%3D{schema}"
+        connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
+
+
+@pytest.fixture
+def ledger(url: str) -> Ledger:
+    """A keyed ledger whose clock stands still."""
+    return Ledger(url, key=KEY, clock=lambda: NOW)
+
+
+@pytest.fixture
+def execute(ledger: Ledger) -> Callable[..., int]:
+    """Change the database behind the ledger's back: `execute(sql, name=value, …)`; the number of rows changed."""
+
+    def run(sql: str, **values: object) -> int:
+        return ledger.database.run(lambda connection: connection.execute(text(sql), values).rowcount)
+
+    return run
+
+
+def _empty(connection: Connection) -> None:
+    tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
+    connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))

@@ -1,0 +1,117 @@
+"""Bringing a database to the version of this Bursar."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from bursar.checkpoints import checkpoint_tables
+from bursar.checkpoints.database import Database
+from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.migrate import VERSION_TABLE, known_versions, migrate
+from bursar.state.errors import DatabaseError
+
+
+@pytest.fixture
+def database(fresh_url: str) -> Iterator[Database]:
+    """A database without tables."""
+    made = Database(fresh_url)
+    yield made
+    made.close()
+
+
+def tables(database: Database) -> set[str]:
+    return set(database.run(lambda connection: inspect(connection).get_table_names()))
+
+
+def test_migrations_make_the_tables_of_the_schema(database: Database) -> None:
+    """After migrating, the database has the tables, columns and indices that the code declares, and no others."""
+    migrate(database)
+
+    def differences(connection: Connection) -> list[object]:
+        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), checkpoint_tables.metadata))
+
+    assert tables(database) == {*checkpoint_tables.metadata.tables, VERSION_TABLE}
+    assert database.run(differences) == []
+
+
+def test_constraints_are_made(database: Database) -> None:
+    """No account can hold or have spent less than nothing."""
+    migrate(database)
+    checks = database.run(lambda connection: inspect(connection).get_check_constraints("bursar_accounts"))
+    assert [check["name"] for check in checks] == ["bursar_accounts_not_negative"]
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    """A database at the newest version is left alone, and its data stay."""
+    migrate(database)
+    insert = "INSERT INTO bursar_accounts (scope, cap, spent, held) VALUES ('global', 1, 0, 0)"
+    database.run(lambda connection: connection.execute(text(insert)))
+    migrate(database)
+    count = text("SELECT count(*) FROM bursar_accounts")
+    assert database.run(lambda connection: connection.execute(count).scalar()) == 1
+
+
+def test_from_every_older_version(database: Database) -> None:
+    """A database of any older version is brought to the newest, and can be taken back to nothing."""
+    from alembic import command
+    from alembic.config import Config
+
+    for version in known_versions():
+
+        def to(connection: Connection, target: str) -> None:
+            config = Config(attributes={"connection": connection})
+            config.set_main_option("script_location", "bursar.checkpoints:migrations")
+            (command.downgrade if target == "base" else command.upgrade)(config, target)
+
+        database.run(lambda connection, version=version, to=to: to(connection, version))
+        migrate(database)
+        assert set(checkpoint_tables.metadata.tables) < tables(database)
+        database.run(lambda connection, to=to: to(connection, "base"))
+        assert tables(database) == {VERSION_TABLE}
+
+
+def test_a_newer_database_is_left_alone(database: Database) -> None:
+    """A database that a newer Bursar wrote is refused with the remedy, by the ledger too, and nothing is changed."""
+    migrate(database)
+    database.run(lambda connection: connection.execute(text("UPDATE bursar_version SET version_num = '9999'")))
+    for attempt in (lambda: migrate(database), lambda: Ledger(database)):
+        with pytest.raises(DatabaseError, match=r"written by a newer Bursar \(version 9999; .*\); upgrade bursar$"):
+            attempt()
+    kept = database.run(lambda connection: connection.execute(text("SELECT version_num FROM bursar_version")).scalar())
+    assert kept == "9999"
+
+
+def test_other_tables_are_left_alone(database: Database) -> None:
+    """An application's own tables of everyday names do not clash with the books."""
+    for name in ("accounts", "sessions", "events", "calls", "requests", "alembic_version"):
+        database.run(lambda c, name=name: c.execute(text(f"CREATE TABLE {name} (mine TEXT)")))
+    migrate(database)
+    assert "accounts" in tables(database)
+    assert inspect(database.engine).get_columns("accounts")[0]["name"] == "mine"
+
+
+START = "import sys; from bursar.checkpoints.ledger import Ledger; Ledger(sys.argv[1]).database.close()"
+
+
+def test_processes_may_start_at_once(fresh_url: str) -> None:
+    """Processes that open a new database at the same time all succeed: one migrates, the others wait."""
+    command = [sys.executable, "-c", START, fresh_url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    database = Database(fresh_url)
+    assert set(checkpoint_tables.metadata.tables) < tables(database)
+    database.close()
+
+
+def test_a_migrated_database_opens_without_alembic(fresh_url: str) -> None:
+    """Opening a database of the newest version does not load alembic."""
+    Ledger(fresh_url).database.close()
+    code = f"{START}; assert 'alembic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, fresh_url], check=True, timeout=60)
