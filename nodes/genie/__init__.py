@@ -1,0 +1,1 @@
+"""Genie's agents: a financial assistant over the user's own statements."""

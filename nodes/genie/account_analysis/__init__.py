@@ -1,0 +1,1 @@
+"""Account analysis: income, spending, balances, transfers, recurring payments, change."""

@@ -1,0 +1,1 @@
+"""The compliance checker: rules as data over plan and answer, default deny; identifiers masked."""

@@ -1,0 +1,21 @@
+"""Opening the database that holds the household's data."""
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
+
+from bursar.nodes.genie.data.schema import prepare
+
+BUSY_TIMEOUT_SECONDS = 10
+
+
+def open_household(url: URL) -> Engine:
+    """An engine over the household's tables, which exist afterwards. Its connections are its own, not the ledger's."""
+    if url.get_backend_name() != "sqlite":
+        engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True)
+    elif url.database in {None, "", ":memory:"}:
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    prepare(engine)
+    return engine

@@ -1,0 +1,57 @@
+"""What an import says afterwards: what was added, what was rejected and why, and what was inferred."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+FileKind = Literal["statement", "holdings", "prices", "profile", "unknown"]
+
+
+class ImportFailed(ValueError):
+    """A whole file could not be read. One line that says what to do; nothing of the file was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One row that was not stored: its line in the file (an OFX entry: its number), why, and its text."""
+
+    row: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """The outcome of one file. `added`, `updated`, `unchanged`, `removed` and `rejected` count records.
+
+    `inferred` tells what was decided: delimiter, decimal mark, columns, sign rule, date order, currency.
+    `error` is set when the whole file failed; then nothing of it was stored.
+    """
+
+    file: Path
+    kind: FileKind
+    account_ids: tuple[str, ...] = ()
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    rejected: tuple[Rejected, ...] = ()
+    currency: str | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+    inferred: Mapping[str, str] = field(default_factory=dict[str, str])
+    error: ImportFailed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFile:
+    """A file that was imported: when, and how many records it added, repeated or had rejected that first time."""
+
+    name: str
+    kind: str
+    imported_on: date
+    added: int
+    unchanged: int
+    rejected: int

@@ -1,0 +1,102 @@
+"""The user's data as values: what the database connector returns and every specialist computes on.
+
+Amounts are `Decimal` in the account's own currency, never float; a positive amount is money coming in,
+a negative one money going out. Dates are the bank's booking dates; a time is present only where the bank gave one.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal
+
+AccountKind = Literal["current", "savings", "card", "loan", "brokerage"]
+AssetClass = Literal["equity", "bond", "cash", "real_estate", "commodity", "other"]
+RiskBand = Literal["cautious", "balanced", "growth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account of the household; `balance` is what the bank stated on `balance_on`, if it did."""
+
+    id: str
+    name: str
+    kind: AccountKind
+    currency: str
+    balance: Decimal | None = None
+    balance_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One booked posting. `at` is None where the source has no time: unknown is never midnight."""
+
+    id: str
+    account_id: str
+    booked_on: date
+    amount: Decimal
+    currency: str
+    payee: str
+    memo: str = ""
+    category: str = ""
+    at: datetime | None = None
+    balance_after: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """One purchase of a security that is still held: `quantity` units at `unit_cost` each."""
+
+    id: str
+    account_id: str
+    symbol: str
+    name: str
+    asset_class: AssetClass
+    quantity: Decimal
+    unit_cost: Decimal
+    acquired_on: date
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Closing price of one unit of `symbol` on `day`."""
+
+    symbol: str
+    day: date
+    close: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A debt that is paid off over time; `annual_rate` is a fraction (0.065 is 6.5 %)."""
+
+    name: str
+    balance: Decimal
+    annual_rate: Decimal
+    monthly_payment: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suitability:
+    """What must be on record before advice may be given, and until when it counts."""
+
+    risk_band: RiskBand
+    horizon_years: int
+    recorded_on: date
+    valid_until: date
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the household said of itself. Absent facts are None: nothing is guessed from them."""
+
+    country: str | None = None
+    tax_year: int | None = None
+    filing_status: str | None = None
+    dependants: int | None = None
+    gross_annual_income: Decimal | None = None
+    currency: str = "USD"
+    suitability: Suitability | None = None
+    debts: tuple[Debt, ...] = field(default=())

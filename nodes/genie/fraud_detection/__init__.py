@@ -1,0 +1,1 @@
+"""Fraud detection: payments that stand out, each with its reasons."""

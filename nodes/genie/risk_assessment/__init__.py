@@ -1,0 +1,1 @@
+"""Risk assessment: reserves, debt, concentration, volatility, drawdown, value at risk."""

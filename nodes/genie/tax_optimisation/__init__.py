@@ -1,0 +1,1 @@
+"""Tax optimisation: US federal estimate and loss harvesting."""
