@@ -1,0 +1,227 @@
+"""A provider of chat completions on loopback, whose own books say what it billed: the truth that tests compare with.
+
+It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, and every fault a provider has.
+A word is a token; the prompt's tokens are a third of its bytes. Prices are those of gpt-4o-mini.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
+
+INPUT_NANOS, CACHED_NANOS, OUTPUT_NANOS = 150, 75, 600
+BYTES_PER_TOKEN = 3
+MODEL = "gpt-4o-mini"
+MAX_WAIT_SECONDS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the provider does with one request."""
+
+    text: str = "all is well"
+    tool: str = ""
+    arguments: Mapping[str, object] = field(default_factory=dict[str, object])
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    usage: bool = True
+    ignores_cap: bool = False
+    cut_after: int | None = None  # chunks of a stream; 0 for a plain answer: nothing but the header
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    waits_for: threading.Event | None = None  # before the last chunk of a stream, or before a plain answer
+
+    def words(self, cap: int) -> list[str]:
+        """What the model writes under an output cap."""
+        written = json.dumps(self.arguments) if self.tool else self.text
+        words = [written] if self.tool else written.split(" ")
+        return words if self.ignores_cap else words[: max(0, cap - self.reasoning_tokens)]
+
+
+@dataclass(frozen=True)
+class Bill:
+    """One billed request, in tokens."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def nanos(self) -> int:
+        """What it costs, in nano-dollars."""
+        fresh = self.input_tokens - self.cached_tokens
+        return fresh * INPUT_NANOS + self.cached_tokens * CACHED_NANOS + self.output_tokens * OUTPUT_NANOS
+
+
+class Provider:
+    """The server. `script` holds the replies to come; when it is empty, `default` is the reply."""
+
+    def __init__(self) -> None:
+        self.script: deque[Reply] = deque()
+        self.default = Reply()
+        self.requests: list[dict[str, Any]] = []
+        self.bills: list[Bill] = []
+        self.arrived = threading.Event()
+        self.lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"provider": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = False
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The base URL for a client."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    @property
+    def billed(self) -> int:
+        """Nano-dollars billed so far."""
+        with self.lock:
+            return sum(bill.nanos for bill in self.bills)
+
+    def will(self, *replies: Reply) -> None:
+        """Answer the next requests so, in this order."""
+        self.script.extend(replies)
+
+    def close(self) -> None:
+        """Stop, once every request is answered."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def take(self, body: dict[str, Any]) -> tuple[Reply, Bill]:
+        """The reply to a request; it is billed here, before a word of it is sent."""
+        with self.lock:
+            self.requests.append(body)
+            reply = self.script.popleft() if self.script else self.default
+            prompt = json.dumps([body["messages"], body.get("tools"), body.get("response_format")], ensure_ascii=False)
+            words = reply.words(int(body.get("max_completion_tokens") or body.get("max_tokens") or 16_384))
+            bill = Bill(
+                input_tokens=len(prompt.encode()) // BYTES_PER_TOKEN,
+                output_tokens=len(words) + reply.reasoning_tokens,
+                cached_tokens=reply.cached_tokens,
+            )
+            if reply.status == 200:
+                self.bills.append(bill)
+            self.arrived.set()
+            return reply, bill
+
+
+class _Handler(BaseHTTPRequestHandler):
+    provider: Provider
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = cast("dict[str, Any]", json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        reply, bill = self.provider.take(body)
+        self.close_connection = True
+        if reply.status != 200:
+            self._plain({"error": {"message": "no", "type": "test", "code": None}}, reply.status, reply.headers)
+        elif body.get("stream"):
+            self._stream(body, reply, bill)
+        else:
+            self._answer(body, reply, bill)
+
+    def _answer(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
+        if reply.waits_for is not None:
+            reply.waits_for.wait(MAX_WAIT_SECONDS)
+        if reply.cut_after is not None:
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", "1000")
+            self.end_headers()
+            return
+        words = reply.words(_cap(body))
+        message: dict[str, Any] = {"role": "assistant", "content": " ".join(words)}
+        if reply.tool:
+            message = {"role": "assistant", "content": None, "tool_calls": [_tool_call(reply)]}
+        answer = {**_head("chat.completion"), "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        self._plain({**answer, "usage": _usage(reply, bill)} if reply.usage else answer, 200, {})
+
+    def _plain(self, answer: dict[str, Any], status: int, headers: Mapping[str, str]) -> None:
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+            "connection": "close",
+            **headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self._write(content)
+
+    def _stream(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
+        self.send_response(200)
+        for name, value in (("content-type", "text/event-stream"), ("transfer-encoding", "chunked")):
+            self.send_header(name, value)
+        self.send_header("connection", "close")
+        self.end_headers()
+        chunks = list(_chunks(body, reply, bill))
+        for index, chunk in enumerate(chunks):
+            if reply.cut_after == index:
+                return
+            if reply.waits_for is not None and index == len(chunks) - 1:
+                reply.waits_for.wait(MAX_WAIT_SECONDS)
+            if not self._event(json.dumps(chunk)):
+                return
+        self._event("[DONE]")
+        self._write(b"0\r\n\r\n")
+
+    def _event(self, data: str) -> bool:
+        content = f"data: {data}\n\n".encode()
+        return self._write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+
+    def _write(self, content: bytes) -> bool:
+        try:
+            self.wfile.write(content)
+            self.wfile.flush()
+        except OSError:  # the client has hung up
+            return False
+        return True
+
+
+def _cap(body: Mapping[str, Any]) -> int:
+    return int(body.get("max_completion_tokens") or body.get("max_tokens") or 16_384)
+
+
+def _head(kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-1", "object": kind, "created": 1_700_000_000, "model": MODEL}
+
+
+def _tool_call(reply: Reply) -> dict[str, Any]:
+    function = {"name": reply.tool, "arguments": json.dumps(reply.arguments)}
+    return {"index": 0, "id": "call_1", "type": "function", "function": function}
+
+
+def _usage(reply: Reply, bill: Bill) -> dict[str, Any]:
+    return {
+        "prompt_tokens": bill.input_tokens,
+        "completion_tokens": bill.output_tokens,
+        "total_tokens": bill.input_tokens + bill.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+    }
+
+
+def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[str, Any]]:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return {**_head("chat.completion.chunk"), "choices": [choice]}
+
+    yield chunk({"role": "assistant", "content": ""})
+    if reply.tool:
+        yield chunk({"tool_calls": [_tool_call(reply)]})
+    else:
+        for index, word in enumerate(reply.words(_cap(body))):
+            yield chunk({"content": word if index == 0 else f" {word}"})
+    yield chunk({}, finish="stop")
+    if reply.usage and body.get("stream_options") == {"include_usage": True}:
+        yield {**_head("chat.completion.chunk"), "choices": [], "usage": _usage(reply, bill)}
