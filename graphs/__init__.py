@@ -1,0 +1,1 @@
+"""How it is wired: `build_supervisor` (the engine) and Genie (the application)."""

@@ -1,0 +1,148 @@
+"""`build_supervisor`: specialists, a budget, a ledger and a checkpointer become one compiled LangGraph graph."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.agents import after, first_node, run_agent
+from bursar.nodes.coordinator import Coordinator
+from bursar.nodes.edge import Body, Choice, Node
+from bursar.nodes.example_router import ExampleRouter
+from bursar.nodes.gate import Gate
+from bursar.nodes.guardian import guard
+from bursar.nodes.intake import intake
+from bursar.nodes.metered import require_price
+from bursar.nodes.report import report
+from bursar.nodes.review import review_plan
+from bursar.nodes.routing import Router
+from bursar.nodes.specialist import Chain, Specialist, chains_of
+from bursar.nodes.supervisor import supervise
+from bursar.state.budget import Budget
+from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.session import SessionInput, SessionOutput, SessionState
+
+# intake, supervisor, guardian, a gate, the longest chain, supervisor again, report, and a margin of as many.
+BASE_STEPS = 8
+
+Supervisor = CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]
+Graph = StateGraph[SessionState, None, SessionInput, SessionOutput]
+
+
+def build_supervisor(
+    specialists: Sequence[Specialist],
+    *,
+    budget: Budget,
+    ledger: Ledger,
+    checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
+    router: Router | None = None,
+    gate: Gate | None = None,
+    name: str = "bursar",
+    clock: Callable[[], datetime] | None = None,
+    new_id: Callable[[], str] | None = None,
+) -> Supervisor:
+    """Wire the specialists under one supervisor and one budget; the result is a `CompiledStateGraph`.
+
+    Without a router, `ExampleRouter` routes by the specialists' examples, free and offline. A gate reviews the plan
+    and the answer. Without a checkpointer nothing can be resumed; the ledger holds all the same. Runs use
+    `durability="sync"` unless the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
+    Raises `ConfigurationError`, naming the specialist, when names repeat, a fallback chain is missing, cyclic, names an
+    unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
+    `UnknownPrice` when a declared model has no price.
+    """
+    chains = chains_of(specialists)
+    _check_money(chains, budget)
+    _check_names(chains, gate)
+    coordinator = Coordinator(
+        chains=chains,
+        budget=budget,
+        ledger=ledger,
+        router=router or ExampleRouter(),
+        gate=gate,
+        clock=clock or _utc_now,
+        new_id=new_id or _random_id,
+    )
+    graph = _wire(coordinator)
+    compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
+    longest = max(len(chain.links) for chain in chains.values())
+    return compiled.with_config(
+        recursion_limit=2 * (BASE_STEPS + longest), configurable={"__pregel_durability": "sync"}
+    )
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _check_money(chains: dict[str, Chain], budget: Budget) -> None:
+    for chain in chains.values():
+        specialist = chain.specialist
+        if specialist.cap > budget.per_request:
+            raise specialist.fault(f"its ceiling {specialist.cap} exceeds the request budget {budget.per_request}")
+        for model in specialist.models:
+            try:
+                require_price(model)
+            except UnknownPrice as error:
+                raise UnknownPrice(str(specialist.fault(str(error)))) from None
+
+
+def _check_names(chains: dict[str, Chain], gate: Gate | None) -> None:
+    if gate is not None and gate.name in chains:
+        raise ConfigurationError(f"gate {gate.name!r}: a specialist has that name already")
+
+
+def _wire(coordinator: Coordinator) -> Graph:
+    """START → intake → supervisor → guardian (→ gate) → specialists → fallbacks → supervisor → report → END."""
+    graph = StateGraph(SessionState, input_schema=SessionInput, output_schema=SessionOutput)
+    _add(graph, "intake", partial(intake, coordinator))
+    # Deferred, so that it runs once when every branch has ended, however long their fallback chains are.
+    _add(graph, "supervisor", partial(supervise, coordinator), defer=True)
+    _add(graph, "guardian", partial(guard, coordinator))
+    _add(graph, "report", partial(report, coordinator))
+    graph.add_edge(START, "intake")
+    graph.add_edge("intake", "supervisor")
+    graph.add_conditional_edges("supervisor", Choice("plan", _to_guardian), ["guardian", "report"])
+    last = "guardian"
+    if (gate := coordinator.gate) is not None:
+        _add(graph, gate.name, partial(review_plan, coordinator, gate))
+        graph.add_edge(last, gate.name)
+        last = gate.name
+    firsts = {chain.links[level].node for chain in coordinator.chains.values() for level in (0, chain.first_free)}
+    graph.add_conditional_edges(last, Choice("dispatch", partial(_dispatch, coordinator)), [*sorted(firsts), "report"])
+    for chain in coordinator.chains.values():
+        _wire_chain(graph, coordinator, chain)
+    graph.add_edge("report", END)
+    return graph
+
+
+def _wire_chain(graph: Graph, coordinator: Coordinator, chain: Chain) -> None:
+    for level, link in enumerate(chain.links):
+        _add(graph, link.node, partial(run_agent, coordinator, chain, level))
+        following = [following.node for following in chain.links[level + 1 : level + 2]]
+        graph.add_conditional_edges(
+            link.node, Choice("outcome", partial(after, chain, level)), [*following, "supervisor"]
+        )
+
+
+def _to_guardian(state: SessionState) -> str:
+    """The first pass goes on with a plan that has steps; the second pass, or an empty plan, ends in the report."""
+    return "guardian" if state["plan"].steps and len(state["decisions"]) == 1 else "report"
+
+
+def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
+    """Every planned step's first node, all in parallel."""
+    return [first_node(coordinator.chains[step.name], step) for step in state["plan"].steps] or ["report"]
+
+
+def _add(graph: Graph, name: str, body: Body[SessionState], *, defer: bool = False) -> None:
+    graph.add_node(name, Node(name, body), defer=defer)  # pyright: ignore[reportUnknownMemberType]

@@ -1,0 +1,1 @@
+"""What can happen: gateway, guardian, supervisor and routers, specialists, gates."""

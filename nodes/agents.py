@@ -1,0 +1,82 @@
+"""The specialist nodes: one factory makes them all, own handlers and fallbacks alike."""
+
+from collections.abc import Sequence
+
+from langchain_core.messages import AnyMessage
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.checkpoints.accounts import Account
+from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns
+from bursar.nodes.edge import Update
+from bursar.nodes.runner import run_link
+from bursar.nodes.specialist import Chain
+from bursar.state.events import FallbackTaken
+from bursar.state.report import Outcome, Run, Task, Turn
+from bursar.state.session import Request, SessionState, Step, runs_of
+
+HISTORY_TURNS = 20
+
+
+async def run_agent(
+    coordinator: Coordinator, chain: Chain, level: int, state: SessionState, config: RunnableConfig
+) -> Update:
+    """Run the handler at `level` of the chain for the request; its run is added to the state, whatever its outcome."""
+    request, link = state["request"], chain.links[level]
+    step = state["plan"].step(chain.specialist.name)
+    grant = link.ceiling if level or step is None else step.grant
+    before = runs_of(state, chain.specialist.name)
+    await _prepare(coordinator, chain, level, request, failed=before[-1] if before else None, config=config)
+    task = Task(
+        text=request.text,
+        specialist=chain.specialist.name,
+        session_id=request.session_id,
+        request_id=request.id,
+        tenant=request.tenant,
+        now=request.opened_at,
+        left=grant,
+        history=_history(state["messages"]),
+    )
+    return {"runs": [await run_link(coordinator, link, task, request, level=level, config=config)]}
+
+
+async def _prepare(
+    coordinator: Coordinator, chain: Chain, level: int, request: Request, *, failed: Run | None, config: RunnableConfig
+) -> None:
+    """Before a run: account for an attempt that a crash cut off, open a fallback's account, note the fallback."""
+    books, link, at = coordinator.books, chain.links[level], coordinator.clock()
+    if not link.paid and failed is None:
+        return
+
+    def work(connection: Connection) -> None:
+        if link.paid:
+            books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
+        if link.paid and level:
+            books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
+        if failed is not None:
+            taken = FallbackTaken(
+                request_id=request.id, specialist=chain.specialist.name, failed=failed.handler, next=link.name
+            )
+            books.record(request.session_id, taken, at=at)(connection)
+
+    await coordinator.database.arun(work)
+
+
+def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
+    """The conversation before the request's own message."""
+    earlier = messages[:-1][-HISTORY_TURNS:]
+    roles = {"human": "user", "ai": "assistant"}
+    return tuple(Turn(role=roles[m.type], text=m.text) for m in earlier if m.type in roles and m.text)
+
+
+def after(chain: Chain, level: int, state: SessionState) -> str:
+    """Where a branch goes after the handler at `level`: its next fallback, or back to the supervisor."""
+    last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
+    if last is not None and last.outcome is not Outcome.COMPLETED and level + 1 < len(chain.links):
+        return chain.links[level + 1].node
+    return "supervisor"
+
+
+def first_node(chain: Chain, step: Step) -> str:
+    """The node at which a planned step starts."""
+    return chain.links[min(step.level, len(chain.links) - 1)].node

@@ -1,0 +1,70 @@
+"""What the coordinator's nodes share: the books, the chains, the budget, and where clock and ids come from."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from langchain_core.runnables import RunnableConfig
+
+from bursar.checkpoints.books import Books
+from bursar.checkpoints.database import Database
+from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.gate import Gate
+from bursar.nodes.routing import Router
+from bursar.nodes.specialist import Chain
+from bursar.state.budget import Budget
+from bursar.state.session import Request
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """The one writer: agents propose, it writes state and books. Holds no state of a session itself."""
+
+    chains: dict[str, Chain]
+    budget: Budget
+    ledger: Ledger
+    router: Router
+    gate: Gate | None
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+    @property
+    def database(self) -> Database:
+        return self.ledger.database
+
+    @property
+    def books(self) -> Books:
+        return self.ledger.books
+
+
+def scopes_of(request: Request) -> tuple[str, ...]:
+    """The accounts that a request's calls touch, outermost first. The tenant's day is the one it was opened on."""
+    return (
+        f"tenant:{request.tenant}:{request.opened_at.date().isoformat()}",
+        f"session:{request.session_id}",
+        f"request:{request.id}",
+    )
+
+
+def agent_scope(request: Request, node: str) -> str:
+    """The account of one agent's runs in a request."""
+    return f"agent:{request.id}:{node}"
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, in hex: the log holds hashes, never content."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def setting(config: RunnableConfig, key: str) -> str:
+    """A string of the caller's `configurable`, empty where it has none."""
+    value = config.get("configurable", {}).get(key)
+    return "" if value is None else str(value)
+
+
+def checkpoint_ns(config: RunnableConfig) -> str:
+    """Where in the graph this runs: the same again when a crash, retry or interrupt runs it again."""
+    return str(config.get("metadata", {}).get("langgraph_checkpoint_ns", ""))

@@ -1,0 +1,63 @@
+"""Intake: opens the request, under an id and a clock reading that a resume finds again in the state."""
+
+import hashlib
+
+from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Overwrite
+from sqlalchemy import Connection
+
+from bursar.checkpoints.accounts import Account
+from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, scopes_of, setting, text_hash
+from bursar.nodes.edge import Update
+from bursar.state.session import Plan, Request, SessionState
+from bursar.state.spend import Spend
+
+
+async def intake(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
+    """Open the request in the books and reset what the state says of the one before.
+
+    The id is derived from session, message and text: run again after a crash, it opens nothing new and grants nothing.
+    """
+    message = _last_asked(state.get("messages", []))
+    session_id = setting(config, "thread_id") or coordinator.new_id()
+    text = "" if message is None else message.text
+    request = Request(
+        id=_request_id(session_id, message),
+        session_id=session_id,
+        tenant=setting(config, "tenant") or DEFAULT_TENANT,
+        text=text,
+        opened_at=coordinator.clock(),
+        budget=coordinator.budget.per_request,
+    )
+    books = coordinator.books
+    caps = (coordinator.budget.per_tenant_day, coordinator.budget.per_session, coordinator.budget.per_request)
+    accounts = [
+        Account(scope, None if cap is None else cap.nanos) for scope, cap in zip(scopes_of(request), caps, strict=True)
+    ]
+
+    def open_books(connection: Connection) -> None:
+        books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
+        books.open_request(session_id, request.id, accounts=accounts, text_hash=text_hash(text), at=request.opened_at)(
+            connection
+        )
+
+    await coordinator.database.arun(open_books)
+    return {
+        "request": request,
+        "plan": Plan(),
+        "decisions": Overwrite([]),
+        "runs": Overwrite([]),
+        "gaps": [],
+        "spend": Spend(budget=request.budget),
+    }
+
+
+def _last_asked(messages: list[AnyMessage]) -> HumanMessage | None:
+    """The user's message, if it is the last one: an answer already given is not asked again."""
+    return messages[-1] if messages and isinstance(messages[-1], HumanMessage) else None
+
+
+def _request_id(session_id: str, message: HumanMessage | None) -> str:
+    asked = ("", "") if message is None else (message.id or "", message.text)
+    return "r-" + hashlib.sha256("\x1f".join((session_id, *asked)).encode()).hexdigest()[:20]

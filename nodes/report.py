@@ -1,0 +1,102 @@
+"""The report: merges what the specialists returned, names what is missing, closes the request."""
+
+from collections.abc import Mapping
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.nodes.coordinator import Coordinator
+from bursar.nodes.edge import Update
+from bursar.nodes.review import ask
+from bursar.state.report import Outcome, Report, Run
+from bursar.state.session import Ending, SessionState, runs_of
+from bursar.state.spend import Spend
+
+
+async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
+    """Write the one answer of the request, whatever happened before it, and close it in the books."""
+    request = state["request"]
+    reports = _reports(state)
+    gaps = _gaps(state)
+    answer = _answer(coordinator, state, reports)
+    ending: Ending = "answered_with_gaps" if gaps else "answered"
+    if not reports and state["plan"].denied:
+        ending = "refused"
+    gate = coordinator.gate
+    if gate is not None and reports:  # without reports the words are the supervisor's own
+        draft = answer
+        verdict = await ask(
+            coordinator, gate, request, lambda: gate.review_answer(request, draft, reports, now=request.opened_at)
+        )
+        if verdict.action == "deny":
+            gaps, ending = [*gaps, f"the answer: {verdict.reason}"], "refused"
+            answer = verdict.text or f"This answer is withheld. {verdict.reason}"
+        elif verdict.text is not None:
+            answer = verdict.text
+    at = coordinator.clock()
+
+    def close(connection: Connection) -> Spend:
+        coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)(connection)
+        return coordinator.books.spend_of(f"request:{request.id}")(connection)
+
+    spend = await coordinator.database.arun(close)
+    message = AIMessage(
+        id=f"{request.id}-answer",
+        content=_with_gaps(answer, gaps),
+        response_metadata={"request_id": request.id, "ending": ending, "spent_usd": f"{spend.spent.dollars:f}"},
+    )
+    return {"messages": [message], "gaps": gaps, "ending": ending, "spend": spend}
+
+
+def _reports(state: SessionState) -> dict[str, Report]:
+    """The report of each planned specialist, in plan order: of its completed run, else the last partial one."""
+    reports: dict[str, Report] = {}
+    for step in state["plan"].steps:
+        done = [run for run in runs_of(state, step.name) if run.report is not None]
+        completed = [run for run in done if run.outcome is Outcome.COMPLETED]
+        chosen = (completed or done)[-1:]
+        if chosen and chosen[0].report is not None:
+            reports[step.name] = chosen[0].report
+    return reports
+
+
+def _gaps(state: SessionState) -> list[str]:
+    """What is missing from the answer, a line each: who was cut, denied, exhausted or failed, and reported gaps."""
+    gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
+    for step in state["plan"].steps:
+        runs = runs_of(state, step.name)
+        completed = next((run for run in runs if run.outcome is Outcome.COMPLETED), None)
+        reasons = [step.cut] if step.cut else []
+        reasons += [run.reason for run in runs if run.outcome is not Outcome.COMPLETED]
+        if reasons:
+            gaps.append(f"{step.name}: {'; '.join(reasons)}; {_instead(step.name, runs, completed)}")
+        gaps += [f"{step.name}: {gap}" for gap in (completed.report.gaps if completed and completed.report else ())]
+    if not state["plan"].steps and not state["plan"].denied:
+        gaps.append("no specialist fits this request")
+    return gaps
+
+
+def _instead(specialist: str, runs: list[Run], completed: Run | None) -> str:
+    if completed is not None:
+        return f"{completed.handler} answered instead" if completed.handler != specialist else "answered in full"
+    return "what it had is given" if any(run.report for run in runs) else "nothing answered in its place"
+
+
+def _answer(coordinator: Coordinator, state: SessionState, reports: Mapping[str, Report]) -> str:
+    if len(reports) == 1:
+        return next(iter(reports.values())).answer
+    if reports:
+        return "\n\n".join(f"{_title(name)}\n{report.answer}" for name, report in reports.items())
+    if state["plan"].denied or state["plan"].steps:
+        return "This request could not be answered."
+    offers = "\n".join(f"- {_title(name)}: {c.specialist.description}" for name, c in coordinator.chains.items())
+    return f"None of the specialists fits this request. They can help with:\n{offers}"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").capitalize()
+
+
+def _with_gaps(answer: str, gaps: list[str]) -> str:
+    return answer if not gaps else "\n".join((answer, "", "Missing from this answer:", *(f"- {gap}" for gap in gaps)))

@@ -1,0 +1,202 @@
+"""A specialist: the record users write, and the chain of handlers that serves it."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeAlias, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable
+
+from bursar.state.errors import AmountError, ConfigurationError
+from bursar.state.money import USD, ZERO, Amount
+from bursar.state.report import Report, Task
+
+# What a handler may return besides a report is listed in `handlers.report_of`.
+Function: TypeAlias = Callable[[Task], Any] | Callable[[Task], Awaitable[Any]]
+Handler: TypeAlias = Function | Runnable[Any, Any]
+F = TypeVar("F", bound=Callable[[Task], Report] | Callable[[Task], Awaitable[Report]])
+
+RESERVED = frozenset({"intake", "supervisor", "guardian", "report"})
+MAX_TIMEOUT_SECONDS = 3600.0
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MARK = "__bursar_deterministic__"
+
+
+def deterministic(function: F) -> F:
+    """Mark a handler as deterministic: it runs with a zero budget, any paid call inside it is refused."""
+    setattr(function, _MARK, True)
+    return function
+
+
+def is_deterministic(handler: object) -> bool:
+    """Whether the handler was marked `@deterministic`."""
+    return getattr(handler, _MARK, False) is True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specialist:
+    """An agent: what it is for, how it answers, what it may cost and take, and who answers when it cannot.
+
+    `ceiling` and `expected_cost` are US dollars per run; without an expected cost the ceiling counts, and nothing for
+    a `@deterministic` handler. `timeout` is in seconds, `max_turns` counts paid calls of one run. `fallbacks` are tried
+    in order: `@deterministic` functions, or names of other specialists; a name at the end goes on with that one's own
+    chain. `value` weighs the router's score; `models` declares the chat models the handler uses, so that a missing
+    price is found when the graph is built. Raises `ConfigurationError`, naming the specialist, for a bad field.
+    """
+
+    name: str
+    description: str
+    handler: Handler
+    ceiling: Amount = "0.01"
+    timeout: float = 30.0
+    max_turns: int = 8
+    fallbacks: Sequence[Function | str] = ()
+    examples: Sequence[str] = ()
+    expected_cost: Amount | None = None
+    value: Amount = 1
+    models: Sequence[BaseChatModel] = ()
+    cap: USD = field(init=False, repr=False)
+    expects: USD = field(init=False, repr=False)
+    weight: Decimal = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in RESERVED:
+            raise ConfigurationError(
+                f"specialist {self.name!r}: a name is a letter, then letters, digits, '_' or '-', "
+                f"64 at most, and none of {', '.join(sorted(RESERVED))}"
+            )
+        if not callable(self.handler) and not hasattr(self.handler, "ainvoke"):
+            raise self.fault(f"the handler must be a function, a Runnable or a compiled graph, not {self.handler!r}")
+        if not 0 < self.timeout <= MAX_TIMEOUT_SECONDS:
+            raise self.fault(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds")
+        if self.max_turns < 1:
+            raise self.fault("max_turns must be at least 1")
+        cap = self._amount("ceiling", self.ceiling)
+        expects = ZERO if self.deterministic else cap
+        if self.expected_cost is not None:
+            expects = self._amount("expected_cost", self.expected_cost)
+        if expects > cap:
+            raise self.fault(f"expected_cost {expects} is above its ceiling {cap}")
+        object.__setattr__(self, "cap", ZERO if self.deterministic else cap)
+        object.__setattr__(self, "expects", expects)
+        object.__setattr__(self, "weight", self._amount("value", self.value).dollars)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether its own handler makes no paid call: a tool agent."""
+        return is_deterministic(self.handler)
+
+    def fault(self, what: str) -> ConfigurationError:
+        """The error that names this specialist."""
+        return ConfigurationError(f"specialist {self.name!r}: {what}")
+
+    def _amount(self, name: str, amount: Amount) -> USD:
+        try:
+            value = USD(amount)
+        except AmountError as error:
+            raise self.fault(f"{name}: {error}") from None
+        if value < ZERO:
+            raise self.fault(f"{name} is negative")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One handler of a chain, with the limits it runs under; `node` is its name in the graph."""
+
+    node: str
+    name: str
+    handler: Handler
+    ceiling: USD
+    timeout: float
+    max_turns: int
+
+    @property
+    def paid(self) -> bool:
+        """Whether it may make paid calls."""
+        return not is_deterministic(self.handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A specialist's own handler and, after it, its fallbacks: level 0, 1, … The last is deterministic."""
+
+    specialist: Specialist
+    links: tuple[Link, ...]
+
+    @property
+    def first_free(self) -> int:
+        """The level of the first handler that makes no paid call."""
+        return next(level for level, link in enumerate(self.links) if not link.paid)
+
+
+def chains_of(specialists: Sequence[Specialist]) -> dict[str, Chain]:
+    """Every specialist's chain, in their order.
+
+    Raises `ConfigurationError`, naming the specialist, when names repeat or a chain is missing, cyclic, names an
+    unknown specialist, or does not end in a deterministic handler.
+    """
+    if not specialists:
+        raise ConfigurationError("a supervisor needs at least one specialist")
+    by_name: dict[str, Specialist] = {}
+    for specialist in specialists:
+        if specialist.name in by_name:
+            raise specialist.fault("the name is used twice")
+        by_name[specialist.name] = specialist
+    return {name: _chain(specialist, by_name) for name, specialist in by_name.items()}
+
+
+def _chain(specialist: Specialist, by_name: Mapping[str, Specialist]) -> Chain:
+    if not specialist.fallbacks and not specialist.deterministic:
+        raise specialist.fault("it has no fallbacks; end its chain in a @deterministic handler")
+    _refuse_cycles(specialist, by_name, path=(specialist.name,))
+    links = [_link(specialist, specialist.name)]
+    pending = list(specialist.fallbacks)
+    while pending:
+        fallback = pending.pop(0)
+        if isinstance(fallback, str):
+            other = by_name[fallback]
+            links.append(_link(other, f"{specialist.name}.{other.name}"))
+            if not pending:
+                pending = list(other.fallbacks)
+        else:
+            name = handler_name(fallback)
+            cap = ZERO if is_deterministic(fallback) else specialist.cap
+            links.append(
+                Link(f"{specialist.name}.{name}", name, fallback, cap, specialist.timeout, specialist.max_turns)
+            )
+    if links[-1].paid:
+        raise specialist.fault(f"its chain ends in {links[-1].name!r}, which is not @deterministic")
+    nodes = [link.node for link in links]
+    if len(set(nodes)) < len(nodes):
+        raise specialist.fault(f"a handler stands twice in its chain: {', '.join(link.name for link in links)}")
+    return Chain(specialist, tuple(links))
+
+
+def _link(specialist: Specialist, node: str) -> Link:
+    return Link(node, specialist.name, specialist.handler, specialist.cap, specialist.timeout, specialist.max_turns)
+
+
+def _refuse_cycles(specialist: Specialist, by_name: Mapping[str, Specialist], *, path: tuple[str, ...]) -> None:
+    for fallback in specialist.fallbacks:
+        if not isinstance(fallback, str):
+            continue
+        if fallback not in by_name:
+            raise specialist.fault(f"its fallback {fallback!r} is no specialist of this graph")
+        if fallback in path:
+            raise by_name[path[0]].fault(f"its fallback chain is cyclic: {' → '.join((*path, fallback))}")
+        _refuse_cycles(by_name[fallback], by_name, path=(*path, fallback))
+
+
+def handler_name(handler: object) -> str:
+    """A handler's name in decisions and in the picture of the graph."""
+    name = getattr(handler, "__name__", None) or getattr(handler, "name", None) or type(handler).__name__
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_") or "handler"
+
+
+def is_async(handler: object) -> bool:
+    """Whether calling the handler gives a coroutine."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004

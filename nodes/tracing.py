@@ -1,0 +1,47 @@
+"""OpenTelemetry spans: which agent ran, why it ended, how long it took, at what cost. No-ops without an SDK."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, Status, StatusCode
+
+from bursar.state.money import USD
+from bursar.state.report import Outcome
+
+_tracer = trace.get_tracer("bursar")
+
+
+class AgentSpan:
+    """The span of one run, told how the run ended."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def ended(self, outcome: Outcome, reason: str, cost: USD, turns: int) -> None:
+        """Write outcome, cost and paid calls to the span; a failed run sets its status to error."""
+        if not self._span.is_recording():
+            return
+        self._span.set_attributes(
+            {
+                "bursar.outcome": outcome.value,
+                "bursar.cost_usd": f"{cost.dollars:f}",
+                "bursar.turns": turns,
+                **({"bursar.reason": reason} if reason else {}),
+            }
+        )
+        if outcome is Outcome.FAILED:
+            self._span.set_status(Status(StatusCode.ERROR, reason))
+
+
+@contextmanager
+def agent_span(specialist: str, handler: str, level: int) -> Generator[AgentSpan]:
+    """The span `invoke_agent <specialist>` around one run; `level` 0 is its own handler, above it a fallback."""
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": specialist,
+        "bursar.handler": handler,
+        "bursar.fallback_level": level,
+    }
+    with _tracer.start_as_current_span(f"invoke_agent {specialist}", attributes=attributes) as span:
+        yield AgentSpan(span)
