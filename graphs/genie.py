@@ -21,6 +21,7 @@ from bursar.nodes.genie.compliance_checker.gate import ComplianceGate
 from bursar.nodes.genie.data.household import open_household
 from bursar.nodes.genie.database_connector import Connector
 from bursar.nodes.genie.examples import out_of_scope
+from bursar.nodes.genie.no_data import DataFirst
 from bursar.nodes.genie.specialists import specialists
 from bursar.nodes.model_router import ModelRouter
 from bursar.nodes.prices import Price
@@ -124,7 +125,7 @@ def open_genie(
         budget=Budget(per_request=budget),
         ledger=ledger,
         checkpointer=SQLAlchemySaver(ledger.database) if checkpointer else None,
-        router=_router(model),
+        router=DataFirst(_router(model), source),
         gate=ComplianceGate(ComplianceChecker(), source, today),
         name="genie",
         clock=clock,
@@ -163,8 +164,3 @@ def _price(text: str) -> Price | None:
             f"BURSAR_MODEL_PRICE is input/output in US dollars per million tokens, such as 0.15/0.60, not {text!r}"
         ) from None
     return Price(input=given, output=made)
-
-
-def graph() -> Supervisor:
-    """The graph that `langgraph dev` serves; the server brings the checkpointer, `graphs/studio.py` names it."""
-    return open_genie(os.environ.get("BURSAR_DATABASE", DEFAULT_DATABASE), checkpointer=False).app

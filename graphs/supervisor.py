@@ -22,7 +22,7 @@ from bursar.nodes.metered import require_price
 from bursar.nodes.report import report
 from bursar.nodes.review import review_plan
 from bursar.nodes.routing import Router
-from bursar.nodes.specialist import Chain, Specialist, chains_of
+from bursar.nodes.specialist import NAME_RULE, Chain, Specialist, chains_of, is_name
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice
@@ -97,8 +97,12 @@ def _check_money(chains: dict[str, Chain], budget: Budget) -> None:
 
 
 def _check_names(chains: dict[str, Chain], gate: Gate | None) -> None:
-    if gate is not None and gate.name in chains:
+    if gate is None:
+        return
+    if gate.name in chains:
         raise ConfigurationError(f"gate {gate.name!r}: a specialist has that name already")
+    if not is_name(gate.name):
+        raise ConfigurationError(f"gate {gate.name!r}: {NAME_RULE}")
 
 
 def _wire(coordinator: Coordinator) -> Graph:

@@ -54,6 +54,11 @@ def agent_scope(request: Request, node: str) -> str:
     return f"agent:{request.id}:{node}"
 
 
+def answer_id(request: Request) -> str:
+    """The id of the message that answers a request: written again after a crash, it is the same message."""
+    return f"{request.id}-answer"
+
+
 def text_hash(text: str) -> str:
     """SHA-256 of a text, in hex: the log holds hashes, never content."""
     return hashlib.sha256(text.encode()).hexdigest()

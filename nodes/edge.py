@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -11,6 +12,7 @@ from anyio.from_thread import BlockingPortal
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
+from bursar.nodes.ended import ended
 from bursar.state.errors import BursarError
 
 S = TypeVar("S")
@@ -36,7 +38,11 @@ class _Portal:
         portal = self._started()
         if threading.current_thread() is self._thread:
             raise BursarError("a sync call inside an async handler would wait for itself; use ainvoke or astream there")
-        return portal.call(function, *arguments)
+        future = portal.start_task_soon(ended, partial(function, *arguments))
+        try:
+            return future.result().result()
+        finally:
+            future.cancel()  # a caller that was interrupted leaves nothing running behind its back
 
     def _started(self) -> BlockingPortal:
         with self._lock:

@@ -22,9 +22,10 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
 
     def admit(connection: Connection) -> tuple[Plan, Decision]:
         left = coordinator.books.left(scopes_of(request))(connection)
-        admitted, decision = _admit(coordinator, plan, request.budget if left is None else USD.from_nanos(left))
+        room = request.budget if left is None else max(USD.from_nanos(left), ZERO)
+        admitted, decision = _admit(coordinator, plan, room)
         for step in admitted.steps:
-            if step.grant:
+            if coordinator.chains[step.name].links[step.level].paid:
                 coordinator.books.open_account(Account(agent_scope(request, step.name), step.grant.nanos))(connection)
         event = Decided(request_id=request.id, decision=decision)
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
@@ -37,7 +38,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
 def _admit(coordinator: Coordinator, plan: Plan, left: USD) -> tuple[Plan, Decision]:
     steps: list[Step] = []
     judged: list[Considered] = []
-    remaining = max(left, ZERO)
+    remaining = left
     for step in plan.steps:
         chain = coordinator.chains[step.name]
         expects = chain.specialist.expects

@@ -1,16 +1,25 @@
 """Calling a handler of any kind with a task, and reading a report from whatever it returns."""
 
+import asyncio
+import inspect
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, cast
 
-import anyio.to_thread
+from anyio.to_thread import current_default_thread_limiter
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langgraph.pregel import Pregel
 
+from bursar.checkpoints.checkpoint_serde import default_serde
+from bursar.nodes.ended import Ended
 from bursar.nodes.specialist import Handler, is_async
 from bursar.state.report import MAX_ANSWER_CHARACTERS, Report, Task
+
+_serde = default_serde()
 
 
 async def call(handler: Handler, task: Task) -> Report:
@@ -18,7 +27,7 @@ async def call(handler: Handler, task: Task) -> Report:
 
     A sync function runs in a worker thread, so that it can be left behind at its deadline. A compiled graph is given
     `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
-    Raises what the handler raises, and `TypeError` when what it returns is no report.
+    Raises what the handler raises, `TypeError` when what it returns is no report, and `ValueError` for a bad one.
     """
     return report_of(await _result(handler, task))
 
@@ -31,8 +40,32 @@ async def _result(handler: Handler, task: Task) -> object:
         return await runnable.ainvoke(_messages(task) if isinstance(handler, BaseLanguageModel) else task)
     if is_async(handler):
         return await cast("Callable[[Task], Awaitable[object]]", handler)(task)
-    function = cast("Callable[[Task], object]", handler)
-    return await anyio.to_thread.run_sync(function, task, abandon_on_cancel=True)
+    result = await _in_thread(cast("Callable[[Task], object]", handler), task)
+    return await cast("Awaitable[object]", result) if inspect.isawaitable(result) else result
+
+
+async def _in_thread(function: Callable[[Task], object], task: Task) -> object:
+    """The function's result, from a thread of its own; as many run at once as anyio's default limiter allows.
+
+    The thread is a daemon, unlike those of a pool: one that was left behind does not keep the process from ending.
+    """
+    loop, context = asyncio.get_running_loop(), copy_context()
+    told: asyncio.Future[Ended[object]] = loop.create_future()
+
+    def tell(end: Ended[object]) -> None:
+        if not told.done():
+            told.set_result(end)
+
+    def run() -> None:
+        end = Ended[object]()
+        with end:
+            end.value = context.run(function, task)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            loop.call_soon_threadsafe(tell, end)
+
+    async with current_default_thread_limiter():
+        threading.Thread(target=run, name=f"bursar-{task.specialist}", daemon=True).start()
+        return (await told).result()
 
 
 def _messages(task: Task) -> list[tuple[str, str]]:
@@ -42,10 +75,11 @@ def _messages(task: Task) -> list[tuple[str, str]]:
 def report_of(result: object) -> Report:
     """A report from a report, a text, a message, or a graph state whose last message is the answer.
 
-    Raises `TypeError`, naming what came instead, and `ValueError` for an answer over the size limit.
+    A report is checked anew: what a handler changed in it after it was made must not reach the checkpoint unseen.
+    Raises `TypeError`, naming what came instead, and `ValueError` for a bad report or an answer over the size limit.
     """
     if isinstance(result, Report):
-        return result
+        return _checked(result)
     if isinstance(result, str):
         text = result
     elif isinstance(result, BaseMessage):
@@ -57,6 +91,16 @@ def report_of(result: object) -> Report:
     if len(text) > MAX_ANSWER_CHARACTERS:
         raise ValueError(f"the answer has {len(text)} characters; {MAX_ANSWER_CHARACTERS} is the limit")
     return Report(answer=text)
+
+
+def _checked(report: Report) -> Report:
+    fresh = Report.model_validate(dict(report))
+    if fresh.data:
+        try:
+            _serde.dumps_typed(fresh)
+        except (TypeError, ValueError):
+            raise ValueError("the report's data cannot be kept: whole numbers have 64 bits, keys are Unicode") from None
+    return fresh
 
 
 def _messages_in(result: object) -> list[object]:

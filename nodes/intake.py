@@ -8,7 +8,7 @@ from langgraph.types import Overwrite
 from sqlalchemy import Connection
 
 from bursar.checkpoints.accounts import Account
-from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, scopes_of, setting, text_hash
+from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
@@ -19,11 +19,14 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
 
     The id is derived from session, message and text: run again after a crash, it opens nothing new and grants nothing.
     """
-    message = _last_asked(state.get("messages", []))
+    messages = state.get("messages", [])
+    last = messages[-1] if messages else None
+    if last is not None and (answered := state.get("request")) and last.id == answer_id(answered):
+        return {}  # sent again, or nothing new: the answer that is there is given again
     session_id = setting(config, "thread_id") or coordinator.new_id()
-    text = "" if message is None else message.text
+    text = last.text if isinstance(last, HumanMessage) else ""
     request = Request(
-        id=_request_id(session_id, message),
+        id=_request_id(session_id, last),
         session_id=session_id,
         tenant=setting(config, "tenant") or DEFAULT_TENANT,
         text=text,
@@ -53,11 +56,6 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     }
 
 
-def _last_asked(messages: list[AnyMessage]) -> HumanMessage | None:
-    """The user's message, if it is the last one: an answer already given is not asked again."""
-    return messages[-1] if messages and isinstance(messages[-1], HumanMessage) else None
-
-
-def _request_id(session_id: str, message: HumanMessage | None) -> str:
-    asked = ("", "") if message is None else (message.id or "", message.text)
-    return "r-" + hashlib.sha256("\x1f".join((session_id, *asked)).encode()).hexdigest()[:20]
+def _request_id(session_id: str, last: AnyMessage | None) -> str:
+    named = ("", "") if last is None else (last.id or "", last.text)
+    return "r-" + hashlib.sha256("\x1f".join((session_id, *named)).encode()).hexdigest()[:20]

@@ -6,12 +6,15 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
-from bursar.nodes.coordinator import Coordinator
+from bursar.nodes.coordinator import Coordinator, answer_id
 from bursar.nodes.edge import Update
 from bursar.nodes.review import ask
+from bursar.nodes.specialist import Chain
 from bursar.state.report import Outcome, Report, Run
 from bursar.state.session import Ending, SessionState, runs_of
 from bursar.state.spend import Spend
+
+NONE_FITS = "None of the specialists fits this request"
 
 
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
@@ -42,7 +45,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
     spend = await coordinator.database.arun(close)
     message = AIMessage(
-        id=f"{request.id}-answer",
+        id=answer_id(request),
         content=_with_gaps(answer, gaps),
         response_metadata={"request_id": request.id, "ending": ending, "spent_usd": f"{spend.spent.dollars:f}"},
     )
@@ -73,7 +76,7 @@ def _gaps(state: SessionState) -> list[str]:
             gaps.append(f"{step.name}: {'; '.join(reasons)}; {_instead(step.name, runs, completed)}")
         gaps += [f"{step.name}: {gap}" for gap in (completed.report.gaps if completed and completed.report else ())]
     if not state["plan"].steps and not state["plan"].denied:
-        gaps.append("no specialist fits this request")
+        gaps.append(next((d.note for d in state["decisions"] if d.kind == "route" and d.note), NONE_FITS))
     return gaps
 
 
@@ -88,10 +91,19 @@ def _answer(coordinator: Coordinator, state: SessionState, reports: Mapping[str,
         return next(iter(reports.values())).answer
     if reports:
         return "\n\n".join(f"{_title(name)}\n{report.answer}" for name, report in reports.items())
-    if state["plan"].denied or state["plan"].steps:
+    if state["plan"].denied:
+        return "\n".join(dict.fromkeys(reason for _, reason in state["plan"].denied))
+    if state["plan"].steps:
         return "This request could not be answered."
-    offers = "\n".join(f"- {_title(name)}: {c.specialist.description}" for name, c in coordinator.chains.items())
-    return f"None of the specialists fits this request. They can help with:\n{offers}"
+    offers = "\n".join(f"- {_offer(chain)}" for chain in coordinator.chains.values())
+    return f"{NONE_FITS}. They can help with:\n{offers}"
+
+
+def _offer(chain: Chain) -> str:
+    """A specialist's name with a question that it answers, or with what it is for."""
+    specialist = chain.specialist
+    example = next(iter(specialist.examples), "")
+    return f"{_title(specialist.name)}: " + (f"“{example}”" if example else specialist.description)
 
 
 def _title(name: str) -> str:
@@ -99,4 +111,8 @@ def _title(name: str) -> str:
 
 
 def _with_gaps(answer: str, gaps: list[str]) -> str:
-    return answer if not gaps else "\n".join((answer, "", "Missing from this answer:", *(f"- {gap}" for gap in gaps)))
+    """The answer, then what is missing from it and was not said in it already, word for word."""
+    unsaid = [gap for gap in gaps if gap not in answer and (gap.partition(": ")[2] or gap) not in answer]
+    if not unsaid:
+        return answer
+    return "\n".join((answer, "", "Missing from this answer:", *(f"- {gap}" for gap in unsaid)))

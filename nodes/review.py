@@ -1,5 +1,6 @@
 """Asking a gate: what it decides is written to the books, and a gate that raises has denied."""
 
+import asyncio
 from collections.abc import Callable
 
 from langchain_core.runnables import RunnableConfig
@@ -14,9 +15,12 @@ from bursar.state.session import Request, SessionState
 
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
-    """The gate's verdict, recorded. An exception inside the gate is a denial that names the gate."""
+    """The gate's verdict, recorded. An exception inside the gate is a denial that names the gate.
+
+    The gate runs in a worker thread: it may read a database, and the event loop serves other sessions meanwhile.
+    """
     try:
-        verdict = review()
+        verdict = _checked(await asyncio.to_thread(review))
     except Exception as error:  # noqa: BLE001 - a gate fails closed, whatever its fault
         reason = f"{gate.name} could not review this ({type(error).__name__}); it is withheld"
         verdict = Verdict("deny", rules=("gate.fault",), reason=reason)
@@ -28,6 +32,12 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
         policy_hash=verdict.policy_hash,
     )
     await coordinator.database.arun(coordinator.books.record(request.session_id, event, at=coordinator.clock()))
+    return verdict
+
+
+def _checked(verdict: object) -> Verdict:
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"a gate returns a Verdict, not {type(verdict).__name__}")
     return verdict
 
 

@@ -21,8 +21,16 @@ F = TypeVar("F", bound=Callable[[Task], Report] | Callable[[Task], Awaitable[Rep
 
 RESERVED = frozenset({"intake", "supervisor", "guardian", "report"})
 MAX_TIMEOUT_SECONDS = 3600.0
+NAME_RULE = (
+    f"a name is a letter, then letters, digits, '_' or '-', 64 at most, and none of {', '.join(sorted(RESERVED))}"
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _MARK = "__bursar_deterministic__"
+
+
+def is_name(name: str) -> bool:
+    """Whether this may be the name of a specialist or a gate."""
+    return _NAME.fullmatch(name) is not None and name not in RESERVED
 
 
 def deterministic(function: F) -> F:
@@ -63,11 +71,8 @@ class Specialist:
     weight: Decimal = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in RESERVED:
-            raise ConfigurationError(
-                f"specialist {self.name!r}: a name is a letter, then letters, digits, '_' or '-', "
-                f"64 at most, and none of {', '.join(sorted(RESERVED))}"
-            )
+        if not is_name(self.name):
+            raise self.fault(NAME_RULE)
         if not callable(self.handler) and not hasattr(self.handler, "ainvoke"):
             raise self.fault(f"the handler must be a function, a Runnable or a compiled graph, not {self.handler!r}")
         if not 0 < self.timeout <= MAX_TIMEOUT_SECONDS:

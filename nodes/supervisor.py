@@ -1,16 +1,22 @@
 """The supervisor: the only router. It scores specialists for the request and chooses by value per expected cost."""
 
 import time
+from math import isfinite
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphBubbleUp
+from sqlalchemy import Connection
 
+from bursar.checkpoints.accounts import Account
+from bursar.checkpoints.database import Work
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
+from bursar.nodes.ended import within
 from bursar.nodes.routing import Candidate, Scores
 from bursar.nodes.scope import Scope
 from bursar.nodes.veto import guarded
 from bursar.state.decision import Decision
-from bursar.state.errors import Refused
+from bursar.state.errors import BursarError, Refused
 from bursar.state.events import Decided
 from bursar.state.money import USD
 from bursar.state.selection import Candidate as Weighed
@@ -19,6 +25,7 @@ from bursar.state.session import Plan, Request, SessionState, Step
 
 ROUTING_TIMEOUT_SECONDS = 30.0
 ROUTING_MAX_TURNS = 4
+NO_QUESTION = "there is no question in the last message"
 
 
 async def supervise(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
@@ -29,7 +36,11 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     if state["decisions"]:
         return {}
     request = state["request"]
-    scores = await _scores(coordinator, request, config)
+    left = await coordinator.database.arun(_opened(coordinator, request, config))
+    scores, fault, turns = await _scores(coordinator, request, config)
+    if turns:
+        left = await coordinator.database.arun(coordinator.books.left((f"request:{request.id}",)))
+    room = request.budget if left is None else USD.from_nanos(left)
     considered = select(
         [
             Weighed(
@@ -41,7 +52,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
             )
             for name, chain in coordinator.chains.items()
         ],
-        left := await _left(coordinator, request),
+        room,
     )
     decision = Decision(
         kind="route",
@@ -49,7 +60,8 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
         rule=f"value per expected cost under what is left; {scores.rule}",
         chosen=tuple(c.name for c in considered if c.verdict == "chosen"),
         candidates=considered,
-        left=left,
+        left=room,
+        note=fault,
     )
     await coordinator.database.arun(
         coordinator.books.record(
@@ -72,33 +84,71 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
     return Plan(steps=tuple(steps))
 
 
-async def _left(coordinator: Coordinator, request: Request) -> USD:
-    left = await coordinator.database.arun(coordinator.books.left((f"request:{request.id}",)))
-    return request.budget if left is None else USD.from_nanos(left)
+def _opened(coordinator: Coordinator, request: Request, config: RunnableConfig) -> Work[int | None]:
+    """Account for a routing call that a crash cut off, open the router's account, and read what is left."""
+    books, at = coordinator.books, coordinator.clock()
+    account = Account(agent_scope(request, "supervisor"), request.budget.nanos)
+
+    def work(connection: Connection) -> int | None:
+        books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
+        books.open_account(account)(connection)
+        return books.left((f"request:{request.id}",))(connection)
+
+    return work
 
 
-async def _scores(coordinator: Coordinator, request: Request, config: RunnableConfig) -> Scores:
+async def _scores(coordinator: Coordinator, request: Request, config: RunnableConfig) -> tuple[Scores, str, int]:
+    """The router's scores, why there are none, and how many paid calls it made. Its fault takes no request down.
+
+    Raises interrupts, and errors that only a user can mend (an unknown price).
+    """
+    if not request.text.strip():
+        return _no_scores(NO_QUESTION), NO_QUESTION, 0
     candidates = [
         Candidate(name=name, description=chain.specialist.description, examples=tuple(chain.specialist.examples))
         for name, chain in coordinator.chains.items()
     ]
-    account = agent_scope(request, "supervisor")
     scope = Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
         request_id=request.id,
         agent="supervisor",
         checkpoint_ns=checkpoint_ns(config),
-        scopes=(*scopes_of(request), account),
+        scopes=(*scopes_of(request), agent_scope(request, "supervisor")),
         max_turns=ROUTING_MAX_TURNS,
         deadline=time.monotonic() + ROUTING_TIMEOUT_SECONDS,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
     )
-    try:
+
+    async def route() -> Scores:
         with scope.enter(), guarded(config):
-            return await coordinator.router.route(request.text, candidates)
-    except Refused as refusal:
-        return Scores(by_name={}, chosen=(), confidence=0.0, rule=f"the router was refused: {refusal}")
+            return _checked(await coordinator.router.route(request.text, candidates))
+
+    try:
+        end = await within(ROUTING_TIMEOUT_SECONDS, route)
     finally:
         scope.close()
+    if end is not None and (scores := end.value) is not None:
+        return scores, "", scope.turns
+    fault = f"the router gave no answer within {ROUTING_TIMEOUT_SECONDS:g} s" if end is None else _fault(end.error)
+    return _no_scores(fault), fault, scope.turns
+
+
+def _checked(scores: object) -> Scores:
+    if not isinstance(scores, Scores) or not all(map(isfinite, scores.by_name.values())):
+        raise TypeError("a router returns Scores whose values are finite")
+    return scores
+
+
+def _fault(error: BaseException | None) -> str:
+    """Why the router gave no scores, in words that quote neither the request nor a provider."""
+    if isinstance(error, Refused):
+        return f"the router was refused: {error}"
+    if error is not None and (isinstance(error, GraphBubbleUp | BursarError) or not isinstance(error, Exception)):
+        raise error
+    return f"the router failed: {type(error).__name__}"
+
+
+def _no_scores(rule: str) -> Scores:
+    return Scores(by_name={}, chosen=(), confidence=0.0, rule=rule)

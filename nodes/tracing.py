@@ -18,8 +18,11 @@ class AgentSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def ended(self, outcome: Outcome, reason: str, cost: USD, turns: int) -> None:
-        """Write outcome, cost and paid calls to the span; a failed run sets its status to error."""
+    def ended(self, outcome: Outcome, reason: str, cost: USD, turns: int, error: BaseException | None) -> None:
+        """Write outcome, cost and paid calls to the span; a failed run sets its status to error.
+
+        What the handler raised is recorded with its traceback, which the outcome's one line leaves out.
+        """
         if not self._span.is_recording():
             return
         self._span.set_attributes(
@@ -30,6 +33,8 @@ class AgentSpan:
                 **({"bursar.reason": reason} if reason else {}),
             }
         )
+        if isinstance(error, Exception):
+            self._span.record_exception(error)
         if outcome is Outcome.FAILED:
             self._span.set_status(Status(StatusCode.ERROR, reason))
 

@@ -1,8 +1,8 @@
 """Databases to test on: SQLite files and a PostgreSQL database of this test session's own."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,24 +14,15 @@ from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import VERSION_TABLE, migrate
 
-SERVER = os.environ.get("BURSAR_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 KEY = b"a key of the tests"
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of an empty PostgreSQL database, dropped when the tests end; skips where there is no server."""
-    name = f"bursar_test_{uuid.uuid4().hex[:12]}"
-    try:
-        server = psycopg.connect(SERVER, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL server at {SERVER}: {str(error).splitlines()[0]}")
-    with server:
-        server.execute(f'CREATE DATABASE "{name}"'.encode())
-        yield SERVER.rpartition("/")[0] + f"/{name}"
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-    server.close()
+def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """URL of a PostgreSQL database that these tests share and empty, dropped when they end."""
+    with new_postgres() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -56,7 +47,7 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     base = str(request.getfixturevalue("postgres"))
     schema = f"fresh_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(base, autocommit=True) as connection:
+    with psycopg.connect(base.replace("+psycopg", "", 1), autocommit=True) as connection:
         connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
         yield f"{base}?options=-csearch_path%3D{schema}"
         connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())

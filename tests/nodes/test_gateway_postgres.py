@@ -1,34 +1,23 @@
 """The same gateway on PostgreSQL, whose transactions do not queue as SQLite's do."""
 
 import asyncio
-import os
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
-import psycopg
 import pytest
 
 from bursar.state.errors import BudgetExceeded
 from tests.nodes.conftest import Bench, make_bench
 from tests.nodes.provider import Provider, Reply
 
-SERVER = os.environ.get("BURSAR_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def postgres_bench(provider: Provider) -> Iterator[Bench]:
-    """A bench on a PostgreSQL database of its own; skips where there is no server."""
-    name = f"bursar_gateway_{uuid.uuid4().hex[:12]}"
-    try:
-        server = psycopg.connect(SERVER, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL server at {SERVER}: {str(error).splitlines()[0]}")
-    with server:
-        server.execute(f'CREATE DATABASE "{name}"'.encode())
-        yield from make_bench(provider, SERVER.rpartition("/")[0] + f"/{name}")
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-    server.close()
+def postgres_bench(provider: Provider, new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[Bench]:
+    """A bench on a PostgreSQL database of its own."""
+    with new_postgres() as url:
+        yield from make_bench(provider, url)
 
 
 def test_calls_are_held_settled_voided_and_replayed(postgres_bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """The house rules, as tests: sizes, layers, words that must not be there, the switch that keeps tests offline."""
 
 import ast
+import os
 import re
 import socket
 import subprocess
@@ -22,7 +23,6 @@ LONG_FUNCTIONS: set[str] = set()
 BROAD_HANDLERS = {
     "nodes/calls.py": 3,  # money is settled on any end, then the error goes on
     "nodes/steps.py": 3,
-    "nodes/runner.py": 1,  # the specialist boundary
     "nodes/review.py": 1,  # a gate fails closed
 }
 
@@ -120,24 +120,31 @@ def test_the_clock_is_passed_in() -> None:
     assert reading <= allowed
 
 
-def test_layers_hold_and_the_check_bites(tmp_path: Path) -> None:
-    """import-linter passes on the house, and fails on a copy with one wrong import planted in it."""
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
-    clean = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert clean.returncode == 0, clean.stdout
-    package = tmp_path / "bursar"
-    for folder in ("state", "checkpoints", "nodes", "nodes/genie", "graphs"):
-        (package / folder).mkdir(parents=True, exist_ok=True)
-        (package / folder / "__init__.py").write_text("")
-    for module in ("__init__", "cli", "__main__", "graphs/genie"):
-        (package / f"{module}.py").write_text("")
-    (package / "state" / "wrong.py").write_text("import bursar.nodes.genie\n")
+    environment = {**os.environ, "PYTHONPATH": str(folder)} if folder != ROOT else None
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_layers_hold() -> None:
+    """import-linter finds no import against the arrow."""
+    checked = _lint_imports(ROOT)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "imports"), [("state/wrong", "bursar.nodes.agents"), ("nodes/wrong", "bursar.nodes.genie.specialists")]
+)
+def test_the_layer_check_bites(tmp_path: Path, wrong: str, imports: str) -> None:
+    """A planted import against the arrow, or of Genie by the engine, is found and named."""
+    for module in [*(file.removeprefix("src/bursar/") for file in SOURCES), f"{wrong}.py"]:
+        file = tmp_path / "bursar" / module
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"import {imports}\n" if module == f"{wrong}.py" else "")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    planted = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path)}
-    )
-    assert planted.returncode == 1, planted.stdout + planted.stderr
-    assert "bursar.state.wrong" in planted.stdout
+    checked = _lint_imports(tmp_path)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert f"bursar.{wrong.replace('/', '.')}" in checked.stdout
 
 
 def test_tests_cannot_reach_beyond_loopback() -> None:

@@ -12,8 +12,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from bursar.nodes.genie.account_analysis import answers, change
+from bursar.nodes.genie.account_analysis import answers, change, regular
 from bursar.nodes.genie.account_analysis.answers import View
+from bursar.nodes.genie.account_analysis.clauses import read_clauses
 from bursar.nodes.genie.account_analysis.flows import (
     ZERO,
     Entry,
@@ -28,8 +29,8 @@ from bursar.nodes.genie.account_analysis.flows import (
     totals_by_month,
     totals_by_month_and_category,
 )
-from bursar.nodes.genie.account_analysis.period import Period, parse_periods
-from bursar.nodes.genie.account_analysis.questions import Kind, focus_of, kind_of
+from bursar.nodes.genie.account_analysis.period import Period
+from bursar.nodes.genie.account_analysis.questions import Kind, unknown_name
 from bursar.nodes.genie.account_analysis.recurring import Recurring, find_recurring
 from bursar.nodes.genie.data.source import Source
 from bursar.nodes.genie.wording import formatting
@@ -50,12 +51,17 @@ __all__ = [
 TOOL: Final = "account_analysis.analyse"
 ANSWERS: Final[Mapping[Kind, Callable[[View], list[str]]]] = {
     "balance": answers.balance,
-    "recurring": answers.recurring,
+    "recurring": regular.recurring,
+    "rises": regular.rises,
+    "largest": answers.largest,
+    "saved": answers.saved,
+    "monthly": answers.monthly,
     "change": change.change,
     "income": answers.income,
     "spending": answers.spending,
     "overview": answers.overview,
 }
+_SUMS: Final[frozenset[Kind]] = frozenset({"spending", "income", "saved", "monthly", "change", "overview"})
 _STALE_DAYS: Final = 45
 _MUCH_UNCATEGORISED: Final = Decimal("0.1")
 
@@ -63,45 +69,52 @@ Table = tuple[Mapping[str, str | int | Decimal], ...]
 
 
 def analyse(source: Source, text: str, *, today: date) -> Analysis:
-    """The answer to `text` over the household's postings, with every number in it as a fact.
+    """The answer to each question in `text` over the household's postings, with every number in it as a fact.
 
     Transfers between own accounts are neither income nor spending; currencies are never added up. Periods are seen
     from the newest day in the data; `today` only tells whether that day is long ago. Confidence is 1, lower where the
     question was not understood or the data were cut short, 0 without data. Text that no rule understands gets an
-    overview.
+    overview. The facts of the second question on have keys that open with its number ("2.").
     """
     rows, accounts = source.transactions(), source.accounts()
     if not rows.items:
         return Analysis(
             text="There are no transactions to look at yet. Import a bank statement first.",
-            gaps=("no transactions",),
+            gaps=("There are no transactions to look at yet.",),
             confidence=0.0,
         )
     entries = classify(rows, accounts)
     covered = Period(min(row.booked_on for row in rows), max(row.booked_on for row in rows))
-    asked = parse_periods(text, newest=covered.end)
-    sheet = Sheet(as_of=covered.end, tool=TOOL, source=rows.query)
-    kind = kind_of(text)
-    view = View(
-        entries=entries,
-        accounts=accounts.items,
-        streams=find_recurring(entry.row for entry in entries if entry.flow in ("income", "spending")),
-        covered=covered,
-        asked=asked,
-        focus=focus_of(text, entries),
-        sheet=sheet,
-    )
-    _record(view)
-    gaps = _gaps(view, kind, today=today, truncated=rows.truncated)
-    lines = ANSWERS[kind](view)
-    understood = kind != "overview" or view.focus or asked
+    streams = find_recurring(entry.row for entry in entries if entry.flow in ("income", "spending"))
+    clauses = read_clauses(text, entries, newest=covered.end)
+    views = [
+        View(
+            entries=entries,
+            accounts=accounts.items,
+            streams=streams,
+            covered=covered,
+            asked=clause.asked,
+            focus=clause.focus,
+            sheet=Sheet(as_of=covered.end, tool=TOOL, source=rows.query, prefix=f"{number}." if number > 1 else ""),
+            text=clause.text,
+        )
+        for number, clause in enumerate(clauses, start=1)
+    ]
+    gaps = _age_gaps(covered, today=today, truncated=rows.truncated)
+    paragraphs: list[str] = []
+    for clause, view in zip(clauses, views, strict=True):
+        _record(view)
+        lead, *more = _gaps(view, clause.kind)
+        gaps += [gap for gap in (lead, *more) if gap]
+        paragraphs.append("\n".join((*([lead] if lead else []), *ANSWERS[clause.kind](view))))
+    understood = all(clause.understood or clause.asked for clause in clauses)
     return Analysis(
-        text="\n".join(lines),
-        facts=sheet.facts(),
-        findings=_price_rises(view, rows.query),
-        gaps=gaps,
+        text="\n\n".join(dict.fromkeys(paragraphs)),
+        facts=tuple(fact for view in views for fact in view.sheet.facts()),
+        findings=_price_rises(views[0], rows.query),
+        gaps=tuple(dict.fromkeys(gaps)),
         confidence=min(1.0 if understood else 0.5, 0.7 if rows.truncated else 1.0),
-        tables=_tables(view),
+        tables=_tables(views[0]),
     )
 
 
@@ -127,27 +140,38 @@ def _record(view: View) -> None:
             sheet.money(f"month.{currency}.{month:%Y-%m}.{name}", value, currency)
 
 
-def _gaps(view: View, kind: Kind, *, today: date, truncated: bool) -> tuple[str, ...]:
+def _age_gaps(covered: Period, *, today: date, truncated: bool) -> list[str]:
     gaps: list[str] = []
-    start, end = formatting.day(view.covered.start), formatting.day(view.covered.end)
-    if view.asked and (view.period.start < view.covered.start or view.period.end > view.covered.end):
-        gaps.append(f"the data cover {start} to {end} only")
-    if (today - view.covered.end).days > _STALE_DAYS:
-        gaps.append(f"the newest transaction is of {end}")
+    if (today - covered.end).days > _STALE_DAYS:
+        gaps.append(f"the newest transaction is of {formatting.day(covered.end)}")
     if truncated:
         gaps.append("only the newest transactions were read; older ones are missing")
+    return gaps
+
+
+def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
+    """What is missing from one question's answer. The first stands above the answer, as it changes how to read it."""
+    unknown = unknown_name(view.text) if kind in ("spending", "monthly") and not view.focus else None
+    lead = ""
+    if unknown is not None:
+        # A fact, because a name may have digits that are no number.
+        lead = f"Nothing in your data is called {view.sheet.word('unknown', unknown)}, so this is all your spending."
+    gaps: list[str] = []
+    start, end = formatting.day(view.covered.start), formatting.day(view.covered.end)
+    if view.asked and (view.period.start < view.covered.start or view.period.start > view.covered.end):
+        gaps.append(f"the data cover {start} to {end} only")
     by_category = kind in ("spending", "overview", "change") and not view.focus
     for currency, sums in totals(view.within).items() if by_category else ():
-        unknown = totals(entry for entry in view.within if entry.category == "uncategorised")
-        value = unknown.get(currency, Totals()).spending
+        unsorted = totals(entry for entry in view.within if entry.category == "uncategorised")
+        value = unsorted.get(currency, Totals()).spending
         if value > sums.spending * _MUCH_UNCATEGORISED:
             shown = view.sheet.money(f"uncategorised.{currency}", value, currency)
             gaps.append(f"{shown} of spending has no category that the bank or the rules know")
     one_sided = [entry for entry in view.within if entry.flow != "transfer" and entry.category == "transfers"]
-    if one_sided:
+    if one_sided and kind in _SUMS:
         shown = view.sheet.counted("transfers.one_sided", len(one_sided), "posting")
         gaps.append(f"{shown} called a transfer without its other side in the data, so counted as money in or out")
-    return tuple(gaps)
+    return (lead, *gaps)
 
 
 def _price_rises(view: View, source: str) -> tuple[Finding, ...]:

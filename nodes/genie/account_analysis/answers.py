@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from bursar.nodes.genie.account_analysis.categories import category_of, is_essential
+from bursar.nodes.genie.account_analysis.categories import words
 from bursar.nodes.genie.account_analysis.flows import (
     ZERO,
     Entry,
@@ -25,6 +25,16 @@ from bursar.nodes.genie.wording import formatting
 from bursar.nodes.genie.wording.sheet import Sheet
 
 MOST_LINES: Final = 6
+MOST_MONTHS: Final = 12
+LARGEST: Final = 5
+_CASH: Final = frozenset({"current", "savings"})
+_ACCOUNT_WORDS: Final[Mapping[str, frozenset[str]]] = {
+    "savings": frozenset({"savings"}),
+    "current": frozenset({"checking", "current"}),
+    "card": frozenset({"card", "cards"}),
+    "brokerage": frozenset({"brokerage"}),
+    "loan": frozenset({"loan", "loans", "mortgage"}),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class View:
     asked: tuple[Period, ...]
     focus: Focus
     sheet: Sheet
+    text: str = ""
     period: Period = field(init=False)
     within: tuple[Entry, ...] = field(init=False)
 
@@ -73,12 +84,17 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def shown_name(category: str) -> str:
+    """A category as a list shows it: banks write "Groceries", the rules "groceries"."""
+    return sentence(category)
+
+
 def spending(view: View) -> list[str]:
     """Where the money went: the total, then the largest categories; or what went to the focus of the question."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
-    for currency, sums in _by_code(totals(view.within)):
+    for currency, sums in by_code(totals(view.within)):
         if not sums.spending:
             continue
         paid = [entry for entry in view.within if entry.flow == "spending" and entry.row.currency == currency]
@@ -96,7 +112,7 @@ def _focused(view: View) -> list[str]:
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry in view.focus]
     everything = totals(view.within)
-    for currency, sums in _by_code(totals(chosen)):
+    for currency, sums in by_code(totals(chosen)):
         paid = [entry for entry in chosen if entry.flow == "spending" and entry.row.currency == currency]
         if not paid:
             continue
@@ -105,7 +121,7 @@ def _focused(view: View) -> list[str]:
         share = view.sheet.percent(f"focus.{currency}.share", sums.spending / everything[currency].spending * 100)
         lines.append(f"You spent {shown} on {label} {view.when()}, in {number}: {share} of your spending.")
         lines[-1] += _average(view, currency, paid, key="focus.average")
-        payees = _sums((entry.row.payee.strip(), entry.size) for entry in paid)
+        payees = sums_of((entry.row.payee.strip(), entry.size) for entry in paid)
         if len(payees) > 1:
             for payee, size in payees[:MOST_LINES]:
                 name = view.sheet.word(f"focus.{currency}.payee.{payee}.name", payee)
@@ -123,7 +139,7 @@ def _largest(view: View, currency: str, sums: Totals) -> list[str]:
         if held == currency and value.spending
     ]
     for category, size in categories[:MOST_LINES]:
-        name = view.sheet.word(f"category.{currency}.{category}.name", category)
+        name = view.sheet.word(f"category.{currency}.{category}.name", shown_name(category))
         shown = view.sheet.money(f"category.{currency}.{category}", size, currency)
         share = view.sheet.percent(f"share.{currency}.{category}", size / sums.spending * 100)
         lines.append(f"- {name}: {shown} ({share})")
@@ -146,16 +162,77 @@ def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "av
     return f" That is {view.sheet.money(f'{key}.{currency}', value, currency)} a month on average over {number}."
 
 
+def monthly(view: View) -> list[str]:
+    """Spending month by month, the newest twelve of the period; then the average."""
+    lines: list[str] = []
+    chosen = [entry for entry in view.within if not view.focus or entry in view.focus]
+    about = f" on {view.sheet.word('focus', view.focus.label)}" if view.focus else ""
+    by_month = totals_by_month(chosen)
+    for currency, sums in by_code(totals(chosen)):
+        if not sums.spending:
+            continue
+        paid = [entry for entry in chosen if entry.flow == "spending" and entry.row.currency == currency]
+        shown = view.sheet.money(f"spending.{currency}{'.focus' if view.focus else ''}", sums.spending, currency)
+        lines.append(f"You spent {shown}{about} {view.when()}.{_average(view, currency, paid, key='monthly')}")
+        months = [(month, value.spending) for (month, held), value in by_month.items() if held == currency]
+        lines += [
+            f"- {view.sheet.month(f'monthly.{currency}.{month:%Y-%m}.on', month)}:"
+            f" {view.sheet.money(f'monthly.{currency}.{month:%Y-%m}', size, currency)}"
+            for month, size in sorted(months)[-MOST_MONTHS:]
+        ]
+    return lines or [f"There is no spending{about} {view.when()}."]
+
+
+def largest(view: View) -> list[str]:
+    """The largest single payments, of the focus of the question if it has one."""
+    lines: list[str] = []
+    chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
+    for currency in sorted({entry.row.currency for entry in chosen}):
+        ranked = sorted(
+            (entry for entry in chosen if entry.row.currency == currency),
+            key=lambda entry: (-entry.size, entry.row.booked_on, entry.row.id),
+        )[:LARGEST]
+        lines.append(f"Your largest single payments {view.when()}:")
+        for rank, entry in enumerate(ranked, start=1):
+            key = f"largest.{currency}.{rank}"
+            lines.append(
+                f"- {view.sheet.money(key, entry.size, currency)} to"
+                f" {view.sheet.word(f'{key}.payee', entry.row.payee.strip())}"
+                f" on {view.sheet.day(f'{key}.on', entry.row.booked_on)}"
+            )
+    return lines or [f"There is no payment {view.when()}."]
+
+
+def saved(view: View) -> list[str]:
+    """What was left of the income, and its share."""
+    lines: list[str] = []
+    for currency, sums in by_code(totals(view.within)):
+        came = view.sheet.money(f"income.{currency}", sums.income, currency)
+        went = view.sheet.money(f"spending.{currency}", sums.spending, currency)
+        if sums.net < 0:
+            over = view.sheet.money(f"overspent.{currency}", -sums.net, currency)
+            lines.append(f"{sentence(view.when())} you spent {over} more than came in: {came} in, {went} out.")
+        else:
+            left = view.sheet.money(f"net.{currency}", sums.net, currency)
+            share = ""
+            if sums.income:
+                share = f", {view.sheet.percent(f'saved.{currency}', sums.net / sums.income * 100)} of your income"
+            lines.append(f"You saved {left} {view.when()}{share}: {came} came in, {went} was spent.")
+        if sums.refunds:
+            lines[-1] += f" It counts {view.sheet.money(f'refunds.{currency}', sums.refunds, currency)} of refunds."
+    return [*(lines or [f"There are no transactions {view.when()}."]), *_transfers_left_out(view)]
+
+
 def income(view: View) -> list[str]:
     """What came in, from whom, and what a usual month brings."""
     lines: list[str] = []
-    for currency, sums in _by_code(totals(view.within)):
+    for currency, sums in by_code(totals(view.within)):
         earned = [entry for entry in view.within if entry.flow == "income" and entry.row.currency == currency]
         if not earned:
             continue
         shown = view.sheet.money(f"income.{currency}", sums.income, currency)
         lines.append(f"Your income {view.when()} was {shown}.{_usual_month(view, currency)}")
-        for payee, size in _sums((entry.row.payee.strip(), entry.size) for entry in earned)[:MOST_LINES]:
+        for payee, size in sums_of((entry.row.payee.strip(), entry.size) for entry in earned)[:MOST_LINES]:
             name = view.sheet.word(f"income.{currency}.payee.{payee}.name", payee)
             lines.append(f"- {name}: {view.sheet.money(f'income.{currency}.payee.{payee}', size, currency)}")
     return [*(lines or [f"No income is on record {view.when()}."]), *_transfers_left_out(view)]
@@ -177,7 +254,7 @@ def overview(view: View) -> list[str]:
     if view.focus:
         return _focused(view)
     lines: list[str] = []
-    for currency, sums in _by_code(totals(view.within)):
+    for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
         went = view.sheet.money(f"spending.{currency}", sums.spending, currency)
         left = view.sheet.money(f"net.{currency}", sums.net, currency)
@@ -189,27 +266,38 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """What the bank last stated for each account; the cash of a currency is its current and savings accounts."""
-    held = balances(view)
+    """What the bank last stated for each account, or for those of the kind that the question names."""
+    kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
+    accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
+    held = [found for found in balances(view) if found[0] in accounts]
+    if not held:
+        return ["The bank stated no balance in this data, so there is none to give."]
+    counted = kinds or _CASH
     cash: defaultdict[str, Decimal] = defaultdict(Decimal)
     lines: list[str] = []
     for account, value, on in held:
-        if account.kind in ("current", "savings"):
+        if account.kind in counted:
             cash[account.currency] += value
         name = view.sheet.word(f"balance.{account.id}.name", account.name)
         shown = view.sheet.money(f"balance.{account.id}", value, account.currency)
         lines.append(f"- {name}: {shown} on {view.sheet.day(f'balance.{account.id}.on', on)}")
+    names = "current and savings" if counted == _CASH else " and ".join(sorted(counted))
+    scope = "cash" if counted == _CASH else ".".join(sorted(counted))
     lead = [
-        f"You have {view.sheet.money(f'balance.cash.{currency}', value, currency)} in current and savings accounts."
+        f"You have {view.sheet.money(f'balance.{scope}.{currency}', value, currency)} in {names} accounts."
         for currency, value in sorted(cash.items())
     ]
     known = {account.id for account, _, _ in held}
-    lines += [
-        f"- {view.sheet.word(f'balance.{account.id}.name', account.name)}: the bank stated no balance"
-        for account in view.accounts
-        if account.id not in known
+    silent = [
+        view.sheet.word(f"balance.{account.id}.name", account.name) for account in accounts if account.id not in known
     ]
-    return [*lead, *lines] if held else ["The bank stated no balance in this data, so there is none to give.", *lines]
+    tail = [f"The bank stated no balance for {' and '.join(silent)}."] if silent else []
+    return [*lead, *lines, *tail]
+
+
+def _kinds_asked(text: str) -> frozenset[str]:
+    asked = words(text)
+    return frozenset(kind for kind, signs in _ACCOUNT_WORDS.items() if signs.intersection(asked))
 
 
 def balances(view: View) -> list[tuple[Account, Decimal, date]]:
@@ -228,52 +316,6 @@ def balances(view: View) -> list[tuple[Account, Decimal, date]]:
     return found
 
 
-def recurring(view: View) -> list[str]:
-    """The running payments with a cadence: subscriptions first, then the other regular ones, then those that rose."""
-    numbers = {id(stream): number for number, stream in enumerate(view.streams)}
-    running = [stream for stream in view.streams if stream.amount < 0 and stream.active(view.covered.end)]
-    essential = [stream for stream in running if is_essential(category_of(stream.rows[-1]))]
-    subscriptions = [stream for stream in running if stream.steady and stream not in essential]
-    lines: list[str] = []
-    for noun, key, chosen in (
-        ("subscription", "subscriptions", subscriptions),
-        ("other regular payment", "regular", essential),
-    ):
-        if not chosen:
-            continue
-        number = view.sheet.counted(f"recurring.{key}", len(chosen), noun)
-        lines.append(f"You have {number}, {_monthly(view, chosen, key)}:")
-        lines += [
-            f"- {_line(view, stream, numbers[id(stream)])}"
-            for stream in sorted(chosen, key=lambda stream: (stream.monthly, stream.merchant))
-        ]
-    return lines or ["No payment comes back regularly: nothing was paid in three periods of a week, month or year."]
-
-
-def _monthly(view: View, streams: Iterable[Recurring], key: str) -> str:
-    sums = _sums((stream.currency, -stream.monthly) for stream in streams)
-    parts = [
-        view.sheet.money(f"recurring.{key}.{currency}", formatting.rounded_money(value, currency), currency)
-        for currency, value in sums
-    ]
-    return f"{' and '.join(parts)} a month"
-
-
-def _line(view: View, stream: Recurring, number: int) -> str:
-    key = f"recurring.{stream.currency}.{stream.merchant}.{number}"
-    about = "" if stream.steady else "about "
-    text = (
-        f"{view.sheet.word(f'{key}.payee', stream.payee)}: {about}"
-        f"{view.sheet.money(key, -stream.amount, stream.currency)} {stream.cadence},"
-        f" next due {view.sheet.day(f'{key}.due', stream.next_due)}"
-    )
-    if stream.rise:
-        old = view.sheet.money(f"{key}.old", stream.rise.old, stream.currency)
-        points = view.sheet.percent(f"{key}.rise", stream.rise.points)
-        text += f"; it rose from {old} by {points} on {view.sheet.day(f'{key}.rise.on', stream.rise.on)}"
-    return text
-
-
 def _transfers_left_out(view: View) -> list[str]:
     if not view.transfers:
         return []
@@ -282,12 +324,12 @@ def _transfers_left_out(view: View) -> list[str]:
     return [f"{number} between your own accounts {verb} not counted."]
 
 
-def _by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
+def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
     """Currencies in order of their codes: sizes in different currencies cannot be compared."""
     return sorted(sums.items())
 
 
-def _sums(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
+def sums_of(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
     """The sum of each name, the largest first."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, value in pairs:

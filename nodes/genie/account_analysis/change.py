@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from bursar.nodes.genie.account_analysis.answers import MOST_LINES, View, sentence, when
+from bursar.nodes.genie.account_analysis.answers import MOST_LINES, View, sentence, shown_name, when
 from bursar.nodes.genie.account_analysis.flows import ZERO, Entry, Totals, totals, totals_by_category
 from bursar.nodes.genie.account_analysis.period import Period, month_of
 
@@ -102,7 +102,7 @@ def _difference(view: View, currency: str, before: Decimal, after: Decimal) -> s
 
 def _step(view: View, currency: str, step: Step) -> str:
     key = f"change.{currency}.category.{step.category}"
-    name = view.sheet.word(f"{key}.name", step.category)
+    name = view.sheet.word(f"{key}.name", shown_name(step.category))
     size = view.sheet.money(key, abs(step.change), currency)
     before = view.sheet.money(f"{key}.before", step.before, currency)
     after = view.sheet.money(f"{key}.after", step.after, currency)

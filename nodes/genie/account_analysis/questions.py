@@ -1,17 +1,23 @@
 """What a question about the accounts asks for: its kind, and the categories or merchants that it names."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from bursar.nodes.genie.account_analysis.categories import rules, words
 from bursar.nodes.genie.account_analysis.flows import Entry
 
-Kind = Literal["balance", "recurring", "change", "income", "spending", "overview"]
+Kind = Literal[
+    "balance", "recurring", "rises", "largest", "saved", "monthly", "change", "income", "spending", "overview"
+]
+
+
+_SPENT_ON: Final = re.compile(r"\b(?:on|at|to)\s+(?:(?:my|the|our|a|an)\s+)?(?P<word>[^\W\d_][\w'&-]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,8 @@ class _Signs:
 
     phrases: tuple[tuple[Kind, tuple[str, ...]], ...]
     kinds: tuple[tuple[Kind, frozenset[str]], ...]
+    regular: frozenset[str]
+    risen: frozenset[str]
     empty: frozenset[str]
 
 
@@ -32,6 +40,8 @@ def _signs() -> _Signs:
     return _Signs(
         phrases=tuple((known[kind], words(phrase)) for kind, phrase in table["phrases"]),
         kinds=tuple((known[kind], frozenset(words(signs))) for kind, signs in table["kinds"].items()),
+        regular=frozenset(words(table["rises"]["of"])),
+        risen=frozenset(words(table["rises"]["words"])),
         empty=frozenset(words(table["empty"]["words"])),
     )
 
@@ -54,6 +64,8 @@ class Focus:
 def kind_of(text: str) -> Kind:
     """The kind of answer that `text` asks for; "overview" where nothing in it says."""
     asked = words(text)
+    if _signs().regular.intersection(asked) and _signs().risen.intersection(asked):
+        return "rises"
     for kind, phrase in _signs().phrases:
         if any(asked[start : start + len(phrase)] == phrase for start in range(len(asked))):
             return kind
@@ -85,6 +97,15 @@ def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
     return Focus(merchants=frozenset(merchants), label=_listed(payees.values()))
 
 
+def unknown_name(text: str) -> str | None:
+    """The word that `text` says money was spent on where it says so, for a question that has no focus."""
+    for match in _SPENT_ON.finditer(text):
+        word = match.group("word")
+        if word.casefold() not in _signs().empty:
+            return word
+    return None
+
+
 def _within(category: str, meant: set[str]) -> bool:
     """Whether a bank's category is another word for something that is meant: "Dining" for "eating out"."""
     known = rules().asked.get(category.casefold(), ())
@@ -102,5 +123,5 @@ def _names(asked: tuple[str, ...], merchant: list[str]) -> bool:
 
 
 def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(set(names))
+    ordered = sorted({name.casefold() if name[1:].islower() else name for name in names})
     return " and ".join([", ".join(ordered[:-1]), ordered[-1]] if len(ordered) > 1 else ordered)

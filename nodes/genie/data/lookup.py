@@ -10,6 +10,7 @@ from bursar.nodes.genie.data.import_report import ImportedFile
 from bursar.nodes.genie.data.records import Account, Transaction
 from bursar.nodes.genie.data.request import Request, read_request
 from bursar.nodes.genie.data.source import Rows, Source
+from bursar.nodes.genie.no_data import NO_DATA, is_empty
 from bursar.nodes.genie.wording.facts import Analysis
 from bursar.nodes.genie.wording.sheet import Sheet
 
@@ -39,8 +40,10 @@ def answer(source: Source, text: str, *, today: date) -> Analysis:
     """List the accounts, transactions, holdings, files or the coverage that `text` asks for.
 
     Days are read from the newest day in the data. Every number in the text is a fact; the whole listing is in `tables`,
-    the text shows at most `MOST_LINES` of it. What was not found or was cut is named in `gaps`.
+    the text shows at most `MOST_LINES` of it. What was cut, or was never imported, is named in `gaps`; that nothing fits is an answer.
     """
+    if is_empty(source):
+        return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)
     rows, accounts = source.transactions(), source.accounts()
     newest = rows.as_of or accounts.as_of or today
     request = read_request(text, newest=newest, accounts=accounts.items, rows=rows.items)
@@ -71,12 +74,12 @@ def _transactions(view: _View) -> _Built:
     request, sheet = view.request, view.sheet
     if request.named is not None:
         name = sheet.word("named", request.named)
-        return [f"There is no transaction with {name}."], (), [f"no transaction with {request.named} in the data"]
+        return [f"There is no transaction with {name}."], (), []
     period = request.period
     found = [row for row in view.rows if (period is None or row.booked_on in period) and request.admits(row)]
     shown = found[-request.most :] if request.most is not None else found
     if not shown:
-        return [f"There is no such transaction{_when(view)}."], (), ["no transaction fits the question"]
+        return [f"There is no such transaction{_when(view)}."], (), []
     names = {account.id: account.name for account in view.accounts}
     head = f"{sheet.counted('transactions', len(shown), 'transaction')}{_when(view)}, newest first"
     if len(shown) < len(found):
@@ -113,7 +116,7 @@ def _row(row: Transaction, names: Mapping[str, str]) -> Mapping[str, str | Decim
 def _accounts(view: _View) -> _Built:
     sheet = view.sheet
     if not view.accounts:
-        return ["There is no account yet."], (), ["no account was imported"]
+        return ["There is no account yet."], (), ["There is no account yet."]
     lines = [f"{sheet.counted('accounts', len(view.accounts), 'account')}:"]
     table: list[Mapping[str, str | Decimal]] = []
     for account in view.accounts:
@@ -124,17 +127,21 @@ def _accounts(view: _View) -> _Built:
             balance = sheet.money(f"account.{account.id}.balance", account.balance, account.currency)
             line += f": {balance} on {sheet.day(f'account.{account.id}.balance_on', account.balance_on)}"
             cells |= {"balance": account.balance, "balance on": account.balance_on.isoformat()}
+        else:
+            line += ": the bank stated no balance"
         lines.append(line)
         table.append(cells)
-    silent = [account.name for account in view.accounts if account.balance is None]
-    gaps = [f"no balance is stated for {', '.join(silent)}"] if silent else []
-    return lines, tuple(table), gaps
+    return lines, tuple(table), []
 
 
 def _holdings(view: _View) -> _Built:
     sheet, lots = view.sheet, view.source.lots()
     if not lots:
-        return ["There are no holdings yet."], (), ["no holdings were imported"]
+        return (
+            ["There are no holdings yet; import them with: bursar import holdings.csv"],
+            (),
+            ["There are no holdings yet"],
+        )
     lines = [f"{sheet.counted('lots', len(lots), 'lot')}:"]
     for number, lot in enumerate(lots.items[:MOST_LINES], start=1):
         name = sheet.word(f"lot.{number}.name", f"{lot.symbol} {lot.name}")
@@ -162,7 +169,7 @@ def _holdings(view: _View) -> _Built:
 def _coverage(view: _View) -> _Built:
     sheet = view.sheet
     if not view.rows:
-        return ["There are no transactions yet."], (), ["no statement was imported"]
+        return ["There are no transactions yet."], (), ["There are no transactions yet."]
     lines = [f"{sheet.counted('transactions', len(view.rows), 'transaction')} on file:"]
     table: list[Mapping[str, str | int]] = []
     for account in view.accounts:

@@ -15,6 +15,7 @@ from bursar.nodes.genie.account_analysis.answers import when
 from bursar.nodes.genie.account_analysis.categories import words
 from bursar.nodes.genie.account_analysis.flows import Entry, classify
 from bursar.nodes.genie.account_analysis.period import Period, parse_period
+from bursar.nodes.genie.account_analysis.questions import focus_of
 from bursar.nodes.genie.account_analysis.recurring import find_recurring
 from bursar.nodes.genie.data.source import Source
 from bursar.nodes.genie.fraud_detection import rules
@@ -31,6 +32,8 @@ _TWICE: Final = frozenset({"twice", "duplicate", "duplicates", "duplicated", "do
 def detect(source: Source, text: str, *, today: date) -> Analysis:
     """Payments that stand out in the period that `text` names, else in all the data; the most severe first.
 
+    A question that names a payee gets that payee's payments alone. What bank data cannot tell is named in the text.
+
     Every payment has at most one finding, with all reasons for it. Regular payments (rent, subscriptions) and
     transfers are never flagged as new, large or unusual. A question about double charges gets those alone.
     `today` only tells how old the data are.
@@ -39,7 +42,7 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
     if not rows.items:
         return Analysis(
             text="There are no transactions to check yet. Import a bank statement first.",
-            gaps=("no transactions",),
+            gaps=("There are no transactions to check yet.",),
             confidence=0.0,
         )
     covered = Period(min(row.booked_on for row in rows), max(row.booked_on for row in rows))
@@ -56,12 +59,19 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
     groups = sorted(by_payment.values(), key=_rank)
     ordered = tuple(_finding(group, as_of=covered.end, source=rows.query) for group in groups)
     checked = [entry for entry in entries if entry.flow == "spending" and entry.row.booked_on in period]
+    focus = focus_of(text, entries)
+    if focus.merchants:
+        ordered = tuple(
+            _finding(group, as_of=covered.end, source=rows.query) for group in groups if group[0].entry in focus
+        )
+        checked = [entry for entry in checked if entry in focus]
     for name, bounds in (("coverage", covered), ("period", period)):
         sheet.day(f"{name}.start", bounds.start)
         sheet.day(f"{name}.end", bounds.end)
-    gaps = _gaps(checked, sheet, stale=(today - covered.end).days > 45, truncated=rows.truncated)
+    whom = sheet.word("focus", focus.label) if focus.merchants else ""
+    gaps = _gaps(stale=(today - covered.end).days > 45, truncated=rows.truncated)
     return Analysis(
-        text="\n".join(_lines(ordered, checked, period, sheet)),
+        text="\n".join((*_lines(ordered, checked, when(period), sheet, whom=whom), _not_checked(checked, sheet))),
         facts=sheet.facts(),
         findings=ordered,
         gaps=gaps,
@@ -127,31 +137,38 @@ def _reason(hit: Hit, sheet: Sheet, key: str) -> str:
             )
 
 
-def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: Period, sheet: Sheet) -> list[str]:
+def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, sheet: Sheet, *, whom: str) -> list[str]:
+    to = f" to {whom}" if whom else ""
     number = sheet.counted("checked", len(checked), "payment")
-    flags = sheet.counted("flags", len(findings), "payment")
     if not findings:
         return [
-            f"Nothing stands out among {number} {when(period)}. Checked: charges made twice, large payments to new"
-            " payees, amounts unusual for a payee or category, and many payments in an hour where the bank gives times."
+            f"Nothing stands out among {number}{to} {period}. Checked: charges made twice, large payments to new"
+            " payees, and amounts unusual for a payee or category."
         ]
-    lines = [f"{flags} of {sheet.count('checked', len(checked))} {when(period)} to look at; nothing was blocked:"]
+    flags = sheet.count("flags", len(findings))
+    lines = [
+        f"{flags} of {number}{to} {period} {'stands' if len(findings) == 1 else 'stand'} out; nothing was blocked:"
+    ]
     lines += [f"- {finding.reason}" for finding in findings[:MOST_LINES]]
     if len(findings) > MOST_LINES:
         lines.append(f"- and {sheet.count('flags.more', len(findings) - MOST_LINES)} more, less severe")
     return lines
 
 
-def _gaps(checked: Sequence[Entry], sheet: Sheet, *, stale: bool, truncated: bool) -> tuple[str, ...]:
-    gaps: list[str] = []
+def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
+    """What bank data cannot tell: no import would mend it, so it is no gap."""
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
-    if not timed:
-        gaps.append("no payment has a time, so many payments in an hour could not be checked")
-    elif timed < len(checked):
-        shown = sheet.count("untimed", len(checked) - timed)
-        gaps.append(f"{shown} payments have no time and were left out of the check for many in an hour")
-    gaps.append("places and devices are not in the data, so impossible journeys could not be checked")
+    if timed == len(checked):
+        return "Not checked: places and devices, which bank data do not have."
+    bursts = "many payments in an hour"
+    if timed:
+        bursts += f" among the {sheet.counted('untimed', len(checked) - timed, 'payment')} without a time"
+    return f"Not checked: {bursts}, places and devices, as the bank's data do not have them."
+
+
+def _gaps(*, stale: bool, truncated: bool) -> tuple[str, ...]:
+    gaps: list[str] = []
     if stale:
         gaps.append("the newest transaction is over a month old")
     if truncated:

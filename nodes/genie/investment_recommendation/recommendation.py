@@ -79,7 +79,7 @@ def recommend(source: Source, text: str, *, today: date, terms: Terms = TERMS) -
         _open_places(sheet, unplaced, valuation.total + cash, profile.currency),
     ]
     return Analysis(
-        text=" ".join(sentence for sentence in sentences if sentence),
+        text="\n".join(sentence for sentence in sentences if sentence),
         facts=sheet.facts(),
         findings=(*_band_findings(suitability, band, today), *_sale_findings(plan, today)),
         gaps=tuple(gaps),
@@ -95,7 +95,7 @@ def recommend(source: Source, text: str, *, today: date, terms: Terms = TERMS) -
 
 def _refusal(suitability: Suitability | None, today: date) -> str:
     """Why there must be no advice, or nothing."""
-    todo = "complete the suitability questions (risk band and horizon) before any advice is given."
+    todo = "import a profile (TOML) with your risk band and horizon under [suitability] before any advice is given."
     if suitability is None:
         return f"There is no suitability record: {todo}"
     if suitability.valid_until < today:
@@ -204,8 +204,9 @@ def _trades(sheet: Sheet, plan: Plan, total: Decimal, *, terms: Terms, currency:
     cost = sheet.money("trade_costs", plan.cost, currency)
     turnover = sheet.percent("turnover", plan.turnover / total * 100)
     return (
-        f"To get there takes {count}, sells before buys: {', '.join(named)}. They cost about {cost} and turn over"
-        f" {turnover} of the portfolio."
+        f"To get there takes {count}, sells before buys:\n"
+        + "\n".join(f"- {trade}" for trade in named)
+        + f"\nThey cost about {cost} and turn over {turnover} of the portfolio."
     )
 
 

@@ -36,7 +36,8 @@ def _words(pattern: str) -> re.Pattern[str]:
 _TOPICS: dict[Topic, re.Pattern[str]] = {
     "cushion": _words(
         r"emergenc|cushion|rainy|reserve|\bjob\b|fired|unemploy|\bsick\b|\bill\b|cannot work|savings last|sudden"
-        r"|(without|los(e|ing)) (my |a |an )?(income|salary)|months of expenses"
+        r"|(without|los(e|ing)) (my |a |an )?(income|salary)|months of expenses|live (on|off|from) (my|our) (savings|money)"
+        r"|months (could|can) (i|we)"
     ),
     "debt": _words(r"\bdebts?\b|\bloans?\b|mortgage|\bdti\b|credit|overstretch|repay|borrow|interest rates"),
     "concentration": _words(r"concentrat|diversif|single|one (company|stock|industry)|sector|depend|\bhhi\b"),
@@ -72,7 +73,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
     gaps = tuple(dict.fromkeys((*cut, *valuation.gaps, *(gap for part in parts for gap in part.gaps))))
     sentences = [part.text for part in parts if part.text]
     return Analysis(
-        text=" ".join(sentences) or "I cannot assess this yet. " + " ".join(gaps),
+        text="\n".join(sentences) or "I cannot assess this yet. " + " ".join(gaps),
         facts=tuple(fact for part in parts for fact in part.facts),
         findings=tuple(finding for part in parts for finding in part.findings),
         gaps=gaps,

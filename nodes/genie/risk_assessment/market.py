@@ -100,7 +100,7 @@ def market(valuation: Valuation, prices: Sequence[Price], text: str, *, currency
         else:
             tail = _tail(sheet, valuation, past, (confidence, horizon), currency=currency)
             sentences.insert(0 if _TAIL.search(text) else len(sentences), tail)
-    return Analysis(" ".join(sentences), sheet.facts(), gaps=tuple(gaps))
+    return Analysis("\n".join(sentences), sheet.facts(), gaps=tuple(gaps))
 
 
 def _no_holdings(currency: str) -> str:

@@ -44,7 +44,13 @@ NOT_COVERED = (
     " tax, itemised deductions, the additions for age or blindness, and accounts with tax rules of their own"
 )
 
+ASSUMED = (
+    "Assumed: no sales so far this year, as the data hold none; name them in the question, such as"
+    " “a long-term gain of …”."
+)
+
 _ZERO = Decimal(0)
+_FIXABLE = "add it to the profile"
 _COUNTRIES = frozenset({"us", "usa", "united states", "united states of america"})
 _AMOUNT = r"\$?\s?(?P<amount>\d[\d,]*(?:\.\d{1,2})?)"
 _KIND = r"(?:reali[sz]ed\s+)?(?P<term>short|long)[- ]term\s+(?:capital\s+)?(?P<kind>gain|loss)(?:s|es)?"
@@ -87,24 +93,24 @@ def optimise(source: Source, text: str, *, today: date) -> Analysis:
     status = tax_bands.filing_status(profile.filing_status or "")
     income = profile.gross_annual_income
     if year is None or status is None or income is None or reasons:
-        return Analysis(text="I cannot estimate your tax yet. " + " ".join(reasons), gaps=reasons)
+        todo = (
+            " Import a profile (TOML) that has it: bursar import profile.toml." if _FIXABLE in " ".join(reasons) else ""
+        )
+        return Analysis(text=f"I cannot estimate your tax yet. {' '.join(reasons)}{todo}", gaps=reasons)
     short, long = stated_gains(text)
     case = _Case(year, status, income, short, long)
     sheet = Sheet(as_of=today, tool=TOOL, source=f"profile; {year.sources['ordinary']}")
     estimate = case.estimate(short, long)
     answer = _answer(sheet, case, estimate)
     gaps: list[str] = []
-    if not (short or long):
-        gaps.append(
-            "Sales already made this year are not in the data and count as none; name them in the question,"
-            " as a short-term or long-term gain or loss of an amount."
-        )
     sales = _sales(source, case, today=today, gaps=gaps)
     priced = Sheet(as_of=sales.priced_on or today, tool=TOOL, source="lots; prices; IRC 1091, 1211(b), 1222")
     advice = _advice(priced, sales, today=today)
-    first = (*advice, answer) if _SAVING.search(text) else (answer, *advice)
+    paragraphs = [" ".join(advice), answer] if _SAVING.search(text) else [answer, " ".join(advice)]
+    if not (short or long):
+        paragraphs.append(ASSUMED)
     return Analysis(
-        text=" ".join((*first, f"Not covered: {NOT_COVERED}.")),
+        text="\n".join((*filter(None, paragraphs), f"Not covered: {NOT_COVERED}.")),
         facts=(*sheet.facts(), *priced.facts()),
         findings=(*_wash_findings(sales, today), *_waiting_findings(sales.lots, sales.closes, today)),
         gaps=tuple(gaps),

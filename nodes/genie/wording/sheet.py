@@ -11,12 +11,14 @@ class Sheet:
     """Collects facts under unique keys; each method records one value and returns how an answer writes it.
 
     The same key with the same value is recorded once; with another value it is a contradiction: ValueError.
+    `prefix` opens every key: it keeps the facts of a message's second question apart from those of its first.
     """
 
-    def __init__(self, *, as_of: date, tool: str, source: str) -> None:
+    def __init__(self, *, as_of: date, tool: str, source: str, prefix: str = "") -> None:
         self._as_of = as_of
         self._tool = tool
         self._source = source
+        self._prefix = prefix
         self._facts: dict[str, Fact] = {}
 
     def money(self, key: str, value: Decimal, currency: str) -> str:
@@ -57,6 +59,7 @@ class Sheet:
         return tuple(self._facts.values())
 
     def _add(self, key: str, value: Decimal | int | str | date, unit: Unit, currency: str | None = None) -> str:
+        key = self._prefix + key
         fact = Fact(key, value, unit, self._as_of, self._tool, self._source, currency)
         held = self._facts.setdefault(key, fact)
         if held != fact:

@@ -1,7 +1,7 @@
 """The connector reads and nothing else: no writes, no more rows and no more time than it was given."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import cast
 
 import pytest
 from sqlalchemy import Engine, create_engine, delete, func, insert, select, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
 
 from bursar.nodes.genie.data import schema
 from bursar.nodes.genie.data.importing import import_files
@@ -27,36 +25,23 @@ from bursar.nodes.genie.database_connector import (
     UnknownQuery,
 )
 
-SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432"
 STATEMENT = "Date,Description,Amount\n" + "".join(f"2025-01-{day:02},Café {day},-{day}.00\n" for day in range(1, 21))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], AbstractContextManager[str]]
+) -> Iterator[Engine]:
     """A household of twenty postings on each database."""
-    name = f"genie_connector_{abs(hash(tmp_path))}"
-    if request.param == "sqlite":
-        made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
-    else:
-        admin = create_engine(f"{SERVER}/postgres", isolation_level="AUTOCOMMIT")
-        try:
-            with admin.connect() as connection:
-                connection.execute(text(f"CREATE DATABASE {name}"))
-        except OperationalError:
-            admin.dispose()
-            if os.environ.get("BURSAR_REQUIRE_POSTGRES"):
-                raise
-            pytest.skip("no PostgreSQL server at 127.0.0.1:5432")
-        made = create_engine(make_url(SERVER).set(database=name))
-    file = tmp_path / "checking.csv"
-    file.write_text(STATEMENT)
-    import_files(made, [file], now=datetime(2026, 1, 5, tzinfo=UTC))
-    yield made
-    made.dispose()
-    if request.param == "postgresql":
-        with admin.connect() as connection:  # pyright: ignore[reportPossiblyUnboundVariable]
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()  # pyright: ignore[reportPossiblyUnboundVariable]
+    with ExitStack() as stack:
+        sqlite = request.param == "sqlite"
+        url = f"sqlite:///{tmp_path / 'household.db'}" if sqlite else stack.enter_context(new_postgres())
+        made = create_engine(url)
+        file = tmp_path / "checking.csv"
+        file.write_text(STATEMENT)
+        import_files(made, [file], now=datetime(2026, 1, 5, tzinfo=UTC))
+        yield made
+        made.dispose()
 
 
 def posing(statement: object) -> NamedQuery:

@@ -1,38 +1,24 @@
 """Databases for the data layer's tests: a SQLite file and a PostgreSQL database of their own, dropped afterwards."""
 
-import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import OperationalError
 
 from bursar.nodes.genie.data.import_report import ImportReport
 from bursar.nodes.genie.data.importing import import_files
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """The URL of an empty database; the test is skipped where there is no server, unless one is required."""
-    name = f"genie_data_{os.getpid()}"
-    admin = create_engine(f"{SERVER}/postgres", isolation_level="AUTOCOMMIT")
-    try:
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError:
-        admin.dispose()
-        if os.environ.get("BURSAR_REQUIRE_POSTGRES"):
-            raise
-        pytest.skip("no PostgreSQL server at 127.0.0.1:5432")
-    yield f"{SERVER}/{name}"
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+def postgresql_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The URL of a PostgreSQL database that these tests share and empty."""
+    with new_postgres() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

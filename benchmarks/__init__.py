@@ -1,0 +1,1 @@
+"""What Bursar costs, as ratios to peers that do the same work, measured in interleaved rounds."""

@@ -1,0 +1,109 @@
+"""Measuring: contenders take turns, round by round, so that a busy machine is busy for all of them."""
+
+import gc
+import os
+import platform
+import random
+import resource
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Protocol
+
+SEED = 7
+
+
+class Contender(Protocol):
+    """Something that does a round of the work. `operations` is how many times the work is done in one round."""
+
+    def __call__(self, operations: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What one contender took in each round, in microseconds per operation."""
+
+    name: str
+    cpu: tuple[float, ...]
+    wall: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`of` against `to`, round by round: the median ratio and the quartiles of it."""
+
+    of: str
+    to: str
+    what: str
+    median: float
+    low: float
+    high: float
+    bound: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio keeps its bound; true where it has none."""
+        return self.bound is None or self.median <= self.bound
+
+
+@dataclass(slots=True)
+class Result:
+    """A benchmark's figures and what is said of them."""
+
+    title: str
+    rounds: list[Rounds] = field(default_factory=list[Rounds])
+    ratios: list[Ratio] = field(default_factory=list[Ratio])
+    notes: list[str] = field(default_factory=list[str])
+
+    def compare(self, of: str, to: str, *, what: str = "cpu", bound: float | None = None) -> None:
+        """Add the ratio of two contenders of the same rounds."""
+        by_name = {one.name: getattr(one, what) for one in self.rounds}
+        each = sorted(a / b for a, b in zip(by_name[of], by_name[to], strict=True))
+        low, _, high = statistics.quantiles(each, n=4) if len(each) > 1 else (each[0], each[0], each[0])
+        self.ratios.append(Ratio(of, to, what, statistics.median(each), low, high, bound))
+
+
+def children_cpu() -> float:
+    """CPU seconds of child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def interleave(
+    contenders: Sequence[tuple[str, Contender]],
+    *,
+    rounds: int,
+    operations: int,
+    cpu: Callable[[], float] = time.process_time,
+) -> list[Rounds]:
+    """Run every contender once per round, in a new order each time, after one round that is not counted."""
+    order = list(contenders)
+    took: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name, _ in order}
+    shuffle = random.Random(SEED).shuffle
+    for number in range(rounds + 1):
+        shuffle(order)
+        for name, contender in order:
+            gc.collect()
+            started, used = time.perf_counter(), cpu()
+            contender(operations)
+            if number:
+                took[name][0].append((cpu() - used) / operations * 1e6)
+                took[name][1].append((time.perf_counter() - started) / operations * 1e6)
+    return [Rounds(name, tuple(took[name][0]), tuple(took[name][1])) for name, _ in contenders]
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    packages = ("langgraph", "langchain-core", "langgraph-supervisor", "sqlalchemy")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "load": " ".join(f"{one:.1f}" for one in os.getloadavg()),
+        "sqlite": sqlite3.sqlite_version,
+        "seed": str(SEED),
+        **{package: version(package) for package in packages},
+    }

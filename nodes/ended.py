@@ -1,0 +1,62 @@
+"""How a piece of work ended, as a value: what it returned, or what it raised, whatever that is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class Ended(Generic[T]):
+    """Takes what its block raises, exits and interrupts included; `value` is for the block to set.
+
+    An exit that is raised out of a task stops the whole event loop, and with it everybody else's work; so foreign
+    code runs in here, and whoever asked for it decides what goes on.
+    """
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> "Ended[T]":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.error = error
+        return True
+
+    def result(self) -> T:
+        """The value, or what was raised, raised again."""
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.value)
+
+
+async def ended(work: Callable[[], Awaitable[T]]) -> Ended[T]:
+    """Do the work and return how it ended."""
+    end = Ended[T]()
+    with end:
+        end.value = await work()
+    return end
+
+
+async def within(seconds: float, work: Callable[[], Awaitable[T]]) -> Ended[T] | None:
+    """How the work ended, or None at the deadline: work that swallows its cancellation is left behind.
+
+    Cancelling the caller cancels the work.
+    """
+    running = asyncio.ensure_future(ended(work))
+    try:
+        done, _ = await asyncio.wait({running}, timeout=seconds)
+    except asyncio.CancelledError:
+        running.cancel()
+        raise
+    if done:
+        return running.result()
+    running.cancel()
+    return None
