@@ -29,9 +29,9 @@ demo: setup  ## Ask Genie three questions about the sample household: no key, no
 	@$(BIN)/bursar demo
 
 test: setup  ## Run the tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
 
-check: setup  ## Lint, types, layers, notebooks and docs
+check: setup  ## Lint, types, layers, notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -46,4 +46,4 @@ lock: .uv/bin/uv  ## Resolve requirements.lock anew from pyproject.toml
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:  ## Remove what was made
-	rm -rf .venv .uv build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .uv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .langgraph_api

@@ -1,113 +1,265 @@
 """One door to a database: short transactions, from any thread and any event loop, on SQLite and PostgreSQL.
 
 There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
-it runs in a transaction of its own on a worker thread that holds its connection. SQLite has one worker (it has one
-writer anyway, and a held connection costs half the CPU of a pooled one), PostgreSQL as many as `pool_size`.
+it runs in a transaction on a connection that is kept: in the caller's thread for a sync caller, on a worker thread for
+an async one, so that no event loop waits. PostgreSQL has `pool_size` connections. SQLite has one writer, so one
+connection: whoever has it does all the work that is waiting in one transaction, and pays for one commit.
 """
 
 import asyncio
 import os
 import re
-import sqlite3
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from queue import LifoQueue
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from bursar.state.errors import ConfigurationError, DatabaseError
+from bursar.checkpoints.connections import Held, explain, make_engine
+from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 DEFAULT_POOL_SIZE = 8
-BUSY_TIMEOUT_SECONDS = 10
+MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[T]):
+    """A piece of work on its way. Once `done`, it was committed, or `error` says why nothing of it was."""
+
+    work: Work[T]
+    readonly: bool
+    waiting: "asyncio.Future[T] | None" = None
+    done: bool = False
+    result: T | None = None
+    error: BaseException | None = None
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.result)
 
 
 class Database:
     """A database by URL; `at(url)` shares one per process, so that ledger and saver use the same connections."""
 
-    _shared: dict[tuple[int, str], "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
+    _shared: dict[str, "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
     _shared_lock = threading.Lock()
 
     def __init__(self, url: str | URL, *, pool_size: int = DEFAULT_POOL_SIZE) -> None:
         self.url = _parse(url)
         self.dialect = self.url.get_backend_name()
         self.workers = 1 if self.dialect == "sqlite" else pool_size
+        self._inherited: list[object] = []
+        self._start()
+        _databases.add(self)
+
+    def _start(self) -> None:
+        self.engine: Engine = make_engine(self.url)
         self._lock = threading.Lock()
-        self._process = 0
-        self._inherited: list[Engine | None] = []
-        self._engine: Engine | None = None
+        self._inside = threading.local()
+        self._queue: deque[_Job[Any]] = deque()
+        self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
+        self._free: LifoQueue[Held] = LifoQueue()
+        for _ in range(self.workers):
+            self._free.put(Held(self.engine))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
         """The process's one database for `url`, so that an SQLite database in memory is one database too."""
         if isinstance(url, Database):
             return url
-        key = (os.getpid(), _parse(url).render_as_string(hide_password=False))
+        key = _parse(url).render_as_string(hide_password=False)
         with cls._shared_lock:
             if key not in cls._shared:
                 cls._shared[key] = cls(url)
             return cls._shared[key]
 
-    @property
-    def engine(self) -> Engine:
-        """The SQLAlchemy engine, made on first use and made anew in a forked child."""
-        return self._open()[0]
+    def run(self, work: Work[T], *, readonly: bool = False) -> T:
+        """Run `work` in a transaction and return its result once it is committed.
 
-    def run(self, work: Work[T]) -> T:
-        """Run `work` in one transaction and return its result once it is committed.
-
-        Raises what `work` raises, after a roll-back; `DatabaseError` if the database cannot be used.
+        `readonly` promises that it changes nothing: then SQLite takes no write lock.
+        Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
+        `BursarError` inside another piece of work: that one has its connection.
         """
-        return self._submit(work).result()
+        job = _Job(work, readonly)
+        self._check_outside()
+        if self.dialect == "sqlite":
+            self._queue.append(job)
+            while not job.done:  # bounded: each turn does the longest waiting of what stands before it
+                self._work_off()
+        else:
+            self._do_one(job)
+        return job.outcome()
 
-    async def arun(self, work: Work[T]) -> T:
+    async def arun(self, work: Work[T], *, readonly: bool = False) -> T:
         """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted."""
-        return await asyncio.shield(asyncio.wrap_future(self._submit(work)))
+        self._check_outside()
+        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        job = _Job(work, readonly, waiting)
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
+            if self.dialect == "sqlite":
+                self._queue.append(job)
+                if not self._called:
+                    self._called = True
+                    self._executor.submit(self._work_off_all)
+            else:
+                self._executor.submit(self._do_one, job)
+        return await waiting
 
     def close(self) -> None:
         """Finish what was submitted and close every connection. Using the database again opens it anew."""
         with self._lock:
-            engine, executor = self._engine, self._executor
-            self._engine = self._executor = None
+            executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=True)
-        if engine is not None:
-            engine.dispose()
+        if self._queue:
+            self._work_off_all()
+        connections = [self._free.get() for _ in range(self.workers)]
+        for held in connections:
+            held.drop()
+            self._free.put(held)
+        self.engine.dispose()
 
-    def _submit(self, work: Work[T]) -> "Future[T]":
-        engine, executor = self._open()
-        return executor.submit(self._transact, engine, work)
+    def _check_outside(self) -> None:
+        if getattr(self._inside, "working", False):
+            raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
-    def _open(self) -> tuple[Engine, ThreadPoolExecutor]:
-        with self._lock:
-            if self._process != os.getpid():  # a fork inherits neither threads nor usable connections
-                self._inherited.append(self._engine)  # kept, never closed: the parent still uses its connections
-                self._engine = self._executor = None
-                self._process = os.getpid()
-            if self._engine is None:
-                self._engine = _make_engine(self.url, self.workers)
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
-            return self._engine, self._executor
-
-    def _transact(self, engine: Engine, work: Work[T]) -> T:
+    def _do_one(self, job: _Job[Any]) -> None:
+        held = self._free.get()
         try:
-            with engine.begin() as connection:
-                return work(connection)
-        except DBAPIError as error:
-            reason = _explain(error)
-            if reason is None:
-                raise
-            raise DatabaseError(f"{self.url.render_as_string(hide_password=True)}: {reason}") from error
+            self._transact(held, [job])
+        finally:
+            self._free.put(held)
+
+    def _work_off_all(self) -> None:
+        with self._lock:
+            self._called = False
+        while self._queue:  # bounded by what is submitted
+            self._work_off()
+
+    def _work_off(self) -> None:
+        """Do what is waiting, the longest waiting first, in one transaction."""
+        held = self._free.get()
+        try:
+            jobs: list[_Job[Any]] = []
+            while self._queue and len(jobs) < MAX_GROUP:
+                jobs.append(self._queue.popleft())
+            if jobs:
+                self._transact(held, jobs)
+        finally:
+            self._free.put(held)
+
+    def _transact(self, held: Held, jobs: Sequence[_Job[Any]]) -> None:
+        """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all."""
+        ended = committing = False
+        self._inside.working = True
+        try:
+            connection = held.begin(readonly=all(job.readonly for job in jobs))
+            for job in jobs:
+                with _Attempt(held, job, alone=len(jobs) == 1):
+                    job.result = job.work(connection)
+            if len(jobs) > 1 or jobs[0].error is None:
+                committing = True
+                held.commit()
+            ended = True
+        except (DBAPIError, DatabaseError, self.engine.dialect.loaded_dbapi.Error) as error:
+            held.rollback()
+            for job in jobs:
+                job.error = job.error or error
+            ended = True
+        finally:
+            self._inside.working = False
+            if not ended and not (committing and held.is_over()):  # the user interrupts: work of others waits its turn
+                held.rollback()
+                self._queue.extendleft(job for job in reversed(jobs) if job.error is None and self.dialect == "sqlite")
+                jobs = [job for job in jobs if job.error is not None]
+            self._deliver(jobs)
+
+    def _deliver(self, jobs: Sequence[_Job[Any]]) -> None:
+        """Tell every caller; one whose event loop has ended meanwhile hears nothing."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
+        for job in jobs:
+            if isinstance(job.error, Exception):
+                job.error = explain(self.url, job.error)
+            job.done = True
+            if job.waiting is not None:
+                by_loop.setdefault(job.waiting.get_loop(), []).append(job)
+        for loop, done in by_loop.items():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, done)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: neither threads nor connections are inherited. The parent's are kept, never closed."""
+        self._inherited.append((self.engine, self._free, self._executor))
+        self._start()
+
+
+class _Attempt:
+    """Around one job of a group: keeps its error, and undoes it alone."""
+
+    __slots__ = ("_alone", "_held", "_job")
+
+    def __init__(self, held: Held, job: _Job[Any], *, alone: bool) -> None:
+        self._held = held
+        self._job = job
+        self._alone = alone
+
+    def __enter__(self) -> None:
+        if not self._alone:
+            self._held.savepoint()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            return False
+        # An asyncio future does not take a StopIteration.
+        self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
+        if self._alone:
+            self._held.rollback()
+        elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
+            return False
+        else:
+            self._held.undo_to_savepoint()
+        return not isinstance(error, KeyboardInterrupt)
+
+
+def _resolve(jobs: Sequence[_Job[Any]]) -> None:
+    for job in jobs:
+        if job.waiting is not None and not job.waiting.done():
+            if job.error is None:
+                job.waiting.set_result(job.result)
+            else:
+                job.waiting.set_exception(job.error)
+
+
+_databases: WeakSet[Database] = WeakSet()
+
+
+def _in_forked_child() -> None:
+    Database._shared_lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
+    Database._shared.clear()  # pyright: ignore[reportPrivateUsage]
+    for database in list(_databases):
+        database._leave_to_parent()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def _parse(url: str | URL) -> URL:
@@ -134,57 +286,3 @@ def _parse(url: str | URL) -> URL:
 
 def _mask(url: str) -> str:
     return re.sub(r"(//[^:@/]*):[^@]*@", r"\1:***@", url)
-
-
-def _make_engine(url: URL, workers: int) -> Engine:
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(
-            url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS}
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_immediate)
-        return engine
-    return create_engine(
-        url,
-        pool_size=workers,
-        max_overflow=0,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": BUSY_TIMEOUT_SECONDS},
-    )
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
-    # The driver must not open transactions of its own: ours are BEGIN IMMEDIATE, so that two writers queue, not clash.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    with suppress(sqlite3.OperationalError):  # a read-only file keeps its journal mode; reading it still works
-        cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    except OperationalError as error:
-        if "readonly" not in str(error.orig):
-            raise
-        connection.exec_driver_sql("BEGIN")
-
-
-def _explain(error: DBAPIError) -> str | None:
-    """One line that says what to do about an operational fault; None when the statement itself was at fault."""
-    text = str(error.orig).lower()
-    if "locked" in text:
-        return f"locked by another process for over {BUSY_TIMEOUT_SECONDS} s; end that process or try again"
-    if "readonly" in text or "read-only" in text:
-        return "read-only; make the file and its folder writable"
-    if ("full" in text and "disk" in text) or "no space left" in text:
-        return "the disk is full; free some space, nothing was written"
-    if "unable to open" in text:
-        return "cannot be opened; check that the folder exists and is writable"
-    if "not a database" in text or "malformed" in text:
-        return "not an SQLite database, or damaged"
-    if error.connection_invalidated or "connection" in text:
-        return f"no connection ({str(error.orig).strip().splitlines()[0]})"
-    return None

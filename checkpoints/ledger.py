@@ -101,11 +101,11 @@ class Ledger:
 
     def spend(self, session_id: str) -> Spend:
         """What the session was charged so far. Raises `LedgerError` for an unknown session."""
-        return self.database.run(self.books.spend_of(f"session:{session_id}"))
+        return self.database.run(self.books.spend_of(f"session:{session_id}"), readonly=True)
 
     def audit(self, session_id: str) -> list[AuditRow]:
         """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
-        return self.database.run(lambda connection: _audit(connection, session_id))
+        return self.database.run(lambda connection: _audit(connection, session_id), readonly=True)
 
     def verify(self, session_id: str | None = None) -> Verification:
         """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
@@ -120,11 +120,11 @@ class Ledger:
                 raise LedgerError(f"no session {session_id} in the books")
             return found
 
-        return self.database.run(work)
+        return self.database.run(work, readonly=True)
 
     def open_holds(self) -> list[OpenHold]:
         """Every call that is held or unknown, oldest first."""
-        return self.database.run(_open_holds)
+        return self.database.run(_open_holds, readonly=True)
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
         """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
@@ -132,7 +132,7 @@ class Ledger:
 
     def sessions(self) -> list[SessionRow]:
         """Every session, newest first."""
-        return self.database.run(_sessions)
+        return self.database.run(_sessions, readonly=True)
 
 
 def _audit(connection: Connection, session_id: str) -> list[AuditRow]:

@@ -38,7 +38,7 @@ def known_versions() -> list[str]:
 
 def _is_at(database: Database, known: list[str]) -> bool:
     try:
-        version = database.run(_version)
+        version = database.run(_version, readonly=True)
     except (OperationalError, ProgrammingError):  # no version table yet
         return False
     _check_known(database, version, known)

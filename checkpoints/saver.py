@@ -125,12 +125,12 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
         at = address_of(config)
-        return read_tuple(self.serde, at, self._database.run(_get(at)))
+        return read_tuple(self.serde, at, self._database.run(_get(at), readonly=True))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
         at = address_of(config)
-        return read_tuple(self.serde, at, await self._database.arun(_get(at)))
+        return read_tuple(self.serde, at, await self._database.arun(_get(at), readonly=True))
 
     def list(
         self,
@@ -147,7 +147,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in self._database.run(listing.next_page):
+            for found in self._database.run(listing.next_page, readonly=True):
                 yield found()
 
     async def alist(
@@ -161,21 +161,21 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """As `list`."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._database.arun(listing.next_page):
+            for found in await self._database.arun(listing.next_page, readonly=True):
                 yield found()
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """For each channel the nearest stored value among the ancestors, and the writes since, oldest first."""
-        rows = self._database.run(_history(address_of(config), channels))
+        rows = self._database.run(_history(address_of(config), channels), readonly=True)
         return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        rows = await self._database.arun(_history(address_of(config), channels))
+        rows = await self._database.arun(_history(address_of(config), channels), readonly=True)
         return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
@@ -21,6 +21,7 @@ from bursar.nodes.genie.compliance_checker.gate import ComplianceGate
 from bursar.nodes.genie.data.household import open_household
 from bursar.nodes.genie.database_connector import Connector
 from bursar.nodes.genie.examples import out_of_scope
+from bursar.nodes.genie.masked_router import MaskedRouter
 from bursar.nodes.genie.no_data import DataFirst
 from bursar.nodes.genie.specialists import specialists
 from bursar.nodes.model_router import ModelRouter
@@ -56,7 +57,7 @@ class Genie:
     clock: Clock
 
     def ask(self, question: str, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
-        """Put a question to the session and return its state with the answer. `on_node` hears each node that ended."""
+        """Put a question to the session and return its state with the answer. `on_node` hears each node that starts."""
         return self._run({"messages": [("user", question)]}, session, on_node)
 
     def resume(self, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
@@ -84,13 +85,18 @@ class Genie:
 
     def _run(self, entered: object, session: str, on_node: Callable[[str], None] | None) -> SessionOutput:
         last: Any = None
-        for mode, chunk in self.app.stream(entered, _config(session), stream_mode=["updates", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+        for mode, chunk in self.app.stream(entered, _config(session), stream_mode=["tasks", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
             if mode == "values":
                 last = chunk
-            elif on_node is not None:
-                for node in chunk:
-                    on_node(str(node))
+            elif on_node is not None and (name := _started(chunk)):
+                on_node(name)
         return last
+
+
+def _started(task: object) -> str:
+    """The name of the node that a task's event says starts; empty for one that ends."""
+    event = cast("Mapping[str, object]", task)
+    return "" if "result" in event else str(event["name"])
 
 
 def _config(session: str) -> RunnableConfig:
@@ -112,6 +118,7 @@ def open_genie(
     `BURSAR_MODEL`, metered; without a key nothing leaves the machine. `as_of` is the day analyses are judged on, today
     by default. Raises `ConfigurationError` for a bad budget, database or price.
     """
+    cap = Budget(per_request=budget)
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.database.url)
     source = Connector(data)
@@ -121,8 +128,8 @@ def open_genie(
         return as_of or now.date()
 
     app = build_supervisor(
-        specialists(source, today=today, model=model),
-        budget=Budget(per_request=budget),
+        specialists(source, today=today, model=model, budget=cap.per_request),
+        budget=cap,
         ledger=ledger,
         checkpointer=SQLAlchemySaver(ledger.database) if checkpointer else None,
         router=DataFirst(_router(model), source),
@@ -135,7 +142,7 @@ def open_genie(
 
 def _router(model: BaseChatModel | None) -> Router:
     free = ExampleRouter(out_of_scope=out_of_scope())
-    return free if model is None else CascadeRouter(free, ModelRouter(model))
+    return free if model is None else CascadeRouter(free, MaskedRouter(ModelRouter(model)))
 
 
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:

@@ -71,9 +71,9 @@ def build_supervisor(
     graph = _wire(coordinator)
     compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
     longest = max(len(chain.links) for chain in chains.values())
-    return compiled.with_config(
-        recursion_limit=2 * (BASE_STEPS + longest), configurable={"__pregel_durability": "sync"}
-    )
+    # Without a checkpointer of its own LangGraph must not be told to wait for one.
+    durability = {"__pregel_durability": "sync"} if checkpointer else {}
+    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=durability)
 
 
 def _utc_now() -> datetime:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from langchain_core.runnables import RunnableConfig
 
@@ -11,7 +12,7 @@ from bursar.checkpoints.books import Books
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.gate import Gate
-from bursar.nodes.routing import Router
+from bursar.nodes.routing import Candidate, Router
 from bursar.nodes.specialist import Chain
 from bursar.state.budget import Budget
 from bursar.state.session import Request
@@ -30,6 +31,14 @@ class Coordinator:
     gate: Gate | None
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What the router chooses from: the same for every request."""
+        return tuple(
+            Candidate(name=name, description=chain.specialist.description, examples=tuple(chain.specialist.examples))
+            for name, chain in self.chains.items()
+        )
 
     @property
     def database(self) -> Database:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -91,7 +91,7 @@ class ScriptedModel(BaseChatModel):
         if self.left:
             raise ScriptError(f"{self.left} replies of the script were not asked for")
 
-    def __enter__(self) -> "ScriptedModel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -161,8 +161,9 @@ class ScriptedModel(BaseChatModel):
                 script.unexpected += 1
                 raise ScriptError(f"call {len(script.calls) + script.unexpected} is beyond the script")
             scripted = script.replies.popleft()
-            reply = scripted(messages) if callable(scripted) else scripted
-            message = None if isinstance(reply, Exception) else self._written(reply, messages, options)
+        reply = scripted(messages) if callable(scripted) else scripted
+        message = None if isinstance(reply, Exception) else self._written(reply, messages, options)
+        with script.lock:
             script.calls.append(Call(tuple(messages), options, None if message is None else message.usage_metadata))
         if message is None:
             raise cast(Exception, reply)

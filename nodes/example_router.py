@@ -42,6 +42,8 @@ class ExampleRouter:
     Raises `ConfigurationError` where scikit-learn is missing or the threshold is not in 0..1.
     """
 
+    __bursar_deterministic__ = True  # as a `@deterministic` handler: any paid call in it would be refused
+
     def __init__(self, threshold: float = 0.3, *, out_of_scope: Sequence[str] = ()) -> None:
         check_threshold(threshold)
         if importlib.util.find_spec("sklearn") is None:

@@ -38,6 +38,7 @@ class Router(Protocol):
 
     A total function: it returns for any text (empty, long, any script) and any candidates, none included.
     What it does not understand, it answers with an empty `chosen`.
+    One that is marked as `@deterministic` marks a handler is given no account: any paid call in it is refused.
     """
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...

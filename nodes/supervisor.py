@@ -12,8 +12,9 @@ from bursar.checkpoints.database import Work
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
 from bursar.nodes.ended import within
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.routing import Scores
 from bursar.nodes.scope import Scope
+from bursar.nodes.specialist import is_deterministic
 from bursar.nodes.veto import guarded
 from bursar.state.decision import Decision
 from bursar.state.errors import BursarError, Refused
@@ -36,10 +37,25 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     if state["decisions"]:
         return {}
     request = state["request"]
-    left = await coordinator.database.arun(_opened(coordinator, request, config))
-    scores, fault, turns = await _scores(coordinator, request, config)
-    if turns:
-        left = await coordinator.database.arun(coordinator.books.left((f"request:{request.id}",)))
+    free = is_deterministic(coordinator.router)
+    if not free:
+        await coordinator.database.arun(_opened(coordinator, request, config))
+    scores, fault = await _scores(coordinator, request, config, paid=not free)
+
+    def decide(connection: Connection) -> Decision:
+        decision = _decision(coordinator, request, scores, fault, connection)
+        event = Decided(request_id=request.id, decision=decision)
+        coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
+        return decision
+
+    decision = await coordinator.database.arun(decide)
+    return {"decisions": [decision], "plan": _plan(coordinator, decision)}
+
+
+def _decision(
+    coordinator: Coordinator, request: Request, scores: Scores, fault: str, connection: Connection
+) -> Decision:
+    left = coordinator.books.left((f"request:{request.id}",))(connection)
     room = request.budget if left is None else USD.from_nanos(left)
     considered = select(
         [
@@ -54,7 +70,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
         ],
         room,
     )
-    decision = Decision(
+    return Decision(
         kind="route",
         by="supervisor",
         rule=f"value per expected cost under what is left; {scores.rule}",
@@ -63,12 +79,6 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
         left=room,
         note=fault,
     )
-    await coordinator.database.arun(
-        coordinator.books.record(
-            request.session_id, Decided(request_id=request.id, decision=decision), at=coordinator.clock()
-        )
-    )
-    return {"decisions": [decision], "plan": _plan(coordinator, decision)}
 
 
 def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
@@ -84,30 +94,27 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
     return Plan(steps=tuple(steps))
 
 
-def _opened(coordinator: Coordinator, request: Request, config: RunnableConfig) -> Work[int | None]:
-    """Account for a routing call that a crash cut off, open the router's account, and read what is left."""
+def _opened(coordinator: Coordinator, request: Request, config: RunnableConfig) -> Work[None]:
+    """Account for a routing call that a crash cut off, and open the router's account."""
     books, at = coordinator.books, coordinator.clock()
     account = Account(agent_scope(request, "supervisor"), request.budget.nanos)
 
-    def work(connection: Connection) -> int | None:
+    def work(connection: Connection) -> None:
         books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
         books.open_account(account)(connection)
-        return books.left((f"request:{request.id}",))(connection)
 
     return work
 
 
-async def _scores(coordinator: Coordinator, request: Request, config: RunnableConfig) -> tuple[Scores, str, int]:
-    """The router's scores, why there are none, and how many paid calls it made. Its fault takes no request down.
+async def _scores(
+    coordinator: Coordinator, request: Request, config: RunnableConfig, *, paid: bool
+) -> tuple[Scores, str]:
+    """The router's scores, and why there are none. Its fault takes no request down.
 
     Raises interrupts, and errors that only a user can mend (an unknown price).
     """
     if not request.text.strip():
-        return _no_scores(NO_QUESTION), NO_QUESTION, 0
-    candidates = [
-        Candidate(name=name, description=chain.specialist.description, examples=tuple(chain.specialist.examples))
-        for name, chain in coordinator.chains.items()
-    ]
+        return _no_scores(NO_QUESTION), NO_QUESTION
     scope = Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -115,6 +122,7 @@ async def _scores(coordinator: Coordinator, request: Request, config: RunnableCo
         agent="supervisor",
         checkpoint_ns=checkpoint_ns(config),
         scopes=(*scopes_of(request), agent_scope(request, "supervisor")),
+        paid=paid,
         max_turns=ROUTING_MAX_TURNS,
         deadline=time.monotonic() + ROUTING_TIMEOUT_SECONDS,
         new_id=coordinator.new_id,
@@ -123,16 +131,16 @@ async def _scores(coordinator: Coordinator, request: Request, config: RunnableCo
 
     async def route() -> Scores:
         with scope.enter(), guarded(config):
-            return _checked(await coordinator.router.route(request.text, candidates))
+            return _checked(await coordinator.router.route(request.text, coordinator.candidates))
 
     try:
         end = await within(ROUTING_TIMEOUT_SECONDS, route)
     finally:
         scope.close()
     if end is not None and (scores := end.value) is not None:
-        return scores, "", scope.turns
+        return scores, ""
     fault = f"the router gave no answer within {ROUTING_TIMEOUT_SECONDS:g} s" if end is None else _fault(end.error)
-    return _no_scores(fault), fault, scope.turns
+    return _no_scores(fault), fault
 
 
 def _checked(scores: object) -> Scores:

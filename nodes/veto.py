@@ -56,7 +56,8 @@ class Veto(BaseCallbackHandler):
 @contextmanager
 def guarded(config: RunnableConfig) -> Generator[None]:
     """Inside the block, every Runnable that is called without a config of its own has `config` and the veto."""
-    token = var_child_runnable_config.set(merge_configs(config, {"callbacks": [Veto()]}))
+    # The veto first: each is filled up from the ambient config, and `config` must have the last word.
+    token = var_child_runnable_config.set(merge_configs({"callbacks": [Veto()]}, config))
     try:
         yield
     finally:

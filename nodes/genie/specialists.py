@@ -17,6 +17,7 @@ from bursar.nodes.genie.wording.facts import Analysis
 from bursar.nodes.genie.wording.reporting import report_of
 from bursar.nodes.genie.wording.worded import worded
 from bursar.nodes.specialist import Specialist, deterministic
+from bursar.state.money import USD
 from bursar.state.report import Report, Task
 
 # Each answers a question over the user's data on a given day, by functions alone.
@@ -34,18 +35,24 @@ TIMEOUT_SECONDS = 30.0
 
 
 def specialists(
-    source: Source, *, today: Callable[[datetime], date], model: BaseChatModel | None = None
+    source: Source,
+    *,
+    today: Callable[[datetime], date],
+    model: BaseChatModel | None = None,
+    budget: USD | None = None,
 ) -> list[Specialist]:
     """Genie's routed specialists over one household; `today` is the day an analysis is judged on.
 
-    Without a model every one is a tool agent. With one, the model words the findings, and the tool is its fallback.
-    The database connector gates: it has no model and no fallback.
+    A specialist's ceiling is never above `budget`, that of a request. Without a model every one is a tool agent. With
+    one, the model words the findings, and the tool is its fallback. The database connector gates: it has no model and
+    no fallback.
     """
-    return [_specialist(name, source, today, model) for name in TOOLS]
+    cap = USD(CEILING) if budget is None else min(USD(CEILING), budget)
+    return [_specialist(name, source, today, model, cap=cap) for name in TOOLS]
 
 
 def _specialist(
-    name: str, source: Source, today: Callable[[datetime], date], model: BaseChatModel | None
+    name: str, source: Source, today: Callable[[datetime], date], model: BaseChatModel | None, *, cap: USD
 ) -> Specialist:
     def tool(task: Task, question: str) -> Analysis:
         return TOOLS[name](source, question, today=today(task.now))
@@ -64,8 +71,8 @@ def _specialist(
         name=name,
         description=description,
         handler=templated if model is None else worded(name, description, tool, model),
-        ceiling=CEILING,
-        expected_cost=None if model is None else EXPECTED_COST,
+        ceiling=cap.dollars,
+        expected_cost=None if model is None else min(cap, USD(EXPECTED_COST)).dollars,
         timeout=TIMEOUT_SECONDS,
         fallbacks=fallbacks,
         examples=asked,

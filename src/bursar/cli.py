@@ -1,31 +1,38 @@
 """The command line: ask Genie, import statements, and look into sessions, spend and the audit log.
 
-Exit codes: 0 answered, 1 answered with gaps, 2 wrong use, 3 refused (budget, policy, verification).
+Exit codes: 0 answered, 1 answered with gaps (of an import: rows were rejected), 2 wrong use or a file that cannot be
+read, 3 refused (budget, lease, policy, verification), 130 interrupted.
 """
 
+import os
+import shlex
 import sys
 import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bursar.state.errors import BursarError, ConfigurationError, Refused
+from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger import Ledger
     from bursar.graphs.genie import Genie
+    from bursar.nodes.genie.data.import_report import ImportReport
     from bursar.state.session import SessionOutput
 
-ANSWERED, GAPS, WRONG_USE, REFUSED = 0, 1, 2, 3
+ANSWERED, GAPS, WRONG_USE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_DATABASE = "sqlite:///genie.db"
 DEMO_QUESTIONS = (
     "Where did my money go in November, and which subscriptions went up?",
     "Is there anything suspicious on my accounts?",
     "How safe are my finances, and can I save tax by selling losses before the year ends?",
 )
+DEMO_END = 'Now with your own accounts: bursar import FILE…, then: bursar ask "Where did my money go last month?"'
 
 
 class DateOrder(StrEnum):
@@ -58,24 +65,61 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 SessionArgument = Annotated[str, typer.Argument(metavar="ID", help="The session's id, as `bursar sessions` lists it.")]
 
 
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; the text says how to go on."""
+
+
 def main() -> None:
     """Run the command line. Errors are one line that says what to do, never a traceback."""
     try:
         app()
     except Refused as error:
-        _fail(str(error), REFUSED)
+        _fail(error, REFUSED)
+    except Interrupted as error:
+        _fail(error, INTERRUPTED)
     except (BursarError, OSError) as error:
-        _fail(str(error), WRONG_USE)
+        _fail(error, WRONG_USE)
+    except _data_errors() as error:  # evaluated when something was raised: nothing is imported for it before
+        _fail(error, WRONG_USE)
 
 
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"bursar: {message}", err=True)
+def _data_errors() -> tuple[type[Exception], ...]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from bursar.nodes.genie.data.import_report import ImportFailed
+    from bursar.nodes.genie.database_connector import DataError
+
+    return DataError, ImportFailed, SQLAlchemyError
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    cause = getattr(error, "orig", None) or error  # the driver's own words, without SQLAlchemy's around them
+    line = " ".join(str(cause).split()) or type(error).__name__
+    typer.echo(f"bursar: {line}", err=True)
     sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bursar import __version__
+
+        typer.echo(f"bursar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """A supervisor for LangGraph agents that cannot overspend, and Genie, the financial assistant that proves it."""
 
 
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
+    *,
     session: Annotated[str | None, typer.Option(help="Go on with this session; a new one otherwise.")] = None,
     budget: BudgetOption = "0.03",
     data: Annotated[list[Path] | None, typer.Option(help="Import this file first; may be given again.")] = None,
@@ -85,10 +129,12 @@ def ask(
 ) -> None:
     """Ask Genie about your own accounts."""
     genie = _genie(database, budget, as_of)
-    if data:
-        _import(genie, data, quiet=json)
+    if data and _import(genie, data, quiet=json) == WRONG_USE:
+        raise typer.Exit(WRONG_USE)
     session = session or f"s-{uuid.uuid4().hex[:8]}"
-    _answer(genie, genie.ask(question, session), session, json=json)
+    with _working(session, database) as hear:
+        result = genie.ask(question, session, on_node=hear)
+    _answer(genie, result, session, database, json=json)
 
 
 @app.command()
@@ -100,13 +146,17 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Go on with a request that was interrupted, under the budget it was opened with."""
+    _check_exists(database)
     genie = _genie(database, budget, as_of)
-    _answer(genie, genie.resume(session), session, json=json)
+    with _working(session, database) as hear:
+        result = genie.resume(session, on_node=hear)
+    _answer(genie, result, session, database, json=json)
 
 
 @app.command(name="import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="Statements (CSV, OFX), holdings, prices (CSV), profile (TOML).")],
+    *,
     account: Annotated[
         str | None, typer.Option(help="The account these rows belong to, where the file names none.")
     ] = None,
@@ -118,10 +168,11 @@ def import_(
 ) -> None:
     """Read bank statements and holdings into the database. Importing a file again changes nothing."""
     genie = _genie(database)
-    options = {"account": account, "currency": currency}
     order = None if date_order is None else date_order.value
     mark = None if decimal_mark is None else {"comma": ",", "point": "."}[decimal_mark.value]
-    _import(genie, files, json=json, **options, date_order=order, decimal_mark=mark)
+    code = _import(genie, files, json=json, account=account, currency=currency, date_order=order, decimal_mark=mark)
+    genie.close()
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -194,10 +245,15 @@ def reconcile(
     call: Annotated[str, typer.Argument(metavar="CALL", help="The call's id, as `bursar holds` lists it.")],
     amount: Annotated[str, typer.Argument(help="What the provider billed for it, in US dollars.")],
     database: DatabaseOption = DEFAULT_DATABASE,
+    json: JsonOption = False,
 ) -> None:
     """Book what the provider really billed for a call of unknown end."""
-    _ledger(database).reconcile(call, amount)
-    typer.echo(f"{call} is settled at ${amount}.")
+    from bursar import show
+    from bursar.state.money import USD
+
+    billed = USD(amount)
+    _ledger(database).reconcile(call, billed)
+    typer.echo(show.as_json({"call": call, "amount": billed}) if json else f"{call} is settled at {billed}.")
 
 
 @app.command()
@@ -221,12 +277,13 @@ def demo() -> None:
         worst = ANSWERED
         for number, question in enumerate(DEMO_QUESTIONS, 1):
             show.console().rule(f"[bold]{number}. {question}", align="left")
-            session = f"demo-{number}"
-            result = genie.ask(question, session)
-            worst = max(worst, _show(result, session, json=False, go_on=f'bursar ask --session {session} "…"'))
+            with _working("", database) as hear:
+                result = genie.ask(question, f"demo-{number}", on_node=hear)
+            worst = max(worst, _show(result, f"demo-{number}", json=False))
         show.console().print(str(genie.ledger.verify()))
+        show.console().print(DEMO_END)
         genie.close()
-    raise typer.Exit(worst if worst == REFUSED else ANSWERED)
+    raise typer.Exit(worst)
 
 
 def _genie(database: str, budget: str = "0.03", as_of: str | None = None) -> "Genie":
@@ -236,19 +293,71 @@ def _genie(database: str, budget: str = "0.03", as_of: str | None = None) -> "Ge
         day = None if as_of is None else date.fromisoformat(as_of)
     except ValueError:
         raise ConfigurationError(f"--as-of is a day such as 2025-12-31, not {as_of!r}") from None
+    _check_budget(budget)
     return open_genie(database, budget=budget, as_of=day)
+
+
+def _check_budget(budget: str) -> None:
+    from bursar.state.money import USD, ZERO
+
+    try:
+        fits = USD(budget) >= ZERO
+    except AmountError:
+        fits = False
+    if not fits:
+        raise ConfigurationError(f"--budget is an amount of US dollars such as 0.03, not {budget!r}")
 
 
 def _ledger(database: str) -> "Ledger":
     from bursar.checkpoints.ledger import Ledger
 
+    _check_exists(database)
     return Ledger(database)
 
 
-def _import(genie: "Genie", files: list[Path], *, quiet: bool = False, json: bool = False, **options: Any) -> None:
+def _check_exists(database: str) -> None:
+    """To look into a database is not to make one: a wrong path is told, and leaves no empty file behind."""
+    kind, _, file = database.partition(":///")
+    if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
+        raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
+
+
+@contextmanager
+def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
+    """While Genie works: a status line on a terminal; Ctrl-C becomes one line that says how to go on."""
     from bursar import show
 
-    reports = genie.import_files(files, **options)
+    try:
+        with show.status() as hear:
+            yield hear
+    except KeyboardInterrupt:
+        go_on = f"go on with: bursar resume {session}{_where(database)}" if session else "start again"
+        raise Interrupted(f"interrupted; what was paid for is kept; {go_on}") from None
+
+
+def _where(database: str) -> str:
+    """The option that names the database again, where it is not found without it. Passwords are masked."""
+    if database == os.environ.get("BURSAR_DATABASE", DEFAULT_DATABASE):
+        return ""
+    from sqlalchemy.engine import make_url
+
+    return f" --database {shlex.quote(make_url(database).render_as_string(hide_password=True))}"
+
+
+def _import(genie: "Genie", files: list[Path], *, quiet: bool = False, json: bool = False, **options: Any) -> int:
+    """Import and tell what became of each file; the exit code. Ctrl-C leaves whole files behind, never half of one."""
+    from bursar import show
+
+    def told(report: "ImportReport") -> None:
+        hear(report.file.name)
+
+    try:
+        with show.import_progress() as hear:
+            reports = genie.import_files(files, progress=told, **options)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; finished files are stored; import again, nothing is stored twice") from None
+    if not reports:
+        raise ConfigurationError(f"there is no file to import in {', '.join(map(str, files))}")
     if json:
         typer.echo(show.as_json(reports))
     elif not quiet:
@@ -258,24 +367,26 @@ def _import(genie: "Genie", files: list[Path], *, quiet: bool = False, json: boo
             for r in reports
             if r.error is None
         ]
-        show.console().print(show.rows(columns, lines))
+        if lines:
+            show.console().print(show.rows(columns, lines))
     failed = [report for report in reports if report.error is not None]
     for report in reports:
         for rejected in report.rejected:
             typer.echo(f"bursar: {report.file.name} row {rejected.row}: {rejected.reason}", err=True)
     for report in failed:
-        typer.echo(f"bursar: {report.file}: {report.error}", err=True)
+        typer.echo(f"bursar: {report.error}", err=True)
     if failed:
-        raise typer.Exit(WRONG_USE)
+        return WRONG_USE
+    return GAPS if any(report.rejected for report in reports) else ANSWERED
 
 
-def _answer(genie: "Genie", result: "SessionOutput", session: str, *, json: bool) -> None:
-    code = _show(result, session, json=json, go_on=f'bursar ask --session {session} "…"')
+def _answer(genie: "Genie", result: "SessionOutput", session: str, database: str, *, json: bool) -> None:
+    code = _show(result, session, json=json, go_on=f'bursar ask --session {session}{_where(database)} "…"')
     genie.close()
     raise typer.Exit(code)
 
 
-def _show(result: "SessionOutput", session: str, *, json: bool, go_on: str) -> int:
+def _show(result: "SessionOutput", session: str, *, json: bool, go_on: str = "") -> int:
     from bursar import show
 
     if json:

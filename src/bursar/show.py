@@ -1,13 +1,16 @@
 """What the command line shows: answers, agents, spend, audit rows. Rich for people, plain values for `--json`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, cast
 
 from pydantic import BaseModel
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
+from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -19,12 +22,38 @@ from bursar.state.spend import Spend
 OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
 BAR_WIDTH = 40
 WIDTH_OF_FILES = 140
+SHOWN_OF_HASH = 12
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NANOS = re.compile(r"-?\d+\.\d{9}")
 
 
 def console(*, error: bool = False) -> Console:
     """The terminal; where output goes to a file or pipe, lines are wide enough for any table."""
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
+
+
+@contextmanager
+def status() -> Generator[Callable[[str], None]]:
+    """A status line on a terminal's error stream that names the node that runs; silent elsewhere."""
+    screen = console(error=True)
+    if not screen.is_terminal:
+        yield lambda _: None
+        return
+    with screen.status("starting") as line:
+        yield lambda node: line.update(f"{node.replace('_', ' ')} …")
+
+
+@contextmanager
+def import_progress() -> Generator[Callable[[str], None]]:
+    """A line on a terminal's error stream that names each file that was imported; silent elsewhere."""
+    screen = console(error=True)
+    if not screen.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=screen, transient=True) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda file: bar.update(task, advance=1, description=f"imported {file}")
 
 
 def as_json(value: object) -> str:
@@ -59,7 +88,7 @@ def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType
         Panel(Text(result["messages"][-1].text), title="Genie", title_align="left", border_style="cyan"),
         _agents(result["runs"]),
         spend_bar(result["spend"]),
-        Text.assemble(("session ", "dim"), session_id, ("   go on with: ", "dim"), go_on),
+        Text.assemble(("session ", "dim"), session_id, *((("   go on with: ", "dim"), go_on) if go_on else ())),
     )
 
 
@@ -114,13 +143,25 @@ def event_line(event: Mapping[str, Any]) -> str:
 def _decision_facts(decision: Mapping[str, Any]) -> dict[str, Any]:
     candidates = cast("list[Mapping[str, Any]]", decision.get("candidates", []))
     judged = [
-        f"{c['name']} {c['verdict']} (score {c['score']:.2f}, expects ${c['expected_cost']})"
+        f"{c['name']} {c['verdict']} ({_score(c['score'])}expects ${_short(c['expected_cost'])})"
         + (f": {c['reason']}" if c["reason"] else "")
         for c in candidates
         if c["verdict"] != "unfit"
     ]
-    return {"by": decision["by"], "rule": decision["rule"], "left": f"${decision['left']}", "judged": "; ".join(judged)}
+    left = f"${_short(decision['left'])}"
+    return {"by": decision["by"], "rule": decision["rule"], "left": left, "judged": "; ".join(judged)}
+
+
+def _score(score: float) -> str:
+    """The router's score; the guardian and the gate have none."""
+    return f"score {score:.2f}, " if score else ""
 
 
 def _short(value: object) -> str:
-    return ",".join(str(item) for item in cast("list[object]", value)) if isinstance(value, list) else str(value)
+    """A value for a person to read: hashes by their beginning, amounts without the zeros that say nothing."""
+    if isinstance(value, list):
+        return ",".join(_short(item) for item in cast("list[object]", value))
+    text = str(value)
+    if _HASH.fullmatch(text):
+        return f"{text[:SHOWN_OF_HASH]}…"
+    return text.rstrip("0").rstrip(".") if _NANOS.fullmatch(text) else text

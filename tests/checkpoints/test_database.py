@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
-from bursar.checkpoints import database as module
+from bursar.checkpoints import connections as module
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.prepared import Prepared
 from bursar.state.errors import ConfigurationError, DatabaseError

@@ -23,7 +23,7 @@ from bursar.checkpoints.saver import SQLAlchemySaver
 from bursar.graphs.genie import open_genie
 from bursar.nodes.genie.data.sample import sample_files
 
-pytestmark = pytest.mark.studio
+pytestmark = [pytest.mark.studio, pytest.mark.xdist_group("studio")]  # one server for all
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60

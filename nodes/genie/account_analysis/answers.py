@@ -184,15 +184,17 @@ def monthly(view: View) -> list[str]:
 
 
 def largest(view: View) -> list[str]:
-    """The largest single payments, of the focus of the question if it has one."""
+    """The largest single payments, one for each payee; of the focus of the question if it has one."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
     for currency in sorted({entry.row.currency for entry in chosen}):
         ranked = sorted(
             (entry for entry in chosen if entry.row.currency == currency),
-            key=lambda entry: (-entry.size, entry.row.booked_on, entry.row.id),
-        )[:LARGEST]
-        lines.append(f"Your largest single payments {view.when()}:")
+            key=lambda entry: (-entry.size, -entry.row.booked_on.toordinal(), entry.row.id),
+        )
+        ranked = list({entry.merchant: entry for entry in ranked[::-1]}.values())[::-1]
+        ranked = sorted(ranked, key=lambda entry: (-entry.size, entry.merchant))[:LARGEST]
+        lines.append(f"Your largest single payments {view.when()}, one for each payee:")
         for rank, entry in enumerate(ranked, start=1):
             key = f"largest.{currency}.{rank}"
             lines.append(

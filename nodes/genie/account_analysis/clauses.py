@@ -45,8 +45,8 @@ def read_clauses(text: str, entries: Sequence[Entry], *, newest: date) -> tuple[
     Several periods in one question about sums make a question each.
     """
     parts = [_read(part, entries, newest) for part in _parts(text, entries, newest)]
-    known = [clause for clause in parts if clause.understood] or [_read(text, entries, newest)]
-    shared = [_with_days(clause, known[:at][::-1] + known[at + 1 :]) for at, clause in enumerate(known)]
+    shared = [_with_days(clause, parts[:at][::-1] + parts[at + 1 :]) for at, clause in enumerate(parts)]
+    shared = [clause for clause in shared if clause.understood] or [_read(text, entries, newest)]
     single = [one for clause in shared for one in _by_period(clause)]
     return tuple({(one.kind, one.asked, one.focus): one for one in single[::-1]}.values())[::-1][:MOST_CLAUSES]
 

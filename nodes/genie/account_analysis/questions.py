@@ -92,6 +92,13 @@ def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
     }
     if categories:
         return Focus(categories=frozenset(categories), label=_listed(categories))
+    return payees_of(text, spent)
+
+
+def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
+    """The merchants that `text` names, whatever their category."""
+    spent = [entry for entry in entries if entry.flow in ("spending", "refund")]
+    asked = words(text)
     merchants = {merchant for merchant in {entry.merchant for entry in spent} if _names(asked, merchant.split())}
     payees = {entry.merchant: entry.row.payee.strip() for entry in spent if entry.merchant in merchants}
     return Focus(merchants=frozenset(merchants), label=_listed(payees.values()))

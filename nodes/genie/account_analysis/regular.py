@@ -44,11 +44,15 @@ def rises(view: View) -> list[str]:
     if not streams:
         return [f"You have no {noun}."]
     risen = [stream for stream in streams if stream.rise and (not view.asked or stream.rise.on in view.period)]
-    number = view.sheet.counted("rises.of", len(streams), noun)
+    about = f" for {view.sheet.word('focus', view.focus.label)}" if view.focus else ""
     since = f" {when(view.period)}" if view.asked else ""
+    if len(streams) == 1:
+        only = f"Your only {noun}{about}"
+        return [f"{only} went up{since}:", *_lines(view, risen)] if risen else [f"{only} did not go up{since}."]
+    number = view.sheet.counted("rises.of", len(streams), noun)
     if not risen:
-        return [f"None of your {number} went up{since}."]
-    return [f"{view.sheet.count('rises', len(risen))} of your {number} went up{since}:", *_lines(view, risen)]
+        return [f"None of your {number}{about} went up{since}."]
+    return [f"{view.sheet.count('rises', len(risen))} of your {number}{about} went up{since}:", *_lines(view, risen)]
 
 
 def _running(view: View) -> tuple[list[Recurring], list[Recurring]]:

@@ -40,7 +40,8 @@ def answer(source: Source, text: str, *, today: date) -> Analysis:
     """List the accounts, transactions, holdings, files or the coverage that `text` asks for.
 
     Days are read from the newest day in the data. Every number in the text is a fact; the whole listing is in `tables`,
-    the text shows at most `MOST_LINES` of it. What was cut, or was never imported, is named in `gaps`; that nothing fits is an answer.
+    the text shows at most `MOST_LINES` of it. What was cut, or was never imported, is named in `gaps`; that nothing
+    fits is an answer.
     """
     if is_empty(source):
         return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)
@@ -137,11 +138,8 @@ def _accounts(view: _View) -> _Built:
 def _holdings(view: _View) -> _Built:
     sheet, lots = view.sheet, view.source.lots()
     if not lots:
-        return (
-            ["There are no holdings yet; import them with: bursar import holdings.csv"],
-            (),
-            ["There are no holdings yet"],
-        )
+        none = "There are no holdings yet; import them with: bursar import holdings.csv"
+        return [none], (), [none]
     lines = [f"{sheet.counted('lots', len(lots), 'lot')}:"]
     for number, lot in enumerate(lots.items[:MOST_LINES], start=1):
         name = sheet.word(f"lot.{number}.name", f"{lot.symbol} {lot.name}")

@@ -27,7 +27,8 @@ _SUBJECTS: Final[tuple[tuple[Subject, re.Pattern[str]], ...]] = (
         "coverage",
         re.compile(
             r"\b(?:(?:what|which|how much) (?:raw )?data|how many (?:\w+ ){0,3}(?:rows|transactions|bookings|entries)"
-            r"|number of (?:rows|transactions)|which date|date range|range of dates|what period|coverage|covers?|how far back)\b"
+            r"|number of (?:rows|transactions)|which date|date range|range of dates"
+            r"|what period|coverage|covers?|how far back)\b"
         ),
     ),
     ("holdings", re.compile(r"\b(?:holdings?|positions?|securities|lots?|portfolio|funds?|shares)\b")),

@@ -15,7 +15,7 @@ from bursar.nodes.genie.account_analysis.answers import when
 from bursar.nodes.genie.account_analysis.categories import words
 from bursar.nodes.genie.account_analysis.flows import Entry, classify
 from bursar.nodes.genie.account_analysis.period import Period, parse_period
-from bursar.nodes.genie.account_analysis.questions import focus_of
+from bursar.nodes.genie.account_analysis.questions import payees_of
 from bursar.nodes.genie.account_analysis.recurring import find_recurring
 from bursar.nodes.genie.data.source import Source
 from bursar.nodes.genie.fraud_detection import rules
@@ -57,18 +57,16 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
     for hit in hits:
         by_payment[hit.entry.row.id].append(hit)
     groups = sorted(by_payment.values(), key=_rank)
-    ordered = tuple(_finding(group, as_of=covered.end, source=rows.query) for group in groups)
     checked = [entry for entry in entries if entry.flow == "spending" and entry.row.booked_on in period]
-    focus = focus_of(text, entries)
-    if focus.merchants:
-        ordered = tuple(
-            _finding(group, as_of=covered.end, source=rows.query) for group in groups if group[0].entry in focus
-        )
+    focus = payees_of(text, entries)
+    if focus:
+        groups = [group for group in groups if group[0].entry in focus]
         checked = [entry for entry in checked if entry in focus]
+    ordered = tuple(_finding(group, as_of=covered.end, source=rows.query) for group in groups)
     for name, bounds in (("coverage", covered), ("period", period)):
         sheet.day(f"{name}.start", bounds.start)
         sheet.day(f"{name}.end", bounds.end)
-    whom = sheet.word("focus", focus.label) if focus.merchants else ""
+    whom = sheet.word("focus", focus.label) if focus else ""
     gaps = _gaps(stale=(today - covered.end).days > 45, truncated=rows.truncated)
     return Analysis(
         text="\n".join((*_lines(ordered, checked, when(period), sheet, whom=whom), _not_checked(checked, sheet))),

@@ -36,8 +36,8 @@ def _words(pattern: str) -> re.Pattern[str]:
 _TOPICS: dict[Topic, re.Pattern[str]] = {
     "cushion": _words(
         r"emergenc|cushion|rainy|reserve|\bjob\b|fired|unemploy|\bsick\b|\bill\b|cannot work|savings last|sudden"
-        r"|(without|los(e|ing)) (my |a |an )?(income|salary)|months of expenses|live (on|off|from) (my|our) (savings|money)"
-        r"|months (could|can) (i|we)"
+        r"|(without|los(e|ing)) (my |a |an )?(income|salary)|months of expenses"
+        r"|live (on|off|from) (my|our) (savings|money)|months (could|can) (i|we)"
     ),
     "debt": _words(r"\bdebts?\b|\bloans?\b|mortgage|\bdti\b|credit|overstretch|repay|borrow|interest rates"),
     "concentration": _words(r"concentrat|diversif|single|one (company|stock|industry)|sector|depend|\bhhi\b"),

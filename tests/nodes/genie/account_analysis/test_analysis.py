@@ -93,7 +93,7 @@ def test_the_running_month_is_compared_day_for_day(home: Source) -> None:
     answer = analyse(home, "how does this month compare", today=TODAY)
 
     assert "from 1 March 2025 to 12 March 2025" in answer.text
-    assert "- subscriptions: up $3.00, from $9.99 to $12.99" in answer.text
+    assert "- Subscriptions: up $3.00, from $9.99 to $12.99" in answer.text
 
 
 def test_currencies_are_never_added_up(household: Build, posting: Post) -> None:

@@ -75,7 +75,7 @@ def test_without_a_valid_suitability_record_there_is_no_advice(
     assert (analysis.facts, analysis.findings, analysis.tables) == ((), (), None)
     (gap,) = analysis.gaps
     assert word in gap
-    assert "complete the suitability questions" in gap
+    assert "import a profile (TOML) with your risk band and horizon" in gap
     assert numbers(analysis.text) == ()
 
 

@@ -56,11 +56,12 @@ def test_an_estimate_from_the_profile_alone(household: Household) -> None:
 
 
 def test_what_is_not_covered_is_named_in_every_estimate(household: Household) -> None:
-    """State tax, NIIT and AMT are said to be left out; sales of the year that nobody stated are a gap."""
+    """State tax, NIIT and AMT are said to be left out; sales that nobody stated are said to be assumed as none."""
     analysis = optimise(household(profile=PROFILE), "my tax", today=TODAY)
     for word in ("state", "NIIT", "AMT", "credits"):
         assert word in analysis.text
-    assert any("Sales already made" in gap for gap in analysis.gaps)
+    assert "Assumed: no sales so far this year" in analysis.text
+    assert analysis.gaps == ()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_a_gain_that_turns_long_term_soon_is_mentioned(household: Household) -> 
 
 
 def test_a_sale_outside_the_tax_year_is_not_weighed(household: Household) -> None:
-    """In 2026 a sale cannot change the tax of 2025: the estimate stands, the losses are a gap."""
+    """In 2026 a sale cannot change the tax of 2025: the estimate stands, the losses are an assumption in the text."""
     source = household(
         profile=PROFILE, lots=[lot("l", "AAA", bought=date(2023, 2, 3), cost=150)], prices=[price("AAA", 100)]
     )

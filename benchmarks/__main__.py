@@ -1,0 +1,82 @@
+"""`python -m benchmarks [--smoke] [--json] [NAME…]`: run the benchmarks and print what they found."""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import warnings
+from importlib import import_module
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import Result, Rounds, machine
+
+NAMES = ("imports", "governed_request", "hold_settle", "saver")
+UNITS = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
+
+
+def main() -> int:
+    """0 when every benchmark ran and, unless it is a smoke run, every bound held."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Bursar against its peers, as ratios.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
+    parser.add_argument("--smoke", action="store_true", help="a few rounds, to see that everything runs; no bounds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    asked = parser.parse_args()
+    unknown = sorted(set(asked.names) - set(NAMES))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    warnings.simplefilter("ignore")  # the peers' own deprecations
+    results: list[Result] = []
+    console = Console(width=max(Console().width, 110))
+    if not asked.json:
+        console.print("  ".join(f"{name} {value}" for name, value in machine().items()), style="dim")
+    for name in asked.names or NAMES:
+        found: list[Result] = import_module(f"benchmarks.{name}").run(smoke=asked.smoke)
+        _check(found)
+        results += found
+        if not asked.json:
+            for result in found:
+                _show(console, result)
+    if asked.json:
+        print(json.dumps({"machine": machine(), "results": [dataclasses.asdict(result) for result in results]}))
+    missed = [ratio for result in results for ratio in result.ratios if not ratio.holds]
+    return 1 if missed and not asked.smoke else 0
+
+
+def _check(results: list[Result]) -> None:
+    """Every contender took some time in every round, and every ratio is a number above zero."""
+    for result in results:
+        for rounds in result.rounds:
+            if not rounds.wall or min(rounds.wall) <= 0 or sum(rounds.cpu) <= 0:
+                raise AssertionError(f"{result.title}: {rounds.name} took no time, so nothing was measured")
+        if not result.ratios or not all(0 < ratio.median < float("inf") for ratio in result.ratios):
+            raise AssertionError(f"{result.title}: a ratio makes no sense: {result.ratios}")
+
+
+def _show(console: Console, result: Result) -> None:
+    took = Table("contender", "CPU", "wall", "spread of CPU", title=result.title, title_justify="left")
+    for rounds in result.rounds:
+        took.add_row(rounds.name, _time(rounds.cpu), _time(rounds.wall), _spread(rounds))
+    ratios = Table("ratio", "median", "quartiles", "bound")
+    for ratio in result.ratios:
+        bound = "" if ratio.bound is None else f"≤ {ratio.bound:g} {'holds' if ratio.holds else 'MISSED'}"
+        of = f"{ratio.of} / {ratio.to}, {ratio.what}"
+        ratios.add_row(of, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", bound)
+    console.print(took, ratios)
+
+
+def _time(microseconds: tuple[float, ...]) -> str:
+    median = statistics.median(microseconds)
+    unit, factor = next(((unit, factor) for unit, factor in UNITS if median >= factor), UNITS[-1])
+    return f"{median / factor:.3g} {unit}"
+
+
+def _spread(rounds: Rounds) -> str:
+    median = statistics.median(rounds.cpu)
+    return f"{min(rounds.cpu) / median:.2f} to {max(rounds.cpu) / median:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""A hold and its settlement, against two bare commits of a row on the same database through the same driver."""
+
+import itertools
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+
+from sqlalchemy.engine import make_url
+
+from benchmarks.harness import Result, interleave
+from benchmarks.postgres import a_postgres_database
+from bursar import Ledger
+from bursar.checkpoints.books import Account, Hold, Usage
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+SCOPES = ("tenant:t:2026-01-01", "session:s", "request:r", "agent:r:a")
+AMOUNT = 1_000_000
+COST = 400_000
+PAYLOAD = b"x" * 500
+
+
+def bursar(url: str) -> Callable[[int], None]:
+    """A paid call as the gateway books it: four accounts, two events, the answer kept for replay."""
+    ledger = Ledger(url, key=b"benchmark")
+    run, books = ledger.database.run, ledger.books
+    run(books.open_session("s", "t", at=AT))
+    accounts = [Account(scope, None) for scope in SCOPES]
+    run(books.open_request("s", "r", accounts=accounts, text_hash="0" * 64, at=AT))
+    numbers = itertools.count()
+
+    def calls(operations: int) -> None:
+        for _ in range(operations):
+            call_id = f"c-{next(numbers)}"
+            hold = Hold(
+                call_id=call_id,
+                session_id="s",
+                request_id="r",
+                agent="a",
+                checkpoint_ns="a:1",
+                request_hash=f"{hash(call_id):x}",
+                occurrence=0,
+                model="gpt-4o-mini",
+                price_version="benchmark",
+                amount=AMOUNT,
+                scopes=SCOPES,
+                at=AT,
+            )
+            run(books.hold(hold))
+            run(books.settle(call_id, cost=COST, usage=Usage(120, 20), response=PAYLOAD, at=AT))
+
+    calls(1)
+    spent = ledger.spend("s").spent.nanos
+    if spent != COST:
+        raise AssertionError(f"one call of {COST} was settled, the ledger says {spent}")
+    return calls
+
+
+def bare_sqlite(path: str, stack: ExitStack) -> Callable[[int], None]:
+    """Two commits of one row by the driver, with the same durability."""
+    connection = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE bare (row BLOB)")
+
+    def commits(operations: int) -> None:
+        for _ in range(2 * operations):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO bare VALUES (?)", (PAYLOAD,))
+            connection.execute("COMMIT")
+
+    return commits
+
+
+def bare_postgres(url: str, stack: ExitStack) -> Callable[[int], None]:
+    """Two commits of one row by the driver."""
+    import psycopg
+
+    connection = stack.enter_context(psycopg.connect(make_url(url).render_as_string(hide_password=False)))
+    connection.execute("CREATE TABLE bare (row BYTEA)")
+    connection.commit()
+
+    def commits(operations: int) -> None:
+        for _ in range(2 * operations):
+            connection.execute("INSERT INTO bare VALUES (%s)", (PAYLOAD,))
+            connection.commit()
+
+    return commits
+
+
+def run(*, smoke: bool) -> list[Result]:
+    """Measure each database that there is."""
+    rounds, operations = (2, 20) if smoke else (15, 200)
+    results: list[Result] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        pairs = {"SQLite": (bursar(f"sqlite:///{folder}/books.db"), bare_sqlite(f"{folder}/bare.db", stack))}
+        server = stack.enter_context(a_postgres_database())
+        if server:
+            pairs["PostgreSQL"] = (bursar(server), bare_postgres(server, stack))
+        for name, (ours, bare) in pairs.items():
+            result = Result(f"hold + settle, {name}")
+            contenders = [("hold + settle", ours), ("two bare commits", bare)]
+            result.rounds = interleave(contenders, rounds=rounds, operations=operations)
+            result.compare("hold + settle", "two bare commits")
+            result.compare("hold + settle", "two bare commits", what="wall")
+            results.append(result)
+    return results

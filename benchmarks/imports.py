@@ -1,0 +1,28 @@
+"""What `import bursar` takes, against the two libraries that it stands on, in fresh processes with compiled files."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+
+from benchmarks.harness import Result, children_cpu, interleave
+
+BOUND = 1.2
+IMPORTS = {"import bursar": "import bursar", "langgraph.graph + sqlalchemy": "import langgraph.graph, sqlalchemy"}
+
+
+def run(*, smoke: bool) -> list[Result]:
+    """Measure both in turns; one operation is one process."""
+    result = Result("import")
+    with tempfile.TemporaryDirectory() as compiled:
+        settings = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}
+        contenders = [(name, partial(_import, code, settings)) for name, code in IMPORTS.items()]
+        result.rounds = interleave(contenders, rounds=1 if smoke else 10, operations=1, cpu=children_cpu)
+    result.compare(*IMPORTS, bound=BOUND)
+    return [result]
+
+
+def _import(code: str, settings: dict[str, str], operations: int) -> None:
+    for _ in range(operations):
+        subprocess.run([sys.executable, "-c", code], env=settings, check=True)

@@ -1,0 +1,165 @@
+"""A connection that is kept, whose transactions the driver begins and ends, and faults in words that say what to do."""
+
+import re
+import sqlite3
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, StaticPool
+
+from bursar.state.errors import DatabaseError
+
+BUSY_TIMEOUT_SECONDS = 10
+MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine whose connections are not pooled: who connects keeps the connection."""
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": BUSY_TIMEOUT_SECONDS})
+    in_memory = not url.database or MEMORY.search(url.database)
+    engine = create_engine(
+        url,
+        poolclass=StaticPool if in_memory else NullPool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    with suppress(sqlite3.OperationalError):  # a read-only file keeps its journal mode; reading it still works
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+class Held:
+    """A connection, opened on first use and kept until `drop`. For one thread at a time.
+
+    The driver sends BEGIN and COMMIT itself, at a third of the CPU of SQLAlchemy's own; to SQLAlchemy all of it is one
+    transaction that never ends, so that nothing it executes commits.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._connection: Connection | None = None
+
+    def begin(self, *, readonly: bool) -> Connection:
+        """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
+
+        A connection that was lost since its last use is replaced, once. Raises the driver's errors and SQLAlchemy's.
+        """
+        kept = self._connection is not None
+        if self._sqlite:
+            opening = "BEGIN" if readonly else "BEGIN IMMEDIATE"
+        else:
+            opening = "BEGIN READ ONLY" if readonly else "BEGIN"
+        try:
+            self._send(opening)
+        except self._engine.dialect.loaded_dbapi.Error as error:
+            if self._sqlite and "readonly" in str(error):
+                self._send("BEGIN")  # a file that may only be read can still be read
+            elif kept and not self._sqlite:
+                self.drop()
+                self._send(opening)
+            else:
+                raise
+        return self._open()
+
+    def commit(self) -> None:
+        """End the transaction; what it did is durable. Raises the driver's errors, and `DatabaseError` if it was lost.
+
+        PostgreSQL answers COMMIT with ROLLBACK, and no error, when a statement had failed and its error was swallowed.
+        """
+        if self._send("COMMIT") == "ROLLBACK":
+            raise DatabaseError("a statement of the work had failed, so nothing of it was kept")
+
+    def rollback(self) -> None:
+        """Undo the transaction; the connection is dropped if that is not possible."""
+        if self._connection is None or self._connection.invalidated:
+            self.drop()
+        elif not self.is_over():
+            try:
+                self._send("ROLLBACK")
+            except self._engine.dialect.loaded_dbapi.Error:
+                self.drop()
+
+    def is_over(self) -> bool:
+        """Whether SQLite has no transaction any more. PostgreSQL always has one until it is ended."""
+        if self._connection is None:
+            return True
+        driver = self._connection.connection.driver_connection
+        return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+
+    def savepoint(self) -> None:
+        """Mark a place to go back to."""
+        self._send("SAVEPOINT work")
+
+    def undo_to_savepoint(self) -> None:
+        """Undo everything since `savepoint`."""
+        self._send("ROLLBACK TO work")
+
+    def drop(self) -> None:
+        """Close the connection. The next use opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.begin()
+            self._connection = connection
+        return self._connection
+
+    def _send(self, command: str) -> str | None:
+        cursor: DBAPICursor = self._open().connection.cursor()
+        try:
+            cursor.execute(command)
+            return getattr(cursor, "statusmessage", None)
+        finally:
+            cursor.close()
+
+
+def explain(url: URL, error: Exception) -> Exception:
+    """What the caller hears: a `DatabaseError` of one line for a fault of the database, else the error as it is."""
+    if isinstance(error, DBAPIError):
+        text, lost = str(error.orig), error.connection_invalidated
+    elif isinstance(error, url.get_dialect().import_dbapi().Error):
+        text, lost = str(error), False
+    else:
+        return error
+    reason = _reason(text, lost=lost) or (None if isinstance(error, DBAPIError) else _first_line(text))
+    if reason is None:
+        return error
+    explained = DatabaseError(f"{url.render_as_string(hide_password=True)}: {reason}")
+    explained.__cause__ = error
+    return explained
+
+
+def _reason(text: str, *, lost: bool) -> str | None:
+    """What to do about an operational fault; None when the statement itself was at fault."""
+    lowered = text.lower()
+    if "locked" in lowered:
+        return f"locked by another process for over {BUSY_TIMEOUT_SECONDS} s; end that process or try again"
+    if "readonly" in lowered or "read-only" in lowered:
+        return "read-only; make the file and its folder writable"
+    if ("full" in lowered and "disk" in lowered) or "no space left" in lowered:
+        return "the disk is full; free some space, nothing was written"
+    if "unable to open" in lowered:
+        return "cannot be opened; check that the folder exists and is writable"
+    if "not a database" in lowered or "malformed" in lowered:
+        return "not an SQLite database, or damaged"
+    if lost or "connection" in lowered:
+        return f"no connection ({_first_line(text)})"
+    return None
+
+
+def _first_line(text: str) -> str:
+    return (text.strip() or "no reason given").splitlines()[0]

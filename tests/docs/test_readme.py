@@ -1,0 +1,112 @@
+"""What the README says, tried: its Python runs, its picture is the graph's, its tables are the code's."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from bursar import cli
+from bursar.graphs.genie import Genie, open_genie
+from bursar.nodes.genie.data.sample import END, sample_files
+from tests.nodes.provider import Provider
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> Iterator[tuple[int, str]]:
+    """Each fenced block of a language: the line it starts on, and its text."""
+    for found in re.finditer(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
+        yield README.count("\n", 0, found.start(1)), found.group(1)
+
+
+def first_column(heading: str) -> list[str]:
+    """The first cells of the table under a header row that starts with `heading`."""
+    table = re.search(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    assert table is not None, f"no table of {heading}"
+    return [row.split("|")[1].strip().strip("`") for row in table.group(1).splitlines()]
+
+
+@pytest.fixture
+def sample() -> Iterator[Genie]:
+    """Genie over the sample household, as `bursar demo` opens it."""
+    genie = open_genie("sqlite://", as_of=END)
+    genie.import_files(sample_files())
+    yield genie
+    genie.close()
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The blocks run one after the other as one script, with a provider on loopback behind `ChatOpenAI`."""
+    provider = Provider()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+    script: dict[str, object] = {"__name__": "readme"}
+    try:
+        for line, source in blocks("python"):
+            exec(compile("\n" * line + source, str(ROOT / "README.md"), "exec"), script)
+    finally:
+        provider.close()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == [provider.default.text, "answered []"]
+    assert len(provider.requests) == 1
+
+
+def test_the_picture_is_the_graphs_own() -> None:
+    """The Mermaid block is what `bursar graph` prints; when this fails, paste that into the README."""
+    genie = open_genie("sqlite://")
+    drawn = genie.app.get_graph().draw_mermaid()
+    genie.close()
+    ((_, picture),) = blocks("mermaid")
+    assert picture.strip() == drawn.strip()
+
+
+def test_the_demo_answers_what_the_readme_shows(sample: Genie) -> None:
+    """The excerpt is the beginning of the first answer."""
+    answer = sample.ask(cli.DEMO_QUESTIONS[0], "s-1")["messages"][-1].text
+    shown = next(text for _, text in blocks("text"))
+    assert answer.startswith(shown.strip())
+
+
+def test_every_setting_is_in_the_table() -> None:
+    """The variables of the settings table are those that the code reads."""
+    sources = [
+        file.read_text() for folder in ("src", "state", "checkpoints", "nodes", "graphs") for file in python(folder)
+    ]
+    read = {name for source in sources for name in re.findall(r'"((?:BURSAR|OPENAI)_[A-Z_]+)"', source)}
+    assert set(first_column("variable")) == read
+
+
+def python(folder: str) -> Iterator[Path]:
+    """The Python files of a top-level folder."""
+    return (file for file in (ROOT / folder).rglob("*.py") if not file.parent.is_symlink())
+
+
+def test_every_command_is_in_the_table() -> None:
+    """The commands of the table are those of the command line."""
+    group = typer.main.get_group(cli.app)
+    assert {row.split()[1] for row in first_column("command")} == set(group.commands)
+
+
+def test_the_exit_codes_are_the_command_lines() -> None:
+    """Each exit code of the table has a name in the command line, and each name is there."""
+    named = [cli.ANSWERED, cli.GAPS, cli.WRONG_USE, cli.REFUSED, cli.INTERRUPTED]
+    assert first_column("exit code") == [str(code) for code in named]
+
+
+def test_every_file_that_is_named_exists() -> None:
+    """Links into the repository, and the tests that stand behind the promises, lead somewhere."""
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    named = re.findall(r"`(tests/[\w/.]+)`", README)
+    assert [path for path in [*linked, *named] if not (ROOT / path).exists()] == []
+    assert linked
+    assert named
+
+
+def test_lines_fit() -> None:
+    """Prose is at most 130 characters wide, so that it reads well as text."""
+    prose = re.sub(r"^```.*?^```|^\|.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > 130] == []
