@@ -4,6 +4,8 @@ Bursar runs it on an SQLite ledger with its saver on the same file under sync du
 decision and checkpoint is on disk when the answer is given. The peers keep their state in memory and no books.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import asyncio
 import itertools
 import tempfile

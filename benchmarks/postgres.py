@@ -1,6 +1,6 @@
 """A database of a PostgreSQL server on this machine, for the time of a benchmark; none where there is no server."""
 
-import os
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -12,16 +12,17 @@ def a_postgres_database() -> Generator[str | None]:
     """The URL of a new database, dropped afterwards; None where no server answers."""
     try:
         import psycopg
+        from psycopg import sql
 
         admin = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=2)
     except (ImportError, psycopg.OperationalError):
         yield None
         return
-    name = f"bursar_bench_{os.getpid()}"
+    name = f"bursar_bench_{uuid.uuid4().hex[:12]}"
+    quoted = sql.Identifier(name)
     try:
-        admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
         yield f"{SERVER}/{name}"
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
     finally:
         admin.close()

@@ -1,5 +1,7 @@
 """Checkpoints: single puts against LangGraph's own savers, and a graph of 20 steps under sync durability."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import importlib.util
 import itertools
 import operator
@@ -72,7 +74,7 @@ def run(*, smoke: bool) -> list[Result]:
             "InMemorySaver": InMemorySaver(),
         }
         if importlib.util.find_spec("langgraph.checkpoint.sqlite") is not None:
-            from langgraph.checkpoint.sqlite import SqliteSaver
+            from langgraph.checkpoint.sqlite import SqliteSaver  # pyright: ignore[reportMissingImports]
 
             savers["SqliteSaver"] = stack.enter_context(SqliteSaver.from_conn_string(f"{folder}/peer.db"))
         server = stack.enter_context(a_postgres_database())

@@ -5,9 +5,9 @@ channels, and a read joins the values to them. Keys are text in code-point order
 checkpoint without a foreign key, because it may arrive first.
 """
 
-from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table, Text
 
-from bursar.checkpoints.schema import metadata
+from bursar.checkpoints.schema import metadata, narrow
 
 KEY = Text().with_variant(Text(collation="C"), "postgresql")
 HAS_RUN = "run_id IS NOT NULL"
@@ -24,8 +24,9 @@ checkpoints = Table(
     Column("versions", Text, nullable=False),  # JSON object: channel to version, both text
     Column("kind", Text, nullable=False),  # the serde's name for the payload's encoding
     Column("payload", LargeBinary, nullable=False),  # checkpoint and metadata
-    Index("bursar_checkpoints_run", "run_id", sqlite_where=text(HAS_RUN), postgresql_where=text(HAS_RUN)),
+    Index("bursar_checkpoints_run", "run_id"),  # of those that have one
 )
+narrow(checkpoints, "bursar_checkpoints_run", HAS_RUN)
 
 channel_values = Table(
     "bursar_channel_values",

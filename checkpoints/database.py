@@ -110,15 +110,11 @@ class Database:
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         job = _Job(work, readonly, waiting)
         with self._lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
             if self.dialect == "sqlite":
+                self._call_worker()
                 self._queue.append(job)
-                if not self._called:
-                    self._called = True
-                    self._executor.submit(self._work_off_all)
             else:
-                self._executor.submit(self._do_one, job)
+                self._workers().submit(self._do_one, job)
         return await waiting
 
     def close(self) -> None:
@@ -134,6 +130,18 @@ class Database:
             held.drop()
             self._free.put(held)
         self.engine.dispose()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """For who has the lock."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
+        return self._executor
+
+    def _call_worker(self) -> None:
+        """For who has the lock: the worker that is called takes it, too, so it sees what is put in the queue now."""
+        if not self._called:
+            self._workers().submit(self._work_off_all)
+            self._called = True
 
     def _check_outside(self) -> None:
         if getattr(self._inside, "working", False):
@@ -186,9 +194,15 @@ class Database:
             self._inside.working = False
             if not ended and not (committing and held.is_over()):  # the user interrupts: work of others waits its turn
                 held.rollback()
-                self._queue.extendleft(job for job in reversed(jobs) if job.error is None and self.dialect == "sqlite")
+                self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
             self._deliver(jobs)
+
+    def _put_back(self, jobs: Sequence[_Job[Any]]) -> None:
+        if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
+            with self._lock:
+                self._queue.extendleft(reversed(jobs))
+                self._call_worker()
 
     def _deliver(self, jobs: Sequence[_Job[Any]]) -> None:
         """Tell every caller; one whose event loop has ended meanwhile hears nothing."""
@@ -236,7 +250,8 @@ class _Attempt:
             return False
         else:
             self._held.undo_to_savepoint()
-        return not isinstance(error, KeyboardInterrupt)
+        # A user's interrupt goes on in the main thread, whoever's work it happened to hit.
+        return kind is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread()
 
 
 def _resolve(jobs: Sequence[_Job[Any]]) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Connection,
     Index,
     Integer,
     LargeBinary,
@@ -16,12 +17,27 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    event,
     text,
 )
 
 OPEN_STATES = "state IN ('held', 'unknown')"
 
 metadata = MetaData()
+
+
+def narrow(table: Table, index: str, where: str) -> None:
+    """Let an index hold only the rows of which `where` is true.
+
+    It is said when the table is made: naming a dialect's option imports the dialect, at a quarter of the time that
+    importing all of Bursar takes.
+    """
+
+    @event.listens_for(table, "before_create")
+    def say(_table: Table, connection: Connection, **_options: object) -> None:
+        [named] = [one for one in table.indexes if one.name == index]
+        named.dialect_options[connection.dialect.name]["where"] = text(where)
+
 
 sessions = Table(
     "bursar_sessions",
@@ -82,8 +98,10 @@ calls = Table(
     Column("response", LargeBinary),
     CheckConstraint("amount >= 0 AND cost >= 0", name="bursar_calls_not_negative"),
     Index("bursar_calls_journal", "session_id", "request_hash", "occurrence"),
-    Index("bursar_calls_open", "session_id", sqlite_where=text(OPEN_STATES), postgresql_where=text(OPEN_STATES)),
+    Index("bursar_calls_open", "session_id"),  # of those that are open
 )
+
+narrow(calls, "bursar_calls_open", OPEN_STATES)
 
 events = Table(
     "bursar_events",

@@ -119,10 +119,10 @@ def open_genie(
     by default. Raises `ConfigurationError` for a bad budget, database or price.
     """
     cap = Budget(per_request=budget)
+    model = model_of(os.environ if environment is None else environment)  # may raise: nothing is open yet
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.database.url)
     source = Connector(data)
-    model = model_of(os.environ if environment is None else environment)
 
     def today(now: datetime) -> date:
         return as_of or now.date()

@@ -28,7 +28,7 @@ Reason = Annotated[str, BeforeValidator(_clean_text)]
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)  # made on first use: importing is not using
 
     version: int = 1
 
@@ -182,4 +182,4 @@ Event = Annotated[
     Field(discriminator="kind"),
 ]
 
-EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))

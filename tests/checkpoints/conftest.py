@@ -1,8 +1,8 @@
 """Databases to test on: SQLite files and a PostgreSQL database of this test session's own."""
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,7 +45,22 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/fresh.db"
         return
-    base = str(request.getfixturevalue("postgres"))
+    with _schema(str(request.getfixturevalue("postgres"))) as found:
+        yield found
+
+
+@pytest.fixture
+def another_url(fresh_url: str, tmp_path: Path) -> Iterator[str]:
+    """URL of a second database without any table, of the same kind as `fresh_url`."""
+    if fresh_url.startswith("sqlite"):
+        yield f"sqlite:///{tmp_path}/another.db"
+        return
+    with _schema(fresh_url.partition("?")[0]) as found:
+        yield found
+
+
+@contextmanager
+def _schema(base: str) -> Generator[str]:
     schema = f"fresh_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(base.replace("+psycopg", "", 1), autocommit=True) as connection:
         connection.execute(f'CREATE SCHEMA "{schema}"'.encode())

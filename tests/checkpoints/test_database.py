@@ -6,17 +6,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import Connection, bindparam, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bursar.checkpoints import connections as module
-from bursar.checkpoints.database import Database
+from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.prepared import Prepared
-from bursar.state.errors import ConfigurationError, DatabaseError
+from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 ADD = text("INSERT INTO notes (note) VALUES (:note)")
 
@@ -118,6 +120,221 @@ def test_many_threads_use_one_database(database: Database) -> None:
     for thread in threads:
         thread.join()
     assert len(notes(database)) == 120
+
+
+def test_work_inside_work_is_refused(database: Database) -> None:
+    """A piece of work that asks for another one is told what to do, from sync and async code alike; it cannot hang."""
+    with pytest.raises(BursarError, match="give it its connection"):
+        database.run(lambda connection: database.run(lambda connection: add("a", connection)))
+    with pytest.raises(BursarError, match="give it its connection"):
+        database.run(lambda connection: asyncio.run(database.arun(lambda connection: add("a", connection))))
+    assert notes(database) == []
+
+
+class Busy:
+    """Keeps SQLite's one connection at work, so that whatever is asked for meanwhile waits; hears its statements."""
+
+    def __init__(self, database: Database) -> None:
+        self.statements: list[str] = []
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=database.run, args=(self._work,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._begun.wait(10)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.go_on()
+
+    def go_on(self) -> None:
+        self._go_on.set()
+        self._thread.join()
+
+    def _work(self, connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._begun.set()
+        assert self._go_on.wait(10)
+        driver.set_trace_callback(self.statements.append)
+
+
+async def meanwhile(database: Database, works: Sequence[Work[str]]) -> tuple[list[str | BaseException], list[str]]:
+    """What became of works that all waited for the connection, and the statements of the transactions then."""
+    with Busy(database) as busy:
+        tasks = [asyncio.create_task(database.arun(work)) for work in works]
+        await asyncio.sleep(0)  # each task has asked now
+        busy.go_on()
+        return await asyncio.gather(*tasks, return_exceptions=True), busy.statements
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> Iterator[Database]:
+    """An SQLite database with one table of notes."""
+    made = Database(f"sqlite:///{tmp_path}/notes.db")
+    made.run(lambda connection: connection.execute(text("CREATE TABLE notes (note TEXT PRIMARY KEY)")))
+    yield made
+    made.close()
+
+
+def noting(*names: str) -> Work[str]:
+    """Work that adds the notes."""
+    return lambda connection: "".join(add(name, connection) for name in names)
+
+
+def test_waiting_work_shares_one_commit_and_fails_alone(lite: Database) -> None:
+    """On SQLite, work that waited is done in one transaction; what raises is undone, and takes nothing else with it."""
+
+    def fail(connection: Connection) -> str:
+        add("undone", connection)
+        raise LookupError("no")
+
+    def stop(connection: Connection) -> str:
+        add("undone too", connection)
+        raise StopIteration
+
+    done, statements = asyncio.run(meanwhile(lite, [noting("a"), fail, noting("b", "a"), stop, noting("c", "d")]))
+    assert [done[0], done[4]] == ["a", "cd"]
+    assert [type(one) for one in done[1:4]] == [LookupError, IntegrityError, RuntimeError]
+    assert statements.count("COMMIT") == 2  # Busy's own, and one for all
+    assert notes(lite) == ["a", "c", "d"]
+
+
+def test_a_full_disk_fails_what_it_undoes(lite: Database) -> None:
+    """When SQLite undoes a transaction as a whole, all who shared it hear of it: what was acknowledged is there."""
+
+    def fill(connection: Connection) -> str:
+        connection.execute(text("PRAGMA max_page_count = 4"))
+        return add("x" * 100_000, connection)
+
+    works = [noting("a"), fill, noting("b")]
+    done, _ = asyncio.run(meanwhile(lite, works))
+    assert isinstance(done[1], DatabaseError)
+    assert "the disk is full" in str(done[1])
+    assert notes(lite) == [one for one in done if isinstance(one, str)]
+
+
+def test_an_interrupt_ends_its_own_work_only(lite: Database) -> None:
+    """A user's interrupt in the middle of shared work undoes it; the work of others is done in its turn."""
+
+    def interrupt(connection: Connection) -> str:
+        raise KeyboardInterrupt
+
+    def ask(done: list[str]) -> None:
+        done.append(asyncio.run(lite.arun(noting("b"))))
+
+    for _ in range(10):
+        done: list[str] = []
+        lite.run(lambda connection: connection.execute(text("DELETE FROM notes")))
+        thread = threading.Thread(target=ask, args=(done,))
+        with Busy(lite) as busy:
+            thread.start()
+            threading.Thread(target=busy.go_on).start()
+            with pytest.raises(KeyboardInterrupt):
+                lite.run(interrupt)
+        thread.join(20)
+        assert done == ["b"]
+        assert notes(lite) == ["b"]
+
+
+KILLED = """
+import asyncio, sys
+from sqlalchemy import text
+from bursar.checkpoints.database import Database
+database = Database.at(sys.argv[1])
+async def one(writer):
+    for number in range(100_000):
+        note = f"{writer}-{number}"
+        await database.arun(lambda c: c.execute(text("INSERT INTO notes (note) VALUES (:note)"), {"note": note}))
+        print(note, flush=True)
+async def all_of_them():
+    await asyncio.gather(*(one(writer) for writer in range(20)))
+asyncio.run(all_of_them())
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(database: Database, fresh_url: str) -> None:
+    """A process that is killed in the middle has lost nothing of what it was told was done."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, fresh_url], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = [process.stdout.readline().strip() for _ in range(200)]
+    process.kill()
+    told += process.stdout.read().splitlines()
+    process.stdout.close()
+    process.wait(20)
+    if not told[-1].strip():
+        told.pop()
+    kept = set(notes(database))
+    assert len(told) >= 200
+    assert set(told) <= kept
+
+
+def test_closing_races_with_nobody(database: Database) -> None:
+    """While one thread closes the database again and again, work of others is done all the same."""
+    ended = threading.Event()
+
+    def close() -> None:
+        while not ended.is_set():
+            database.close()
+
+    def work(number: int) -> None:
+        database.run(lambda connection: add(f"sync-{number}", connection))
+        asyncio.run(database.arun(lambda connection: add(f"async-{number}", connection)))
+
+    closer = threading.Thread(target=close)
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in (closer, *workers):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    ended.set()
+    closer.join()
+    assert len(notes(database)) == 16
+
+
+def test_reading_needs_no_write_lock(tmp_path: Path, lite: Database) -> None:
+    """While another process writes, what only reads is done."""
+    lite.run(noting("a"))
+    other = sqlite3.connect(tmp_path / "notes.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    query = text("SELECT note FROM notes")
+    assert lite.run(lambda connection: connection.execute(query).scalar(), readonly=True) == "a"
+    other.close()
+
+
+@pytest.mark.postgres
+def test_readonly_work_cannot_write(postgres: str) -> None:
+    """PostgreSQL holds work to its promise that it changes nothing."""
+    database = Database(postgres)
+    with pytest.raises(DatabaseError, match="read-only"):
+        database.run(lambda connection: connection.execute(text("CREATE TABLE promised (x TEXT)")), readonly=True)
+    database.close()
+
+
+@pytest.mark.postgres
+def test_a_swallowed_error_is_no_commit(postgres: str) -> None:
+    """PostgreSQL undoes a transaction in which a statement failed; work that hid the failure is told."""
+    database = Database(postgres)
+
+    def hide(connection: Connection) -> None:
+        with suppress(DBAPIError):
+            connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DatabaseError, match="nothing of it was kept"):
+        database.run(hide)
+    database.close()
+
+
+@pytest.mark.postgres
+def test_a_connection_lost_while_idle_is_replaced(postgres: str) -> None:
+    """When the server ended an idle connection, the next work gets a new one and its caller hears nothing of it."""
+    database = Database(postgres, pool_size=1)
+    mine = database.run(lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
+    other = Database(postgres, pool_size=1)
+    other.run(lambda connection: connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": mine}))
+    assert database.run(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+    other.close()
+    database.close()
 
 
 def test_one_database_per_url_and_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -34,7 +34,7 @@ def _caps(ledger: Ledger) -> dict[str, int | None]:
 
 
 @contextmanager
-def _closing(ledger: Ledger) -> Iterator[Ledger]:
+def _closing(ledger: Ledger) -> Generator[Ledger]:
     yield ledger
     ledger.database.close()
 

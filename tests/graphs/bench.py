@@ -70,7 +70,8 @@ def billed(*models: ScriptedModel) -> int:
 
 def specialist(name: str, handler: Handler, **settings: Any) -> Specialist:
     """A specialist that falls back on `rules`."""
-    return Specialist(**{"name": name, "description": name, "handler": handler, "fallbacks": [rules], **settings})
+    fields: dict[str, Any] = {"name": name, "description": name, "handler": handler, "fallbacks": [rules]}
+    return Specialist(**{**fields, **settings})
 
 
 def free(name: str, handler: Handler, **settings: Any) -> Specialist:

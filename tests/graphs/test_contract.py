@@ -1,5 +1,6 @@
 """The public contract, as users write it."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> No
     def spending_rules(task: Task) -> Report:
         return Report(answer="by rule")
 
-    app = build_supervisor(
+    app: Any = build_supervisor(
         [
             Specialist(
                 name="spending",
@@ -109,12 +110,15 @@ def _async_function(model: Any) -> Any:
     return handler
 
 
-def _lambda_that_returns_a_coroutine(model: Any) -> Any:
+def _lambda_that_returns_a_coroutine(model: Any) -> Callable[[Task], Any]:
     return lambda task: model.ainvoke([("user", task.text)])
 
 
 def _runnable(model: Any) -> Any:
-    return RunnableLambda(lambda task: [("user", task.text)]) | model
+    def messages(task: Task) -> list[tuple[str, str]]:
+        return [("user", task.text)]
+
+    return RunnableLambda(messages) | model
 
 
 def _chat_model(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """The database fails in the middle of a request: a clear error, nothing lost, and the request goes on afterwards."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Lock:
 
 
 @contextmanager
-def _impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ledger, Lock]]:
+def _impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[tuple[Ledger, Lock]]:
     monkeypatch.setattr(connections, "BUSY_TIMEOUT_SECONDS", 0.1)
     ledger = Ledger(f"sqlite:///{tmp_path}/books.db")
     lock = Lock(tmp_path / "books.db")

@@ -92,12 +92,15 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+_ONE: dict[str, Any] = {"name": "one", "description": "one", "handler": paid, "fallbacks": [rules]}
+
+
 @pytest.mark.parametrize("case", FIELDS, ids=str)
 def test_a_specialist_is_not_made_with(case: str) -> None:
     """A bad field is refused where it is written, in one line that names the specialist."""
     fields, message = FIELDS[case]
     with pytest.raises(ConfigurationError, match=message):
-        specialist(**{"name": "one", "handler": paid, **fields})
+        Specialist(**{**_ONE, **fields})
 
 
 @dataclass

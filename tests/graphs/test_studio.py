@@ -125,7 +125,9 @@ def test_a_remote_graph_gets_answers_that_are_in_bursars_own_books(studio: Studi
 def test_studio_draws_the_graph_with_its_fallbacks(client: SyncLangGraphClient) -> None:
     """The picture that Studio shows is the local graph's."""
     remote = RemoteGraph("genie", sync_client=client).get_graph()
-    local = open_genie("sqlite://").app.get_graph()
+    genie = open_genie("sqlite://")
+    local = genie.app.get_graph()
+    genie.close()
     assert set(remote.nodes) == set(local.nodes)
     assert {(e.source, e.target, e.conditional) for e in remote.edges} == {
         (e.source, e.target, e.conditional) for e in local.edges
