@@ -6,7 +6,8 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -14,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 QUESTION = "how much did I spend on food in March"
 ANSWER = "You spent $412.80 on food in March."
-USAGE = {"input_tokens": 120, "output_tokens": 20, "total_tokens": 140}
+USAGE: UsageMetadata = {"input_tokens": 120, "output_tokens": 20, "total_tokens": 140}
 
 
 class DoubledModel(BaseChatModel):
@@ -51,7 +52,7 @@ class DoubledModel(BaseChatModel):
         tools = kwargs.get("tools")
         name = tools[0]["function"]["name"] if tools else None
         if name and not any(isinstance(message, ToolMessage) and message.name == name for message in messages):
-            call = {"name": name, "args": {}, "id": f"call-{name}"}
+            call = ToolCall(name=name, args={}, id=f"call-{name}")
             message = AIMessage(content="", tool_calls=[call], usage_metadata=USAGE)
         else:
             message = AIMessage(content=self.answer, usage_metadata=USAGE)

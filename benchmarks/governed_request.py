@@ -4,11 +4,12 @@ Bursar runs it on an SQLite ledger with its saver on the same file under sync du
 decision and checkpoint is on disk when the answer is given. The peers keep their state in memory and no books.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportDeprecated=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
 import itertools
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -135,13 +136,16 @@ def hand_written() -> App:
     def route(state: Conversation) -> list[Any]:
         return [("system", str(SPECIALISTS)), *state["messages"]]
 
+    def asked(state: Conversation) -> list[Any]:
+        return _prompt(state["messages"][-2:-1])
+
     def report(state: Conversation) -> dict[str, Any]:
         return {"messages": [AIMessage(state["messages"][-1].text)]}
 
     graph = StateGraph(Conversation)
     graph.add_node("supervisor", _node(router, route))
     for name in SPECIALISTS:
-        graph.add_node(name, _node(model, lambda state: _prompt(state["messages"][-2:-1])))
+        graph.add_node(name, _node(model, asked))
     graph.add_node("report", report)
     graph.add_edge(START, "supervisor")
     graph.add_conditional_edges("supervisor", lambda state: state["messages"][-1].text, [*SPECIALISTS])
@@ -155,10 +159,14 @@ def hand_written() -> App:
 def langgraph_supervisor() -> App:
     """`langgraph-supervisor` over agents that do what Bursar's specialists do, no more: a tool, then a model call."""
     model = DoubledModel()
+
+    def all_of_it(state: Conversation) -> list[Any]:
+        return _prompt(state["messages"])
+
     agents: list[Any] = []
     for name in SPECIALISTS:
         graph = StateGraph(Conversation)
-        graph.add_node("answer", _node(model, lambda state: _prompt(state["messages"])))
+        graph.add_node("answer", _node(model, all_of_it))
         graph.add_edge(START, "answer")
         agents.append(graph.compile(name=name))
     return _supervised(agents, "langgraph-supervisor")
@@ -166,8 +174,6 @@ def langgraph_supervisor() -> App:
 
 def prebuilt_agents() -> App:
     """`langgraph-supervisor` as its own documentation has it: prebuilt agents that call the tool by a model's wish."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from langgraph.prebuilt import create_react_agent
@@ -178,8 +184,6 @@ def prebuilt_agents() -> App:
 
 
 def _supervised(agents: list[Any], name: str) -> App:
-    import warnings
-
     saver = InMemorySaver()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
