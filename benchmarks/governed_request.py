@@ -136,6 +136,9 @@ def hand_written() -> App:
     def route(state: Conversation) -> list[Any]:
         return [("system", str(SPECIALISTS)), *state["messages"]]
 
+    def chosen(state: Conversation) -> str:
+        return state["messages"][-1].text
+
     def asked(state: Conversation) -> list[Any]:
         return _prompt(state["messages"][-2:-1])
 
@@ -148,7 +151,7 @@ def hand_written() -> App:
         graph.add_node(name, _node(model, asked))
     graph.add_node("report", report)
     graph.add_edge(START, "supervisor")
-    graph.add_conditional_edges("supervisor", lambda state: state["messages"][-1].text, [*SPECIALISTS])
+    graph.add_conditional_edges("supervisor", chosen, [*SPECIALISTS])
     for name in SPECIALISTS:
         graph.add_edge(name, "report")
     graph.add_edge("report", END)
@@ -214,7 +217,7 @@ def _forget(saver: InMemorySaver) -> None:
 
 def run(*, smoke: bool) -> list[Result]:
     """Measure one request after the other, and many at once."""
-    rounds, operations = (2, 10) if smoke else (15, 40)
+    rounds, operations = (1, 3) if smoke else (12, 20)
     results: list[Result] = []
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())

@@ -91,7 +91,7 @@ def bare_postgres(url: str, stack: ExitStack) -> Callable[[int], None]:
 
 def run(*, smoke: bool) -> list[Result]:
     """Measure each database that there is."""
-    rounds, operations = (2, 20) if smoke else (15, 200)
+    rounds, operations = (1, 5) if smoke else (15, 200)
     results: list[Result] = []
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())

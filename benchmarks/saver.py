@@ -66,7 +66,7 @@ def steps(saver: Saver) -> Callable[[int], None]:
 
 def run(*, smoke: bool) -> list[Result]:
     """Measure every saver that is there."""
-    rounds, puts, runs = (2, 10, 2) if smoke else (10, 100, 10)
+    rounds, puts, runs = (1, 5, 1) if smoke else (10, 100, 10)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         savers: dict[str, Saver] = {
