@@ -6,7 +6,7 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench mutants lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -40,6 +40,9 @@ check: setup  ## Lint, types, layers, notebooks
 
 bench: setup  ## Measure against peers, as ratios from interleaved rounds
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+mutants: setup  ## Plant faults in gateway and ledger; the tests must catch each
+	@$(BIN)/python tests/mutation/mutants.py
 
 lock: .uv/bin/uv  ## Resolve requirements.lock anew from pyproject.toml
 	.uv/bin/uv pip compile --quiet pyproject.toml --group dev --all-extras --universal --python-version 3.11 --upgrade \

@@ -15,18 +15,24 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ClauseElement
 
 from bursar.checkpoints.prepared import Prepared, insert_new
 from bursar.checkpoints.schema import accounts
 from bursar.state.errors import BudgetExceeded, LedgerError
 from bursar.state.money import USD
 
+OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
 MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A scope, such as `request:r-1`, and its cap in nano-dollars; None is no cap."""
+    """A scope, such as `request:r-1`, and its cap in nano-dollars; None is no cap.
+
+    Scopes from the outermost: `global`, `tenant:acme:2026-11-23`, `session:s-1`, `request:r-1`, `agent:r-1:tax`.
+    """
 
     scope: str
     cap: int | None
@@ -50,11 +56,33 @@ def check_amount(what: str, amount: int) -> None:
         raise LedgerError(f"{what} is a whole number of nano-dollars from 0 to {MAX_AMOUNT}, not {amount!r}")
 
 
+def follows_configuration(scope: str) -> bool:
+    """Whether the account's cap is that of the newest request's configuration; a request's own is given once."""
+    return scope.partition(":")[0] in OF_THE_CONFIGURATION
+
+
 def open_account(connection: Connection, account: Account) -> None:
     """Afterwards the account exists; one that existed keeps its cap and its spend."""
-    if account.cap is not None:
-        check_amount(f"the cap of {in_words(account.scope)}", account.cap)
-    _insert(connection, scope=account.scope, cap=account.cap, spent=0, held=0)
+    _check_cap(account)
+    _insert(connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
+
+
+def set_caps(connection: Connection, wanted: Collection[Account]) -> None:
+    """Afterwards each account exists with this cap and, on top of it, what it was topped up by."""
+    for account in sorted(wanted, key=lambda one: one.scope):  # as `lock` does, so that two can not deadlock
+        _check_cap(account)
+        _set_cap(connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
+
+
+def grant(connection: Connection, scope: str, amount: int) -> None:
+    """Raise the cap of an account by `amount`. Raises `LedgerError` if it does not exist or has no cap."""
+    found = _read(1)(connection, scope_0=scope)
+    if not found:
+        raise LedgerError(f"no account for {in_words(scope)} in the books")
+    if found[0][1] is None:
+        raise LedgerError(f"{in_words(scope)} has no cap, so there is nothing to top up")
+    check_amount(f"the cap of {in_words(scope)}", found[0][1] + amount)
+    _grant(connection, account=scope, by=amount)
 
 
 def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
@@ -108,6 +136,11 @@ def cap_of(connection: Connection, scope: str) -> int | None:
     return rows[0][1] if rows else None
 
 
+def _check_cap(account: Account) -> None:
+    if account.cap is not None:
+        check_amount(f"the cap of {in_words(account.scope)}", account.cap)
+
+
 def _refuse(connection: Connection, without_room: Sequence[str], amount: int) -> None:
     found = {row[0]: row for row in _read(len(without_room))(connection, **_named(without_room))}
     missing = [scope for scope in without_room if scope not in found]
@@ -130,7 +163,20 @@ def _among(count: int) -> ColumnElement[bool]:
     return accounts.c.scope.in_([bindparam(f"scope_{place}") for place in range(count)])
 
 
+def _upsert(insert: postgresql.Insert | sqlite.Insert) -> ClauseElement:
+    configured = insert.excluded.cap + accounts.c.granted
+    return insert.on_conflict_do_update(
+        index_elements=[accounts.c.scope], set_={"cap": configured}, where=accounts.c.cap.is_distinct_from(configured)
+    )
+
+
 _insert = insert_new(accounts)
+_set_cap = Prepared(_upsert(postgresql.insert(accounts)), sqlite=_upsert(sqlite.insert(accounts)))
+_grant = Prepared(
+    update(accounts)
+    .values(cap=accounts.c.cap + bindparam("by"), granted=accounts.c.granted + bindparam("by"))
+    .where(accounts.c.scope == bindparam("account"))
+)
 
 
 @cache

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from bursar.checkpoints.prepared import Prepared
 from bursar.checkpoints.schema import events, sessions
-from bursar.state.errors import LedgerError
-from bursar.state.events import Event
+from bursar.state.errors import AccountClosed, LedgerError
+from bursar.state.events import EVENTS, CallHeld, Event
 
 FIRST = "0" * 64  # what the first event of a session follows
 
@@ -35,13 +36,17 @@ def digest(key: bytes | None, fields: Sequence[object]) -> str:
 def append(connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]) -> int:
     """Append events to the session's log in this transaction and return the last one's sequence.
 
-    The session's row is locked until the transaction ends. Raises `LedgerError` for an unknown session.
+    The session's row is locked until the transaction ends. Raises `LedgerError` for an unknown session, and
+    `AccountClosed` for a hold in a session that an incident closed.
     """
     found = _head(connection, session=session_id)
     if not found:
         raise LedgerError(f"no session {session_id!r} in the books")
-    sequence, head = found[0]
+    sequence, head, incident = found[0]
     for event in new:
+        if incident is not None and isinstance(event, CallHeld):
+            why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
+            raise AccountClosed(why, scope=f"session:{session_id}")
         sequence += 1
         payload = event.model_dump_json()
         previous, head = head, digest(key, (session_id, sequence, at, event.kind, payload, head))
@@ -59,9 +64,29 @@ def append(connection: Connection, key: bytes | None, session_id: str, at: str, 
     return sequence
 
 
+def check_readable(event: Event) -> None:
+    """Raises `LedgerError` unless the log could be read back: an event may hold a NaN that nothing has checked."""
+    text = event.model_dump_json()
+    try:
+        read = EVENTS.validate_json(text)
+    except ValidationError as error:
+        raise LedgerError(f"a {event.kind} event could not be read back: {error.errors()[0]['msg']}") from error
+    if read.canonical() != text:
+        raise LedgerError(f"a {event.kind} event could not be read back as it was written")
+
+
+def head_of(connection: Connection, session_id: str) -> tuple[int, str] | None:
+    """Sequence and hash of the session's last event; None for an unknown session."""
+    found = _end(connection, session=session_id)
+    return (int(found[0][0]), str(found[0][1])) if found else None
+
+
 _head = Prepared(
-    select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")).with_for_update()
+    select(sessions.c.sequence, sessions.c.head, sessions.c.incident)
+    .where(sessions.c.session_id == bindparam("session"))
+    .with_for_update()
 )
+_end = Prepared(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
 _insert = Prepared(insert(events))
 _advance = Prepared(
     update(sessions)

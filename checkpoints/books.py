@@ -7,19 +7,21 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from bursar.checkpoints import calls
+from bursar.checkpoints import calls, upkeep
 from bursar.checkpoints.accounts import (
     Account,
     cap_of,
     charged,
     check_amount,
+    follows_configuration,
     left,
     lock,
     move,
     open_account,
     reserve,
+    set_caps,
 )
-from bursar.checkpoints.audit_chain import FIRST, append, stamp
+from bursar.checkpoints.audit_chain import FIRST, append, check_readable, head_of, stamp
 from bursar.checkpoints.calls import Hold, Usage
 from bursar.checkpoints.database import Work
 from bursar.checkpoints.prepared import Prepared, insert_new
@@ -63,20 +65,23 @@ class Books:
         def work(connection: Connection) -> None:
             _check_id("session", session_id)
             _check_id("tenant", tenant)
-            _open_session(connection, session_id=session_id, tenant=tenant, opened_at=stamp(at), sequence=0, head=FIRST)
+            new = {"sequence": 0, "head": FIRST, "incident": None}
+            _open_session(connection, session_id=session_id, tenant=tenant, opened_at=stamp(at), **new)
 
         return work
 
     def open_request(
         self, session_id: str, request_id: str, *, accounts: Sequence[Account], text_hash: str, at: datetime
     ) -> Work[None]:
-        """Afterwards the request and its accounts exist. Opened again, it keeps caps and spend: no fresh grant."""
+        """Afterwards the request and its accounts exist.
+
+        A new request brings the caps of its session, tenant's day and ledger up or down to these; what they were
+        topped up by stays on top. Opened again, it changes no cap and no spend: no fresh grant.
+        """
 
         def work(connection: Connection) -> None:
             _check_id("request", request_id)
             when = stamp(at)
-            for account in accounts:
-                open_account(connection, account)
             new = _open_request(
                 connection,
                 request_id=request_id,
@@ -86,12 +91,17 @@ class Books:
                 closed_at=None,
                 outcome=None,
             )
+            configured = [account for account in accounts if follows_configuration(account.scope)]
+            if new:
+                set_caps(connection, configured)
+            for account in accounts:
+                open_account(connection, account)
             if not new:
                 _check_own(connection, session_id, request_id)
                 return
             cap = cap_of(connection, f"request:{request_id}")
-            budget = None if cap is None else USD.from_nanos(cap)
-            opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=budget)
+            caps = {account.scope: _dollars(account.cap) for account in configured}
+            opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps)
             append(connection, self.key, session_id, when, [opened])
 
         return work
@@ -120,7 +130,8 @@ class Books:
     def hold(self, hold: Hold) -> Work[None]:
         """Afterwards `hold.amount` is held in every account of `hold.scopes`, and the call may be sent.
 
-        Raises `BudgetExceeded`, naming the outermost account that has no room; then nothing is held anywhere.
+        Raises `BudgetExceeded`, naming the outermost account that has no room, or `AccountClosed`, naming the incident;
+        then nothing is held anywhere.
         """
 
         def work(connection: Connection) -> None:
@@ -160,7 +171,8 @@ class Books:
     def settle(self, call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: datetime) -> Work[None]:
         """Afterwards a held call is charged `cost` in place of its hold, and `response` is kept for replay.
 
-        A cost above the hold is booked in full, with an `Incident`: the provider has billed it.
+        A cost above the hold is booked in full, for the provider has billed it; it is an `Incident` and closes the
+        session to paid calls until it is acknowledged.
         """
 
         def work(connection: Connection) -> None:
@@ -178,7 +190,8 @@ class Books:
                 reasoning_tokens=usage.reasoning_tokens,
                 response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
             )
-            append(connection, self.key, call.session_id, when, [settled, *_overrun(call, cost)])
+            append(connection, self.key, call.session_id, when, [settled])
+            _check_overrun(connection, self.key, call, cost=cost, at=when)
 
         return work
 
@@ -205,7 +218,7 @@ class Books:
         return work
 
     def reconcile(self, call_id: str, *, cost: int, at: datetime) -> Work[None]:
-        """Afterwards a call of unknown end is charged its actual cost in place of its hold."""
+        """Afterwards a call of unknown end is charged its actual cost in place of its hold. Above it, as `settle`."""
 
         def work(connection: Connection) -> None:
             check_amount("a cost", cost)
@@ -213,7 +226,8 @@ class Books:
             call = calls.reconcile(connection, call_id, cost=cost, at=when)
             move(connection, call.scopes, held=0, spent=cost - call.amount)
             reconciled = Reconciled(call_id=call_id, cost=USD.from_nanos(cost))
-            append(connection, self.key, call.session_id, when, [reconciled, *_overrun(call, cost)])
+            append(connection, self.key, call.session_id, when, [reconciled])
+            _check_overrun(connection, self.key, call, cost=cost, at=when)
 
         return work
 
@@ -249,7 +263,37 @@ class Books:
 
     def record(self, session_id: str, event: Event, *, at: datetime) -> Work[int]:
         """Append one event to the session's log; the result is its sequence, from 1."""
-        return lambda connection: append(connection, self.key, session_id, stamp(at), [event])
+
+        def work(connection: Connection) -> int:
+            check_readable(event)
+            return append(connection, self.key, session_id, stamp(at), [event])
+
+        return work
+
+    def top_up(self, account: str, amount: int, *, note: str, at: datetime) -> Work[str]:
+        """Afterwards the account may spend `amount` more than its cap so far. The scope that was topped up.
+
+        `account` is a scope, a request's id or a session's. Accounts that sessions share follow the configuration only.
+        """
+        return lambda connection: upkeep.top_up(
+            connection, self.key, account=account, amount=amount, note=note, at=stamp(at)
+        )
+
+    def acknowledge(self, session_id: str, *, note: str, at: datetime) -> Work[str]:
+        """Afterwards a session that an incident closed is open again. The incident."""
+        return lambda connection: upkeep.acknowledge(connection, self.key, session_id, note=note, at=stamp(at))
+
+    def erase(self, session_id: str, *, note: str, at: datetime) -> Work[int]:
+        """Afterwards no answer is kept for a call of the session; log and sums stay. How many were erased."""
+        return lambda connection: upkeep.erase(connection, self.key, session_id, note=note, at=stamp(at))
+
+    def turns(self, request_id: str, agent: str) -> Work[int]:
+        """How many paid calls the agent, and those that it called, sent for the request in all its runs so far."""
+        return lambda connection: calls.turns(connection, request_id, agent)
+
+    def head(self, session_id: str) -> Work[tuple[int, str] | None]:
+        """Sequence and hash of the session's last event, to be kept elsewhere; None for an unknown session."""
+        return lambda connection: head_of(connection, session_id)
 
     def left(self, scopes: Sequence[str]) -> Work[int | None]:
         """The least that is left of the capped accounts among `scopes`; None if none has a cap."""
@@ -277,11 +321,15 @@ def _check_own(connection: Connection, session_id: str, request_id: str) -> None
         raise LedgerError(f"request {request_id} belongs to another session; a request id is used once")
 
 
-def _overrun(call: calls.Ended, cost: int) -> list[Event]:
-    if cost <= call.amount:
-        return []
-    hold, actual = USD.from_nanos(call.amount), USD.from_nanos(cost)
-    return [Incident(call_id=call.call_id, what=f"cost {actual}, above its hold of {hold}; booked in full")]
+def _check_overrun(connection: Connection, key: bytes | None, call: calls.Ended, *, cost: int, at: str) -> None:
+    if cost > call.amount:
+        hold, actual = USD.from_nanos(call.amount), USD.from_nanos(cost)
+        what = f"cost {actual}, above its hold of {hold}; booked in full"
+        upkeep.close(connection, key, call.session_id, Incident(call_id=call.call_id, what=what, closes=True), at=at)
+
+
+def _dollars(nanos: int | None) -> USD | None:
+    return None if nanos is None else USD.from_nanos(nanos)
 
 
 def _unknown(call: calls.Ended, reason: str) -> CallUnknown:

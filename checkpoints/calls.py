@@ -17,6 +17,8 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
+    or_,
     select,
     update,
 )
@@ -25,6 +27,8 @@ from sqlalchemy.exc import IntegrityError
 from bursar.checkpoints.prepared import Prepared, Row
 from bursar.checkpoints.schema import calls
 from bursar.state.errors import LedgerError
+
+PATH = " → "  # between an agent and the one that it called
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,17 @@ def replayable(
     return bytes(found[0][0]) if found else None
 
 
+def turns(connection: Connection, request_id: str, agent: str) -> int:
+    """How many calls of the agent, and of agents that it called, were sent for the request: all but void ones."""
+    path = f"{agent}{PATH}"
+    return int(_turns(connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
+
+
+def erase(connection: Connection, session_id: str) -> int:
+    """Remove the answers that are kept for the session's calls; their number."""
+    return len(_erase(connection, session=session_id))
+
+
 def _ended(found: list[Row]) -> Ended | None:
     if not found:
         return None
@@ -225,6 +240,22 @@ _lose_all = _returning(update(calls).where(*_held_of_session).values(_lost))
 _lock_held = Prepared(select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update())
 _reconcile = _returning(
     _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
+)
+_turns = Prepared(
+    select(func.count()).where(
+        calls.c.request_id == bindparam("request"),
+        or_(
+            calls.c.agent == bindparam("agent"),
+            func.substr(calls.c.agent, 1, bindparam("length", type_=Integer)) == bindparam("path"),
+        ),
+        calls.c.state != literal_column("'void'"),
+    )
+)
+_erase = Prepared(
+    update(calls)
+    .values(response=null())
+    .where(calls.c.session_id == bindparam("session"), calls.c.response.is_not(None))
+    .returning(calls.c.call_id)
 )
 _state = Prepared(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
 _replayable = Prepared(

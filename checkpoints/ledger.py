@@ -1,21 +1,22 @@
 """The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
 
 import os
-import sqlite3
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, date, datetime
 
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import Connection, case, func, select, text
 
-from bursar.checkpoints import verification
+from bursar.checkpoints import anchors, verification
+from bursar.checkpoints.anchors import Anchor
 from bursar.checkpoints.books import Books
+from bursar.checkpoints.costs import By, CostRow, costs
 from bursar.checkpoints.database import Database
+from bursar.checkpoints.incidents import IncidentRow, incidents
 from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.schema import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.snapshot import lenient_text
 from bursar.checkpoints.verification import Verification
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Event
@@ -107,20 +108,42 @@ class Ledger:
         """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
         return self.database.run(lambda connection: _audit(connection, session_id), readonly=True)
 
-    def verify(self, session_id: str | None = None) -> Verification:
+    def costs(
+        self,
+        by: By = "agent",
+        *,
+        session: str | None = None,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+    ) -> list[CostRow]:
+        """What was spent by agent, model, day, tenant or session: in one session or all, from `start`, before `end`."""
+        return self.database.run(lambda connection: costs(connection, by, session_id=session, start=start, end=end))
+
+    def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
 
-        A damaged row is a problem in the answer, not an error. Raises `LedgerError` for an unknown session.
+        Held against an `anchor`, it must go on from there: that shows a tail that was cut and a log that was rewritten.
+        A damaged row is a problem in the answer, not an error. Raises `LedgerError` for an unknown session, and for
+        one that the anchor does not have.
         """
+        if anchor is not None and session_id is not None and all(h.session_id != session_id for h in anchor.heads):
+            raise LedgerError(f"the anchor has no session {session_id}")
 
         def work(connection: Connection) -> Verification:
-            with _lenient_text(connection):
-                found = verification.verify(connection, self.books.key, session_id)
-            if session_id is not None and not found.events and not _known(connection, session_id):
+            with lenient_text(connection):
+                found = verification.verify(connection, self.books.key, session_id, anchor=anchor)
+            if session_id is not None and anchor is None and not found.events and not _known(connection, session_id):
                 raise LedgerError(f"no session {session_id} in the books")
             return found
 
         return self.database.run(work, readonly=True)
+
+    def anchor(self, session_id: str | None = None) -> Anchor:
+        """The head of one session's log, or of all, to be kept outside the database and verified against later."""
+        keyed = self.books.key is not None
+        return self.database.run(
+            lambda connection: anchors.anchor(connection, keyed=keyed, session_id=session_id, at=self.clock())
+        )
 
     def open_holds(self) -> list[OpenHold]:
         """Every call that is held or unknown, oldest first."""
@@ -129,6 +152,30 @@ class Ledger:
     def reconcile(self, call_id: str, amount: Amount) -> None:
         """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
         self.database.run(self.books.reconcile(call_id, cost=USD(amount).nanos, at=self.clock()))
+
+    def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
+        """Grant an account `amount` more than its cap, on purpose; the scope that was topped up.
+
+        `account` is a request's id, a session's, or a scope such as the one that a `BudgetExceeded` names. What
+        tenants and the whole ledger may spend follows the configuration. Raises `LedgerError` if it has no cap.
+        """
+        return self.database.run(self.books.top_up(account, USD(amount).nanos, note=note, at=self.clock()))
+
+    def incidents(self, session_id: str | None = None) -> list[IncidentRow]:
+        """Every incident of one session or of all, newest first, and whether it still keeps its session closed."""
+        return self.database.run(lambda connection: incidents(connection, session_id))
+
+    def acknowledge(self, session_id: str, note: str) -> str:
+        """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
+        return self.database.run(self.books.acknowledge(session_id, note=note, at=self.clock()))
+
+    def erase(self, session_id: str, *, note: str = "") -> int:
+        """Remove the answers that are kept for the session's calls; how many there were.
+
+        Log and sums stay whole. A call made again is paid again. The checkpointer's own copy of the conversation goes
+        with its `delete_thread`. The database reuses the room; its files may hold the bytes until it does.
+        """
+        return self.database.run(self.books.erase(session_id, note=note, at=self.clock()))
 
     def sessions(self) -> list[SessionRow]:
         """Every session, newest first."""
@@ -197,18 +244,3 @@ def _sessions(connection: Connection) -> list[SessionRow]:
         )
         for name, tenant, at in connection.execute(query.order_by(columns.opened_at.desc(), columns.session_id))
     ]
-
-
-@contextmanager
-def _lenient_text(connection: Connection) -> Generator[None]:
-    """Read damaged text too: SQLite hands out whatever bytes a row holds, and its driver stops at bad UTF-8."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection):
-        yield
-        return
-    usual = driver.text_factory
-    driver.text_factory = partial(str, encoding="utf-8", errors="replace")
-    try:
-        yield
-    finally:
-        driver.text_factory = usual

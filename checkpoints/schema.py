@@ -47,6 +47,7 @@ sessions = Table(
     Column("opened_at", String(32), nullable=False),
     Column("sequence", BigInteger, nullable=False),  # of the last event
     Column("head", String(64), nullable=False),  # hash of the last event
+    Column("incident", Text),  # what closed the session to paid calls; NULL: it is open
 )
 
 requests = Table(
@@ -65,9 +66,10 @@ accounts = Table(
     "bursar_accounts",
     metadata,
     Column("scope", Text, primary_key=True),
-    Column("cap", BigInteger),  # NULL: no cap
+    Column("cap", BigInteger),  # NULL: no cap; top-ups included
     Column("spent", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
+    Column("granted", BigInteger, nullable=False, server_default="0"),  # the sum of its top-ups
     CheckConstraint("spent >= 0 AND held >= 0", name="bursar_accounts_not_negative"),
 )
 
@@ -98,6 +100,7 @@ calls = Table(
     Column("response", LargeBinary),
     CheckConstraint("amount >= 0 AND cost >= 0", name="bursar_calls_not_negative"),
     Index("bursar_calls_journal", "session_id", "request_hash", "occurrence"),
+    Index("bursar_calls_request", "request_id", "agent"),
     Index("bursar_calls_open", "session_id"),  # of those that are open
 )
 

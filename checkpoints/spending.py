@@ -1,8 +1,9 @@
 """Spend of a request or a session, added up from its calls."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from bursar.checkpoints.accounts import cap_of, in_words
 from bursar.checkpoints.prepared import Prepared
@@ -20,7 +21,8 @@ def spend_of(connection: Connection, scope: str) -> Spend:
     spent, held, sent, unknown = 0, 0, 0, 0
     by_agent: defaultdict[str, int] = defaultdict(int)
     by_model: defaultdict[str, int] = defaultdict(int)
-    for agent, model, state, number, hold, cost in _rows[kind](connection, name=name):
+    by_day: defaultdict[str, int] = defaultdict(int)
+    for agent, model, day, state, number, hold, cost in _rows[kind](connection, name=name):
         if state == "held":
             held += int(hold)
         elif state in {"settled", "unknown"}:
@@ -28,6 +30,7 @@ def spend_of(connection: Connection, scope: str) -> Spend:
             spent += charge
             by_agent[agent] += charge
             by_model[model] += charge
+            by_day[day] += charge
         sent += number if state != "void" else 0
         unknown += number if state == "unknown" else 0
     cap = cap_of(connection, scope)
@@ -37,22 +40,26 @@ def spend_of(connection: Connection, scope: str) -> Spend:
         budget=None if cap is None else USD.from_nanos(cap),
         calls=sent,
         unknown=unknown,
-        by_agent={agent: USD.from_nanos(nanos) for agent, nanos in by_agent.items()},
-        by_model={model: USD.from_nanos(nanos) for model, nanos in by_model.items()},
+        by_agent=_dollars(by_agent),
+        by_model=_dollars(by_model),
+        by_day=dict(sorted(_dollars(by_day).items())),
     )
 
 
+def _dollars(sums: Mapping[str, int]) -> dict[str, USD]:
+    return {name: USD.from_nanos(nanos) for name, nanos in sums.items()}
+
+
+_day = func.substr(calls.c.held_at, literal_column("1"), literal_column("10"))
 _sums = (
-    select(calls.c.agent, calls.c.model, calls.c.state, func.count(), func.sum(calls.c.amount), func.sum(calls.c.cost))
-    .group_by(calls.c.agent, calls.c.model, calls.c.state)
+    select(calls.c.agent, calls.c.model, _day, calls.c.state)
+    .add_columns(func.count(), func.sum(calls.c.amount), func.sum(calls.c.cost))
+    .group_by(calls.c.agent, calls.c.model, _day, calls.c.state)
     .order_by(calls.c.agent, calls.c.model)
 )
-_session_of_request = select(requests.c.session_id).where(requests.c.request_id == bindparam("name")).scalar_subquery()
 _rows = {
     "session": Prepared(_sums.where(calls.c.session_id == bindparam("name"))),
-    "request": Prepared(
-        _sums.where(calls.c.session_id == _session_of_request, calls.c.request_id == bindparam("name"))
-    ),
+    "request": Prepared(_sums.where(calls.c.request_id == bindparam("name"))),
 }
 _known = {
     "session": Prepared(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),

@@ -4,38 +4,35 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from datetime import datetime
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
-from bursar.checkpoints.accounts import in_words
+from bursar.checkpoints.accounts import follows_configuration, in_words
+from bursar.checkpoints.anchors import Anchor, Head
 from bursar.checkpoints.audit_chain import check_chain
 from bursar.checkpoints.schema import accounts, calls, events, requests, sessions
-from bursar.state.events import (
-    EVENTS,
-    CallHeld,
-    CallSettled,
-    CallUnknown,
-    CallVoided,
-    Event,
-    Reconciled,
-    RequestOpened,
-)
+from bursar.checkpoints.snapshot import one_snapshot
+from bursar.checkpoints.told import ROWS_AT_ONCE, Log, Told
 
 MAX_PROBLEMS = 100
 OWN_KINDS = {"session", "request", "agent"}  # accounts that calls of one session alone touch
-ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was checked and what was wrong. True if nothing was."""
+    """What was checked and what was wrong. True if nothing was.
+
+    `erased` counts answers that were erased on purpose; `anchored` is the time of the anchor it was held against.
+    """
 
     keyed: bool
     sessions: int
     events: int
     problems: tuple[str, ...] = ()
+    erased: int = 0
+    anchored: datetime | None = None
 
     @property
     def ok(self) -> bool:
@@ -46,9 +43,19 @@ class Verification:
         return self.ok
 
     def __str__(self) -> str:
-        key = "" if self.keyed else ", unkeyed: whoever can write the database can rewrite its history"
-        checked = f"{self.sessions} session{'' if self.sessions == 1 else 's'}, {self.events} events{key}"
-        return "\n".join([f"verified: {checked}" if self.ok else f"NOT verified: {checked}", *self.problems])
+        checked = [f"{_count(self.sessions, 'session')}, {self.events} events"]
+        if self.erased:
+            checked.append(f"{_count(self.erased, 'answer')} erased on purpose")
+        if self.anchored is not None:
+            checked.append(f"held against an anchor of {self.anchored:%Y-%m-%d %H:%M:%S} UTC")
+        if not self.keyed:
+            since = "its history" if self.anchored is None else "what came after the anchor"
+            checked.append(f"unkeyed: whoever can write the database can rewrite {since}")
+        return "\n".join([f"{'verified' if self.ok else 'NOT verified'}: {', '.join(checked)}", *self.problems])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(slots=True)
@@ -70,173 +77,145 @@ class _Problems:
 
 
 @dataclass(slots=True)
-class _Told:
-    """A call as its events tell it."""
-
-    request_id: str
-    agent: str
-    model: str
-    amount: int
-    scopes: tuple[str, ...]
-    state: str = "held"
-    cost: int | None = None
-    response_hash: str | None = None
-
-    @property
-    def spent(self) -> int:
-        return {"settled": self.cost or 0, "unknown": self.amount}.get(self.state, 0)
-
-    @property
-    def held(self) -> int:
-        return self.amount if self.state == "held" else 0
-
-
-@dataclass(slots=True)
 class _Sums:
     """What the events add up to, by account."""
 
     spent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     held: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     overrun: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    granted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     budgets: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    caps: defaultdict[str, set[int | None]] = field(default_factory=lambda: defaultdict(set[int | None]))
 
-    def add(self, call: _Told) -> None:
-        for scope in call.scopes:
-            self.spent[scope] += call.spent
-            self.held[scope] += call.held
-            self.overrun[scope] += max(call.spent - call.amount, 0)
+    def take(self, log: Log) -> None:
+        for call in log.calls.values():
+            for scope in call.scopes:
+                self.spent[scope] += call.spent
+                self.held[scope] += call.held
+                self.overrun[scope] += max(call.spent - call.amount, 0)
+        for scope, amount in log.granted.items():
+            self.granted[scope] += amount
+        self.budgets.update(log.budgets)
+        for scope, caps in log.caps.items():
+            # A session's last request says its cap. Of accounts that sessions share, any session's request may have
+            # been the last: clocks of several machines do not tell.
+            self.caps[scope].update(caps[-1:] if scope.startswith("session:") else caps)
 
 
-def verify(connection: Connection, key: bytes | None, session_id: str | None) -> Verification:
+def verify(
+    connection: Connection, key: bytes | None, session_id: str | None, *, anchor: Anchor | None = None
+) -> Verification:
     """Check one session, or all of them and every account. Rows that make no sense are problems, never errors.
 
     Within one session its own accounts are checked; those that sessions share can only be checked over all.
     """
-    if connection.dialect.name == "postgresql":  # one snapshot, however busy the books are meanwhile
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-    names = [session_id] if session_id is not None else _all_sessions(connection)
+    one_snapshot(connection)
+    heads = {head.session_id: head for head in anchor.heads} if anchor is not None else {}
+    names = [session_id] if session_id is not None else sorted(_all_sessions(connection) | heads.keys())
     sums = _Sums()
-    count = 0
+    count = erased = 0
     problems = _Problems()
     for name in names:
-        log = _Log(connection, name)
-        problems.add(_check_session(log, key, sums))
+        head = heads.get(name)
+        log = Log(connection, name, mark=None if head is None else head.sequence)
+        problems.add(_check_session(log, key))
+        problems.add(_check_head(log, head))
+        sums.take(log)
         count += log.count
+        erased += log.erased
     problems.add(_check_accounts(connection, sums, everything=session_id is None))
-    return Verification(keyed=key is not None, sessions=len(names), events=count, problems=problems.told())
+    return Verification(
+        keyed=key is not None,
+        sessions=len(names),
+        events=count,
+        problems=problems.told(),
+        erased=erased,
+        anchored=None if anchor is None else anchor.at,
+    )
 
 
-def _all_sessions(connection: Connection) -> list[str]:
+def _all_sessions(connection: Connection) -> set[str]:
     found: set[str] = set()
     for table in (sessions, requests, calls, events):  # a session whose row is gone is found by what it left
         found.update(str(name) for name in connection.execute(select(table.c.session_id).distinct()).scalars())
-    return sorted(found)
+    return found
 
 
-class _Log:
-    """One session's events, read once; afterwards `told` has its calls as the events tell them."""
-
-    def __init__(self, connection: Connection, session_id: str) -> None:
-        self.connection = connection
-        self.session_id = session_id
-        self.count = 0
-        self.told: dict[str, _Told] = {}
-        self.unreadable: list[str] = []
-        self.budgets: dict[str, int | None] = {}
-
-    def rows(self) -> Iterator[Sequence[object]]:
-        columns = (events.c.sequence, events.c.at, events.c.kind, events.c.payload, events.c.previous, events.c.hash)
-        query = select(*columns).where(events.c.session_id == self.session_id).order_by(events.c.sequence)
-        for row in self.connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-            self.count += 1
-            self._take(row[0], row[2], row[3])
-            yield tuple(row)
-
-    def _take(self, sequence: object, kind: object, payload: object) -> None:
-        where = f"session {self.session_id}: event {sequence}"
-        try:
-            event = EVENTS.validate_json(payload if isinstance(payload, str | bytes) else repr(payload))
-        except ValidationError:
-            self.unreadable.append(f"{where} cannot be read")
-            return
-        if event.kind != kind:
-            self.unreadable.append(f"{where} is called {kind} and is a {event.kind}")
-        if not self._tell(event):
-            self.unreadable.append(f"{where} ({event.kind}) cannot follow what came before it")
-
-    def _tell(self, event: Event) -> bool:
-        """Take the event into `told`; False if no such call is in a state that it can follow."""
-        if isinstance(event, RequestOpened):
-            self.budgets[f"request:{event.request_id}"] = None if event.budget is None else event.budget.nanos
-            return True
-        if isinstance(event, CallHeld):
-            known = event.call_id in self.told
-            self.told[event.call_id] = _Told(
-                event.request_id, event.agent, event.model, event.amount.nanos, event.scopes
-            )
-            return not known
-        if not isinstance(event, CallSettled | CallVoided | CallUnknown | Reconciled):
-            return True
-        call = self.told.get(event.call_id)
-        if call is None or call.state != ("unknown" if isinstance(event, Reconciled) else "held"):
-            return False
-        if isinstance(event, CallSettled | Reconciled):
-            call.state, call.cost = "settled", event.cost.nanos
-            call.response_hash = event.response_hash if isinstance(event, CallSettled) else None
-        else:
-            call.state = "void" if isinstance(event, CallVoided) else "unknown"
-        return True
-
-
-def _check_session(log: _Log, key: bytes | None, sums: _Sums) -> Iterator[str]:
-    query = select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == log.session_id)
+def _check_session(log: Log, key: bytes | None) -> Iterator[str]:
+    columns = sessions.c
+    query = select(columns.sequence, columns.head, columns.incident).where(columns.session_id == log.session_id)
     row = log.connection.execute(query).one_or_none()
     end = None if row is None else (row[0], row[1])
     yield from check_chain(log.session_id, rows=log.rows(), end=end, key=key)
     yield from log.unreadable
-    for call in log.told.values():
-        sums.add(call)
-    sums.budgets.update(log.budgets)
+    if row is not None and (row[2] is not None) != log.closed:
+        is_now, should = ("open", "closed") if log.closed else ("closed", "open")
+        yield f"session {log.session_id}: it is {is_now} to paid calls, its events say {should}"
     yield from _check_calls(log)
 
 
-def _check_calls(log: _Log) -> Iterator[str]:
-    waiting = dict(log.told)
-    columns = calls.c
-    query = select(
-        columns.call_id,
-        columns.request_id,
-        columns.agent,
-        columns.model,
-        columns.amount,
-        columns.scopes,
-        columns.state,
-        columns.cost,
-        columns.response,
-    ).where(columns.session_id == log.session_id)
-    for row in log.connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-        call_id, *facts, response = row
-        told = waiting.pop(call_id, None)
+def _check_head(log: Log, head: Head | None) -> Iterator[str]:
+    """A log that goes on from its anchor has the anchor's event, with the hash that it had, and came to its totals."""
+    if head is None or head.sequence == 0:
+        return
+    where = f"session {log.session_id}"
+    if log.totals is None:
+        yield f"{where}: event {head.sequence}, which the anchor has as the last, is missing; the log was cut"
+        return
+    if log.totals.hash != head.hash:
+        yield f"{where}: event {head.sequence} is not the one that the anchor has; the log was rewritten"
+    found = (log.totals.spent, log.totals.held, log.totals.calls)
+    if found != (head.spent.nanos, head.held.nanos, head.calls):
+        spent, held, count = found
+        yield (
+            f"{where}: up to event {head.sequence} {count} calls, {spent} nano-dollars spent and {held} held; the "
+            f"anchor has {head.calls}, {head.spent.nanos} and {head.held.nanos}"
+        )
+
+
+_FACTS = {
+    "request": calls.c.request_id,
+    "agent": calls.c.agent,
+    "model": calls.c.model,
+    "hold": calls.c.amount,
+    "accounts": calls.c.scopes,
+    "state": calls.c.state,
+    "cost": calls.c.cost,
+    "input tokens": calls.c.input_tokens,
+    "output tokens": calls.c.output_tokens,
+    "cache-read tokens": calls.c.cache_read_tokens,
+    "cache-write tokens": calls.c.cache_write_tokens,
+    "reasoning tokens": calls.c.reasoning_tokens,
+}
+
+
+def _check_calls(log: Log) -> Iterator[str]:
+    waiting = dict(log.calls)
+    query = select(calls.c.call_id, calls.c.response).add_columns(*_FACTS.values())
+    rows = log.connection.execute(
+        query.where(calls.c.session_id == log.session_id).execution_options(yield_per=ROWS_AT_ONCE)
+    )
+    for call_id, response, *facts in map(tuple[object, ...], rows):
+        told = waiting.pop(str(call_id), None)
         if told is None:
             yield f"call {call_id}: it is in the books, and no event tells of it"
             continue
-        names = ("request", "agent", "model", "hold", "accounts", "state", "cost")
-        events_say = (
-            told.request_id,
-            told.agent,
-            told.model,
-            told.amount,
-            json.dumps(told.scopes),
-            told.state,
-            told.cost,
-        )
-        for name, fact, said in zip(names, facts, events_say, strict=True):
+        for name, fact, said in zip(_FACTS, facts, _said(told), strict=True):
             if fact != said:
                 yield f"call {call_id}: its {name} is {fact!r}, its events say {said!r}"
-        if _hash(response) != told.response_hash:
+        if told.erased:
+            if response is not None:
+                yield f"call {call_id}: its answer was erased, and one is there"
+        elif _hash(response) != told.response_hash:
             yield f"call {call_id}: its answer is not the one that was paid for"
     for call_id in waiting:
         yield f"call {call_id}: its events tell of it, and it is not in the books"
+
+
+def _said(told: Told) -> tuple[object, ...]:
+    tokens = (None,) * 5 if told.usage is None else astuple(told.usage)
+    scopes = json.dumps(told.scopes)
+    return (told.request_id, told.agent, told.model, told.amount, scopes, told.state, told.cost, *tokens)
 
 
 def _hash(response: object) -> str | None:
@@ -246,28 +225,44 @@ def _hash(response: object) -> str | None:
 
 
 def _check_accounts(connection: Connection, sums: _Sums, *, everything: bool) -> Iterator[str]:
-    waiting = {
-        scope for scope in (sums.spent.keys() | sums.budgets) if everything or scope.partition(":")[0] in OWN_KINDS
-    }
-    for name, cap, spent, held in _accounts(connection, None if everything else sorted(waiting)):
+    told = {*sums.spent, *sums.budgets, *sums.granted}
+    waiting = {scope for scope in told if everything or scope.partition(":")[0] in OWN_KINDS}
+    for name, *kept in _accounts(connection, None if everything else sorted(waiting)):
         scope = str(name)
         waiting.discard(scope)
-        for column, kept, told in (("spent", spent, sums.spent.get(scope, 0)), ("held", held, sums.held.get(scope, 0))):
-            if kept != told:
-                yield f"{in_words(scope)}: {kept!r} nano-dollars {column}, its calls add up to {told}"
-        if scope in sums.budgets and cap != sums.budgets[scope]:
-            yield f"{in_words(scope)}: its cap is {cap!r} nano-dollars, it was opened with {sums.budgets[scope]}"
-        charged = sums.spent.get(scope, 0) + sums.held.get(scope, 0) - sums.overrun.get(scope, 0)
-        if isinstance(cap, int) and charged > cap:
-            yield f"{in_words(scope)}: {charged} nano-dollars charged, above its cap of {cap}"
+        yield from _check_account(scope, kept, sums)
     for scope in sorted(waiting):
         if sums.spent.get(scope) or sums.held.get(scope) or sums.budgets.get(scope) is not None:
             yield f"{in_words(scope)}: its account is missing"
 
 
+def _check_account(scope: str, kept: Sequence[object], sums: _Sums) -> Iterator[str]:
+    name = in_words(scope)
+    cap, spent, held, granted = kept
+    for column, is_now, told in (("spent", spent, sums.spent.get(scope, 0)), ("held", held, sums.held.get(scope, 0))):
+        if is_now != told:
+            yield f"{name}: {is_now!r} nano-dollars {column}, its calls add up to {told}"
+    added = sums.granted.get(scope, 0)
+    if granted != added:
+        yield f"{name}: topped up by {granted!r} nano-dollars, its events say {added}"
+    if scope in sums.budgets and cap != _plus(sums.budgets[scope], added):
+        on_top = f" and topped up by {added}" if added else ""
+        yield f"{name}: its cap is {cap!r} nano-dollars, it was opened with {sums.budgets[scope]}{on_top}"
+    configured = sums.caps.get(scope)
+    if configured is not None and cap not in {_plus(one, added) for one in configured}:
+        yield f"{name}: its cap is {cap!r} nano-dollars; no request was opened with that"
+    charged = sums.spent.get(scope, 0) + sums.held.get(scope, 0) - sums.overrun.get(scope, 0)
+    if isinstance(cap, int) and charged > cap and not follows_configuration(scope):  # that cap may have been lowered
+        yield f"{name}: {charged} nano-dollars charged, above its cap of {cap}"
+
+
+def _plus(cap: int | None, added: int) -> int | None:
+    return None if cap is None else cap + added
+
+
 def _accounts(connection: Connection, scopes: list[str] | None) -> Iterator[Sequence[object]]:
     columns = accounts.c
-    query = select(columns.scope, columns.cap, columns.spent, columns.held)
+    query = select(columns.scope, columns.cap, columns.spent, columns.held, columns.granted)
     if scopes is None:
         yield from map(tuple, connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)))
         return

@@ -7,11 +7,14 @@ from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
 from bursar.checkpoints.accounts import Account
+from bursar.checkpoints.forks import paid_elsewhere
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns
 from bursar.nodes.edge import Update
 from bursar.nodes.runner import run_link
-from bursar.nodes.specialist import Chain
-from bursar.state.events import FallbackTaken
+from bursar.nodes.specialist import Chain, Link
+from bursar.state.decision import Decision
+from bursar.state.events import Decided, FallbackTaken
+from bursar.state.money import USD
 from bursar.state.report import Outcome, Run, Task, Turn
 from bursar.state.session import Request, SessionState, Step, runs_of
 
@@ -26,7 +29,8 @@ async def run_agent(
     step = state["plan"].step(chain.specialist.name)
     grant = link.ceiling if level or step is None else step.grant
     before = runs_of(state, chain.specialist.name)
-    await _prepare(coordinator, chain, level, request, failed=before[-1] if before else None, config=config)
+    failed = before[-1] if before else None
+    decisions = await _prepare(coordinator, chain, level, request, failed=failed, config=config)
     task = Task(
         text=request.text,
         specialist=chain.specialist.name,
@@ -37,20 +41,28 @@ async def run_agent(
         left=grant,
         history=_history(state["messages"]),
     )
-    return {"runs": [await run_link(coordinator, link, task, request, level=level, config=config)]}
+    run = await run_link(coordinator, link, task, request, level=level, config=config)
+    return {"runs": [run], "decisions": decisions}
 
 
 async def _prepare(
     coordinator: Coordinator, chain: Chain, level: int, request: Request, *, failed: Run | None, config: RunnableConfig
-) -> None:
-    """Before a run: account for an attempt that a crash cut off, open a fallback's account, note the fallback."""
+) -> list[Decision]:
+    """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
+
+    The decisions are those to be told: that this is a fork, which pays again.
+    """
     books, link, at = coordinator.books, chain.links[level], coordinator.clock()
     if not link.paid and failed is None:
-        return
+        return []
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> list[Decision]:
+        decisions: list[Decision] = []
         if link.paid:
             books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
+            if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
+                books.open_account(Account("global", None))(connection)
+            decisions = _forked(coordinator, link, request, checkpoint_ns(config), connection)
         if link.paid and level:
             books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
         if failed is not None:
@@ -58,8 +70,32 @@ async def _prepare(
                 request_id=request.id, specialist=chain.specialist.name, failed=failed.handler, next=link.name
             )
             books.record(request.session_id, taken, at=at)(connection)
+        for decision in decisions:
+            books.record(request.session_id, Decided(request_id=request.id, decision=decision), at=at)(connection)
+        return decisions
 
-    await coordinator.database.arun(work)
+    return await coordinator.database.arun(work)
+
+
+def _forked(
+    coordinator: Coordinator, link: Link, request: Request, place: str, connection: Connection
+) -> list[Decision]:
+    """The decision to pay again where the agent had paid for this request elsewhere, none where it had not."""
+    number, nanos = paid_elsewhere(connection, request.id, link.node, place)
+    if not number:
+        return []
+    left = coordinator.books.left((f"request:{request.id}",))(connection)
+    note = f"{link.node} had made {number} paid calls for {USD.from_nanos(nanos)} at another place of this request"
+    return [
+        Decision(
+            kind="fork",
+            by=link.node,
+            rule="a fork or an edited state pays again, within the budget of its request",
+            chosen=(link.node,),
+            left=request.budget if left is None else USD.from_nanos(max(left, 0)),
+            note=note,
+        )
+    ]
 
 
 def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from bursar.checkpoints.books import Usage
 
 REPLAYED = "replayed"  # set in `response_metadata` of an answer that was not paid again
+INSTEAD_OF = "instead_of"  # in `response_metadata`: the model that was too dear, where a cheaper one answered
 LANGCHAIN_RUN_ID = "lc_run-"
 BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the long ones
 
@@ -46,6 +47,13 @@ class Billed:
 
     usage: Usage
     long_cache_write_tokens: int = 0
+
+
+def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
+    """Write into an answer, or into the first piece of one, which model it replaces; nothing if it replaces none."""
+    if too_dear is not None:
+        known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
+        message.response_metadata = {**known, INSTEAD_OF: too_dear}
 
 
 def billed_in(result: ChatResult | None) -> Billed | None:

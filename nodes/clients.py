@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import BaseModel
 
 from bursar.state.errors import ConfigurationError, Refused
 
@@ -13,6 +14,8 @@ CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_
 # By class name along the inheritance, so that no provider package is imported to ask.
 CAP_OPTION_OF: Mapping[str, str] = {"ChatOpenAI": "max_completion_tokens", "BaseChatOpenAI": "max_tokens"}
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @runtime_checkable
@@ -77,7 +80,7 @@ def client_of(model: BaseChatModel) -> Client:
             raise ConfigurationError(f"{hidden[0]} in {place} would win over the gateway's cap; set max_tokens instead")
     traced = model._get_ls_params()  # pyright: ignore[reportPrivateUsage]
     name = traced.get("ls_model_name") or model.get_name()
-    copy = _without_retries(model)
+    copy = without_retries(model)
     base_url = _field(model, "openai_api_base")
     return Client(
         model=copy,
@@ -115,7 +118,7 @@ def _cap_option(model: BaseChatModel) -> str:
     )
 
 
-def _without_retries(model: BaseChatModel) -> BaseChatModel:
+def without_retries(model: M) -> M:
     """A copy that sends each call once: a retry inside the provider's SDK would be a second charge under one hold."""
     update: dict[str, object] = {}
     fields = type(model).model_fields
@@ -149,7 +152,7 @@ def _client_once(value: object) -> object:
     return value
 
 
-def _field(model: BaseChatModel, name: str) -> object:
+def _field(model: BaseModel, name: str) -> object:
     return getattr(model, name, None)
 
 

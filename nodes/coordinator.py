@@ -49,9 +49,13 @@ class Coordinator:
         return self.ledger.books
 
 
-def scopes_of(request: Request) -> tuple[str, ...]:
-    """The accounts that a request's calls touch, outermost first. The tenant's day is the one it was opened on."""
+def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
+    """The accounts that a request's calls touch, outermost first. The tenant's day is the one it was opened on.
+
+    The account of the whole ledger is among them only where it has a cap: it is the one that every call would share.
+    """
     return (
+        *(() if budget.total is None else ("global",)),
         f"tenant:{request.tenant}:{request.opened_at.date().isoformat()}",
         f"session:{request.session_id}",
         f"request:{request.id}",

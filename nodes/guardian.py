@@ -21,7 +21,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
     request, plan = state["request"], state["plan"]
 
     def admit(connection: Connection) -> tuple[Plan, Decision]:
-        left = coordinator.books.left(scopes_of(request))(connection)
+        left = coordinator.books.left(scopes_of(request, coordinator.budget))(connection)
         room = request.budget if left is None else max(USD.from_nanos(left), ZERO)
         admitted, decision = _admit(coordinator, plan, room)
         for step in admitted.steps:

@@ -34,9 +34,13 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         budget=coordinator.budget.per_request,
     )
     books = coordinator.books
-    caps = (coordinator.budget.per_tenant_day, coordinator.budget.per_session, coordinator.budget.per_request)
+    budget = coordinator.budget
+    caps = (budget.total, budget.per_tenant_day, budget.per_session, budget.per_request)[
+        -len(scopes_of(request, budget)) :
+    ]
     accounts = [
-        Account(scope, None if cap is None else cap.nanos) for scope, cap in zip(scopes_of(request), caps, strict=True)
+        Account(scope, None if cap is None else cap.nanos)
+        for scope, cap in zip(scopes_of(request, budget), caps, strict=True)
     ]
 
     def open_books(connection: Connection) -> None:

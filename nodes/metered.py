@@ -14,8 +14,9 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
+from bursar.nodes.admission import Claim
 from bursar.nodes.bounds import write_request
-from bursar.nodes.calls import Call, answered, streamed
+from bursar.nodes.calls import Call, Candidate, answered, streamed
 from bursar.nodes.clients import USAGE_OPTIONS, Client, check_call_options, client_of
 from bursar.nodes.prices import Price, PricedModel, price_of
 from bursar.nodes.rebind import rebind
@@ -29,13 +30,14 @@ NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request,
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What `meter` was told and found out about a model."""
+    """What `meter` was told and found out about a model; `cheaper` are those of the models that may replace it."""
 
     client: Client
     identity: bytes
     price: Price | None
     minimum: int
     maximum: int
+    cheaper: tuple["Terms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """The price of the model that the call names. Raises `UnknownPrice`."""
@@ -73,6 +75,11 @@ class MeteredChatModel(BaseChatModel):
         return metered
 
     @property
+    def terms(self) -> Terms:
+        """What it was metered with."""
+        return self._terms
+
+    @property
     def model_name(self) -> str:
         """The name of the model behind the gateway."""
         return self._terms.client.name
@@ -88,30 +95,17 @@ class MeteredChatModel(BaseChatModel):
             raise NoSession(
                 f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler"
             )
-        terms, client = self._terms, self._terms.client
-        part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
+        terms = self._terms
         try:
             check_call_options(options)
-            request = write_request(
-                terms.identity, messages, {**part, "stop": stop} if stop else part, provider=client.provider
-            )
-            choices = client.choices(options)
+            key, candidate = _candidate(terms, messages, stop, options, scope)
+            unnamed = {name: value for name, value in options.items() if name != "model"}
+            cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]
         except Refused as refusal:
             raise scope.latch(refusal) from None
-        return Call(
-            scope=scope,
-            client=client,
-            price=terms.priced(options, scope),
-            messages=messages,
-            stop=stop,
-            options=options,
-            request=request,
-            occurrence=scope.next_occurrence(request.hash),
-            asked=client.asked_cap(options),
-            choices=choices,
-            maximum=terms.maximum,
-            minimum=terms.minimum,
-        )
+        candidates = (candidate, *cheaper)
+        offers = tuple(model.offer() for model in candidates)
+        return Call(Claim(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
 
     def _generate(
         self,
@@ -218,11 +212,33 @@ class MeteredChatModel(BaseChatModel):
         raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
 
 
+def _candidate(
+    terms: Terms, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object], scope: Scope
+) -> tuple[str, Candidate]:
+    """The request's hash as this model gets it, and the model as one that may answer it."""
+    client = terms.client
+    part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
+    request = write_request(
+        terms.identity, messages, {**part, "stop": stop} if stop else part, provider=client.provider
+    )
+    return request.hash, Candidate(
+        client=client,
+        price=terms.priced(options, scope),
+        options=options,
+        input_tokens=request.input_tokens,
+        asked=client.asked_cap(options),
+        choices=client.choices(options),
+        maximum=terms.maximum,
+        minimum=terms.minimum,
+    )
+
+
 def require_price(model: BaseChatModel) -> None:
     """Raise `UnknownPrice` unless calls to `model`, metered or not yet, have a price today and hereafter."""
     if isinstance(model, MeteredChatModel):
-        terms = model._terms  # pyright: ignore[reportPrivateUsage]
-        check_price(terms.client, terms.price)
+        terms = model.terms
+        for each in (terms, *terms.cheaper):
+            check_price(each.client, each.price)
     else:
         check_price(client_of(model), None)
 

@@ -150,6 +150,20 @@ def price_of(
     return _listed(model_name, provider, base_url, None if service_tier in STANDARD_TIERS else service_tier, on)
 
 
+def embedding_price_of(
+    model_name: str,
+    provider: str | None = None,
+    override: Price | None = None,
+    *,
+    base_url: str | None = None,
+    on: date | None = None,
+) -> PricedModel:
+    """As `price_of`, for a model that has no output: only its input needs a price."""
+    if override is not None:
+        return _given(model_name, override)
+    return _listed(model_name, provider, base_url, None, on, outputs=False)
+
+
 @lru_cache(maxsize=1_024)
 def _given(model_name: str, price: Price) -> PricedModel:
     read = price.input if price.cache_read is None else price.cache_read
@@ -167,14 +181,20 @@ def _given(model_name: str, price: Price) -> PricedModel:
 
 @lru_cache(maxsize=1_024)
 def _listed(
-    model_name: str, provider: str | None, base_url: str | None, service_tier: str | None, on: date | None
+    model_name: str,
+    provider: str | None,
+    base_url: str | None,
+    service_tier: str | None,
+    on: date | None,
+    *,
+    outputs: bool = True,
 ) -> PricedModel:
     from genai_prices import __version__
 
     seller, model = _look_up(model_name, provider, base_url)
     if service_tier is not None and {"service_tier": service_tier} not in [v.when for v in model.price_variants or ()]:
         raise UnknownPrice(_unknown(f"{model_name} in service tier {service_tier!r}"))
-    lists = tuple(_rates(prices, model_name) for prices in _possible(model, on, service_tier))
+    lists = tuple(_rates(prices, model_name, outputs=outputs) for prices in _possible(model, on, service_tier))
     tier = f" {service_tier}" if service_tier else ""
     return PricedModel(model_name, f"genai-prices {__version__} {seller.id}/{model.id}{tier}", lists)
 
@@ -230,10 +250,11 @@ def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> 
     ]
 
 
-def _rates(prices: "ModelPrice", model_name: str) -> Rates:
-    if prices.input_mtok is None or prices.output_mtok is None:
+def _rates(prices: "ModelPrice", model_name: str, *, outputs: bool) -> Rates:
+    said = prices.output_mtok if outputs or prices.output_mtok is not None else Decimal(0)
+    if prices.input_mtok is None or said is None:
         raise UnknownPrice(_unknown(model_name))
-    plain, output = _steps(prices.input_mtok), _steps(prices.output_mtok)
+    plain, output = _steps(prices.input_mtok), _steps(said)
     write = _steps(prices.cache_write_mtok) if prices.cache_write_mtok is not None else plain
     calls = prices.requests_kcount
     per_call = 0 if calls is None else max(rate for _, rate in _steps(calls)) * 1_000

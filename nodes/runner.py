@@ -7,6 +7,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphInterrupt
 from sqlalchemy import Connection
 
+from bursar.nodes import failpoints
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.ended import Ended, within
 from bursar.nodes.handlers import call
@@ -56,6 +57,7 @@ async def run_link(
         )
         cost = await _end(coordinator, link, request, run, scope if isinstance(error, DatabaseError) else None)
         span.ended(outcome, reason, cost, scope.turns, error)
+    failpoints.hit("before_node_end")
     return run.model_copy(update={"cost": cost})
 
 
@@ -82,7 +84,7 @@ def _scope(coordinator: Coordinator, link: Link, request: Request, config: Runna
         request_id=request.id,
         agent=link.node,
         checkpoint_ns=checkpoint_ns(config),
-        scopes=(*scopes_of(request), agent_scope(request, link.node)),
+        scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),
         paid=link.paid,
         max_turns=link.max_turns,
         deadline=time.monotonic() + link.timeout,

@@ -102,6 +102,8 @@ def _opened(coordinator: Coordinator, request: Request, config: RunnableConfig) 
     def work(connection: Connection) -> None:
         books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
         books.open_account(account)(connection)
+        if coordinator.budget.total is not None:
+            books.open_account(Account("global", None))(connection)
 
     return work
 
@@ -121,7 +123,7 @@ async def _scores(
         request_id=request.id,
         agent="supervisor",
         checkpoint_ns=checkpoint_ns(config),
-        scopes=(*scopes_of(request), agent_scope(request, "supervisor")),
+        scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, "supervisor")),
         paid=paid,
         max_turns=ROUTING_MAX_TURNS,
         deadline=time.monotonic() + ROUTING_TIMEOUT_SECONDS,

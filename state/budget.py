@@ -1,4 +1,4 @@
-"""What may be spent: per request, per session, per tenant and day."""
+"""What may be spent: per request, per session, per tenant and day, and in total."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,30 @@ from bursar.state.money import USD, ZERO, Amount
 class Budget:
     """Caps in US dollars; None means no cap of that kind. A request always has one.
 
+    `total` is for everything that one ledger books from the first request opened under it. A cap that was changed
+    holds from the next request on; a request keeps the budget it was opened with.
+
     Raises `ConfigurationError` when a cap is no amount or negative, or a wider cap is below the request's.
     """
 
     per_request: USD
     per_session: USD | None
     per_tenant_day: USD | None
+    total: USD | None
 
     def __init__(
-        self, per_request: Amount, per_session: Amount | None = None, per_tenant_day: Amount | None = None
+        self,
+        per_request: Amount,
+        per_session: Amount | None = None,
+        per_tenant_day: Amount | None = None,
+        *,
+        total: Amount | None = None,
     ) -> None:
         request = _cap("per_request", per_request)
         if request is None:
             raise ConfigurationError("per_request must be an amount; a request without a budget is not served")
         object.__setattr__(self, "per_request", request)
-        for name, amount in (("per_session", per_session), ("per_tenant_day", per_tenant_day)):
+        for name, amount in (("per_session", per_session), ("per_tenant_day", per_tenant_day), ("total", total)):
             cap = _cap(name, amount)
             if cap is not None and cap < request:
                 raise ConfigurationError(

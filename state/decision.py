@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bursar.state.money import USD
 
-DecisionKind = Literal["route", "admit", "policy", "fallback", "answer"]
+DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork"]
 
 
 class Considered(BaseModel):

@@ -6,6 +6,7 @@ BursarError
 ├── AmountError               not an amount of money (also a ValueError)
 ├── Refused                   a paid call was not sent; nothing was spent by it
 │   ├── BudgetExceeded        its worst case does not fit what is left
+│   │   └── AccountClosed     an incident closed the session's account until a person has acknowledged it
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   └── Unmetered             a chat model that was not metered ran inside a session
@@ -46,6 +47,10 @@ class BudgetExceeded(Refused):
     def __init__(self, message: str, *, scope: str = "") -> None:
         super().__init__(message)
         self.scope = scope
+
+
+class AccountClosed(BudgetExceeded):
+    """An incident closed the session's account; `ledger.acknowledge` opens it again. Trying again does not help."""
 
 
 class NoSession(Refused):

@@ -1,6 +1,11 @@
-"""What the audit log holds: one small frozen model per kind of event. Facts and hashes, never content."""
+"""What the audit log holds: one small frozen model per kind of event. Facts and hashes, never content.
 
-from typing import Annotated, Literal
+A kind that gains a field gets a new version; payloads of earlier versions stay readable, and are written back as they
+were. A field is never renamed or removed.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
@@ -30,16 +35,30 @@ Reason = Annotated[str, BeforeValidator(_clean_text)]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)  # made on first use: importing is not using
 
-    version: int = 1
+    since: ClassVar[Mapping[str, int]] = {}  # fields that the first version did not have, with the version that did
+
+    version: int = Field(default=1, ge=1, le=1)
+
+    def canonical(self) -> str:
+        """The one JSON text of this event in its version; a payload that reads alike and is another text is forged."""
+        later = {name for name, version in self.since.items() if version > self.version}
+        return self.model_dump_json(exclude=later)
 
 
 class RequestOpened(_Event):
-    """A request has its accounts. `budget` is the cap of its own account, None where it has none."""
+    """A request has its accounts. `budget` is the cap of its own account, None where it has none.
 
+    `caps` are those that the configuration gave the wider accounts of the request, by account.
+    """
+
+    since = {"caps": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["request_opened"] = "request_opened"
     request_id: str
     text_hash: str
     budget: USD | None = None
+    caps: Mapping[str, USD | None] = Field(default_factory=dict)
 
 
 class Decided(_Event):
@@ -140,12 +159,46 @@ class PolicyVerdict(_Event):
     policy_hash: str
 
 
-class Incident(_Event):
-    """Something that must not happen did, such as a cost above its hold. It needs a person's eye."""
+class Approval(_Event):
+    """A person was asked to approve something, or answered. `subject_hash` is the SHA-256 of what was shown to them."""
 
+    kind: Literal["approval"] = "approval"
+    request_id: str
+    specialist: str
+    verdict: Literal["asked", "approved", "denied", "expired"]
+    subject_hash: str
+    by: Reason = ""
+
+
+class Lease(_Event):
+    """The session's ownership changed hands. Writes of an `epoch` below the newest are refused."""
+
+    kind: Literal["lease"] = "lease"
+    action: Literal["taken", "taken_over", "released"]
+    owner: Reason
+    epoch: int
+
+
+class Incident(_Event):
+    """Something that must not happen did, such as a cost above its hold. It needs a person's eye.
+
+    `closes`: no paid call of the session is sent until a person has acknowledged it.
+    """
+
+    since = {"closes": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["incident"] = "incident"
     call_id: str | None = None
     what: Reason
+    closes: bool = False
+
+
+class Acknowledged(_Event):
+    """A person has seen the incidents so far; a session that they had closed is open again."""
+
+    kind: Literal["acknowledged"] = "acknowledged"
+    note: Reason
 
 
 class Reconciled(_Event):
@@ -154,6 +207,23 @@ class Reconciled(_Event):
     kind: Literal["reconciled"] = "reconciled"
     call_id: str
     cost: USD
+
+
+class ToppedUp(_Event):
+    """A person granted the account `scope` another `amount` on purpose."""
+
+    kind: Literal["topped_up"] = "topped_up"
+    scope: str
+    amount: USD
+    note: Reason = ""
+
+
+class Erased(_Event):
+    """The answers kept for replay up to here, `answers` in number, were erased. What was paid for them stays."""
+
+    kind: Literal["erased"] = "erased"
+    answers: int
+    note: Reason = ""
 
 
 class RequestClosed(_Event):
@@ -176,8 +246,13 @@ Event = Annotated[
     | RunEnded
     | FallbackTaken
     | PolicyVerdict
+    | Approval
+    | Lease
     | Incident
+    | Acknowledged
     | Reconciled
+    | ToppedUp
+    | Erased
     | RequestClosed,
     Field(discriminator="kind"),
 ]

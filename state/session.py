@@ -23,7 +23,10 @@ Ending = Literal["answered", "answered_with_gaps", "refused"]
 
 
 class Request(BaseModel):
-    """One user message to its answer. Checkpointed, so that a resume goes on under the same id and budget."""
+    """One user message to its answer. Checkpointed, so that a resume goes on under the same id and budget.
+
+    `capped_in_total`: it was opened under a cap of the whole ledger, so its calls are charged to that account too.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +36,7 @@ class Request(BaseModel):
     text: str
     opened_at: datetime
     budget: USD
+    capped_in_total: bool = False
 
 
 class Step(BaseModel):

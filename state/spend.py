@@ -12,6 +12,7 @@ class Spend(BaseModel):
 
     `spent` is settled cost, calls of unknown end included at their hold; `held` is reserved by calls in flight;
     `budget` is the cap they count against, None where there is none. `calls` counts calls that were sent.
+    `by_agent`, `by_model` and `by_day` divide up `spent`; a day is that of the hold, in UTC, as `2026-11-23`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -23,6 +24,7 @@ class Spend(BaseModel):
     unknown: int = 0
     by_agent: Mapping[str, USD] = Field(default_factory=dict)
     by_model: Mapping[str, USD] = Field(default_factory=dict)
+    by_day: Mapping[str, USD] = Field(default_factory=dict)
 
     @property
     def left(self) -> USD | None:

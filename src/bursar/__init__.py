@@ -13,9 +13,12 @@ from bursar.nodes.example_router import ExampleRouter  # noqa: E402
 from bursar.nodes.gate import Gate, Verdict  # noqa: E402
 from bursar.nodes.gateway import meter  # noqa: E402
 from bursar.nodes.model_router import ModelRouter  # noqa: E402
+from bursar.nodes.priced import priced  # noqa: E402
 from bursar.nodes.prices import Price  # noqa: E402
 from bursar.nodes.routing import CascadeRouter, Router  # noqa: E402
+from bursar.nodes.scope import charged_as  # noqa: E402
 from bursar.nodes.specialist import Specialist, deterministic  # noqa: E402
+from bursar.nodes.standalone import standalone  # noqa: E402
 from bursar.state.budget import Budget  # noqa: E402
 from bursar.state.decision import Decision  # noqa: E402
 from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError  # noqa: E402
@@ -48,6 +51,9 @@ __all__ = [
     "Task",
     "Verdict",
     "build_supervisor",
+    "charged_as",
     "deterministic",
     "meter",
+    "priced",
+    "standalone",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from bursar.ledger_commands import commands, read_anchor
 from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(commands)
 
 DatabaseOption = Annotated[
     str, typer.Option("--database", envvar="BURSAR_DATABASE", help="Database URL; SQLite or PostgreSQL.")
@@ -210,13 +212,15 @@ def audit(session: SessionArgument, database: DatabaseOption = DEFAULT_DATABASE,
 @app.command()
 def verify(
     session: Annotated[str | None, typer.Argument(metavar="[ID]", help="One session; all of them otherwise.")] = None,
+    anchor: Annotated[Path | None, typer.Option(help="Hold it against this file, which `bursar anchor` made.")] = None,
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
     """Check the audit log and the books: nothing edited, deleted, reordered or cut, and the sums agree."""
     from bursar import show
 
-    verification = _ledger(database).verify(session)
+    kept = None if anchor is None else read_anchor(anchor)
+    verification = _ledger(database).verify(session, anchor=kept)
     if json:
         typer.echo(show.as_json(verification))
     else:

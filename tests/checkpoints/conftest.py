@@ -1,5 +1,6 @@
 """Databases to test on: SQLite files and a PostgreSQL database of this test session's own."""
 
+import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,10 +26,20 @@ def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterato
         yield url
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database that has its tables and no rows, to be copied."""
+    made = tmp_path_factory.mktemp("migrated") / "books.db"
+    database = Database(f"sqlite:///{made}")
+    migrate(database)
+    database.close()
+    return made
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> Iterator[str]:
     """URL of a migrated database whose tables are empty, once on SQLite and once on PostgreSQL."""
-    found = f"sqlite:///{tmp_path}/books.db"
+    found = f"sqlite:///{shutil.copy(migrated_file, tmp_path)}"
     if request.param == "postgresql":
         found = str(request.getfixturevalue("postgres"))
         database = Database(found)

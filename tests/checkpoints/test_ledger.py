@@ -1,21 +1,16 @@
-"""The ledger as people use it: across processes and crashes, and as a machine that is never out of balance."""
+"""The ledger as people use it, across processes and crashes."""
 
 import copy
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from bursar.checkpoints.books import Account, Hold, Usage
-from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import AmountError, BudgetExceeded, LedgerError
 from bursar.state.money import USD
@@ -29,7 +24,6 @@ HOLD = Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "prices-1", 2 * 
 # A process of its own: opens the same request, holds as often as it can (or once, and waits to be killed).
 CHILD = """
 import sys
-from dataclasses import replace
 from datetime import datetime, UTC
 from bursar.checkpoints.books import Account, Hold
 from bursar.checkpoints.ledger import Ledger
@@ -120,93 +114,6 @@ def test_a_killed_call_stays_charged_until_reconciled(url: str, ledger: Ledger) 
     assert ledger.spend("s-1").spent == USD("0.012345679")  # finer than a nano-dollar is rounded up
     assert ledger.open_holds() == []
     assert ledger.verify()
-
-
-class Machine(RuleBasedStateMachine):
-    """Any order of what may happen to calls, against a model of a few lines."""
-
-    url = ""
-    examples = 0
-
-    @initialize(cap=st.integers(0, 100))
-    def open(self, cap: int) -> None:
-        type(self).examples += 1
-        self.name = f"{self.examples}"
-        self.cap = cap
-        self.charges: dict[str, tuple[str, int]] = {}  # call id to (state, charge)
-        self.overrun = 0
-        self.reopen()
-
-    @rule()
-    def reopen(self) -> None:
-        Database.at(self.url).close()
-        self.ledger = Ledger(self.url, key=KEY, clock=lambda: NOW)
-        self.session, self.request = f"session:{self.name}", f"request:{self.name}"
-        accounts = [Account(self.session, None), Account(self.request, self.cap)]
-        run, books = self.ledger.database.run, self.ledger.books
-        run(books.open_session(self.name, "acme", at=NOW))
-        run(books.open_request(self.name, self.name, accounts=accounts, text_hash="t", at=NOW))
-
-    @rule(amount=st.integers(0, 60))
-    def hold(self, amount: int) -> None:
-        call_id = f"{self.name}-{len(self.charges)}"
-        scopes = (self.session, self.request)
-        wanted = replace(HOLD, call_id=call_id, session_id=self.name, request_id=self.name, amount=amount)
-        fits = sum(charge for _, charge in self.charges.values()) + amount <= self.cap
-        try:
-            self.ledger.database.run(self.ledger.books.hold(replace(wanted, scopes=scopes)))
-        except BudgetExceeded:
-            assert not fits
-            return
-        assert fits
-        self.charges[call_id] = ("held", amount)
-
-    @rule(data=st.data(), how=st.sampled_from(["settle", "void", "mark_unknown", "reconcile"]), cost=st.integers(0, 80))
-    def end(self, data: st.DataObject, how: str, cost: int) -> None:
-        call_id = data.draw(st.sampled_from([*self.charges, "none"]))
-        state, charge = self.charges.get(call_id, ("none", 0))
-        books = self.ledger.books
-        work, after = {
-            "settle": (books.settle(call_id, cost=cost, usage=Usage(), response=b"x", at=NOW), ("settled", cost)),
-            "void": (books.void(call_id, reason="x", at=NOW), ("void", 0)),
-            "mark_unknown": (books.mark_unknown(call_id, reason="x", at=NOW), ("unknown", charge)),
-            "reconcile": (books.reconcile(call_id, cost=cost, at=NOW), ("settled", cost)),
-        }[how]
-        if state != ("unknown" if how == "reconcile" else "held"):
-            with pytest.raises(LedgerError):
-                self.ledger.database.run(work)
-            return
-        self.ledger.database.run(work)
-        self.charges[call_id] = after
-        self.overrun += max(after[1] - charge, 0)
-
-    @rule()
-    def recover(self) -> None:
-        lost = [call_id for call_id, (state, _) in self.charges.items() if state == "held"]
-        assert self.ledger.database.run(self.ledger.books.recover(self.name, at=NOW)) == len(lost)
-        self.charges.update({call_id: ("unknown", self.charges[call_id][1]) for call_id in lost})
-
-    @invariant()
-    def agrees(self) -> None:
-        held = sum(charge for state, charge in self.charges.values() if state == "held")
-        total = sum(charge for _, charge in self.charges.values())
-        spend = self.ledger.database.run(self.ledger.books.spend_of(self.request))
-        assert (spend.spent.nanos, spend.held.nanos) == (total - held, held)
-        assert total <= self.cap + self.overrun
-        assert self.ledger.database.run(self.ledger.books.left([self.request])) == self.cap - total
-        assert self.ledger.verify(self.name)
-
-    def teardown(self) -> None:
-        if self.examples:
-            assert self.ledger.verify()
-
-
-def test_whatever_happens_the_books_balance(url: str) -> None:
-    """After any sequence of holds, endings and reopenings, accounts, calls and events agree with each other."""
-    machine = type("Machine", (Machine,), {"url": url, "examples": 0})
-    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    rules = settings(max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=checks)
-    run_state_machine_as_test(machine, settings=rules)
 
 
 def test_copies_are_the_same_ledger(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from bursar.checkpoints import checkpoint_tables
+from bursar.checkpoints.audit_chain import FIRST, digest
+from bursar.checkpoints.books import Account, Hold
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import VERSION_TABLE, known_versions, migrate, upgrade
@@ -112,6 +115,76 @@ def test_from_every_older_version(database: Database) -> None:
         assert set(checkpoint_tables.metadata.tables) < tables(database)
         database.run(lambda connection, to=to: to(connection, "base"))
         assert tables(database) == {VERSION_TABLE}
+
+
+# What Bursar 0.1 wrote, at the first and second version of the database: a settled call, an overrun, a held call.
+OLDER = [
+    "INSERT INTO bursar_sessions VALUES ('s-1', 'acme', '2026-11-23T09:30:00.000000+00:00', 0, '{first}')",
+    "INSERT INTO bursar_requests VALUES ('r-1', 's-1', 't', '2026-11-23T09:30:00.000000+00:00', NULL, NULL)",
+    "INSERT INTO bursar_accounts VALUES ('session:s-1', 90, 25, 5), ('request:r-1', 30, 25, 5)",
+    "INSERT INTO bursar_calls (call_id, session_id, request_id, agent, checkpoint_ns, request_hash, occurrence, model,"
+    " price_version, state, amount, cost, scopes, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
+    " reasoning_tokens, held_at, response) VALUES"
+    " ('c-1', 's-1', 'r-1', 'tax', 'ns', 'h', 0, 'gpt', 'p', 'settled', 20, 25, '{scopes}',"
+    " 10, 2, 0, 0, 0, '{at}', NULL),"
+    " ('c-2', 's-1', 'r-1', 'tax', 'ns', 'h', 1, 'gpt', 'p', 'held', 5, NULL, '{scopes}', NULL, NULL, NULL, NULL, NULL,"
+    " '{at}', NULL)",
+]
+OLDER_EVENTS = [
+    '{"version":1,"kind":"request_opened","request_id":"r-1","text_hash":"t","budget":"0.000000030"}',
+    '{"version":1,"kind":"call_held","call_id":"c-1","request_id":"r-1","agent":"tax","model":"gpt",'
+    '"amount":"0.000000020","scopes":["session:s-1","request:r-1"]}',
+    '{"version":1,"kind":"call_settled","call_id":"c-1","cost":"0.000000025","input_tokens":10,"output_tokens":2,'
+    '"cache_read_tokens":0,"cache_write_tokens":0,"reasoning_tokens":0,"response_hash":null}',
+    '{"version":1,"kind":"incident","call_id":"c-1","what":"cost $0.000000025, above its hold of $0.00000002"}',
+    '{"version":1,"kind":"call_held","call_id":"c-2","request_id":"r-1","agent":"tax","model":"gpt",'
+    '"amount":"0.000000005","scopes":["session:s-1","request:r-1"]}',
+]
+AT = "2026-11-23T09:30:00.000000+00:00"
+
+
+def write_older(connection: Connection) -> None:
+    """Rows as that version of Bursar wrote them, chained without a key."""
+    scopes = '["session:s-1", "request:r-1"]'
+    for sql in OLDER:
+        connection.exec_driver_sql(sql.format(first=FIRST, scopes=scopes, at=AT))
+    head = FIRST
+    insert = text("INSERT INTO bursar_events VALUES ('s-1', :n, :at, :kind, :payload, :previous, :hash)")
+    for number, payload in enumerate(OLDER_EVENTS, 1):
+        kind = payload.split('"')[5]
+        previous, head = head, digest(None, ("s-1", number, AT, kind, payload, head))
+        values = {"n": number, "at": AT, "kind": kind, "payload": payload, "previous": previous, "hash": head}
+        connection.execute(insert, values)
+    count = {"n": len(OLDER_EVENTS), "head": head}
+    connection.execute(text("UPDATE bursar_sessions SET sequence = :n, head = :head"), count)
+
+
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_older_books_go_on(database: Database, version: str) -> None:
+    """Books that an older Bursar wrote keep every row and sum, verify, stay open, and take new calls and top-ups."""
+    from alembic import command
+    from alembic.config import Config
+
+    def older(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "bursar.checkpoints:migrations")
+        command.upgrade(config, version)
+        write_older(connection)
+
+    database.run(older)
+    ledger = Ledger(database)
+    assert ledger.verify("s-1"), str(ledger.verify("s-1"))
+    assert [row.closes for row in ledger.incidents()] == [False]
+    assert (ledger.spend("s-1").spent.nanos, ledger.spend("s-1").held.nanos) == (25, 5)
+    run, books, now = database.run, ledger.books, datetime.fromisoformat(AT)
+    assert run(books.turns("r-1", "tax")) == 2
+    assert run(books.recover("s-1", at=now)) == 1
+    ledger.top_up("r-1", "0.000000010")
+    accounts = ("session:s-1", "request:r-1")
+    run(books.hold(Hold("c-3", "s-1", "r-1", "tax", "ns", "h", 2, "gpt", "p", 10, accounts, now)))
+    run(books.open_request("s-1", "r-2", accounts=[Account("session:s-1", 50)], text_hash="t", at=now))
+    assert run(books.left(["session:s-1"])) == 10
+    assert ledger.verify(), str(ledger.verify())
 
 
 def test_a_newer_database_is_left_alone(database: Database) -> None:

@@ -25,7 +25,7 @@ from tests.graphs.bench import (
     specialist,
     words,
 )
-from tests.nodes.provider import MODEL, OUTPUT_NANOS, Provider, Reply
+from tests.nodes.provider import MODEL, RATES, Provider, Reply
 
 CENT = 10_000_000
 NAMES = ("a", "b", "c", "d", "e")
@@ -92,7 +92,7 @@ def test_a_real_client_is_billed_no_more_than_the_budget(any_ledger: Ledger, pro
     provider.default = Reply(text=words(2_000))
     model = meter(ChatOpenAI(model=MODEL, api_key=lambda: "none", base_url=provider.url))
     specialists = [specialist(name, _asks(model), ceiling="0.0008", expected_cost="0.0001") for name in NAMES]
-    budget = Budget(USD.from_nanos(2_000 * OUTPUT_NANOS))
+    budget = Budget(USD.from_nanos(2_000 * RATES[MODEL][2]))
     app = build(any_ledger, specialists, budget=budget)
     result = ask(app)
     assert 0 < provider.billed <= budget.per_request.nanos

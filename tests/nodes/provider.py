@@ -1,7 +1,7 @@
 """A provider of chat completions on loopback, whose own books say what it billed: the truth that tests compare with.
 
-It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, and every fault a provider has.
-A word is a token; the prompt's tokens are a third of its bytes. Prices are those of gpt-4o-mini.
+It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, embeddings, and every fault a
+provider has. A word is a token; the prompt's tokens are a third of its bytes. Prices are those of the models it knows.
 """
 
 import json
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-INPUT_NANOS, CACHED_NANOS, OUTPUT_NANOS = 150, 75, 600
 BYTES_PER_TOKEN = 3
-MODEL = "gpt-4o-mini"
+MODEL, DEAR_MODEL, EMBEDDING_MODEL = "gpt-4o-mini", "gpt-4o", "text-embedding-3-small"
+RATES = {MODEL: (150, 75, 600), DEAR_MODEL: (2_500, 1_250, 10_000), EMBEDDING_MODEL: (20, 20, 0)}  # nano-dollars
 MAX_WAIT_SECONDS = 20
 
 
@@ -48,12 +48,14 @@ class Bill:
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    model: str = MODEL
 
     @property
     def nanos(self) -> int:
         """What it costs, in nano-dollars."""
+        per_input, per_cached, per_output = RATES.get(self.model, RATES[MODEL])
         fresh = self.input_tokens - self.cached_tokens
-        return fresh * INPUT_NANOS + self.cached_tokens * CACHED_NANOS + self.output_tokens * OUTPUT_NANOS
+        return fresh * per_input + self.cached_tokens * per_cached + self.output_tokens * per_output
 
 
 class Provider:
@@ -98,12 +100,16 @@ class Provider:
         with self.lock:
             self.requests.append(body)
             reply = self.script.popleft() if self.script else self.default
-            prompt = json.dumps([body["messages"], body.get("tools"), body.get("response_format")], ensure_ascii=False)
-            words = reply.words(int(body.get("max_completion_tokens") or body.get("max_tokens") or 16_384))
+            asked = (
+                body["input"] if "input" in body else [body["messages"], body.get("tools"), body.get("response_format")]
+            )
+            prompt = json.dumps(asked, ensure_ascii=False)
+            words = [] if "input" in body else reply.words(_cap(body))
             bill = Bill(
                 input_tokens=len(prompt.encode()) // BYTES_PER_TOKEN,
                 output_tokens=len(words) + reply.reasoning_tokens,
                 cached_tokens=reply.cached_tokens,
+                model=str(body.get("model")),
             )
             if reply.status == 200:
                 self.bills.append(bill)
@@ -124,6 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if reply.status != 200:
             self._plain({"error": {"message": "no", "type": "test", "code": None}}, reply.status, reply.headers)
+        elif "input" in body:
+            self._embed(body, reply, bill)
         elif body.get("stream"):
             self._stream(body, reply, bill)
         else:
@@ -144,6 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": None, "tool_calls": [_tool_call(reply)]}
         answer = {**_head("chat.completion"), "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
         self._plain({**answer, "usage": _usage(reply, bill)} if reply.usage else answer, 200, {})
+
+    def _embed(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        data = [{"object": "embedding", "index": i, "embedding": [float(len(t)), 0.5]} for i, t in enumerate(texts)]
+        answer: dict[str, Any] = {"object": "list", "data": data, "model": body["model"]}
+        used = {"prompt_tokens": bill.input_tokens, "total_tokens": bill.input_tokens}
+        self._plain({**answer, "usage": used} if reply.usage else answer, 200, {})
 
     def _plain(self, answer: dict[str, Any], status: int, headers: Mapping[str, str]) -> None:
         content = json.dumps(answer).encode()

@@ -349,7 +349,7 @@ def test_a_model_without_a_price_or_a_cap_is_not_metered() -> None:
     with pytest.raises(ConfigurationError, match="no output cap"):
         meter(FakeListChatModel(responses=["hello"]), price=Price("1", "1"))
     with pytest.raises(ConfigurationError, match="meter the model, then bind"):
-        meter("gpt-4o-mini")  # pyright: ignore[reportArgumentType]
+        meter("gpt-4o-mini")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def test_a_hidden_cap_in_the_models_settings_is_a_configuration_error(bench: Bench) -> None:

@@ -22,8 +22,8 @@ def test_a_scope_is_current_inside_its_block_only(bench: Bench) -> None:
     assert current_scope() is None
 
 
-def test_tasks_and_executor_calls_see_the_scope_a_raw_thread_does_not(bench: Bench) -> None:
-    """Context variables follow tasks and `to_thread`; a raw thread has no scope, so its paid calls are refused."""
+def test_tasks_executor_calls_and_raw_threads_see_the_scope(bench: Bench) -> None:
+    """Context variables follow tasks and `to_thread`; a raw thread has the scope that it was started in."""
     seen: list[Scope | None] = []
 
     async def main() -> None:
@@ -35,7 +35,7 @@ def test_tasks_and_executor_calls_see_the_scope_a_raw_thread_does_not(bench: Ben
         thread = threading.Thread(target=lambda: seen.append(current_scope()))
         thread.start()
         thread.join()
-    assert seen == [scope, None]
+    assert seen == [scope, scope]
 
 
 def test_occurrences_and_turns_are_counted_once_under_threads(bench: Bench) -> None:

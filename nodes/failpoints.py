@@ -1,0 +1,50 @@
+"""Named places at which a test kills the process, to prove that nothing is lost there. Without one armed, nothing."""
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+
+from bursar.state.errors import ConfigurationError
+
+VARIABLE = "BURSAR_FAILPOINT"
+NAMES = ("before_hold", "after_hold", "after_send", "after_response", "after_settle", "before_node_end")
+
+
+class _Armed:
+    """The one armed failpoint, and how many hits are left to its last."""
+
+    def __init__(self, name: str, hits: int) -> None:
+        self.name = name
+        self.left = hits
+        self.lock = threading.Lock()
+
+    def hit(self, name: str) -> None:
+        if name != self.name:
+            return
+        with self.lock:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Arm what `BURSAR_FAILPOINT=name[:n]` says: at the n-th hit of `name` the process kills itself with SIGKILL.
+
+    Raises `ConfigurationError` for an unknown name or number.
+    """
+    global _armed  # noqa: PLW0603 - a process has one
+    name, _, number = environment.get(VARIABLE, "").partition(":")
+    if name and (name not in NAMES or not (number or "1").isdecimal() or int(number or "1") < 1):
+        raise ConfigurationError(f"{VARIABLE} is one of {', '.join(NAMES)}, with :n for its n-th hit, not {name!r}")
+    _armed = _Armed(name, int(number or "1")) if name else None
+
+
+def hit(name: str) -> None:
+    """This place was reached."""
+    if _armed is not None:
+        _armed.hit(name)
+
+
+_armed: _Armed | None = None
+arm(os.environ)

@@ -1,0 +1,91 @@
+"""One leg of a request, in a process that may die: `python legs.py` forks a fresh process for each line it reads.
+
+A line is JSON: database, provider, session, handler (`plain` or `stream`), failpoint, how to start, how many calls.
+Each leg is a process of its own with an empty gateway, and only what is on disk has come over from the last one.
+"""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_openai import ChatOpenAI
+
+from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
+from bursar.nodes import failpoints
+from bursar.nodes.prices import price_of
+from bursar.nodes.routing import Candidate, Scores
+
+QUESTION = "where does my money go?"
+SLOW_IMPORTS = ("alembic.command", "anyio._backends._asyncio", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
+
+
+class Everyone:
+    """A router that chooses every candidate, so that no leg has to learn from examples."""
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        """All of them, each with a score of 1."""
+        names = tuple(candidate.name for candidate in candidates)
+        return Scores(by_name=dict.fromkeys(names, 1.0), chosen=names, confidence=1.0, rule="everyone")
+
+
+def app_of(leg: dict[str, Any]) -> Any:
+    """The graph of a leg: one specialist that asks its model `calls` times, and a free fallback."""
+    model = meter(ChatOpenAI(model="gpt-4o-mini", api_key="none", base_url=leg["provider"], timeout=20))  # pyright: ignore[reportArgumentType]
+
+    def ask(number: int) -> str:
+        prompt = f"question {number}{leg.get('changing', '')}"
+        if leg["handler"] == "stream":
+            return "".join(chunk.text for chunk in model.stream(prompt, max_tokens=100))
+        return model.invoke(prompt, max_tokens=100).text
+
+    def spending(task: Task) -> Report:
+        return Report(answer="; ".join(ask(number) for number in range(leg["calls"])), confidence=0.9)
+
+    @deterministic
+    def rules(task: Task) -> Report:
+        return Report(answer="by rules alone", confidence=0.5)
+
+    specialist = Specialist(
+        name="spending",
+        description="Where the money goes",
+        handler=spending,
+        ceiling="0.02",
+        max_turns=leg.get("max_turns", 8),
+        fallbacks=[rules],
+        examples=[QUESTION, "what did I spend"],
+    )
+    url = leg["database"]
+    budget = Budget(per_request="0.03")
+    return build_supervisor(
+        [specialist], budget=budget, ledger=Ledger(url), checkpointer=SQLAlchemySaver(url), router=Everyone()
+    )
+
+
+def run(leg: dict[str, Any]) -> None:
+    """Run the leg to its end, or to its failpoint."""
+    failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    start = {"messages": [("user", QUESTION)]} if leg["start"] else None
+    result = app_of(leg).invoke(start, {"configurable": {"thread_id": leg["session"]}})
+    answer = {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}
+    os.write(1, (json.dumps(answer) + "\n").encode())
+
+
+def main() -> None:
+    """Fork for each line; afterwards a line with the child's exit status, negative for the signal that killed it."""
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
+    price_of("gpt-4o-mini", "openai")
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            run(json.loads(line))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""`kill -9` of real processes at every failpoint; the provider, in a process that lives on, has the true books."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.failpoints import NAMES
+from bursar.state.money import USD
+from tests.nodes.provider import Provider, Reply
+
+LEGS = Path(__file__).parent / "legs.py"
+KILLED = -signal.SIGKILL
+SESSION = "s-1"
+# How many requests reach the provider in all, of two that the handler makes: what nobody saw the end of is sent again.
+SENT = {
+    "before_hold": 2,
+    "after_hold": 2,
+    "after_send": 3,
+    "after_response": 3,
+    "after_settle": 2,
+    "before_node_end": 2,
+}
+
+
+@dataclass
+class Legs:
+    """The process that starts the others. `run` gives a leg's exit status and its answer, None where it died."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(self, **leg: Any) -> tuple[int, dict[str, Any] | None]:
+        """Run one leg to its end."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps({"session": SESSION, "handler": "plain", "calls": 2, **leg}) + "\n")
+        stdin.flush()
+        answer: dict[str, Any] | None = None
+        while (line := stdout.readline()).startswith("{"):
+            answer = cast("dict[str, Any]", json.loads(line))
+        return int(line), answer
+
+
+@pytest.fixture(scope="module")
+def legs() -> Iterator[Legs]:
+    """One process that has imported everything; every leg is a fork of it."""
+    with subprocess.Popen(
+        [sys.executable, str(LEGS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=LEGS.parents[2]
+    ) as process:
+        yield Legs(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider with books of its own."""
+    provider = Provider()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture(scope="module")
+def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A PostgreSQL database for all of these tests; each has a session of its own."""
+    with new_postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database URL, once on SQLite and once on PostgreSQL."""
+    found = f"sqlite:///{tmp_path}/books.db"
+    return str(request.getfixturevalue("postgres")) if request.param == "postgresql" else found
+
+
+@pytest.mark.parametrize("handler", ["plain", "stream"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_lost_or_paid_twice(legs: Legs, provider: Provider, database: str, name: str, handler: str) -> None:
+    """Charged is at least billed at the kill; what was settled is not sent again; reconciled, the books are equal."""
+    leg = {"database": database, "provider": provider.url, "handler": handler, "session": f"{name}-{handler}"}
+    status, answer = legs.run(**leg, start=True, failpoint=name)
+    assert (status, answer) == (KILLED, None)
+    ledger = Ledger(database)
+    spend = ledger.spend(leg["session"])
+    at_kill = [bill.nanos for bill in provider.bills]
+    assert (spend.spent + spend.held).nanos >= sum(at_kill)
+
+    status, answer = legs.run(**leg, start=False)
+
+    assert status == 0
+    assert answer == {"answer": "all is well; all is well", "outcomes": ["completed"]}
+    assert len(provider.requests) == SENT[name]
+    assert ledger.spend(leg["session"]).spent.nanos >= provider.billed
+    # The one call in flight was the first of the session: it was billed first, or not at all.
+    for hold in ledger.open_holds():
+        if hold.session_id == leg["session"]:
+            assert hold.state == "unknown"
+            ledger.reconcile(hold.call_id, USD.from_nanos(at_kill[0] if at_kill else 0))
+    assert ledger.spend(leg["session"]).spent.nanos == provider.billed
+    assert ledger.verify(leg["session"])
+    ledger.database.close()
+
+
+@pytest.mark.parametrize("handler", ["plain", "stream"])
+def test_killed_from_outside_while_the_answer_is_on_its_way(
+    legs: Legs, provider: Provider, tmp_path: Path, handler: str
+) -> None:
+    """The provider has billed and holds its answer back; the process is killed; the call stays charged at its hold."""
+    gate = threading.Event()
+    provider.will(Reply(waits_for=gate))
+    url = f"sqlite:///{tmp_path}/books.db"
+    code = "import json, sys; sys.path.insert(0, sys.argv[1]); import legs; legs.run(json.loads(sys.argv[2]))"
+    leg = {"database": url, "provider": provider.url, "session": SESSION, "handler": handler, "calls": 2}
+    arguments = [sys.executable, "-c", code, str(LEGS.parent), json.dumps({**leg, "start": True})]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, cwd=LEGS.parents[2]) as process:
+        assert provider.arrived.wait(60)
+        process.kill()
+    gate.set()
+    ledger = Ledger(url)
+    spend = ledger.spend(SESSION)
+    assert spend.held.nanos >= provider.billed > 0
+
+    status, answer = legs.run(**leg, start=False)
+
+    assert status == 0
+    assert answer is not None
+    assert answer["outcomes"] == ["completed"]
+    assert len(provider.requests) == 3
+    (lost,) = ledger.open_holds()
+    ledger.reconcile(lost.call_id, USD.from_nanos(provider.bills[0].nanos))
+    assert ledger.spend(SESSION).spent.nanos == provider.billed
+    assert ledger.verify(SESSION)
+    ledger.database.close()
+
+
+@pytest.mark.parametrize("changing", [False, True])
+def test_eight_legs_pay_for_three_calls_at_most(legs: Legs, provider: Provider, tmp_path: Path, changing: bool) -> None:
+    """An agent limited to three calls dies in every leg, also with prompts that differ each time: turns are counted."""
+    url = f"sqlite:///{tmp_path}/books.db"
+    leg = {"database": url, "provider": provider.url, "calls": 3, "max_turns": 3}
+    for number in range(8):
+        more = {"changing": f" in leg {number}"} if changing else {}
+        legs.run(**leg, start=number == 0, failpoint="after_response", **more)
+    status, answer = legs.run(**leg, start=False, **({"changing": " in the end"} if changing else {}))
+    assert status == 0
+    assert answer is not None
+    assert answer["answer"].startswith("by rules alone")
+    assert len(provider.bills) == 3
+    ledger = Ledger(url)
+    assert ledger.spend(SESSION).calls == 3
+    assert ledger.spend(SESSION).spent.nanos >= provider.billed
+    ledger.database.close()

@@ -1,0 +1,267 @@
+"""Plant one fault at a time in a copy of gateway and ledger; the tests beside it must catch it: `make mutants`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("state", "checkpoints", "nodes", "graphs", "src", "tests", "pyproject.toml")
+WORKERS = 2
+TIMEOUT_SECONDS = 180
+
+FAULTS = "tests/nodes/test_gateway_faults.py"
+GATEWAY = "tests/nodes/test_gateway.py"
+JOURNAL = "tests/nodes/test_gateway_journal.py"
+THREADS = "tests/nodes/test_threads.py"
+BOOKS = "tests/checkpoints/test_books.py"
+AGENTS = "tests/adversaries/test_agents.py"
+PROVIDERS = "tests/adversaries/test_providers.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in this file this text becomes that, and the tests that must then fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: Sequence[str]
+
+
+MUTANTS = (
+    Mutant(
+        "a hold is not conditional on what is left",
+        "checkpoints/accounts.py",
+        ".where(_among(count), accounts.c.held <= room)",
+        ".where(_among(count))",
+        [BOOKS],
+    ),
+    Mutant(
+        "a call is settled before it is sent",
+        "nodes/calls.py",
+        "            result = yield from do(_send(call, admitted))\n",
+        "            yield from settle(call.claim, admitted.hold, cost=0, usage=Usage(), response=None)\n"
+        "            result = yield from do(_send(call, admitted))\n",
+        [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
+    ),
+    Mutant(
+        "money is a float on its way",
+        "nodes/prices.py",
+        "return -(-femtos // FEMTOS_PER_NANO)",
+        "return int(femtos / FEMTOS_PER_NANO)",
+        ["tests/nodes/test_prices.py", "tests/nodes/test_bounds.py"],
+    ),
+    Mutant(
+        "the agent's own account is forgotten",
+        "nodes/runner.py",
+        "scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),",
+        "scopes=scopes_of(request, coordinator.budget),",
+        [f"{AGENTS}::test_an_agent_stays_within_its_own_ceiling"],
+    ),
+    Mutant(
+        "a call that was voided can be settled",
+        "checkpoints/calls.py",
+        """.where(calls.c.call_id == bindparam("call"), calls.c.state == literal_column(f"'{state}'"))""",
+        """.where(calls.c.call_id == bindparam("call"))""",
+        [BOOKS],
+    ),
+    Mutant(
+        "a retry is sent under the hold that was voided",
+        "nodes/calls.py",
+        "        admitted = yield from admit(call.claim, first=attempt == 0)\n"
+        "        if isinstance(admitted, bytes):\n"
+        "            return decode(admitted)\n",
+        "        if attempt == 0:\n"
+        "            admitted = yield from admit(call.claim, first=True)\n"
+        "        if isinstance(admitted, bytes):\n"
+        "            return decode(admitted)\n",
+        [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
+    ),
+    Mutant(
+        "the journal is not asked",
+        "nodes/admission.py",
+        "        if answer is not None:\n",
+        "        if answer is not None and not claim.offers:\n",
+        [f"{JOURNAL}::test_a_repeated_run_is_answered_from_the_journal"],
+    ),
+    Mutant(
+        "no cap goes out with the call",
+        "nodes/clients.py",
+        "        sent[self.cap_option] = cap\n",
+        "",
+        [f"{PROVIDERS}::test_a_server_that_writes_sixteen_thousand_tokens_without_a_cap_always_gets_one"],
+    ),
+    Mutant(
+        "a call of unknown end is treated as void",
+        "nodes/calls.py",
+        "        yield claim.transact(lost(claim, hold, fault.reason))\n",
+        "        yield claim.transact(voided(claim, hold, fault.reason))\n",
+        [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
+    ),
+    Mutant(
+        "the hold is not in the books when the call is sent",
+        "nodes/steps.py",
+        "        self.result = result = self.database.run(self.work)\n",
+        "        if self.outlast:\n"
+        "            done = []\n"
+        "            try:\n"
+        "                self.database.run(lambda connection: done.append(self.work(connection)) or 1 // 0)\n"
+        "            except ZeroDivisionError:\n"
+        "                self.result = done[0]\n"
+        "                return done[0]\n"
+        "        self.result = result = self.database.run(self.work)\n",
+        [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
+    ),
+    Mutant(
+        "turns of earlier runs are not counted",
+        "nodes/admission.py",
+        "(connection) > scope.max_turns:",
+        "(connection) > scope.max_turns * 1_000:",
+        [f"{AGENTS}::test_a_run_again_with_other_prompts_gets_no_fresh_turns"],
+    ),
+    Mutant(
+        "a stream never stops",
+        "nodes/calls.py",
+        "                if received.tokens > admitted.cap * call.chosen(admitted).choices:\n",
+        "                if received.tokens < 0:\n",
+        [FAULTS],
+    ),
+    Mutant(
+        "a cost above the hold is cut to the hold",
+        "nodes/admission.py",
+        "settle(hold.call_id, cost=cost,",
+        "settle(hold.call_id, cost=min(cost, hold.amount),",
+        [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
+    ),
+    Mutant(
+        "an incident closes nothing",
+        "checkpoints/audit_chain.py",
+        "if incident is not None and isinstance(event, CallHeld):",
+        "if incident is not None and sequence < 0:",
+        [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
+    ),
+    Mutant(
+        "a refusal does not stay",
+        "nodes/admission.py",
+        "    claim.scope.latch(refusal)\n",
+        "",
+        [f"{AGENTS}::test_a_handler_that_swallows_every_exception_is_still_exhausted"],
+    ),
+    Mutant(
+        "an ended run can spend",
+        "nodes/admission.py",
+        "    if scope.closed:\n",
+        "    if scope.closed and not scope.paid:\n",
+        [f"{GATEWAY}::test_a_closed_scope_cannot_spend"],
+    ),
+    Mutant(
+        "an unknown call frees its money",
+        "checkpoints/books.py",
+        "            move(connection, call.scopes, held=-call.amount, spent=call.amount)\n"
+        "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
+        "            move(connection, call.scopes, held=-call.amount, spent=0)\n"
+        "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
+        [BOOKS],
+    ),
+    Mutant(
+        "a helper's calls are not charged to whoever caused them",
+        "nodes/scope.py",
+        "scopes=(*self.scopes, account)",
+        "scopes=(*self.scopes[:-1], account)",
+        [f"{THREADS}::test_a_call_on_behalf_of_another_agent_keeps_the_path"],
+    ),
+    Mutant(
+        "a pool's thread charges whoever started it",
+        "nodes/threads.py",
+        "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
+        "            return submit(pool, fn, *args, **kwargs)\n",
+        [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],
+    ),
+)
+
+
+def copy_to(folder: Path) -> Path:
+    """A copy of the sources and the tests; `src` keeps its relative links."""
+    folder.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def run_tests(folder: Path, tests: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """The named tests on the copy, without PostgreSQL, up to the first that fails."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*command, "-m", "not postgres", *tests],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def verdict_on(mutant: Mutant, folder: Path) -> str:
+    """`caught`, or what went wrong."""
+    file = folder / mutant.file
+    source = file.read_text()
+    if source.count(mutant.old) < 1:
+        return "STALE: the text is not there"
+    file.write_text(source.replace(mutant.old, mutant.new))
+    try:
+        done = run_tests(folder, mutant.tests)
+    except subprocess.TimeoutExpired:
+        return "caught (by the clock)"
+    finally:
+        file.write_text(source)
+    if done.returncode == 1:
+        return "caught"
+    return "SURVIVED" if done.returncode == 0 else f"BROKEN: {done.stdout.strip().splitlines()[-1:]}"
+
+
+def main() -> int:
+    """Print a table; 0 if the tests pass without a fault and each fault was caught."""
+    with tempfile.TemporaryDirectory() as base:
+        folders: SimpleQueue[Path] = SimpleQueue()
+        for number in range(WORKERS):
+            folders.put(copy_to(Path(base) / str(number)))
+        folder = folders.get()
+        sound = run_tests(folder, sorted({test for mutant in MUTANTS for test in mutant.tests}))
+        folders.put(folder)
+        if sound.returncode != 0:
+            print(sound.stdout)
+            print("the tests fail without any fault")
+            return 1
+
+        def judge(mutant: Mutant) -> str:
+            mine = folders.get()
+            try:
+                return verdict_on(mutant, mine)
+            finally:
+                folders.put(mine)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            verdicts = list(pool.map(judge, MUTANTS))
+    for mutant, verdict in zip(MUTANTS, verdicts, strict=True):
+        print(f"{verdict:22} {mutant.name:60} {mutant.file}")
+    caught = sum(verdict.startswith("caught") for verdict in verdicts)
+    print(f"{caught} of {len(MUTANTS)} caught")
+    return 0 if caught == len(MUTANTS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
