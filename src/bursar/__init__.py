@@ -1,32 +1,68 @@
-"""Bursar: a supervisor for LangGraph agents that cannot overspend, and Genie, the application that proves it."""
+"""Bursar: a supervisor for LangGraph agents that cannot overspend, and Genie, the application that proves it.
 
+A public name is loaded when it is first used: `import bursar` alone loads no LangGraph.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 _root = Path(__file__).resolve().parents[2]
 if not (Path(__file__).parent / "graphs").is_dir() and (_root / "graphs").is_dir():
     __path__.append(str(_root))  # a checkout without symbolic links: the four folders stand at the repository's root
 
-from bursar.checkpoints.ledger import Ledger  # noqa: E402
-from bursar.checkpoints.saver import SQLAlchemySaver  # noqa: E402
-from bursar.graphs.supervisor import build_supervisor  # noqa: E402
-from bursar.nodes.example_router import ExampleRouter  # noqa: E402
-from bursar.nodes.gate import Gate, Verdict  # noqa: E402
-from bursar.nodes.gateway import meter  # noqa: E402
-from bursar.nodes.model_router import ModelRouter  # noqa: E402
-from bursar.nodes.priced import priced  # noqa: E402
-from bursar.nodes.prices import Price  # noqa: E402
-from bursar.nodes.routing import CascadeRouter, Router  # noqa: E402
-from bursar.nodes.scope import charged_as  # noqa: E402
-from bursar.nodes.specialist import Specialist, deterministic  # noqa: E402
-from bursar.nodes.standalone import standalone  # noqa: E402
-from bursar.state.budget import Budget  # noqa: E402
-from bursar.state.decision import Decision  # noqa: E402
-from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError  # noqa: E402
-from bursar.state.money import USD  # noqa: E402
-from bursar.state.report import Outcome, Report, Run, Task  # noqa: E402
-from bursar.state.spend import Spend  # noqa: E402
+if TYPE_CHECKING:
+    from bursar.checkpoints.ledger import Ledger
+    from bursar.checkpoints.saver import SQLAlchemySaver
+    from bursar.graphs.supervisor import build_supervisor
+    from bursar.nodes.example_router import ExampleRouter
+    from bursar.nodes.gate import Gate, Verdict
+    from bursar.nodes.gateway import meter
+    from bursar.nodes.model_router import ModelRouter
+    from bursar.nodes.priced import priced
+    from bursar.nodes.prices import Price
+    from bursar.nodes.routing import CascadeRouter, Router
+    from bursar.nodes.scope import charged_as
+    from bursar.nodes.specialist import Specialist, deterministic
+    from bursar.nodes.standalone import standalone
+    from bursar.state.budget import Budget
+    from bursar.state.decision import Decision
+    from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError
+    from bursar.state.money import USD
+    from bursar.state.report import Outcome, Report, Run, Task
+    from bursar.state.spend import Spend
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Ledger": "bursar.checkpoints.ledger",
+    "SQLAlchemySaver": "bursar.checkpoints.saver",
+    "build_supervisor": "bursar.graphs.supervisor",
+    "ExampleRouter": "bursar.nodes.example_router",
+    "Gate": "bursar.nodes.gate",
+    "Verdict": "bursar.nodes.gate",
+    "meter": "bursar.nodes.gateway",
+    "ModelRouter": "bursar.nodes.model_router",
+    "priced": "bursar.nodes.priced",
+    "Price": "bursar.nodes.prices",
+    "CascadeRouter": "bursar.nodes.routing",
+    "Router": "bursar.nodes.routing",
+    "charged_as": "bursar.nodes.scope",
+    "Specialist": "bursar.nodes.specialist",
+    "deterministic": "bursar.nodes.specialist",
+    "standalone": "bursar.nodes.standalone",
+    "Budget": "bursar.state.budget",
+    "Decision": "bursar.state.decision",
+    "BudgetExceeded": "bursar.state.errors",
+    "BursarError": "bursar.state.errors",
+    "ConfigurationError": "bursar.state.errors",
+    "USD": "bursar.state.money",
+    "Outcome": "bursar.state.report",
+    "Report": "bursar.state.report",
+    "Run": "bursar.state.report",
+    "Task": "bursar.state.report",
+    "Spend": "bursar.state.spend",
+}
 
 __all__ = [
     "USD",
@@ -57,3 +93,14 @@ __all__ = [
     "priced",
     "standalone",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'bursar' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_WHERE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

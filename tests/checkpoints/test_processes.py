@@ -79,7 +79,8 @@ def test_processes_share_one_tenants_budget(url: str) -> None:
     assert left == cap - held * AMOUNT - settled * AMOUNT // 2
     assert 0 <= left < AMOUNT  # they wanted more, so it was used up to less than one hold
     assert sum(granted) < PROCESSES * HOLDS
-    assert [row.name for row in ledger.costs("session")] == [f"s-{number}" for number in range(PROCESSES)]
+    spent = {f"s-{number}" for number, count in enumerate(granted) if count}  # a fast process may leave others nothing
+    assert {row.name for row in ledger.costs("session")} == spent
     verification = ledger.verify()
     assert verification, str(verification)
     ledger.database.close()

@@ -161,3 +161,22 @@ def test_the_import_stays_light() -> None:
     code = f"import sys, bursar; print([m for m in {heavy!r} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there() -> None:
+    """Names that load on first use are all found, are listed, and are the ones that type checkers see."""
+    import bursar
+
+    source = (ROOT / "src/bursar/__init__.py").read_text()
+    [seen] = [
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    declared = {alias.name for node in seen.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert declared == set(bursar.__all__)
+    for name in bursar.__all__:
+        assert getattr(bursar, name) is not None
+        assert name in dir(bursar)
+    with pytest.raises(AttributeError, match="no attribute 'ghost'"):
+        bursar.ghost  # type: ignore[attr-defined]  # noqa: B018
