@@ -94,11 +94,11 @@ def test_a_real_client_is_billed_no_more_than_the_budget(any_ledger: Ledger, pro
     specialists = [specialist(name, _asks(model), ceiling="0.0008", expected_cost="0.0001") for name in NAMES]
     budget = Budget(USD.from_nanos(2_000 * RATES[MODEL][2]))
     app = build(any_ledger, specialists, budget=budget)
-    result = ask(app)
+    ask(app)
     assert 0 < provider.billed <= budget.per_request.nanos
     assert provider.billed == any_ledger.spend("s-1").spent.nanos
-    assert len(provider.bills) < 5
-    assert result["ending"] == "answered_with_gaps"
+    # Which of the five is cut, or given a lower cap, is a race; that they get less than five alone would is not.
+    assert sum(bill.output_tokens for bill in provider.bills) < 5 * 512
 
 
 @pytest.mark.parametrize(
