@@ -8,16 +8,16 @@ from datetime import UTC, date, datetime
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import Connection, case, func, select, text
 
-from bursar.checkpoints import anchors, verification
-from bursar.checkpoints.anchors import Anchor
-from bursar.checkpoints.books import Books
-from bursar.checkpoints.costs import By, CostRow, costs
+from bursar.checkpoints.books import anchors, verification
+from bursar.checkpoints.books.anchors import Anchor
+from bursar.checkpoints.books.books import Books
+from bursar.checkpoints.books.costs import By, CostRow, costs
+from bursar.checkpoints.books.incidents import IncidentRow, incidents
+from bursar.checkpoints.books.schema import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.books.verification import Verification
 from bursar.checkpoints.database import Database
-from bursar.checkpoints.incidents import IncidentRow, incidents
 from bursar.checkpoints.migrate import migrate
-from bursar.checkpoints.schema import OPEN_STATES, calls, events, requests, sessions
 from bursar.checkpoints.snapshot import lenient_text
-from bursar.checkpoints.verification import Verification
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Event
 from bursar.state.money import USD, Amount

@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from bursar.checkpoints.checkpoint_tables import metadata
 from bursar.checkpoints.database import Database
+from bursar.checkpoints.saving.tables import metadata
 from bursar.state.errors import DatabaseError
 
 VERSION_TABLE = "bursar_version"

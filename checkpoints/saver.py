@@ -20,9 +20,11 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 
-from bursar.checkpoints.checkpoint_listing import Listing
-from bursar.checkpoints.checkpoint_removal import copy_session, delete_runs, delete_session, keep_latest
-from bursar.checkpoints.checkpoint_rows import (
+from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.migrate import migrate
+from bursar.checkpoints.saving.listing import Listing
+from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session, keep_latest
+from bursar.checkpoints.saving.rows import (
     Address,
     address_of,
     checkpoint_row,
@@ -31,8 +33,8 @@ from bursar.checkpoints.checkpoint_rows import (
     value_rows,
     write_rows,
 )
-from bursar.checkpoints.checkpoint_serde import default_serde
-from bursar.checkpoints.checkpoint_statements import (
+from bursar.checkpoints.saving.serde import default_serde
+from bursar.checkpoints.saving.statements import (
     HistoryRow,
     StoredRow,
     latest,
@@ -44,8 +46,6 @@ from bursar.checkpoints.checkpoint_statements import (
     put_value,
     put_write,
 )
-from bursar.checkpoints.database import Database, Work
-from bursar.checkpoints.migrate import migrate
 from bursar.state.errors import ConfigurationError
 
 STRATEGIES = ("keep_latest", "delete", "delete_all")

@@ -14,8 +14,8 @@ from langchain_core.runnables import RunnableConfig
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.saver import SQLAlchemySaver
 from bursar.graphs.supervisor import Supervisor, build_supervisor
-from bursar.nodes.example_router import ExampleRouter
-from bursar.nodes.gateway import meter
+from bursar.nodes.gateway.metering import meter
+from bursar.nodes.gateway.prices import Price
 from bursar.nodes.genie.compliance_checker.checker import ComplianceChecker
 from bursar.nodes.genie.compliance_checker.gate import ComplianceGate
 from bursar.nodes.genie.data.household import open_household
@@ -24,9 +24,9 @@ from bursar.nodes.genie.examples import out_of_scope
 from bursar.nodes.genie.masked_router import MaskedRouter
 from bursar.nodes.genie.no_data import DataFirst
 from bursar.nodes.genie.specialists import specialists
-from bursar.nodes.model_router import ModelRouter
-from bursar.nodes.prices import Price
-from bursar.nodes.routing import CascadeRouter, Router
+from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.model_router import ModelRouter
+from bursar.nodes.routers.routing import CascadeRouter, Router
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError
 from bursar.state.session import SessionOutput

@@ -14,14 +14,14 @@ from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.agents import after, first_node, run_agent
 from bursar.nodes.coordinator import Coordinator
 from bursar.nodes.edge import Body, Choice, Node
-from bursar.nodes.example_router import ExampleRouter
 from bursar.nodes.gate import Gate
+from bursar.nodes.gateway.metered import require_price
 from bursar.nodes.guardian import guard
 from bursar.nodes.intake import intake
-from bursar.nodes.metered import require_price
 from bursar.nodes.report import report
 from bursar.nodes.review import review_plan
-from bursar.nodes.routing import Router
+from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.routing import Router
 from bursar.nodes.specialist import NAME_RULE, Chain, Specialist, chains_of, is_name
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget

@@ -6,8 +6,8 @@ from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
-from bursar.checkpoints.accounts import Account
-from bursar.checkpoints.forks import paid_elsewhere
+from bursar.checkpoints.books.accounts import Account
+from bursar.checkpoints.books.forks import paid_elsewhere
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns
 from bursar.nodes.edge import Update
 from bursar.nodes.runner import run_link

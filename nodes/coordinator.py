@@ -8,11 +8,11 @@ from functools import cached_property
 
 from langchain_core.runnables import RunnableConfig
 
-from bursar.checkpoints.books import Books
+from bursar.checkpoints.books.books import Books
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.gate import Gate
-from bursar.nodes.routing import Candidate, Router
+from bursar.nodes.routers.routing import Candidate, Router
 from bursar.nodes.specialist import Chain
 from bursar.state.budget import Budget
 from bursar.state.session import Request

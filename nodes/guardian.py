@@ -3,7 +3,7 @@
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
-from bursar.checkpoints.accounts import Account
+from bursar.checkpoints.books.accounts import Account
 from bursar.nodes.coordinator import Coordinator, agent_scope, scopes_of
 from bursar.nodes.edge import Update
 from bursar.state.decision import Considered, Decision

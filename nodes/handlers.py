@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langgraph.pregel import Pregel
 
-from bursar.checkpoints.checkpoint_serde import default_serde
+from bursar.checkpoints.saving.serde import default_serde
 from bursar.nodes.ended import Ended
 from bursar.nodes.specialist import Handler, is_async
 from bursar.state.report import MAX_ANSWER_CHARACTERS, Report, Task

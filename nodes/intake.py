@@ -7,7 +7,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Overwrite
 from sqlalchemy import Connection
 
-from bursar.checkpoints.accounts import Account
+from bursar.checkpoints.books.accounts import Account
 from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
 from bursar.state.session import Plan, Request, SessionState

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from bursar.nodes import failpoints
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.ended import Ended, within
+from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.handlers import call
-from bursar.nodes.scope import Scope
 from bursar.nodes.specialist import Link
 from bursar.nodes.tracing import agent_span
-from bursar.nodes.veto import guarded
 from bursar.state.errors import BudgetExceeded, DatabaseError, ScopeClosed
 from bursar.state.events import RunEnded, clean
 from bursar.state.money import USD

@@ -7,15 +7,15 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from sqlalchemy import Connection
 
-from bursar.checkpoints.accounts import Account
+from bursar.checkpoints.books.accounts import Account
 from bursar.checkpoints.database import Work
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
 from bursar.nodes.ended import within
-from bursar.nodes.routing import Scores
-from bursar.nodes.scope import Scope
+from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.veto import guarded
+from bursar.nodes.routers.routing import Scores
 from bursar.nodes.specialist import is_deterministic
-from bursar.nodes.veto import guarded
 from bursar.state.decision import Decision
 from bursar.state.errors import BursarError, Refused
 from bursar.state.events import Decided

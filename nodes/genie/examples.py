@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, TypeAdapter
 
-from bursar.nodes.routing import Candidate
+from bursar.nodes.routers.routing import Candidate
 
 OUT_OF_SCOPE = "out_of_scope"
 

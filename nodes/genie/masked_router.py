@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bursar.nodes.genie.compliance_checker.identifiers import mask
-from bursar.nodes.routing import Candidate, Router, Scores
+from bursar.nodes.routers.routing import Candidate, Router, Scores
 
 
 @dataclass(frozen=True, slots=True)

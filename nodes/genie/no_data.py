@@ -6,7 +6,7 @@ from typing import Final
 
 from bursar.nodes.genie.data.records import Profile
 from bursar.nodes.genie.data.source import Source
-from bursar.nodes.routing import Candidate, Router, Scores
+from bursar.nodes.routers.routing import Candidate, Router, Scores
 
 NO_DATA: Final = (
     "There is no data yet. Import your bank's files with `bursar import FILE…`, or try the sample with `bursar demo`."

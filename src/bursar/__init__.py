@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from bursar.checkpoints.ledger import Ledger
     from bursar.checkpoints.saver import SQLAlchemySaver
     from bursar.graphs.supervisor import build_supervisor
-    from bursar.nodes.example_router import ExampleRouter
     from bursar.nodes.gate import Gate, Verdict
-    from bursar.nodes.gateway import meter
-    from bursar.nodes.model_router import ModelRouter
-    from bursar.nodes.priced import priced
-    from bursar.nodes.prices import Price
-    from bursar.nodes.routing import CascadeRouter, Router
-    from bursar.nodes.scope import charged_as
+    from bursar.nodes.gateway.metering import meter
+    from bursar.nodes.gateway.priced import priced
+    from bursar.nodes.gateway.prices import Price
+    from bursar.nodes.gateway.scope import charged_as
+    from bursar.nodes.gateway.standalone import standalone
+    from bursar.nodes.routers.example_router import ExampleRouter
+    from bursar.nodes.routers.model_router import ModelRouter
+    from bursar.nodes.routers.routing import CascadeRouter, Router
     from bursar.nodes.specialist import Specialist, deterministic
-    from bursar.nodes.standalone import standalone
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
     from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError
@@ -38,19 +38,19 @@ _WHERE = {
     "Ledger": "bursar.checkpoints.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver",
     "build_supervisor": "bursar.graphs.supervisor",
-    "ExampleRouter": "bursar.nodes.example_router",
+    "ExampleRouter": "bursar.nodes.routers.example_router",
     "Gate": "bursar.nodes.gate",
     "Verdict": "bursar.nodes.gate",
-    "meter": "bursar.nodes.gateway",
-    "ModelRouter": "bursar.nodes.model_router",
-    "priced": "bursar.nodes.priced",
-    "Price": "bursar.nodes.prices",
-    "CascadeRouter": "bursar.nodes.routing",
-    "Router": "bursar.nodes.routing",
-    "charged_as": "bursar.nodes.scope",
+    "meter": "bursar.nodes.gateway.metering",
+    "ModelRouter": "bursar.nodes.routers.model_router",
+    "priced": "bursar.nodes.gateway.priced",
+    "Price": "bursar.nodes.gateway.prices",
+    "CascadeRouter": "bursar.nodes.routers.routing",
+    "Router": "bursar.nodes.routers.routing",
+    "charged_as": "bursar.nodes.gateway.scope",
     "Specialist": "bursar.nodes.specialist",
     "deterministic": "bursar.nodes.specialist",
-    "standalone": "bursar.nodes.standalone",
+    "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
     "BudgetExceeded": "bursar.state.errors",

@@ -10,7 +10,7 @@ import typer
 from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from bursar.checkpoints.anchors import Anchor
+    from bursar.checkpoints.books.anchors import Anchor
     from bursar.checkpoints.ledger import Ledger
 
 DEFAULT_DATABASE = "sqlite:///genie.db"
@@ -118,7 +118,7 @@ def read_anchor(file: Path) -> "Anchor":
     """The anchor in a file. Raises `ConfigurationError` if it holds none."""
     from pydantic import ValidationError
 
-    from bursar.checkpoints.anchors import Anchor
+    from bursar.checkpoints.books.anchors import Anchor
 
     try:
         return Anchor.model_validate_json(file.read_bytes())

@@ -9,8 +9,8 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from bursar.nodes.answers import INSTEAD_OF
-from bursar.nodes.gateway import meter
+from bursar.nodes.gateway.answers import INSTEAD_OF
+from bursar.nodes.gateway.metering import meter
 from bursar.state.errors import AccountClosed, BudgetExceeded, ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
 from tests.nodes.conftest import SESSION, Bench

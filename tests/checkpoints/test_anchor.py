@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from bursar.checkpoints.anchors import Anchor
-from bursar.checkpoints.audit_chain import digest
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.anchors import Anchor
+from bursar.checkpoints.books.audit_chain import digest
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import LedgerError
 from bursar.state.events import Incident

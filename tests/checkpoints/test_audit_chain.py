@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from bursar.checkpoints.audit_chain import digest
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.audit_chain import digest
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import LedgerError

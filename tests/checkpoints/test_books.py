@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import text
 
-from bursar.checkpoints.books import Account, Books, Hold, Usage
+from bursar.checkpoints.books.books import Account, Books, Hold, Usage
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import BudgetExceeded, LedgerError

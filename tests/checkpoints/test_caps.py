@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.budget import Budget
 from bursar.state.errors import AccountClosed, AmountError, BudgetExceeded, ConfigurationError, LedgerError

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import pytest
 
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD

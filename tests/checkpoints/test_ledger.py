@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import AmountError, BudgetExceeded, LedgerError
 from bursar.state.money import USD
@@ -25,7 +25,7 @@ HOLD = Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "prices-1", 2 * 
 CHILD = """
 import sys
 from datetime import datetime, UTC
-from bursar.checkpoints.books import Account, Hold
+from bursar.checkpoints.books.books import Account, Hold
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import BudgetExceeded
 url, name, amount, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.cli import app
 from bursar.state.errors import ConfigurationError, LedgerError

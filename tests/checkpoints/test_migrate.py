@@ -11,12 +11,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
-from bursar.checkpoints import checkpoint_tables
-from bursar.checkpoints.audit_chain import FIRST, digest
-from bursar.checkpoints.books import Account, Hold
+from bursar.checkpoints.books.audit_chain import FIRST, digest
+from bursar.checkpoints.books.books import Account, Hold
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import VERSION_TABLE, known_versions, migrate, upgrade
+from bursar.checkpoints.saving import tables as checkpoint_tables
 from bursar.state.errors import DatabaseError
 
 

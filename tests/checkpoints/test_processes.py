@@ -8,7 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
-from bursar.checkpoints.books import Account, Hold, Usage
+from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.errors import BudgetExceeded
 from bursar.state.money import USD

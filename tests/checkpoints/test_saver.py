@@ -16,9 +16,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from sqlalchemy import select
 
-from bursar.checkpoints.checkpoint_tables import channel_values, checkpoints, task_writes
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD

@@ -12,9 +12,9 @@ from langgraph.channels import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from sqlalchemy import func, select
 
-from bursar.checkpoints.checkpoint_tables import checkpoints, task_writes
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.saving.tables import checkpoints, task_writes
 
 Graph = Any  # LangGraph leaves its own type partly unknown
 

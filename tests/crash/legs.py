@@ -15,8 +15,8 @@ from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
 from bursar.nodes import failpoints
-from bursar.nodes.prices import price_of
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.gateway.prices import price_of
+from bursar.nodes.routers.routing import Candidate, Scores
 
 QUESTION = "where does my money go?"
 SLOW_IMPORTS = ("alembic.command", "anyio._backends._asyncio", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from bursar import Ledger
-from bursar.checkpoints.schema import accounts
+from bursar.checkpoints.books.schema import accounts
 from bursar.nodes.genie.data.sample import sample_files
 from bursar.state.events import CallHeld, RunEnded
 from bursar.state.money import ZERO

@@ -19,10 +19,10 @@ from bursar import (
     deterministic,
     meter,
 )
-from bursar.checkpoints.schema import metadata
+from bursar.checkpoints.books.schema import metadata
 from bursar.nodes.doubles import Scripted, ScriptedModel
-from bursar.nodes.metered import MeteredChatModel
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.gateway.metered import MeteredChatModel
+from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.nodes.specialist import Handler
 
 NANOS_PER_WORD = 1_000_000  # a tenth of a cent

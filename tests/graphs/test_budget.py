@@ -8,7 +8,7 @@ from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Task, deterministic, meter
 from bursar.nodes.doubles import ScriptedModel
-from bursar.nodes.gateway import Price
+from bursar.nodes.gateway.metering import Price
 from bursar.state.errors import BudgetExceeded
 from bursar.state.events import CallRefused, Decided
 from bursar.state.money import USD

@@ -13,7 +13,7 @@ import pytest
 from langgraph.types import Command
 
 from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.state.report import MAX_ANSWER_CHARACTERS
 from tests.graphs.bench import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
 

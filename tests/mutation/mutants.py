@@ -39,14 +39,14 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "a hold is not conditional on what is left",
-        "checkpoints/accounts.py",
+        "checkpoints/books/accounts.py",
         ".where(_among(count), accounts.c.held <= room)",
         ".where(_among(count))",
         [BOOKS],
     ),
     Mutant(
         "a call is settled before it is sent",
-        "nodes/calls.py",
+        "nodes/gateway/calls.py",
         "            result = yield from do(_send(call, admitted))\n",
         "            yield from settle(call.claim, admitted.hold, cost=0, usage=Usage(), response=None)\n"
         "            result = yield from do(_send(call, admitted))\n",
@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     Mutant(
         "money is a float on its way",
-        "nodes/prices.py",
+        "nodes/gateway/prices.py",
         "return -(-femtos // FEMTOS_PER_NANO)",
         "return int(femtos / FEMTOS_PER_NANO)",
         ["tests/nodes/test_prices.py", "tests/nodes/test_bounds.py"],
@@ -68,14 +68,14 @@ MUTANTS = (
     ),
     Mutant(
         "a call that was voided can be settled",
-        "checkpoints/calls.py",
+        "checkpoints/books/calls.py",
         """.where(calls.c.call_id == bindparam("call"), calls.c.state == literal_column(f"'{state}'"))""",
         """.where(calls.c.call_id == bindparam("call"))""",
         [BOOKS],
     ),
     Mutant(
         "a retry is sent under the hold that was voided",
-        "nodes/calls.py",
+        "nodes/gateway/calls.py",
         "        admitted = yield from admit(call.claim, first=attempt == 0)\n"
         "        if isinstance(admitted, bytes):\n"
         "            return decode(admitted)\n",
@@ -87,28 +87,28 @@ MUTANTS = (
     ),
     Mutant(
         "the journal is not asked",
-        "nodes/admission.py",
+        "nodes/gateway/admission.py",
         "        if answer is not None:\n",
         "        if answer is not None and not claim.offers:\n",
         [f"{JOURNAL}::test_a_repeated_run_is_answered_from_the_journal"],
     ),
     Mutant(
         "no cap goes out with the call",
-        "nodes/clients.py",
+        "nodes/gateway/clients.py",
         "        sent[self.cap_option] = cap\n",
         "",
         [f"{PROVIDERS}::test_a_server_that_writes_sixteen_thousand_tokens_without_a_cap_always_gets_one"],
     ),
     Mutant(
         "a call of unknown end is treated as void",
-        "nodes/calls.py",
+        "nodes/gateway/calls.py",
         "        yield claim.transact(lost(claim, hold, fault.reason))\n",
         "        yield claim.transact(voided(claim, hold, fault.reason))\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
     ),
     Mutant(
         "the hold is not in the books when the call is sent",
-        "nodes/steps.py",
+        "nodes/gateway/steps.py",
         "        self.result = result = self.database.run(self.work)\n",
         "        if self.outlast:\n"
         "            done = []\n"
@@ -122,49 +122,49 @@ MUTANTS = (
     ),
     Mutant(
         "turns of earlier runs are not counted",
-        "nodes/admission.py",
+        "nodes/gateway/admission.py",
         "(connection) > scope.max_turns:",
         "(connection) > scope.max_turns * 1_000:",
         [f"{AGENTS}::test_a_run_again_with_other_prompts_gets_no_fresh_turns"],
     ),
     Mutant(
         "a stream never stops",
-        "nodes/calls.py",
+        "nodes/gateway/calls.py",
         "                if received.tokens > admitted.cap * call.chosen(admitted).choices:\n",
         "                if received.tokens < 0:\n",
         [FAULTS],
     ),
     Mutant(
         "a cost above the hold is cut to the hold",
-        "nodes/admission.py",
+        "nodes/gateway/admission.py",
         "settle(hold.call_id, cost=cost,",
         "settle(hold.call_id, cost=min(cost, hold.amount),",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
         "an incident closes nothing",
-        "checkpoints/audit_chain.py",
+        "checkpoints/books/audit_chain.py",
         "if incident is not None and isinstance(event, CallHeld):",
         "if incident is not None and sequence < 0:",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
         "a refusal does not stay",
-        "nodes/admission.py",
+        "nodes/gateway/admission.py",
         "    claim.scope.latch(refusal)\n",
         "",
         [f"{AGENTS}::test_a_handler_that_swallows_every_exception_is_still_exhausted"],
     ),
     Mutant(
         "an ended run can spend",
-        "nodes/admission.py",
+        "nodes/gateway/admission.py",
         "    if scope.closed:\n",
         "    if scope.closed and not scope.paid:\n",
         [f"{GATEWAY}::test_a_closed_scope_cannot_spend"],
     ),
     Mutant(
         "an unknown call frees its money",
-        "checkpoints/books.py",
+        "checkpoints/books/books.py",
         "            move(connection, call.scopes, held=-call.amount, spent=call.amount)\n"
         "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
         "            move(connection, call.scopes, held=-call.amount, spent=0)\n"
@@ -173,14 +173,14 @@ MUTANTS = (
     ),
     Mutant(
         "a helper's calls are not charged to whoever caused them",
-        "nodes/scope.py",
+        "nodes/gateway/scope.py",
         "scopes=(*self.scopes, account)",
         "scopes=(*self.scopes[:-1], account)",
         [f"{THREADS}::test_a_call_on_behalf_of_another_agent_keeps_the_path"],
     ),
     Mutant(
         "a pool's thread charges whoever started it",
-        "nodes/threads.py",
+        "nodes/gateway/threads.py",
         "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
         "            return submit(pool, fn, *args, **kwargs)\n",
         [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from langchain_openai import ChatOpenAI
 
-from bursar.checkpoints.books import Account
+from bursar.checkpoints.books.books import Account
 from bursar.checkpoints.ledger import Ledger
-from bursar.nodes.gateway import meter
-from bursar.nodes.metered import MeteredChatModel
-from bursar.nodes.scope import Scope
+from bursar.nodes.gateway.metered import MeteredChatModel
+from bursar.nodes.gateway.metering import meter
+from bursar.nodes.gateway.scope import Scope
 from bursar.state.events import CallHeld
 from bursar.state.money import USD
 from tests.nodes.provider import MODEL, Provider

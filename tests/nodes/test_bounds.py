@@ -9,8 +9,8 @@ from langchain_core.messages.utils import message_chunk_to_message
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from bursar.nodes.bounds import ORDINARY_OUTPUT_TOKENS, output_cap, write_identity, write_request
-from bursar.nodes.prices import Price, price_of
+from bursar.nodes.gateway.bounds import ORDINARY_OUTPUT_TOKENS, output_cap, write_identity, write_request
+from bursar.nodes.gateway.prices import Price, price_of
 
 PRICE = price_of("m", None, Price("0.15", "0.60"))
 # A byte-level tokeniser without merges is the worst there is: a token a byte. Real ones merge.

@@ -9,8 +9,8 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_openai import OpenAIEmbeddings
 
-from bursar.nodes.embeddings import MeteredEmbeddings
-from bursar.nodes.gateway import Price, meter
+from bursar.nodes.gateway.embeddings import MeteredEmbeddings
+from bursar.nodes.gateway.metering import Price, meter
 from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError, NoSession, UnknownPrice
 from bursar.state.events import CallSettled
 from tests.nodes.conftest import SECRET, Bench

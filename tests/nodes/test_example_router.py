@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar.nodes import example_router
-from bursar.nodes.example_router import ExampleRouter
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.routers import example_router
+from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.state.errors import ConfigurationError
 
 GARDEN = Candidate("garden", "Plants, soil and pruning", ("when do I prune my roses", "which soil do tomatoes need"))
@@ -198,7 +198,7 @@ def test_without_scikit_learn_the_error_says_what_to_do(monkeypatch: pytest.Monk
 def test_making_a_router_loads_no_heavy_library() -> None:
     """scikit-learn, scipy and numpy are imported by the first fit, not before."""
     script = (
-        "import sys; from bursar.nodes.example_router import ExampleRouter; ExampleRouter();"
+        "import sys; from bursar.nodes.routers.example_router import ExampleRouter; ExampleRouter();"
         "print([m for m in ('sklearn', 'scipy', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

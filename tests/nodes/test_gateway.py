@@ -15,7 +15,7 @@ from langchain_core.outputs import LLMResult
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from bursar.nodes.gateway import Price, meter
+from bursar.nodes.gateway.metering import Price, meter
 from bursar.state.errors import (
     BudgetExceeded,
     BursarError,
@@ -361,7 +361,7 @@ def test_a_hidden_cap_in_the_models_settings_is_a_configuration_error(bench: Ben
 def test_importing_the_gateway_is_light() -> None:
     """The gateway loads neither a provider's package nor the price data until a model is metered."""
     code = (
-        "import sys, bursar.nodes.gateway, bursar.nodes.veto\n"
+        "import sys, bursar.nodes.gateway.metering, bursar.nodes.gateway.veto\n"
         "print([m for m in ('langchain_openai', 'openai', 'genai_prices') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

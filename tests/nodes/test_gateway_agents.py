@@ -13,10 +13,10 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from bursar.nodes.gateway import meter
-from bursar.nodes.prices import Price
-from bursar.nodes.rebind import rebind
-from bursar.nodes.veto import guarded
+from bursar.nodes.gateway.metering import meter
+from bursar.nodes.gateway.prices import Price
+from bursar.nodes.gateway.rebind import rebind
+from bursar.nodes.gateway.veto import guarded
 from bursar.state.errors import BudgetExceeded, ConfigurationError, Unmetered
 from tests.nodes.conftest import Bench
 from tests.nodes.provider import Reply

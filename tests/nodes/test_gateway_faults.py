@@ -13,7 +13,7 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from bursar.nodes.faults import MAX_PAUSE_SECONDS, Fault, fault_of, pause_before_retry
+from bursar.nodes.gateway.faults import MAX_PAUSE_SECONDS, Fault, fault_of, pause_before_retry
 from bursar.state.errors import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import NOW, Bench
 from tests.nodes.provider import Reply

@@ -8,8 +8,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from bursar.checkpoints.books import Hold
-from bursar.nodes.answers import as_chunk, billed_in, decode, encode
+from bursar.checkpoints.books.books import Hold
+from bursar.nodes.gateway.answers import as_chunk, billed_in, decode, encode
 from tests.nodes.conftest import Bench
 from tests.nodes.provider import Reply
 

@@ -17,8 +17,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, SkipValidation
 
-from bursar.nodes.model_router import ModelRouter
-from bursar.nodes.routing import Candidate, CascadeRouter, Scores, none_fit
+from bursar.nodes.routers.model_router import ModelRouter
+from bursar.nodes.routers.routing import Candidate, CascadeRouter, Scores, none_fit
 from bursar.state.errors import BudgetExceeded, ConfigurationError, UnknownPrice
 
 CANDIDATES = (

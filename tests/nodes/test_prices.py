@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.checkpoints.books import Usage
-from bursar.nodes.prices import Price, price_of
+from bursar.checkpoints.books.books import Usage
+from bursar.nodes.gateway.prices import Price, price_of
 from bursar.state.errors import ConfigurationError, UnknownPrice
 
 TODAY = date(2026, 11, 23)

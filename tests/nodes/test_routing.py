@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from langgraph.errors import GraphBubbleUp
 
-from bursar.nodes.routing import Candidate, CascadeRouter, Scores, excerpt, one_line
+from bursar.nodes.routers.routing import Candidate, CascadeRouter, Scores, excerpt, one_line
 from bursar.state.errors import BudgetExceeded, ConfigurationError, NoSession, ScopeClosed, UnknownPrice
 
 CANDIDATES = (Candidate("tax", "Income tax"), Candidate("fraud", "Suspicious charges"))

@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-from bursar.nodes.scope import Scope, current_scope
+from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import Bench
 

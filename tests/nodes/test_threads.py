@@ -7,7 +7,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
-from bursar.nodes.scope import Scope, charged_as, current_scope
+from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
 from bursar.state.errors import ConfigurationError, NoSession, ScopeClosed
 from bursar.state.events import CallHeld
 from tests.nodes.conftest import SESSION, Bench

@@ -21,9 +21,9 @@ MAX_POSITIONAL = 5
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 BROAD_HANDLERS = {
-    "nodes/calls.py": 2,  # money is settled on any end, then the error goes on
-    "nodes/admission.py": 1,
-    "nodes/steps.py": 3,
+    "nodes/gateway/calls.py": 2,  # money is settled on any end, then the error goes on
+    "nodes/gateway/admission.py": 1,
+    "nodes/gateway/steps.py": 3,
     "nodes/review.py": 1,  # a gate fails closed
 }
 
@@ -99,7 +99,7 @@ def test_broad_handlers_stand_only_at_the_boundaries() -> None:
 
 def test_money_is_never_a_float() -> None:
     """No conversion to float stands in the files that move money."""
-    paths = ("state/money.py", "state/budget.py", "checkpoints/", "nodes/prices.py", "nodes/bounds.py")
+    paths = ("state/money.py", "state/budget.py", "checkpoints/", "nodes/gateway/prices.py", "nodes/gateway/bounds.py")
     floats = [file for file, source in SOURCES.items() if file.startswith(paths) and re.search(r"\bfloat\(", source)]
     assert floats == []
 
@@ -109,7 +109,7 @@ def test_the_clock_is_passed_in() -> None:
     allowed = {
         "graphs/supervisor.py",
         "graphs/genie.py",
-        "nodes/standalone.py",
+        "nodes/gateway/standalone.py",
         "checkpoints/ledger.py",
         "checkpoints/saver.py",
         "src/bursar/cli.py",

@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_whole_house(built: Built) -> None:
         "bursar/cli.py",
         "bursar/py.typed",
         "bursar/checkpoints/migrations/env.py",
-        "bursar/nodes/out_of_scope.txt",
+        "bursar/nodes/routers/out_of_scope.txt",
         "bursar/nodes/genie/data/sample_household/checking.ofx",
         "bursar/nodes/genie/tax_optimisation/us_2025.toml",
     } <= files

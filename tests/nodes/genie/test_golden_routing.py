@@ -10,9 +10,9 @@ from typing import NamedTuple, cast
 
 import pytest
 
-from bursar.nodes.example_router import ExampleRouter
 from bursar.nodes.genie.examples import candidates, examples, out_of_scope
-from bursar.nodes.routing import Scores
+from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.routing import Scores
 
 AGENTS = {
     "account_analysis",

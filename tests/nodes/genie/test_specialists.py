@@ -11,7 +11,7 @@ from bursar.nodes.genie.data.source import Source
 from bursar.nodes.genie.no_data import NO_DATA, DataFirst, is_empty
 from bursar.nodes.genie.specialists import TOOLS, specialists, unavailable
 from bursar.nodes.handlers import call
-from bursar.nodes.routing import Candidate, Scores
+from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.nodes.specialist import chains_of
 from bursar.state.money import USD
 from bursar.state.report import Task

@@ -1,0 +1,124 @@
+"""The audit log's chain: each event's hash covers the hash before it, and the session's row keeps the last one."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from bursar.checkpoints.books.schema import events, sessions
+from bursar.checkpoints.prepared import Prepared
+from bursar.state.errors import AccountClosed, LedgerError
+from bursar.state.events import EVENTS, CallHeld, Event
+
+FIRST = "0" * 64  # what the first event of a session follows
+
+
+def stamp(at: datetime) -> str:
+    """A time as the books keep it: UTC to the microsecond, of fixed width. Raises `LedgerError` without a time zone."""
+    if at.tzinfo is None:
+        raise LedgerError(f"a time in the books needs its time zone: {at!r}")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def digest(key: bytes | None, fields: Sequence[object]) -> str:
+    """The hash of one event over the JSON of `(session, sequence, at, kind, payload, previous)`, all as stored.
+
+    HMAC-SHA256 under `key`, so that only its holder can write a chain that verifies; plain SHA-256 without one.
+    """
+    text = json.dumps(list(fields), separators=(",", ":"), default=repr).encode()
+    return hashlib.sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
+
+
+def append(connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]) -> int:
+    """Append events to the session's log in this transaction and return the last one's sequence.
+
+    The session's row is locked until the transaction ends. Raises `LedgerError` for an unknown session, and
+    `AccountClosed` for a hold in a session that an incident closed.
+    """
+    found = _head(connection, session=session_id)
+    if not found:
+        raise LedgerError(f"no session {session_id!r} in the books")
+    sequence, head, incident = found[0]
+    for event in new:
+        if incident is not None and isinstance(event, CallHeld):
+            why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
+            raise AccountClosed(why, scope=f"session:{session_id}")
+        sequence += 1
+        payload = event.model_dump_json()
+        previous, head = head, digest(key, (session_id, sequence, at, event.kind, payload, head))
+        _insert(
+            connection,
+            session_id=session_id,
+            sequence=sequence,
+            at=at,
+            kind=event.kind,
+            payload=payload,
+            previous=previous,
+            hash=head,
+        )
+    _advance(connection, session=session_id, last=sequence, hash=head)
+    return sequence
+
+
+def check_readable(event: Event) -> None:
+    """Raises `LedgerError` unless the log could be read back: an event may hold a NaN that nothing has checked."""
+    text = event.model_dump_json()
+    try:
+        read = EVENTS.validate_json(text)
+    except ValidationError as error:
+        raise LedgerError(f"a {event.kind} event could not be read back: {error.errors()[0]['msg']}") from error
+    if read.canonical() != text:
+        raise LedgerError(f"a {event.kind} event could not be read back as it was written")
+
+
+def head_of(connection: Connection, session_id: str) -> tuple[int, str] | None:
+    """Sequence and hash of the session's last event; None for an unknown session."""
+    found = _end(connection, session=session_id)
+    return (int(found[0][0]), str(found[0][1])) if found else None
+
+
+_head = Prepared(
+    select(sessions.c.sequence, sessions.c.head, sessions.c.incident)
+    .where(sessions.c.session_id == bindparam("session"))
+    .with_for_update()
+)
+_end = Prepared(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
+_insert = Prepared(insert(events))
+_advance = Prepared(
+    update(sessions)
+    .values(sequence=bindparam("last"), head=bindparam("hash"))
+    .where(sessions.c.session_id == bindparam("session"))
+)
+
+
+def check_chain(
+    session_id: str, *, rows: Iterable[Sequence[object]], end: tuple[object, object] | None, key: bytes | None
+) -> Iterable[str]:
+    """What is wrong with a session's log, in words; nothing if it is whole.
+
+    `rows` are `(sequence, at, kind, payload, previous, hash)` by sequence; `end` is the sequence and hash that the
+    session's row keeps, None if that row is gone. Detected: an edited field, a missing, moved or added event, a cut
+    tail, another key. Not detected without an anchor outside: a copy of the whole database put back.
+    """
+    expected, head = 1, FIRST
+    last: object = 0
+    for sequence, at, kind, payload, previous, kept in rows:
+        if sequence != expected:
+            yield f"session {session_id}: event {expected} is missing; event {sequence} stands in its place"
+        elif previous != head:
+            yield f"session {session_id}: event {sequence} does not follow the event before it"
+        fields = (session_id, sequence, at, kind, payload, previous)
+        if kept != digest(key, fields):
+            unkeyed = key is not None and kept == digest(None, fields)
+            why = "it was written without the key" if unkeyed else "it was edited, or written with another key"
+            yield f"session {session_id}: event {sequence} does not match its hash; {why}"
+        last, head = sequence, str(kept)
+        expected = sequence + 1 if isinstance(sequence, int) else expected + 1
+    if end is None:
+        yield f"session {session_id}: its row is missing"
+    elif end != (last, head):
+        yield f"session {session_id}: the log ends at event {last}, the session counts {end[0]}; its end was changed"

@@ -1,0 +1,1 @@
+"""How the saver stores checkpoints: tables, statements, rows."""

@@ -1,0 +1,162 @@
+"""Listing checkpoints newest first, a page a transaction, so that no lock outlives a page."""
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import groupby
+
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from sqlalchemy import ColumnElement, Connection, select, tuple_
+
+from bursar.checkpoints.saving.rows import Address, read_payload, read_tuple
+from bursar.checkpoints.saving.statements import CHECKPOINT, VALUE, WRITE, StoredRow
+from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
+
+PAGE = 32  # checkpoints a transaction looks at
+Key = tuple[str, str, str]  # session, namespace, checkpoint
+Found = Callable[[], CheckpointTuple]
+
+
+class Listing:
+    """A list in progress: `next_page` is work for the database, until `done`.
+
+    `thread_id` None lists every session, `checkpoint_ns` None every namespace. `wanted` are metadata keys and the
+    values they must all have. Newest first means descending checkpoint id; equal ids follow session and namespace.
+    """
+
+    def __init__(
+        self,
+        serde: SerializerProtocol,
+        *,
+        thread_id: str | None,
+        checkpoint_ns: str | None,
+        checkpoint_id: str | None,
+        before: str | None,
+        wanted: Mapping[str, object],
+        limit: int | None,
+    ) -> None:
+        self._serde = serde
+        self._wanted = wanted
+        self._left = limit
+        self._after: Key | None = None
+        self.done = limit is not None and limit <= 0
+        self._conditions: list[ColumnElement[bool]] = [~checkpoints.c.hidden]
+        if thread_id is not None:
+            self._conditions.append(checkpoints.c.thread_id == thread_id)
+        if checkpoint_ns is not None:
+            self._conditions.append(checkpoints.c.checkpoint_ns == checkpoint_ns)
+        if checkpoint_id is not None:
+            self._conditions.append(checkpoints.c.checkpoint_id == checkpoint_id)
+        if before is not None:
+            self._conditions.append(checkpoints.c.checkpoint_id < before)
+
+    def next_page(self, connection: Connection) -> list[Found]:
+        """The next checkpoints that match, each as a function that decodes it, so that decoding holds no lock."""
+        size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)
+        columns = checkpoints.c
+        order = (columns.checkpoint_id.desc(), columns.thread_id, columns.checkpoint_ns)
+        keys = select(columns.thread_id, columns.checkpoint_ns, columns.checkpoint_id).where(*self._conditions)
+        if self._after is not None:
+            keys = keys.where(_follows(self._after))
+        page = keys.order_by(*order).limit(size).subquery()  # keys first: no database should sort payloads
+        rows = connection.execute(
+            select(checkpoints)
+            .join(
+                page,
+                (columns.thread_id == page.c.thread_id)
+                & (columns.checkpoint_ns == page.c.checkpoint_ns)
+                & (columns.checkpoint_id == page.c.checkpoint_id),
+            )
+            .order_by(*order)
+        ).all()
+        self.done = len(rows) < size
+        if rows:
+            self._after = (rows[-1].thread_id, rows[-1].checkpoint_ns, rows[-1].checkpoint_id)
+        heads: dict[Key, StoredRow] = {}
+        for row in rows:
+            if self._matches(row.kind, row.payload):
+                heads[row.thread_id, row.checkpoint_ns, row.checkpoint_id] = StoredRow(
+                    CHECKPOINT, row.checkpoint_id, row.parent_id, row.versions, 0, row.kind, row.payload
+                )
+        if self._left is not None:
+            heads = dict(list(heads.items())[: self._left])
+            self._left -= len(heads)
+            self.done = self.done or self._left == 0
+        return self._complete(connection, heads)
+
+    def _matches(self, kind: str, payload: bytes) -> bool:
+        if not self._wanted:
+            return True
+        _, metadata = read_payload(self._serde, kind, payload)
+        return all(metadata.get(key) == value for key, value in self._wanted.items())
+
+    def _complete(self, connection: Connection, heads: Mapping[Key, StoredRow]) -> list[Found]:
+        if not heads:
+            return []
+        shown = {key: json.loads(head.third) for key, head in heads.items()}
+        values = _values(connection, shown)
+        writes = _writes(connection, list(heads))
+        return [
+            self._found(
+                key,
+                [
+                    head,
+                    *(
+                        values[at]
+                        for channel, version in shown[key].items()
+                        if (at := (key[0], key[1], channel, version)) in values
+                    ),
+                    *writes.get(key, ()),
+                ],
+            )
+            for key, head in heads.items()
+        ]
+
+    def _found(self, key: Key, rows: list[StoredRow]) -> Found:
+        def decode() -> CheckpointTuple:
+            found = read_tuple(self._serde, Address(*key), rows)
+            assert found is not None  # its head is the first of the rows
+            return found
+
+        return decode
+
+
+def _follows(after: Key) -> ColumnElement[bool]:
+    thread_id, checkpoint_ns, checkpoint_id = after
+    columns = checkpoints.c
+    return (columns.checkpoint_id < checkpoint_id) | (
+        (columns.checkpoint_id == checkpoint_id)
+        & (tuple_(columns.thread_id, columns.checkpoint_ns) > (thread_id, checkpoint_ns))
+    )
+
+
+def _values(
+    connection: Connection, shown: Mapping[Key, Mapping[str, str]]
+) -> dict[tuple[str, str, str, str], StoredRow]:
+    columns = channel_values.c
+    wanted = {
+        (key[0], key[1], channel, version) for key, versions in shown.items() for channel, version in versions.items()
+    }
+    if not wanted:
+        return {}
+    found = connection.execute(
+        select(channel_values).where(
+            tuple_(columns.thread_id, columns.checkpoint_ns, columns.channel, columns.version).in_(sorted(wanted))
+        )
+    )
+    return {
+        (row.thread_id, row.checkpoint_ns, row.channel, row.version): StoredRow(
+            VALUE, row.channel, row.version, "", 0, row.kind, row.payload
+        )
+        for row in found
+    }
+
+
+def _writes(connection: Connection, keys: list[Key]) -> dict[Key, list[StoredRow]]:
+    columns = task_writes.c
+    at = (columns.thread_id, columns.checkpoint_ns, columns.checkpoint_id)
+    found = connection.execute(select(task_writes).where(tuple_(*at).in_(keys)).order_by(*at)).all()
+    return {
+        key: [StoredRow(WRITE, row.task_id, row.channel, row.task_path, row.idx, row.kind, row.payload) for row in rows]
+        for key, rows in groupby(found, lambda row: (row.thread_id, row.checkpoint_ns, row.checkpoint_id))
+    }

@@ -1,0 +1,190 @@
+"""Upper bounds of a call: its input tokens from its bytes, its output tokens from the money that is left.
+
+The input bound rests on one fact: a byte-level tokeniser never makes more tokens than there are UTF-8 bytes. The
+request is written down as JSON, which is never shorter than the texts, names and schemas in it, and its length counts.
+What a provider adds out of sight (role marks, the prompt that explains tools) has its own allowance.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import cast
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from pydantic import BaseModel
+
+from bursar.nodes.gateway.prices import PricedModel
+from bursar.state.errors import Refused
+
+TOKENS_PER_REQUEST = 16  # marks around the conversation and the start of the answer
+TOKENS_PER_MESSAGE = 8  # marks around one message: 3 to 4 at OpenAI
+TOKENS_PER_TOOL = 32  # what a provider writes around one schema
+HIDDEN_TOOL_PROMPT_TOKENS: Mapping[str, int] = {"anthropic": 1_024}  # its documentation lists 264 to 804
+ORDINARY_OUTPUT_TOKENS = 512
+SHARE_OF_WHAT_IS_LEFT = 4
+
+TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "tool_use", "tool_call", "refusal"})
+UNBOUNDED_OPTIONS = frozenset(
+    {
+        "audio",
+        "modalities",  # answers in sound have prices of their own
+        "prediction",  # rejected tokens are billed as output beyond the cap
+        "web_search_options",
+        "previous_response_id",
+        "conversation",
+        "container",
+        "mcp_servers",
+        "context_management",
+    }
+)
+NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that say again what the message says elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRequest:
+    """A request as it is known to the journal: its hash, and the most input tokens that it can have."""
+
+    hash: str
+    input_tokens: int
+
+
+def write_request(
+    identity: bytes, messages: Sequence[BaseMessage], options: Mapping[str, object], *, provider: str | None
+) -> WrittenRequest:
+    """Write a request down, without what differs from run to run (message ids, response metadata).
+
+    `identity` is the model's own settings as JSON. Raises `Refused` for content whose tokens have no bound: images,
+    audio, files, tools that run at the provider, a conversation that is kept there.
+    """
+    check_options(options)
+    body = json.dumps(
+        {"messages": [_message(message) for message in messages], "options": options},
+        default=_plain,
+        ensure_ascii=False,
+        sort_keys=True,
+        separators=(",", ":"),
+    ).encode("utf-8", "surrogatepass")
+    tools = _tool_count(options)
+    tokens = (
+        len(identity)
+        + len(body)
+        + TOKENS_PER_REQUEST
+        + TOKENS_PER_MESSAGE * len(messages)
+        + TOKENS_PER_TOOL * tools
+        + (HIDDEN_TOOL_PROMPT_TOKENS.get(provider or "", 0) if tools else 0)
+    )
+    return WrittenRequest(sha256(identity + b"\n" + body).hexdigest(), tokens)
+
+
+def write_identity(settings: Mapping[str, object]) -> bytes:
+    """A model's own settings as JSON, the same in every process. Raises `Refused` as `write_request` does."""
+    check_options(settings)
+    text = json.dumps(settings, default=_plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raise `Refused` for an option or a tool that is billed beyond the input bound and the output cap."""
+    for name in sorted(UNBOUNDED_OPTIONS & options.keys()):
+        if options[name]:
+            raise Refused(f"option {name!r} is billed beyond any bound that Bursar knows; call without it")
+    for tool in _items(options.get("tools")):
+        kind = _mapping(tool).get("type", "function")
+        if kind not in {"function", "custom"}:
+            raise Refused(f"tool {kind!r} runs at the provider, and its charge has no bound; use a tool of your own")
+    if extra := _mapping(options.get("extra_body")):
+        check_options(extra)
+
+
+def output_cap(
+    price: PricedModel,
+    *,
+    input_tokens: int,
+    left: int | None,
+    asked: int | None,
+    maximum: int,
+    minimum: int,
+    choices: int = 1,
+) -> int | None:
+    """The output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
+
+    A cap that the caller `asked` for is kept as far as it fits. Without one the worst case of a call is at most a
+    quarter of what is left, and at least `ORDINARY_OUTPUT_TOKENS`, so that a model that may write 16,000 tokens does
+    not freeze the other calls of its budget. `choices` is how many answers are asked for at once.
+    """
+    wanted = maximum if asked is None else min(asked, maximum)
+    fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
+    if asked is None and left is not None:
+        share = _within(price, input_tokens, left // SHARE_OF_WHAT_IS_LEFT, choices, wanted)
+        fitting = min(fitting, max(share, ORDINARY_OUTPUT_TOKENS, minimum))
+    return fitting if fitting >= min(minimum, wanted) and fitting > 0 else None
+
+
+def _within(price: PricedModel, input_tokens: int, nanos: int, choices: int, wanted: int) -> int:
+    most = price.output_within(input_tokens, nanos)
+    return wanted if most is None else min(wanted, most // choices)
+
+
+def _message(message: BaseMessage) -> dict[str, object]:
+    written: dict[str, object] = {"role": _role(message), "content": _content(message)}
+    if message.name:
+        written["name"] = message.name
+    if isinstance(message, AIMessage):
+        if message.tool_calls:
+            written["tool_calls"] = message.tool_calls
+        if message.invalid_tool_calls:
+            written["invalid_tool_calls"] = message.invalid_tool_calls
+    elif isinstance(message, ToolMessage):
+        written["tool_call_id"] = message.tool_call_id
+        written["status"] = message.status
+    more = {key: value for key, value in _additional(message).items() if key not in NOT_SENT and value is not None}
+    if "audio" in more:
+        raise Refused("a message holds audio, whose tokens have no bound that Bursar knows; send its text")
+    if more:
+        written["more"] = more
+    return written
+
+
+def _role(message: BaseMessage) -> str:
+    return "ai" if message.type == "AIMessageChunk" else message.type  # a streamed answer is the same answer
+
+
+def _additional(message: BaseMessage) -> Mapping[str, object]:
+    return cast(Mapping[str, object], message.additional_kwargs)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _content(message: BaseMessage) -> object:
+    content = cast(str | list[object], message.content)  # pyright: ignore[reportUnknownMemberType]
+    for block in () if isinstance(content, str) else content:
+        kind = "text" if isinstance(block, str) else _mapping(block).get("type")
+        if kind not in TEXT_BLOCKS:
+            raise Refused(f"a message holds {kind!r} content, whose tokens have no bound that Bursar knows; send text")
+    return content
+
+
+def _tool_count(options: Mapping[str, object]) -> int:
+    tools = len(_items(options.get("tools"))) + len(_items(options.get("functions")))
+    return tools + (1 if options.get("response_format") else 0)
+
+
+def _items(value: object) -> Sequence[object]:
+    return cast(Sequence[object], value) if isinstance(value, list | tuple) else ()
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}
+
+
+def _plain(value: object) -> object:
+    """What JSON can say of a value that it does not know. A schema is written out, because it is sent."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        schema = value.model_json_schema()
+        return [schema, schema]  # a provider's strict form of a schema is longer than ours, but not twice as long
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(cast(Mapping[object, object], value))
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, cast(frozenset[object], value)))
+    return repr(cast(object, value))

@@ -1,0 +1,241 @@
+"""`MeteredEmbeddings`: an embedding model whose every request goes hold → send → settle."""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NoReturn, Protocol, SupportsIndex, cast
+
+from langchain_core.embeddings import Embeddings
+from pydantic import BaseModel
+
+from bursar.checkpoints.books.books import Usage
+from bursar.nodes.gateway.admission import Claim, Offer, Shaped
+from bursar.nodes.gateway.clients import without_retries
+from bursar.nodes.gateway.faults import Fault, fault_of
+from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
+from bursar.nodes.gateway.purchases import Bill, Purchase, bought
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.steps import Do, adrive, drive
+from bursar.state.errors import BursarError, ConfigurationError, NoSession
+
+TOKENS_PER_TEXT = 8  # marks around one text; 0 to 2 with the models that are known
+NAMES = ("model", "model_name", "model_id")
+# What two instances may differ in and still answer alike: credentials and transport stay out of the journal's key.
+SETTINGS = ("model", "model_name", "model_id", "deployment", "dimensions", "model_kwargs", "encode_kwargs")
+
+Vectors = list[list[float]]
+
+
+class _Endpoint(Protocol):
+    """The resource of an SDK that makes embeddings, as openai's client has it."""
+
+    def create(self, **options: Any) -> Any: ...
+
+
+@dataclass(slots=True)
+class _Counting:
+    """An SDK's endpoint that adds up the tokens it was billed for: one is made for each request."""
+
+    endpoint: _Endpoint
+    counted: list[int | None] = field(default_factory=list[int | None])
+
+    def create(self, **options: Any) -> Any:
+        """Pass the request on, and note what its answer says it used."""
+        made = self.endpoint.create(**options)
+        if hasattr(made, "__await__"):
+            return self._noted(made)
+        self.counted.append(_tokens_of(made))
+        return made
+
+    async def _noted(self, coming: Any) -> Any:
+        made = await coming
+        self.counted.append(_tokens_of(made))
+        return made
+
+    @property
+    def tokens(self) -> int | None:
+        """All tokens so far; None if an answer did not say."""
+        said = [count for count in self.counted if count is not None]
+        return sum(said) if said and len(said) == len(self.counted) else None
+
+
+class MeteredEmbeddings(Embeddings):
+    """An embedding model behind the gateway, made by `meter`.
+
+    Texts are sent in the model's own batches. Each is held in the ledger at the bytes of its texts, settled with what
+    the provider says it used (OpenAI's clients tell), else at its hold, and kept for replay. Outside any session it
+    raises `NoSession`; where a batch does not fit, `BudgetExceeded`.
+    """
+
+    def __init__(self, model: Embeddings, price: Price | None, name: str) -> None:
+        self.model_name = name
+        self._model = model
+        self._price = price
+        self._settings = {key: _setting(model, key) for key in SETTINGS} | {"_class": type(model).__name__}
+
+    def embed_documents(self, texts: list[str]) -> Vectors:
+        """One vector for each text."""
+        scope, batches = self._scope(), self._batches(texts)
+        return [vector for batch in batches for vector in drive(bought(self._purchase(scope, batch, query=False)))]
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question."""
+        return drive(bought(self._purchase(self._scope(), [text], query=True)))[0]
+
+    async def aembed_documents(self, texts: list[str]) -> Vectors:
+        """As `embed_documents`."""
+        scope, vectors = self._scope(), list[list[float]]()
+        for batch in self._batches(texts):
+            vectors += await adrive(bought(self._purchase(scope, batch, query=False)))
+        return vectors
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """As `embed_query`."""
+        return (await adrive(bought(self._purchase(self._scope(), [text], query=True))))[0]
+
+    def _scope(self) -> Scope:
+        scope = current_scope()
+        if scope is None:
+            raise NoSession(
+                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler"
+            )
+        return scope
+
+    def _batches(self, texts: list[str]) -> Iterator[list[str]]:
+        size = _setting(self._model, "chunk_size")
+        step = size if isinstance(size, int) and size > 0 else max(len(texts), 1)
+        for start in range(0, len(texts), step):
+            yield texts[start : start + step]
+
+    def _purchase(self, scope: Scope, texts: list[str], *, query: bool) -> Purchase[Vectors]:
+        priced = embedding_price_of(
+            self.model_name,
+            _provider(self._model),
+            self._price,
+            base_url=_base_url(self._model),
+            on=scope.clock().date(),
+        )
+        most = sum(len(text.encode("utf-8", "surrogatepass")) + TOKENS_PER_TEXT for text in texts)
+        amount = priced.worst_case(most, 0)
+        key = self._key(texts, query=query)
+        offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left))
+        counting: list[_Counting] = []
+        return Purchase(
+            claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
+            send=self._send(texts, counting, query=query),
+            bill=lambda _: _bill(priced, counting[-1].tokens if counting else None),
+            write=_write,
+            read=_read,
+            fault=lambda error: _fault(error, scope, sent=bool(counting and counting[-1].counted)),
+        )
+
+    def _key(self, texts: list[str], *, query: bool) -> str:
+        body = json.dumps([self._settings, query, texts], default=repr, sort_keys=True, ensure_ascii=False)
+        return sha256(b"embeddings\n" + body.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _send(self, texts: list[str], counting: list[_Counting], *, query: bool) -> Do[Vectors]:
+        def sync() -> Vectors:
+            model = _counted(self._model, "client", counting)
+            return [model.embed_query(texts[0])] if query else model.embed_documents(texts)
+
+        async def asynchronous() -> Vectors:
+            model = _counted(self._model, "async_client", counting)
+            return [await model.aembed_query(texts[0])] if query else await model.aembed_documents(texts)
+
+        return Do(sync, asynchronous)
+
+    # What must not leak: a wrapped client holds credentials.
+
+    def __repr__(self) -> str:
+        return f"MeteredEmbeddings({self.model_name})"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
+
+
+def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbeddings:
+    """The embedding model behind the gateway. Raises `UnknownPrice`; `ConfigurationError` for one without a name."""
+    if isinstance(model, MeteredEmbeddings):
+        return model
+    named = [name for key in NAMES if isinstance(name := _setting(model, key), str) and name]
+    if not named:
+        raise ConfigurationError(f"{type(model).__name__} does not say which model it is, so it has no price")
+    embedding_price_of(named[0], _provider(model), price, base_url=_base_url(model))
+    once = without_retries(model) if isinstance(model, BaseModel) else model
+    return MeteredEmbeddings(once, price, named[0])
+
+
+def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
+    """A copy of the model whose SDK endpoint counts, where it has one; else the model itself."""
+    endpoint = _setting(model, place)
+    if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
+        return model
+    counting.append(_Counting(cast(_Endpoint, endpoint)))
+    return cast(Embeddings, model.model_copy(update={place: counting[-1]}))
+
+
+def _bill(priced: PricedModel, tokens: int | None) -> Bill:
+    if tokens is None:
+        return Bill(None)
+    usage = Usage(input_tokens=tokens)
+    return Bill(priced.cost(usage), usage)
+
+
+def _fault(error: BaseException, scope: Scope, *, sent: bool) -> Fault:
+    return fault_of(error, answered=sent, now=scope.clock())
+
+
+def _whole(amount: int, left: int | None) -> Shaped | None:
+    return Shaped(amount) if left is None or amount <= left else None
+
+
+def _tokens_of(made: object) -> int | None:
+    tokens = _part(_part(made, "usage"), "prompt_tokens")
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0 else None
+
+
+def _part(value: object, name: str) -> object:
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value).get(name)
+    return getattr(value, name, None)
+
+
+def _write(vectors: Vectors) -> bytes | None:
+    """Sizes and numbers: as single precision where that says it exactly (as providers send them), else double."""
+    kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
+    head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()
+    return head + b"\n" + b"".join(struct.pack(f"<{len(vector)}{kind}", *vector) for vector in vectors)
+
+
+def _is_single(vector: Sequence[float]) -> bool:
+    try:
+        return list(struct.unpack(f"<{len(vector)}f", struct.pack(f"<{len(vector)}f", *vector))) == list(vector)
+    except OverflowError:
+        return False
+
+
+def _read(answer: bytes) -> Vectors:
+    head, _, body = answer.partition(b"\n")
+    written = json.loads(head)
+    width, vectors, start = struct.calcsize(f"<{written['kind']}"), list[list[float]](), 0
+    for size in written["sizes"]:
+        vectors.append(list(struct.unpack_from(f"<{size}{written['kind']}", body, start)))
+        start += size * width
+    return vectors
+
+
+def _provider(model: Embeddings) -> str | None:
+    """The seller's name, as genai-prices has it, from the package that the class comes from."""
+    package = type(model).__module__.partition(".")[0]
+    return package.removeprefix("langchain_") if package.startswith("langchain_") else None
+
+
+def _base_url(model: Embeddings) -> str | None:
+    url = _setting(model, "openai_api_base")
+    return url if isinstance(url, str) else None
+
+
+def _setting(model: Embeddings, name: str) -> object:
+    return getattr(model, name, None)

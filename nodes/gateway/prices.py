@@ -1,0 +1,319 @@
+"""What a call costs: prices from genai-prices or given by hand, exact, in whole nano-dollars, always rounded up."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from bursar.checkpoints.books.books import Usage
+from bursar.state.errors import ConfigurationError, UnknownPrice
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+
+# Rates are whole femto-dollars (1e-15) per token: a price of one nano-dollar per million tokens is one of them.
+FEMTOS_PER_NANO = 1_000_000
+FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS = 10**9
+ONE_DAY = timedelta(days=1)
+STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "flex"})  # none costs more
+
+Steps = tuple[tuple[int, int], ...]  # (input tokens above which it holds, rate), ascending, the first at -1
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Price:
+    """A price by hand, in US dollars per million tokens. A missing cache price is the input price.
+
+    Accepts str, int and Decimal; raises `ConfigurationError` for a float, a negative amount or no number.
+    """
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None
+    cache_write: Decimal | None
+
+    def __init__(
+        self,
+        input: str | int | Decimal,  # noqa: A002 - the word of every price list
+        output: str | int | Decimal,
+        cache_read: str | int | Decimal | None = None,
+        cache_write: str | int | Decimal | None = None,
+    ) -> None:
+        object.__setattr__(self, "input", _decimal("input", input))
+        object.__setattr__(self, "output", _decimal("output", output))
+        object.__setattr__(self, "cache_read", None if cache_read is None else _decimal("cache_read", cache_read))
+        object.__setattr__(self, "cache_write", None if cache_write is None else _decimal("cache_write", cache_write))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """One price list: femto-dollars per token of each kind, by input size, and per call."""
+
+    input: Steps
+    output: Steps
+    reasoning: Steps
+    cache_read: Steps
+    cache_write: Steps
+    long_cache_write: Steps
+    per_call: int = 0
+
+    def dearest_input(self, input_tokens: int) -> int:
+        """The highest rate that a token of an input of at most `input_tokens` can have."""
+        kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
+        return max(_dearest(steps, input_tokens) for steps in kinds)
+
+    def dearest_output(self, input_tokens: int) -> int:
+        """The highest rate that a token of the answer to such an input can have."""
+        return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
+
+    def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
+        """Femto-dollars of one call."""
+        size = usage.input_tokens
+        long_writes = min(long_cache_write_tokens, usage.cache_write_tokens)
+        plain = max(0, size - usage.cache_read_tokens - usage.cache_write_tokens)
+        said = max(0, usage.output_tokens - usage.reasoning_tokens)
+        return (
+            self.per_call
+            + plain * _rate(self.input, size)
+            + usage.cache_read_tokens * _rate(self.cache_read, size)
+            + (usage.cache_write_tokens - long_writes) * _rate(self.cache_write, size)
+            + long_writes * _rate(self.long_cache_write, size)
+            + said * _rate(self.output, size)
+            + usage.reasoning_tokens * _rate(self.reasoning, size)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PricedModel:
+    """A model with its price. Where several price lists may hold at this moment, the dearest counts.
+
+    `version` says where the price is from; it is kept with every call.
+    """
+
+    name: str
+    version: str
+    lists: tuple[Rates, ...]
+
+    def worst_case(self, input_tokens: int, output_tokens: int) -> int:
+        """The most, in nano-dollars, that a call of at most this size can cost, however its tokens are classed."""
+        return max(
+            _nanos(
+                rates.per_call
+                + input_tokens * rates.dearest_input(input_tokens)
+                + output_tokens * rates.dearest_output(input_tokens)
+            )
+            for rates in self.lists
+        )
+
+    def cost(self, usage: Usage, *, long_cache_write_tokens: int = 0) -> int:
+        """What a call of this usage costs, in nano-dollars.
+
+        Cache tokens are part of the input tokens, reasoning tokens of the output tokens.
+        `long_cache_write_tokens` are those of the cache writes that are kept for an hour.
+        """
+        return max(_nanos(rates.cost(usage, long_cache_write_tokens)) for rates in self.lists)
+
+    def output_within(self, input_tokens: int, nanos: int) -> int | None:
+        """The most output tokens whose worst case is at most `nanos`.
+
+        Negative if not even the input fits; None if output is free.
+        """
+        most: int | None = None
+        for rates in self.lists:
+            rest = nanos * FEMTOS_PER_NANO - rates.per_call - input_tokens * rates.dearest_input(input_tokens)
+            rate = rates.dearest_output(input_tokens)
+            if rest < 0:
+                return -1
+            if rate > 0:
+                most = rest // rate if most is None else min(most, rest // rate)
+        return most
+
+
+def price_of(
+    model_name: str,
+    provider: str | None = None,
+    override: Price | None = None,
+    *,
+    base_url: str | None = None,
+    service_tier: str | None = None,
+    on: date | None = None,
+) -> PricedModel:
+    """The price of a model: `override` if given, else the one genai-prices has, from its bundled data.
+
+    `base_url` names the seller where genai-prices knows it, else `provider` does. `on` is the day of the call in UTC;
+    without it every price list that the model has or will have counts. Raises `UnknownPrice`.
+    """
+    if override is not None:
+        return _given(model_name, override)
+    return _listed(model_name, provider, base_url, None if service_tier in STANDARD_TIERS else service_tier, on)
+
+
+def embedding_price_of(
+    model_name: str,
+    provider: str | None = None,
+    override: Price | None = None,
+    *,
+    base_url: str | None = None,
+    on: date | None = None,
+) -> PricedModel:
+    """As `price_of`, for a model that has no output: only its input needs a price."""
+    if override is not None:
+        return _given(model_name, override)
+    return _listed(model_name, provider, base_url, None, on, outputs=False)
+
+
+@lru_cache(maxsize=1_024)
+def _given(model_name: str, price: Price) -> PricedModel:
+    read = price.input if price.cache_read is None else price.cache_read
+    write = price.input if price.cache_write is None else price.cache_write
+    rates = Rates(
+        input=_flat(price.input),
+        output=_flat(price.output),
+        reasoning=_flat(price.output),
+        cache_read=_flat(read),
+        cache_write=_flat(write),
+        long_cache_write=_flat(write),
+    )
+    return PricedModel(model_name, f"given {price.input}/{price.output}/{read}/{write}", (rates,))
+
+
+@lru_cache(maxsize=1_024)
+def _listed(
+    model_name: str,
+    provider: str | None,
+    base_url: str | None,
+    service_tier: str | None,
+    on: date | None,
+    *,
+    outputs: bool = True,
+) -> PricedModel:
+    from genai_prices import __version__
+
+    seller, model = _look_up(model_name, provider, base_url)
+    if service_tier is not None and {"service_tier": service_tier} not in [v.when for v in model.price_variants or ()]:
+        raise UnknownPrice(_unknown(f"{model_name} in service tier {service_tier!r}"))
+    lists = tuple(_rates(prices, model_name, outputs=outputs) for prices in _possible(model, on, service_tier))
+    tier = f" {service_tier}" if service_tier else ""
+    return PricedModel(model_name, f"genai-prices {__version__} {seller.id}/{model.id}{tier}", lists)
+
+
+def _look_up(model_name: str, provider: str | None, base_url: str | None) -> "tuple[Provider, ModelInfo]":
+    snapshot = _snapshot()
+    for known in ({"provider_api_url": base_url}, {"provider_id": provider}):
+        if set(known.values()) == {None}:
+            continue
+        try:
+            seller = snapshot.find_provider(None, known.get("provider_id"), known.get("provider_api_url"))
+        except LookupError:
+            continue
+        model = seller.find_model(model_name.lower(), all_providers=snapshot.providers)
+        if model is not None:
+            return seller, model
+        break  # a known seller without this model: another seller's price would be a guess
+    raise UnknownPrice(_unknown(model_name))
+
+
+@lru_cache(maxsize=1)
+def _snapshot() -> "DataSnapshot":
+    # The bundled data, also where the application lets genai-prices update itself: a price must not change unseen.
+    from genai_prices.data import providers
+    from genai_prices.data_snapshot import DataSnapshot
+
+    return DataSnapshot(providers=providers, from_auto_update=False)
+
+
+def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> "list[ModelPrice]":
+    """The price lists that may hold on the day `on` or next to it: midnight is not the same here and at a seller."""
+    from genai_prices.types import ModelPrice, StartDateConstraint
+
+    standard: list[ModelPrice] = []
+    if isinstance(model.prices, ModelPrice):
+        standard = [model.prices]
+    else:
+        for listed in reversed(model.prices):  # the last that holds is the one
+            starts = listed.constraint.start_date if isinstance(listed.constraint, StartDateConstraint) else None
+            if on is not None and starts is not None and starts > on + ONE_DAY:
+                continue
+            standard.append(listed.prices)
+            settled = listed.constraint is None or (starts is not None and on is not None and starts < on)
+            if settled and on is not None:
+                break
+    if service_tier is None:
+        return standard
+    variants = [v.prices for v in model.price_variants or () if v.when == {"service_tier": service_tier}]
+    return [
+        ModelPrice(**{**plain.__dict__, **{k: v for k, v in variant.__dict__.items() if v is not None}})
+        for plain in standard
+        for variant in variants
+    ]
+
+
+def _rates(prices: "ModelPrice", model_name: str, *, outputs: bool) -> Rates:
+    said = prices.output_mtok if outputs or prices.output_mtok is not None else Decimal(0)
+    if prices.input_mtok is None or said is None:
+        raise UnknownPrice(_unknown(model_name))
+    plain, output = _steps(prices.input_mtok), _steps(said)
+    write = _steps(prices.cache_write_mtok) if prices.cache_write_mtok is not None else plain
+    calls = prices.requests_kcount
+    per_call = 0 if calls is None else max(rate for _, rate in _steps(calls)) * 1_000
+    return Rates(
+        input=plain,
+        output=output,
+        reasoning=output if prices.output_reasoning_mtok is None else _steps(prices.output_reasoning_mtok),
+        cache_read=plain if prices.cache_read_mtok is None else _steps(prices.cache_read_mtok),
+        cache_write=write,
+        long_cache_write=write if prices.cache_write_1h_mtok is None else _steps(prices.cache_write_1h_mtok),
+        per_call=per_call,
+    )
+
+
+def _steps(price: "Decimal | TieredPrices") -> Steps:
+    if isinstance(price, Decimal):
+        return _flat(price)
+    return (*_flat(price.base), *((tier.start, _femtos(tier.price)) for tier in price.tiers))
+
+
+def _flat(price: Decimal) -> Steps:
+    return ((-1, _femtos(price)),)
+
+
+def _femtos(dollars_per_million: Decimal) -> int:
+    exact = dollars_per_million * FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS
+    return int(exact.to_integral_value(rounding=ROUND_CEILING))
+
+
+def _rate(steps: Steps, input_tokens: int) -> int:
+    """The rate for an input of this size: crossing a step applies its rate to every token."""
+    for start, rate in reversed(steps):
+        if input_tokens > start:
+            return rate
+    raise AssertionError("a price list starts below zero tokens")
+
+
+def _dearest(steps: Steps, input_tokens: int) -> int:
+    return max(rate for start, rate in steps if start < max(input_tokens, 0))
+
+
+def _nanos(femtos: int) -> int:
+    return -(-femtos // FEMTOS_PER_NANO)
+
+
+def _decimal(name: str, amount: object) -> Decimal:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        raise ConfigurationError(f"price: {name} is a str, int or Decimal of US dollars, not {amount!r}")
+    try:
+        exact = Decimal(amount)
+    except InvalidOperation:
+        raise ConfigurationError(f"price: {name} is no number: {amount!r}") from None
+    if not exact.is_finite() or not 0 <= exact <= 1_000_000:
+        raise ConfigurationError(f"price: {name} must be between 0 and 1000000 dollars per million tokens: {amount!r}")
+    return exact
+
+
+def _unknown(model_name: str) -> str:
+    return (
+        f"no price is known for model {model_name!r}, so no call to it can be bounded; give one in US dollars per "
+        "million tokens: meter(model, price=Price(input='0.15', output='0.60'))"
+    )

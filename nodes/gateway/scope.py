@@ -1,0 +1,157 @@
+"""Who is spending: the scope of one run of one handler, carried by a context variable."""
+
+import heapq
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from bursar.checkpoints.books.calls import PATH
+from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.gateway.threads import Inherited
+from bursar.state.errors import ConfigurationError, Refused
+
+_current: Inherited["Scope"] = Inherited("bursar_scope")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a run and the scopes inside it count together."""
+
+    refusal: Refused | None = None
+    turns: int = 0
+    closed: bool = False
+    books_gone: bool = False
+    occurrences: Counter[str] = field(default_factory=Counter[str])
+    given_back: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list[int]))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """One run of one handler: whom its paid calls are charged to, and what they may not exceed.
+
+    `scopes` are the accounts that a call touches, outermost first; those of them in `opens` are opened by the first
+    call. `paid=False` refuses every paid call. `max_turns` caps the paid calls of this run, replayed ones included, and
+    those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
+    `time.monotonic`. The first refusal of a run stays, also where the handler swallows the exception.
+    """
+
+    ledger: Ledger
+    session_id: str
+    request_id: str
+    agent: str
+    checkpoint_ns: str
+    scopes: tuple[str, ...]
+    new_id: Callable[[], str]
+    clock: Callable[[], datetime]
+    paid: bool = True
+    max_turns: int | None = None
+    deadline: float | None = None
+    opens: tuple[str, ...] = ()
+    _tally: _Tally = field(default_factory=_Tally, repr=False)
+
+    @property
+    def refusal(self) -> Refused | None:
+        """The first refusal of the run."""
+        return self._tally.refusal
+
+    @property
+    def turns(self) -> int:
+        """Paid calls of the run so far, replayed ones included."""
+        return self._tally.turns
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._tally.closed
+
+    @property
+    def books_gone(self) -> bool:
+        """Whether the run has outlived its books, as those in memory end with their session."""
+        return self._tally.books_gone
+
+    @property
+    def owner(self) -> str:
+        """The agent whose run it is: the first on the path."""
+        return self.agent.partition(PATH)[0]
+
+    @contextmanager
+    def enter(self) -> Generator[None]:
+        """Make this the current scope of the block and of every task, thread and executor call started in it."""
+        with _current.bound_to(self):
+            yield
+
+    def child(self, name: str) -> "Scope":
+        """The same run on behalf of `name`: its calls are charged to the path `agent → name` and to all it is part of.
+
+        Turns, deadline, refusal and the end are those of the run. Raises `ConfigurationError` for an empty name or one
+        that holds the arrow.
+        """
+        if not name.strip() or PATH.strip() in name:
+            raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")
+        agent = f"{self.agent}{PATH}{name}"
+        account = f"agent:{self.request_id}:{agent}"
+        return replace(self, agent=agent, scopes=(*self.scopes, account), opens=(*self.opens, account))
+
+    def close(self, *, books_gone: bool = False) -> None:
+        """End the run: whatever still runs of it can no longer spend. `books_gone`: nor can that be written down."""
+        self._tally.books_gone = books_gone
+        self._tally.closed = True
+
+    def latch(self, refusal: Refused) -> Refused:
+        """Keep the first refusal of the run and return the one given, to be raised."""
+        tally = self._tally
+        with tally.lock:
+            if tally.refusal is None:
+                tally.refusal = refusal
+        return refusal
+
+    def take_turn(self) -> bool:
+        """Count one paid call; False when the run has none left."""
+        tally = self._tally
+        with tally.lock:
+            if self.max_turns is not None and tally.turns >= self.max_turns:
+                return False
+            tally.turns += 1
+            return True
+
+    def next_occurrence(self, request_hash: str) -> int:
+        """How often this request was answered before in this run: 0 at first. The same when the run is repeated."""
+        tally = self._tally
+        with tally.lock:
+            if given_back := tally.given_back[request_hash]:
+                return heapq.heappop(given_back)
+            occurrence = tally.occurrences[request_hash]
+            tally.occurrences[request_hash] += 1
+            return occurrence
+
+    def give_back(self, request_hash: str, occurrence: int) -> None:
+        """Let the next such request have this occurrence: it got no answer, so the journal must not count it."""
+        with self._tally.lock:
+            heapq.heappush(self._tally.given_back[request_hash], occurrence)
+
+
+def current_scope() -> Scope | None:
+    """The scope that a paid call made here would be charged to, None outside any session.
+
+    A raw thread has the scope that it was started in.
+    """
+    return _current.get()
+
+
+@contextmanager
+def charged_as(name: str) -> Generator[None]:
+    """Inside the block, paid calls are made on behalf of `name`: charged to `agent → name`, and to the agent too.
+
+    For a handler that calls another agent's function: whose business caused a call is charged, and the path is kept.
+    Outside any session it does nothing; a paid call is refused there anyway.
+    """
+    scope = current_scope()
+    if scope is None:
+        yield
+        return
+    with scope.child(name).enter():
+        yield

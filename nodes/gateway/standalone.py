@@ -1,0 +1,153 @@
+"""`standalone`: a session of its own for a script or a notebook cell, outside any graph."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection
+
+from bursar.checkpoints.books.accounts import Account
+from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.veto import guarded
+from bursar.state.errors import AmountError, ConfigurationError
+from bursar.state.money import USD, ZERO, Amount
+from bursar.state.spend import Spend
+
+AGENT = "standalone"
+NO_TEXT = "0" * 64
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex
+
+
+class standalone:  # noqa: N801 - used as a function in a with statement, as contextlib's own
+    """`with standalone(budget="0.10") as session:` makes metered calls in the block part of a session with that budget.
+
+    Works with `async with` too. Without a ledger the books are kept in memory, for this block alone. With a ledger and
+    a `session_id` of its own, a block that was cut off by a crash or an error goes on when it is entered again: what it
+    had paid for is replayed, and the budget is the one it was first given. One block at a time may have a session id.
+    A model that is not metered is vetoed in the block. Raises `ConfigurationError` for a bad budget, and inside a
+    session, whose own budget holds.
+    """
+
+    def __init__(
+        self,
+        budget: Amount,
+        ledger: Ledger | None = None,
+        *,
+        session_id: str | None = None,
+        tenant: str = "default",
+        new_id: Callable[[], str] = _random_id,
+    ) -> None:
+        try:
+            self.budget = USD(budget)
+        except AmountError as error:
+            raise ConfigurationError(f"budget: {error}") from None
+        if self.budget < ZERO:
+            raise ConfigurationError(f"budget: {self.budget} is negative")
+        if session_id is not None and ledger is None:
+            raise ConfigurationError("a session_id needs a ledger; books in memory end with the block")
+        self.ledger = ledger or Ledger(Database("sqlite://"))
+        self._own_ledger = ledger is None
+        self.session_id = session_id or f"standalone-{new_id()}"
+        self._tenant = tenant
+        self._new_id = new_id
+        self._inside = ExitStack()
+        self._scope: Scope | None = None
+        self._spend: Spend | None = None
+
+    @property
+    def spend(self) -> Spend:
+        """What the session was charged so far, also after the block."""
+        if self._spend is not None:
+            return self._spend
+        return self.ledger.database.run(self.ledger.books.spend_of(f"request:{self.session_id}"))
+
+    def __enter__(self) -> Self:
+        self._check()
+        self.ledger.database.run(self._opened(self.ledger.clock()))
+        return self._entered()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._left()
+        self._closed_with(self.ledger.database.run(self._ended(kind, self.ledger.clock())))
+
+    async def __aenter__(self) -> Self:
+        self._check()
+        await self.ledger.database.arun(self._opened(self.ledger.clock()))
+        return self._entered()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._left()
+        self._closed_with(await self.ledger.database.arun(self._ended(kind, self.ledger.clock())))
+
+    def _check(self) -> None:
+        if current_scope() is not None:
+            raise ConfigurationError("a session is open here already, and its budget holds; call the model as it is")
+        if self._scope is not None:
+            raise ConfigurationError("a standalone session is entered once; make another")
+
+    def _opened(self, at: datetime) -> Work[None]:
+        books, session, request = self.ledger.books, self.session_id, self.session_id
+        tenant, _, own, agent = _scopes(self._tenant, session, at)
+        accounts = [Account(tenant, None), Account(f"session:{session}", None)]
+        accounts += [Account(own, self.budget.nanos), Account(agent, None)]
+
+        def work(connection: Connection) -> None:
+            books.open_session(session, self._tenant, at=at)(connection)
+            books.open_request(session, request, accounts=accounts, text_hash=NO_TEXT, at=at)(connection)
+            books.recover(session, at=at)(connection)
+
+        self._scope = Scope(
+            ledger=self.ledger,
+            session_id=session,
+            request_id=request,
+            agent=AGENT,
+            checkpoint_ns="",
+            scopes=_scopes(self._tenant, session, at),
+            new_id=self._new_id,
+            clock=self.ledger.clock,
+        )
+        return work
+
+    def _entered(self) -> Self:
+        if self._scope is not None:
+            self._inside.enter_context(self._scope.enter())
+            self._inside.enter_context(guarded({}))
+        return self
+
+    def _left(self) -> None:
+        if self._scope is not None:
+            self._scope.close()
+        self._inside.close()
+
+    def _ended(self, kind: type[BaseException] | None, at: datetime) -> Work[Spend]:
+        books, name = self.ledger.books, self.session_id
+
+        def work(connection: Connection) -> Spend:
+            if kind is None:  # else it may be entered again
+                books.close_request(name, name, outcome="ended", at=at)(connection)
+            return books.spend_of(f"request:{name}")(connection)
+
+        return work
+
+    def _closed_with(self, spend: Spend) -> None:
+        self._spend = spend
+        if self._own_ledger and self._scope is not None and not spend.held:  # else a call in flight needs its books yet
+            self._scope.close(books_gone=True)
+            self.ledger.database.close()
+
+
+def _scopes(tenant: str, session: str, at: datetime) -> tuple[str, str, str, str]:
+    day = at.date().isoformat()
+    return f"tenant:{tenant}:{day}", f"session:{session}", f"request:{session}", f"agent:{session}:{AGENT}"

@@ -1,0 +1,1 @@
+"""Routers: what scores the specialists for a request."""

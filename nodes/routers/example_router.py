@@ -1,0 +1,199 @@
+"""A free router that runs offline: a linear model over the specialists' example questions and descriptions."""
+
+import asyncio
+import importlib.util
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, cast
+
+from bursar.nodes.routers.routing import Candidate, Scores, check_threshold, excerpt, none_fit
+from bursar.state.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TEXT_LIMIT_CHARACTERS = 2_000
+CLAUSES_LIMIT = 16
+FITTED_LIMIT = 16
+CLAUSE_WEIGHT = 0.9
+"""A clause lacks its context, so what it says alone counts a little less than the whole question."""
+
+_CLAUSE_ENDS = re.compile(r"[.;:!?\n]+(?=\s|$)|,\s|\s(?:and|also|then|plus|but)\s", re.IGNORECASE)
+_TOPIC_ENDS = re.compile(r"[.,;:]|\band\b")
+
+
+class ExampleRouter:
+    """Chooses every candidate whose probability reaches `threshold`; none, where nothing fits.
+
+    A multinomial logistic regression over word and character n-grams (TF-IDF) learns the candidates' examples and
+    descriptions against a background of everyday requests that no specialist serves. The background is English;
+    `out_of_scope` adds the user's own requests to it, in any language that parts its words. Questions that ask
+    several things are also read clause by clause. Equal candidates, in any order, give equal scores. One model is
+    fitted for each set of candidates and kept, at most 16 of them.
+
+    At most 2,000 characters of a text are read: the first and the last thousand.
+    Raises `ConfigurationError` where scikit-learn is missing or the threshold is not in 0..1.
+    """
+
+    __bursar_deterministic__ = True  # as a `@deterministic` handler: any paid call in it would be refused
+
+    def __init__(self, threshold: float = 0.3, *, out_of_scope: Sequence[str] = ()) -> None:
+        check_threshold(threshold)
+        if importlib.util.find_spec("sklearn") is None:
+            raise ConfigurationError("ExampleRouter needs scikit-learn: install bursar[router] or pass router=")
+        self._threshold = threshold
+        self._background = (*_everyday_requests(), *out_of_scope)
+        self._fitted: dict[tuple[Candidate, ...], _Fitted] = {}
+        self._fitting = threading.Lock()
+
+    def fit(self, candidates: Sequence[Candidate]) -> None:
+        """Fit the model for these candidates now, so that their first request need not wait for it."""
+        self._model_for(tuple(candidates))
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        if not candidates or not text.strip():
+            return none_fit(candidates, confidence=1.0, rule="examples: nothing to route")
+        key = tuple(candidates)
+        model = self._fitted.get(key) or await asyncio.to_thread(self._model_for, key)
+        whole = excerpt(text, TEXT_LIMIT_CHARACTERS)
+        best, known = model.probabilities(whole)
+        if not known:
+            return none_fit(candidates, confidence=0.0, rule="examples: no word or part of a word is known")
+        for clause in _clauses(whole):
+            part, _ = model.probabilities(clause)
+            best = [max(a, CLAUSE_WEIGHT * b) for a, b in zip(best, part, strict=True)]
+        found = dict(zip(model.names, best, strict=True))
+        by_name = {c.name: found[c.name] for c in candidates}
+        fit = [name for name, score in by_name.items() if score >= self._threshold]
+        return Scores(
+            by_name,
+            tuple(sorted(fit, key=lambda name: (-by_name[name], name))),
+            known * min(self._margin(score) for score in best),
+            f"examples: {len(fit)} of {len(by_name)} above {self._threshold:.2f}",
+        )
+
+    def _margin(self, score: float) -> float:
+        """How far a score is from the threshold, as a share of the way it could be (0..1)."""
+        room = 1.0 - self._threshold if score >= self._threshold else self._threshold
+        return min(abs(score - self._threshold) / room, 1.0) if room else 0.0
+
+    def _model_for(self, key: tuple[Candidate, ...]) -> "_Fitted":
+        with self._fitting:
+            model = self._fitted.get(key)
+            if model is None:
+                # Sorted, so that the order of the candidates cannot reach the arithmetic.
+                model = _fit(sorted(key, key=lambda c: (c.name, c.description, c.examples)), self._background)
+                if len(self._fitted) >= FITTED_LIMIT:
+                    del self._fitted[next(iter(self._fitted))]
+                self._fitted[key] = model
+            return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One kind of n-gram: how a text is cut into them, and each one's column, idf and weight per class."""
+
+    cut: Callable[[str], list[str]]
+    columns: dict[str, int]
+    idf: "NDArray[np.float64]"
+    weights: "NDArray[np.float64]"
+
+    def logits(self, text: str) -> "tuple[NDArray[np.float64] | float, float]":
+        """The block's part of the logits, and the share of the text's n-grams that are known."""
+        import numpy as np
+
+        grams = self.cut(text)
+        counts = Counter(column for gram in grams if (column := self.columns.get(gram)) is not None)
+        if not counts:
+            return 0.0, 0.0
+        at = np.fromiter(counts, dtype=np.intp, count=len(counts))
+        tf = 1.0 + np.log(np.fromiter(counts.values(), dtype=np.float64, count=len(counts)))
+        values = tf * self.idf[at]
+        return (values / math.sqrt(values @ values)) @ self.weights[at], counts.total() / len(grams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A fitted model as plain arrays: predicting through scikit-learn's checks would cost ten times as much."""
+
+    names: tuple[str, ...]
+    words: _Block
+    characters: _Block
+    intercept: "NDArray[np.float64]"
+
+    def probabilities(self, text: str) -> tuple[list[float], float]:
+        """A probability per name (the rest, up to 1, is "none of these"), and the share of the text that is known."""
+        import numpy as np
+
+        by_words, _ = self.words.logits(text)
+        by_characters, known = self.characters.logits(text)
+        logits = self.intercept + by_words + by_characters
+        odds = np.exp(logits - logits.max())
+        shares: list[float] = (odds / odds.sum()).tolist()
+        return shares[: len(self.names)], known
+
+
+def _fit(candidates: Sequence[Candidate], background: Sequence[str]) -> _Fitted:
+    import numpy as np
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    names = tuple(dict.fromkeys(c.name for c in candidates))
+    rows = [(text, names.index(c.name)) for c in candidates for text in _lessons(c)]
+    rows += [(text, len(names)) for text in background]
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    # Cast, because scikit-learn and scipy carry no types.
+    cut = re.compile(r"\w+").findall
+    vectoriser = cast(Any, TfidfVectorizer)
+    words = vectoriser(ngram_range=(1, 2), sublinear_tf=True, tokenizer=cut, token_pattern=None)
+    characters = vectoriser(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
+    table = cast(Any, sparse).hstack([words.fit_transform(texts), characters.fit_transform(texts)], format="csr")
+    model = cast(Any, LogisticRegression(C=50.0, class_weight="balanced", max_iter=1_000, random_state=0))
+    with threadpool_limits(1):  # the table is small: more threads take five times as long
+        model.fit(table, labels)
+    weights = np.asarray(model.coef_, dtype=np.float64).T
+    intercept = np.asarray(model.intercept_, dtype=np.float64)
+    if len(names) == 1:  # two classes come as one column: the odds of the second over the first
+        weights, intercept = np.hstack([np.zeros_like(weights), weights]), np.array([0.0, intercept[0]])
+    split = len(words.vocabulary_)
+    return _Fitted(
+        names,
+        _block(words, weights[:split]),
+        _block(characters, weights[split:]),
+        intercept,
+    )
+
+
+def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
+    import numpy as np
+
+    columns = {str(gram): int(column) for gram, column in vectoriser.vocabulary_.items()}
+    return _Block(vectoriser.build_analyzer(), columns, np.asarray(vectoriser.idf_), np.ascontiguousarray(weights))
+
+
+def _lessons(candidate: Candidate) -> Iterator[str]:
+    """What is learned of a candidate: examples, description, the topics in it; its name, if all of them are blank."""
+    topics = [topic for topic in _TOPIC_ENDS.split(candidate.description) if len(topic.strip()) > 2]
+    lessons = [text for text in (*candidate.examples, candidate.description, *topics) if text.strip()]
+    yield from lessons or [candidate.name.replace("_", " ")]
+
+
+def _clauses(text: str) -> list[str]:
+    """The parts of a text that asks several things; empty where it has one part."""
+    parts = [part for piece in _CLAUSE_ENDS.split(text) if (part := piece.strip())]
+    return parts[:CLAUSES_LIMIT] if len(parts) > 1 else []
+
+
+@cache
+def _everyday_requests() -> tuple[str, ...]:
+    lines = resources.files("bursar.nodes.routers").joinpath("out_of_scope.txt").read_text("utf-8").splitlines()
+    return tuple(line for line in lines if line)
