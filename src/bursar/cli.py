@@ -17,17 +17,26 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bursar.ledger_commands import commands, read_anchor
+from bursar.commands import reading, upkeep
+from bursar.commands.options import (
+    ANSWERED,
+    DEFAULT_DATABASE,
+    GAPS,
+    INTERRUPTED,
+    REFUSED,
+    WRONG_USE,
+    DatabaseOption,
+    JsonOption,
+    SessionArgument,
+    check_exists,
+)
 from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused
 
 if TYPE_CHECKING:
-    from bursar.checkpoints.ledger import Ledger
     from bursar.graphs.genie import Genie
     from bursar.nodes.genie.data.import_report import ImportReport
     from bursar.state.session import SessionOutput
 
-ANSWERED, GAPS, WRONG_USE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
-DEFAULT_DATABASE = "sqlite:///genie.db"
 DEMO_QUESTIONS = (
     "Where did my money go in November, and which subscriptions went up?",
     "Is there anything suspicious on my accounts?",
@@ -56,15 +65,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(commands)
+app.add_typer(reading.commands)
+app.add_typer(upkeep.commands)
 
-DatabaseOption = Annotated[
-    str, typer.Option("--database", envvar="BURSAR_DATABASE", help="Database URL; SQLite or PostgreSQL.")
-]
 BudgetOption = Annotated[str, typer.Option("--budget", help="What one request may spend, in US dollars.")]
 AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Judge as of this day; today by default.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
-SessionArgument = Annotated[str, typer.Argument(metavar="ID", help="The session's id, as `bursar sessions` lists it.")]
 
 
 class Interrupted(Exception):
@@ -148,7 +153,7 @@ def resume(
     json: JsonOption = False,
 ) -> None:
     """Go on with a request that was interrupted, under the budget it was opened with."""
-    _check_exists(database)
+    check_exists(database)
     genie = _genie(database, budget, as_of)
     with _working(session, database) as hear:
         result = genie.resume(session, on_node=hear)
@@ -175,89 +180,6 @@ def import_(
     code = _import(genie, files, json=json, account=account, currency=currency, date_order=order, decimal_mark=mark)
     genie.close()
     raise typer.Exit(code)
-
-
-@app.command()
-def sessions(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
-    """List sessions with their spend."""
-    from bursar import show
-
-    listed = _ledger(database).sessions()
-    if json:
-        typer.echo(show.as_json(listed))
-        return
-    columns = ("session", "tenant", "opened", "requests", "spent", "last outcome")
-    lines = [
-        (r.session_id, r.tenant, f"{r.opened:%Y-%m-%d %H:%M}", r.requests, r.spent, r.outcome or "unfinished")
-        for r in listed
-    ]
-    show.console().print(show.rows(columns, lines) if lines else 'No sessions yet; start one with: bursar ask "…"')
-
-
-@app.command()
-def audit(session: SessionArgument, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
-    """Show what a session did: every decision, hold, settlement, refusal and outcome, in order."""
-    from bursar import show
-
-    log = _ledger(database).audit(session)
-    if json:
-        typer.echo(show.as_json([row.as_dict() for row in log]))
-        return
-    lines = [
-        (r.sequence, f"{r.at:%H:%M:%S.%f}"[:-3], r.kind, show.event_line(r.event.model_dump(mode="json"))) for r in log
-    ]
-    show.console().print(show.rows(("#", "at", "event", "facts"), lines))
-
-
-@app.command()
-def verify(
-    session: Annotated[str | None, typer.Argument(metavar="[ID]", help="One session; all of them otherwise.")] = None,
-    anchor: Annotated[Path | None, typer.Option(help="Hold it against this file, which `bursar anchor` made.")] = None,
-    database: DatabaseOption = DEFAULT_DATABASE,
-    json: JsonOption = False,
-) -> None:
-    """Check the audit log and the books: nothing edited, deleted, reordered or cut, and the sums agree."""
-    from bursar import show
-
-    kept = None if anchor is None else read_anchor(anchor)
-    verification = _ledger(database).verify(session, anchor=kept)
-    if json:
-        typer.echo(show.as_json(verification))
-    else:
-        show.console().print(str(verification))
-    raise typer.Exit(ANSWERED if verification else REFUSED)
-
-
-@app.command()
-def holds(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
-    """List paid calls whose end nobody saw: they stay charged at their hold until reconciled."""
-    from bursar import show
-
-    open_holds = _ledger(database).open_holds()
-    if json:
-        typer.echo(show.as_json(open_holds))
-        return
-    columns = ("call", "session", "agent", "model", "held", "state", "since")
-    lines = [
-        (h.call_id, h.session_id, h.agent, h.model, h.amount, h.state, f"{h.at:%Y-%m-%d %H:%M:%S}") for h in open_holds
-    ]
-    show.console().print(show.rows(columns, lines) if lines else "No open holds.")
-
-
-@app.command()
-def reconcile(
-    call: Annotated[str, typer.Argument(metavar="CALL", help="The call's id, as `bursar holds` lists it.")],
-    amount: Annotated[str, typer.Argument(help="What the provider billed for it, in US dollars.")],
-    database: DatabaseOption = DEFAULT_DATABASE,
-    json: JsonOption = False,
-) -> None:
-    """Book what the provider really billed for a call of unknown end."""
-    from bursar import show
-    from bursar.state.money import USD
-
-    billed = USD(amount)
-    _ledger(database).reconcile(call, billed)
-    typer.echo(show.as_json({"call": call, "amount": billed}) if json else f"{call} is settled at {billed}.")
 
 
 @app.command()
@@ -310,20 +232,6 @@ def _check_budget(budget: str) -> None:
         fits = False
     if not fits:
         raise ConfigurationError(f"--budget is an amount of US dollars such as 0.03, not {budget!r}")
-
-
-def _ledger(database: str) -> "Ledger":
-    from bursar.checkpoints.ledger import Ledger
-
-    _check_exists(database)
-    return Ledger(database)
-
-
-def _check_exists(database: str) -> None:
-    """To look into a database is not to make one: a wrong path is told, and leaves no empty file behind."""
-    kind, _, file = database.partition(":///")
-    if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
-        raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
 
 
 @contextmanager
