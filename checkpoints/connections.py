@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from bursar.state.errors import DatabaseError
 
 BUSY_TIMEOUT_SECONDS = 10
+CHECKPOINT_PAGES = 1000  # of SQLite's log, after which a durable commit moves it into the database
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 
 
@@ -48,18 +49,24 @@ class Held:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
+        self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
 
-    def begin(self, *, readonly: bool) -> Connection:
+    def begin(self, *, readonly: bool, durable: bool = True) -> Connection:
         """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
 
-        A connection that was lost since its last use is replaced, once. Raises the driver's errors and SQLAlchemy's.
+        A commit that is not `durable` waits for no disk. A connection that was lost since its last use is replaced,
+        once. Raises the driver's errors and SQLAlchemy's.
         """
         kept = self._connection is not None
         if self._sqlite:
             opening = "BEGIN" if readonly else "BEGIN IMMEDIATE"
+        elif readonly:
+            opening = "BEGIN READ ONLY"
         else:
-            opening = "BEGIN READ ONLY" if readonly else "BEGIN"
+            opening = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit TO off"
         try:
+            if self._sqlite:
+                self._tune(durable=self._durable if readonly else durable, patient=True)
             self._send(opening)
         except self._engine.dialect.loaded_dbapi.Error as error:
             if self._sqlite and "readonly" in str(error):
@@ -70,6 +77,17 @@ class Held:
             else:
                 raise
         return self._open()
+
+    def begin_at_once(self, *, readonly: bool) -> Connection | None:
+        """As `begin` on SQLite, for a commit that is not durable; None where it would wait, or there is a fault."""
+        if self._connection is None:
+            return None
+        try:
+            self._tune(durable=self._durable if readonly else False, patient=False)
+            self._send("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        except self._engine.dialect.loaded_dbapi.Error:
+            return None
+        return self._connection
 
     def commit(self) -> None:
         """End the transaction; what it did is durable. Raises the driver's errors, and `DatabaseError` if it was lost.
@@ -107,6 +125,7 @@ class Held:
     def drop(self) -> None:
         """Close the connection. The next use opens a new one."""
         connection, self._connection = self._connection, None
+        self._durable = self._patient = True
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -117,6 +136,17 @@ class Held:
             connection.begin()
             self._connection = connection
         return self._connection
+
+    def _tune(self, *, durable: bool, patient: bool) -> None:
+        """How an SQLite connection commits: a commit that waits for no disk leaves moving the log to a durable one."""
+        self._open()
+        if durable is not self._durable:
+            self._send(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if durable else 0}")
+            self._durable = durable
+        if patient is not self._patient:
+            self._send(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000 if patient else 0}")
+            self._patient = patient
 
     def _send(self, command: str) -> str | None:
         cursor: DBAPICursor = self._open().connection.cursor()

@@ -3,19 +3,21 @@
 There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
 it runs in a transaction on a connection that is kept: in the caller's thread for a sync caller, on a worker thread for
 an async one, so that no event loop waits. PostgreSQL has `pool_size` connections. SQLite has one writer, so one
-connection: whoever has it does all the work that is waiting in one transaction, and pays for one commit.
+connection: whoever has it does all the work that is waiting in one transaction, and pays for one commit. Brief work on
+SQLite that waits for neither a lock nor a disk is done on the event loop: the way to a thread and back takes longer.
 """
 
 import asyncio
 import os
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakSet
@@ -31,6 +33,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 DEFAULT_POOL_SIZE = 8
+WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
 MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
 
 
@@ -40,6 +43,7 @@ class _Job(Generic[T]):
 
     work: Work[T]
     readonly: bool
+    durable: bool
     waiting: "asyncio.Future[T] | None" = None
     done: bool = False
     result: T | None = None
@@ -87,14 +91,16 @@ class Database:
                 cls._shared[key] = cls(url)
             return cls._shared[key]
 
-    def run(self, work: Work[T], *, readonly: bool = False) -> T:
+    def run(self, work: Work[T], *, readonly: bool = False, durable: bool = True) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
-        `readonly` promises that it changes nothing: then SQLite takes no write lock.
+        `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
+        survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
+        so what was committed first is on disk first.
         Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
         `BursarError` inside another piece of work: that one has its connection.
         """
-        job = _Job(work, readonly)
+        job = _Job(work, readonly, durable)
         self._check_outside()
         if self.dialect == "sqlite":
             self._queue.append(job)
@@ -104,11 +110,18 @@ class Database:
             self._do_one(job)
         return job.outcome()
 
-    async def arun(self, work: Work[T], *, readonly: bool = False) -> T:
-        """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted."""
+    async def arun(self, work: Work[T], *, readonly: bool = False, durable: bool = True, brief: bool = False) -> T:
+        """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
+
+        `brief` promises that the work is done in less time than it takes to hand it to a thread.
+        """
         self._check_outside()
+        if brief and (readonly or not durable) and self.dialect == "sqlite" and WATCHER not in sys.modules:
+            at_once = _Job(work, readonly, durable)
+            if self._do_at_once(at_once):
+                return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = _Job(work, readonly, waiting)
+        job = _Job(work, readonly, durable, waiting)
         with self._lock:
             if self.dialect == "sqlite":
                 self._call_worker()
@@ -154,6 +167,21 @@ class Database:
         finally:
             self._free.put(held)
 
+    def _do_at_once(self, job: _Job[Any]) -> bool:
+        """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
+        try:
+            held = self._free.get_nowait()
+        except Empty:
+            return False
+        try:
+            connection = None if self._queue else held.begin_at_once(readonly=job.readonly)
+            if connection is None:
+                return False
+            self._transact(held, [job], connection)
+            return True
+        finally:
+            self._free.put(held)
+
     def _work_off_all(self) -> None:
         with self._lock:
             self._called = False
@@ -172,12 +200,14 @@ class Database:
         finally:
             self._free.put(held)
 
-    def _transact(self, held: Held, jobs: Sequence[_Job[Any]]) -> None:
+    def _transact(self, held: Held, jobs: Sequence[_Job[Any]], begun: Connection | None = None) -> None:
         """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all."""
         ended = committing = False
         self._inside.working = True
         try:
-            connection = held.begin(readonly=all(job.readonly for job in jobs))
+            connection = begun or held.begin(
+                readonly=all(job.readonly for job in jobs), durable=any(job.durable for job in jobs)
+            )
             for job in jobs:
                 with _Attempt(held, job, alone=len(jobs) == 1):
                     job.result = job.work(connection)

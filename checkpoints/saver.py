@@ -48,13 +48,17 @@ from bursar.checkpoints.saving.statements import (
 )
 from bursar.state.errors import ConfigurationError
 
+# In `configurable`: the run's checkpoints need not be on disk before the ledger's next durable commit, which is in the
+# same database, and so puts them there too. LangGraph keeps keys that begin so out of the metadata.
+FOLLOWS_LEDGER = "__bursar_follows_ledger"
 STRATEGIES = ("keep_latest", "delete", "delete_all")
 
 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of any LangGraph graph in the database at `url`; makes and migrates its tables.
 
-    Safe for several threads and several event loops at once. A `put` is durable when it returns. Every channel value,
+    Safe for several threads and several event loops at once. A `put` is durable when it returns; in a run of a
+    supervisor whose ledger is in the same database, at the ledger's next durable commit. Every channel value,
     write and metadata goes through `serde`; ids, channel names and versions are stored in clear. Two runs that write
     one session at once are not kept apart: `lease_seconds` is stored as given and nothing here acts on it.
     `randomness` gives floats in [0, 1) that tell apart the versions of two branches.
@@ -78,6 +82,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         self._database = Database.at(url)
         migrate(self._database)
 
+    @property
+    def database(self) -> Database:
+        """Where the checkpoints are kept."""
+        return self._database
+
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
         """A version that sorts after `current`, and differs from the one that another branch would give."""
         number = 0 if current is None else int(current.split(".")[0] if isinstance(current, str) else current)
@@ -92,7 +101,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Store `checkpoint` as a child of the one in `config`, or over the one of the same id; return its config."""
         at, work = self._put(config, checkpoint, metadata, new_versions)
-        self._database.run(work)
+        self._database.run(work, durable=_durable(config))
         return at.config()
 
     async def aput(
@@ -104,7 +113,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """As `put`."""
         at, work = self._put(config, checkpoint, metadata, new_versions)
-        await self._database.arun(work)
+        await self._database.arun(work, durable=_durable(config), brief=True)
         return at.config()
 
     def put_writes(
@@ -114,13 +123,15 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
         A write that is stored already stays as it is, save errors, interrupts and resumes: the last of those counts.
         """
-        self._database.run(self._put_writes(config, writes, task_id, task_path))
+        self._database.run(self._put_writes(config, writes, task_id, task_path), durable=_durable(config))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`."""
-        await self._database.arun(self._put_writes(config, writes, task_id, task_path))
+        await self._database.arun(
+            self._put_writes(config, writes, task_id, task_path), durable=_durable(config), brief=True
+        )
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
@@ -130,7 +141,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
         at = address_of(config)
-        return read_tuple(self.serde, at, await self._database.arun(_get(at), readonly=True))
+        return read_tuple(self.serde, at, await self._database.arun(_get(at), readonly=True, brief=True))
 
     def list(
         self,
@@ -276,6 +287,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
                     delete_session(connection, str(thread_id))
 
         return work
+
+
+def _durable(config: RunnableConfig) -> bool:
+    return config.get("configurable", {}).get(FOLLOWS_LEDGER) is not True
 
 
 def _get(at: Address) -> Work[list[StoredRow]]:

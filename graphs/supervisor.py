@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.saver import FOLLOWS_LEDGER, SQLAlchemySaver
 from bursar.nodes.agents import after, first_node, run_agent
 from bursar.nodes.coordinator import Coordinator
 from bursar.nodes.edge import Body, Choice, Node
@@ -72,7 +73,9 @@ def build_supervisor(
     compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
     longest = max(len(chain.links) for chain in chains.values())
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
-    durability = {"__pregel_durability": "sync"} if checkpointer else {}
+    durability: dict[str, object] = {"__pregel_durability": "sync"} if checkpointer else {}
+    if isinstance(checkpointer, SQLAlchemySaver) and checkpointer.database is ledger.database:
+        durability[FOLLOWS_LEDGER] = True
     return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=durability)
 
 

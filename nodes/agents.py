@@ -74,7 +74,7 @@ async def _prepare(
             books.record(request.session_id, Decided(request_id=request.id, decision=decision), at=at)(connection)
         return decisions
 
-    return await coordinator.database.arun(work)
+    return await coordinator.database.arun(work, durable=False, brief=True)
 
 
 def _forked(

@@ -31,7 +31,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
         return admitted, decision
 
-    admitted, decision = await coordinator.database.arun(admit)
+    admitted, decision = await coordinator.database.arun(admit, durable=False, brief=True)
     return {"plan": admitted, "decisions": [decision]}
 
 

@@ -49,7 +49,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
             connection
         )
 
-    await coordinator.database.arun(open_books)
+    await coordinator.database.arun(open_books, durable=False, brief=True)
     return {
         "request": request,
         "plan": Plan(),

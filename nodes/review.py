@@ -31,7 +31,8 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
         rules=verdict.rules,
         policy_hash=verdict.policy_hash,
     )
-    await coordinator.database.arun(coordinator.books.record(request.session_id, event, at=coordinator.clock()))
+    record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
+    await coordinator.database.arun(record, durable=False, brief=True)
     return verdict
 
 

@@ -124,7 +124,7 @@ async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run,
         books.record(request.session_id, ended, at=at)(connection)
         return cost
 
-    return await coordinator.database.arun(work)
+    return await coordinator.database.arun(work, durable=False, brief=True)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -39,7 +39,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     request = state["request"]
     free = is_deterministic(coordinator.router)
     if not free:
-        await coordinator.database.arun(_opened(coordinator, request, config))
+        await coordinator.database.arun(_opened(coordinator, request, config), durable=False, brief=True)
     scores, fault = await _scores(coordinator, request, config, paid=not free)
 
     def decide(connection: Connection) -> Decision:
@@ -48,7 +48,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
         return decision
 
-    decision = await coordinator.database.arun(decide)
+    decision = await coordinator.database.arun(decide, durable=False, brief=True)
     return {"decisions": [decision], "plan": _plan(coordinator, decision)}
 
 
