@@ -166,9 +166,10 @@ def _among(count: int) -> ColumnElement[bool]:
 def _upsert(differs: str) -> TextClause:
     # As text: importing the dialects' own inserts takes longer than importing all of Bursar.
     return text(
-        "INSERT INTO bursar_accounts (scope, cap, spent, held, granted) VALUES (:scope, :cap, :spent, :held, :granted) "
+        "INSERT INTO bursar_accounts (scope, cap, spent, held, granted) "  # noqa: S608 - our own words
+        "VALUES (:scope, :cap, :spent, :held, :granted) "
         "ON CONFLICT (scope) DO UPDATE SET cap = excluded.cap + bursar_accounts.granted "
-        f"WHERE bursar_accounts.cap {differs} excluded.cap + bursar_accounts.granted"  # noqa: S608 - our own words
+        f"WHERE bursar_accounts.cap {differs} excluded.cap + bursar_accounts.granted"
     )
 
 
