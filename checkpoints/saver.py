@@ -19,33 +19,35 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.migrate import migrate
+from bursar.checkpoints.saving.address import Address, address_of
+from bursar.checkpoints.saving.cipher import Cipher
+from bursar.checkpoints.saving.codec import Codec
+from bursar.checkpoints.saving.companions import Companions, Storing, may_wait
 from bursar.checkpoints.saving.listing import Listing
+from bursar.checkpoints.saving.rebasing import overwrite
 from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session, keep_latest
-from bursar.checkpoints.saving.rows import (
-    Address,
-    address_of,
-    checkpoint_row,
-    read_history,
-    read_tuple,
-    value_rows,
-    write_rows,
-)
+from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tuple, recall, write_rows
 from bursar.checkpoints.saving.serde import default_serde
 from bursar.checkpoints.saving.statements import (
     HistoryRow,
     StoredRow,
+    at_once,
     latest,
     latest_history,
     one,
     one_history,
     overwrite_write,
     put_checkpoint,
+    put_difference,
     put_value,
     put_write,
 )
+from bursar.checkpoints.saving.trails import Trails
+from bursar.checkpoints.saving.values import NewValues
 from bursar.state.errors import ConfigurationError
 
 # In `configurable`: the run's checkpoints need not be on disk before the ledger's next durable commit, which is in the
@@ -71,6 +73,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         url: str | Database,
         *,
         serde: SerializerProtocol | None = None,
+        cipher: Cipher | None = None,
         lease_seconds: int = 30,
         randomness: Callable[[], float] = random.random,
     ) -> None:
@@ -79,6 +82,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde or default_serde())
         self.lease_seconds = lease_seconds
         self._randomness = randomness
+        self._cipher = cipher
+        self._trails = Trails()
+        self._companions = Companions()
+        self._delta_channels: set[str] = set()
         self._database = Database.at(url)
         migrate(self._database)
 
@@ -86,6 +93,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def database(self) -> Database:
         """Where the checkpoints are kept."""
         return self._database
+
+    @property
+    def _codec(self) -> Codec:
+        return Codec(self.serde, self._cipher)
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
         """A version that sorts after `current`, and differs from the one that another branch would give."""
@@ -100,8 +111,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store `checkpoint` as a child of the one in `config`, or over the one of the same id; return its config."""
-        at, work = self._put(config, checkpoint, metadata, new_versions)
-        self._database.run(work, durable=_durable(config))
+        at, storing = self._put(config, checkpoint, metadata, new_versions)
+        self._store(storing)
         return at.config()
 
     async def aput(
@@ -112,8 +123,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
-        at, work = self._put(config, checkpoint, metadata, new_versions)
-        await self._database.arun(work, durable=_durable(config), brief=True)
+        at, storing = self._put(config, checkpoint, metadata, new_versions)
+        await self._astore(storing)
         return at.config()
 
     def put_writes(
@@ -123,25 +134,23 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
         A write that is stored already stays as it is, save errors, interrupts and resumes: the last of those counts.
         """
-        self._database.run(self._put_writes(config, writes, task_id, task_path), durable=_durable(config))
+        self._store(self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`."""
-        await self._database.arun(
-            self._put_writes(config, writes, task_id, task_path), durable=_durable(config), brief=True
-        )
+        await self._astore(self._put_writes(config, writes, task_id, task_path))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
         at = address_of(config)
-        return read_tuple(self.serde, at, self._database.run(_get(at), readonly=True))
+        return self._found(at, self._database.run(_get(at), readonly=True))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
         at = address_of(config)
-        return read_tuple(self.serde, at, await self._database.arun(_get(at), readonly=True, brief=True))
+        return self._found(at, await self._database.arun(_get(at), readonly=True, brief=True))
 
     def list(
         self,
@@ -179,15 +188,17 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """For each channel the nearest stored value among the ancestors, and the writes since, oldest first."""
-        rows = self._database.run(_history(address_of(config), channels), readonly=True)
-        return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
+        at = address_of(config)
+        rows = self._database.run(_history(at, channels), readonly=True)
+        return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        rows = await self._database.arun(_history(address_of(config), channels), readonly=True)
-        return {channel: read_history(self.serde, channel, found) for channel, found in rows.items()}
+        at = address_of(config)
+        rows = await self._database.arun(_history(at, channels), readonly=True)
+        return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete the session. Afterwards nothing of it is stored."""
@@ -199,11 +210,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
-        self._database.run(lambda connection: delete_runs(connection, self.serde, map(str, run_ids)))
+        self._database.run(lambda connection: delete_runs(connection, self._codec, map(str, run_ids)))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await self._database.arun(lambda connection: delete_runs(connection, self.serde, map(str, run_ids)))
+        await self._database.arun(lambda connection: delete_runs(connection, self._codec, map(str, run_ids)))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a session whole. Raises `ValueError`, and copies nothing, if the target holds anything."""
@@ -232,30 +243,92 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> tuple[Address, Work[None]]:
+    ) -> tuple[Address, Storing]:
         at = address_of(config)._replace(checkpoint_id=checkpoint["id"])
-        row = checkpoint_row(self.serde, config, checkpoint, metadata)
-        values = value_rows(self.serde, at, checkpoint["channel_values"], new_versions)
+        codec = self._codec
+        row = checkpoint_row(codec, config, checkpoint, metadata)
+        new = NewValues.of(codec, at, checkpoint["channel_values"], new_versions)
+        parent = address_of(config)
+        strange = parent.checkpoint_id is not None and new.is_strange(self._trails)
+        if not strange:
+            new.arrange(codec, self._trails)
+        self._learn(metadata)
+        taken = self._companions.take(at.session)
 
         def work(connection: Connection) -> None:
-            if values:
-                put_value.many(connection, values)
+            if strange:
+                new.arrange(codec, self._trails, recall(codec, parent, _get(parent)(connection)))
+            with at_once(connection):
+                for parcel in taken:
+                    parcel.work(connection)
+                put_value.many(connection, new.whole)
+                put_difference.many(connection, new.differences)
+                put_checkpoint(connection, **row)
+
+        def again(connection: Connection) -> None:
+            for parcel in taken:
+                parcel.work(connection)
+            overwrite(connection, codec, new)
             put_checkpoint(connection, **row)
 
-        return at, work
+        return at, Storing(work, _durable(config), again, taken)
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Work[None]:
-        once, again = write_rows(self.serde, address_of(config), writes, task_id=task_id, task_path=task_path)
+    ) -> Storing:
+        at = address_of(config)
+        once, again = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
 
         def work(connection: Connection) -> None:
-            if once:
-                put_write.many(connection, once)
-            if again:
-                overwrite_write.many(connection, again)
+            put_write.many(connection, once)
+            overwrite_write.many(connection, again)
 
-        return work
+        durable = _durable(config)
+        if durable and may_wait(config, [channel for channel, _ in writes], self._delta_channels):
+            parcel = self._companions.leave(at.session, work)
+            if parcel is not None:
+                return Storing(work, durable, parcel=parcel)
+        taken = self._companions.take(at.session)
+
+        def all_work(connection: Connection) -> None:
+            with at_once(connection):
+                for parcel in taken:
+                    parcel.work(connection)
+                work(connection)
+
+        return Storing(all_work, durable, taken=taken)
+
+    def _store(self, storing: Storing) -> None:
+        if storing.parcel is not None and self._companions.wait(storing.parcel):
+            return
+        with storing.told():
+            try:
+                self._database.run(storing.work, durable=storing.durable)
+            except IntegrityError:  # a version is stored already, or what a difference builds on is gone
+                if storing.again is None:
+                    raise
+                self._database.run(storing.again, durable=storing.durable)
+
+    async def _astore(self, storing: Storing) -> None:
+        if storing.parcel is not None and await self._companions.await_(storing.parcel, self._database):
+            return
+        with storing.told():
+            try:
+                await self._database.arun(storing.work, durable=storing.durable, brief=True)
+            except IntegrityError:
+                if storing.again is None:
+                    raise
+                await self._database.arun(storing.again, durable=storing.durable)
+
+    def _learn(self, metadata: CheckpointMetadata) -> None:
+        """Which channels are delta channels, whose writes LangGraph waits for."""
+        self._delta_channels.update(metadata.get("counters_since_delta_snapshot") or ())
+
+    def _found(self, at: Address, rows: Sequence[StoredRow]) -> CheckpointTuple | None:
+        found = read_tuple(self._codec, at, rows, self._trails)
+        if found is not None:
+            self._learn(found.metadata)
+        return found
 
     def _listing(
         self,
@@ -266,7 +339,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> Listing:
         at = address_of(config) if config else None
         return Listing(
-            self.serde,
+            self._codec,
             thread_id=at and at.thread_id,
             checkpoint_ns=config["configurable"].get("checkpoint_ns") if config and "configurable" in config else None,
             checkpoint_id=at and at.checkpoint_id,
@@ -282,7 +355,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         def work(connection: Connection) -> None:
             for thread_id in thread_ids:
                 if strategy == "keep_latest":
-                    keep_latest(connection, self.serde, str(thread_id))
+                    keep_latest(connection, self._codec, str(thread_id))
                 else:
                     delete_session(connection, str(thread_id))
 

@@ -10,6 +10,7 @@ BursarError
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   └── Unmetered             a chat model that was not metered ran inside a session
+├── CipherError               what is stored cannot be read with the keys that are given
 ├── LedgerError               the books refuse: an unknown call, a state that cannot follow
 └── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
 """
@@ -63,6 +64,10 @@ class ScopeClosed(Refused):
 
 class Unmetered(Refused):
     """A chat model that was not metered was called inside a session."""
+
+
+class CipherError(BursarError):
+    """What is stored cannot be opened: a key that is not given, another key, or a row that was changed."""
 
 
 class LedgerError(BursarError):

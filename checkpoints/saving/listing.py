@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping
 from itertools import groupby
 
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import ColumnElement, Connection, select, tuple_
 
-from bursar.checkpoints.saving.rows import Address, read_payload, read_tuple
+from bursar.checkpoints.saving.address import Address
+from bursar.checkpoints.saving.codec import Codec, Stored
+from bursar.checkpoints.saving.rows import read_payload, read_tuple
 from bursar.checkpoints.saving.statements import CHECKPOINT, VALUE, WRITE, StoredRow
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
+from bursar.checkpoints.saving.trails import MAX_CHAIN
 
 PAGE = 32  # checkpoints a transaction looks at
 Key = tuple[str, str, str]  # session, namespace, checkpoint
+ValueKey = tuple[str, str, str, str]  # session, namespace, channel, version
 Found = Callable[[], CheckpointTuple]
 
 
@@ -26,7 +29,7 @@ class Listing:
 
     def __init__(
         self,
-        serde: SerializerProtocol,
+        codec: Codec,
         *,
         thread_id: str | None,
         checkpoint_ns: str | None,
@@ -35,7 +38,7 @@ class Listing:
         wanted: Mapping[str, object],
         limit: int | None,
     ) -> None:
-        self._serde = serde
+        self._codec = codec
         self._wanted = wanted
         self._left = limit
         self._after: Key | None = None
@@ -74,26 +77,28 @@ class Listing:
             self._after = (rows[-1].thread_id, rows[-1].checkpoint_ns, rows[-1].checkpoint_id)
         heads: dict[Key, StoredRow] = {}
         for row in rows:
-            if self._matches(row.kind, row.payload):
-                heads[row.thread_id, row.checkpoint_ns, row.checkpoint_id] = StoredRow(
-                    CHECKPOINT, row.checkpoint_id, row.parent_id, row.versions, 0, row.kind, row.payload
-                )
+            key = (row.thread_id, row.checkpoint_ns, row.checkpoint_id)
+            head = StoredRow(
+                CHECKPOINT, row.checkpoint_id, row.parent_id, row.versions, 0, row.kind, row.coding, row.payload
+            )
+            if self._matches(Address(*key), head.stored):
+                heads[key] = head
         if self._left is not None:
             heads = dict(list(heads.items())[: self._left])
             self._left -= len(heads)
             self.done = self.done or self._left == 0
         return self._complete(connection, heads)
 
-    def _matches(self, kind: str, payload: bytes) -> bool:
+    def _matches(self, at: Address, stored: Stored) -> bool:
         if not self._wanted:
             return True
-        _, metadata = read_payload(self._serde, kind, payload)
+        _, metadata = read_payload(self._codec, at, stored)
         return all(metadata.get(key) == value for key, value in self._wanted.items())
 
     def _complete(self, connection: Connection, heads: Mapping[Key, StoredRow]) -> list[Found]:
         if not heads:
             return []
-        shown = {key: json.loads(head.third) for key, head in heads.items()}
+        shown: dict[Key, dict[str, str]] = {key: json.loads(head.third or "{}") for key, head in heads.items()}
         values = _values(connection, shown)
         writes = _writes(connection, list(heads))
         return [
@@ -101,11 +106,7 @@ class Listing:
                 key,
                 [
                     head,
-                    *(
-                        values[at]
-                        for channel, version in shown[key].items()
-                        if (at := (key[0], key[1], channel, version)) in values
-                    ),
+                    *(row for shown_one in shown[key].items() for row in _made_of(values, (*key[:2], *shown_one))),
                     *writes.get(key, ()),
                 ],
             )
@@ -114,7 +115,7 @@ class Listing:
 
     def _found(self, key: Key, rows: list[StoredRow]) -> Found:
         def decode() -> CheckpointTuple:
-            found = read_tuple(self._serde, Address(*key), rows)
+            found = read_tuple(self._codec, Address(*key), rows)
             assert found is not None  # its head is the first of the rows
             return found
 
@@ -130,26 +131,39 @@ def _follows(after: Key) -> ColumnElement[bool]:
     )
 
 
-def _values(
-    connection: Connection, shown: Mapping[Key, Mapping[str, str]]
-) -> dict[tuple[str, str, str, str], StoredRow]:
+def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> dict[ValueKey, StoredRow]:
+    """The values that are shown, and the versions that they are stored as differences to."""
     columns = channel_values.c
     wanted = {
         (key[0], key[1], channel, version) for key, versions in shown.items() for channel, version in versions.items()
     }
-    if not wanted:
-        return {}
-    found = connection.execute(
-        select(channel_values).where(
-            tuple_(columns.thread_id, columns.checkpoint_ns, columns.channel, columns.version).in_(sorted(wanted))
-        )
-    )
-    return {
-        (row.thread_id, row.checkpoint_ns, row.channel, row.version): StoredRow(
-            VALUE, row.channel, row.version, "", 0, row.kind, row.payload
-        )
-        for row in found
-    }
+    found: dict[ValueKey, StoredRow] = {}
+    for _ in range(MAX_CHAIN):
+        if not wanted:
+            break
+        rows = connection.execute(
+            select(channel_values).where(
+                tuple_(columns.thread_id, columns.checkpoint_ns, columns.channel, columns.version).in_(sorted(wanted))
+            )
+        ).all()
+        wanted = set[ValueKey]()
+        for row in rows:
+            found[row.thread_id, row.checkpoint_ns, row.channel, row.version] = StoredRow(
+                VALUE, row.channel, row.version, row.base, 0, row.kind, row.coding, row.payload
+            )
+            if row.base is not None:
+                wanted.add((row.thread_id, row.checkpoint_ns, row.channel, row.base))
+        wanted -= found.keys()
+    return found
+
+
+def _made_of(values: Mapping[ValueKey, StoredRow], key: ValueKey) -> list[StoredRow]:
+    """The rows that one value is put together from; none if it has no value."""
+    rows: list[StoredRow] = []
+    while (row := values.get(key)) is not None and len(rows) < MAX_CHAIN:
+        rows.append(row)
+        key = (*key[:3], row.third or "")
+    return rows
 
 
 def _writes(connection: Connection, keys: list[Key]) -> dict[Key, list[StoredRow]]:
@@ -157,6 +171,9 @@ def _writes(connection: Connection, keys: list[Key]) -> dict[Key, list[StoredRow
     at = (columns.thread_id, columns.checkpoint_ns, columns.checkpoint_id)
     found = connection.execute(select(task_writes).where(tuple_(*at).in_(keys)).order_by(*at)).all()
     return {
-        key: [StoredRow(WRITE, row.task_id, row.channel, row.task_path, row.idx, row.kind, row.payload) for row in rows]
+        key: [
+            StoredRow(WRITE, row.task_id, row.channel, row.task_path, row.idx, row.kind, row.coding, row.payload)
+            for row in rows
+        ]
         for key, rows in groupby(found, lambda row: (row.thread_id, row.checkpoint_ns, row.checkpoint_id))
     }

@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 
+from bursar.checkpoints.saving.address import Address
+from bursar.checkpoints.saving.codec import Codec, Stored
+from bursar.checkpoints.saving.rebasing import hold_values, set_free
 from bursar.checkpoints.saving.rows import read_payload
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 
@@ -38,7 +40,7 @@ def copy_session(connection: Connection, source: str, target: str) -> None:
         connection.execute(insert(table).from_select(["thread_id", *(column.name for column in others)], rows))
 
 
-def keep_latest(connection: Connection, serde: SerializerProtocol, thread_id: str) -> None:
+def keep_latest(connection: Connection, codec: Codec, thread_id: str) -> None:
     """Afterwards each namespace of the session lists only its latest checkpoint, complete and with its writes."""
     columns = checkpoints.c
     latest = connection.execute(
@@ -48,10 +50,10 @@ def keep_latest(connection: Connection, serde: SerializerProtocol, thread_id: st
     ).all()
     for checkpoint_ns, kept in latest:
         branch = _Branch.read(connection, thread_id, checkpoint_ns)
-        branch.remove(connection, serde, [at for at in branch.nodes if at != kept])
+        branch.remove(connection, codec, [at for at in branch.nodes if at != kept])
 
 
-def delete_runs(connection: Connection, serde: SerializerProtocol, run_ids: Iterable[str]) -> None:
+def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) -> None:
     """Afterwards no checkpoint that these runs made is listed or read, in any session and namespace."""
     columns = checkpoints.c
     removed: dict[tuple[str, str], list[str]] = {}
@@ -64,16 +66,16 @@ def delete_runs(connection: Connection, serde: SerializerProtocol, run_ids: Iter
         for thread_id, checkpoint_ns, checkpoint_id in made:
             removed.setdefault((thread_id, checkpoint_ns), []).append(checkpoint_id)
     for (thread_id, checkpoint_ns), ids in removed.items():
-        _Branch.read(connection, thread_id, checkpoint_ns).remove(connection, serde, ids)
+        _Branch.read(connection, thread_id, checkpoint_ns).remove(connection, codec, ids)
 
 
 @dataclass(slots=True)
 class _Node:
+    at: Address
     parent: str | None
     hidden: bool
     versions: Mapping[str, str]
-    kind: str
-    payload: bytes
+    stored: Stored
 
 
 @dataclass(slots=True)
@@ -87,13 +89,20 @@ class _Branch:
 
     @classmethod
     def read(cls, connection: Connection, thread_id: str, checkpoint_ns: str) -> "_Branch":
+        hold_values(connection, thread_id, checkpoint_ns)
         rows = connection.execute(
             select(checkpoints).where(
                 checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == checkpoint_ns
             )
         )
         nodes = {
-            row.checkpoint_id: _Node(row.parent_id, row.hidden, json.loads(row.versions), row.kind, row.payload)
+            row.checkpoint_id: _Node(
+                Address(thread_id, checkpoint_ns, row.checkpoint_id),
+                row.parent_id,
+                row.hidden,
+                json.loads(row.versions),
+                Stored(row.kind, row.coding, row.payload),
+            )
             for row in rows
         }
         values = channel_values.c
@@ -104,11 +113,11 @@ class _Branch:
         )
         return cls(thread_id, checkpoint_ns, nodes, {(channel, version) for channel, version in stored})
 
-    def remove(self, connection: Connection, serde: SerializerProtocol, removed: Iterable[str]) -> None:
+    def remove(self, connection: Connection, codec: Codec, removed: Iterable[str]) -> None:
         """Delete the checkpoints `removed`, or hide those that delta channels of the others are rebuilt from."""
         for checkpoint_id in removed:
             self.nodes[checkpoint_id].hidden = True
-        needed = self._needed(serde)
+        needed = self._needed(codec)
         gone = [at for at, node in self.nodes.items() if node.hidden and at not in needed]
         for some in _chunks(gone):
             for table in (checkpoints, task_writes):
@@ -121,16 +130,16 @@ class _Branch:
                 )
         for checkpoint_id, channels in needed.items():
             self._hide(connection, checkpoint_id, channels)
-        self._drop_values(connection, needed)
+        self._drop_values(connection, codec, needed)
 
-    def _needed(self, serde: SerializerProtocol) -> dict[str, set[str]]:
+    def _needed(self, codec: Codec) -> dict[str, set[str]]:
         """The hidden checkpoints that are still needed, each with the channels that are rebuilt from it."""
         needed: dict[str, set[str]] = {}
         visited: set[tuple[str, str]] = set()
         for start, node in self.nodes.items():
             if node.hidden:
                 continue
-            for channel in self._delta_channels(serde, node):
+            for channel in self._delta_channels(codec, node):
                 at: str | None = start
                 while at is not None and at in self.nodes and (at, channel) not in visited:
                     visited.add((at, channel))
@@ -142,9 +151,9 @@ class _Branch:
                     at = here.parent
         return needed
 
-    def _delta_channels(self, serde: SerializerProtocol, node: _Node) -> list[str]:
+    def _delta_channels(self, codec: Codec, node: _Node) -> list[str]:
         # LangGraph counts, in metadata, each delta channel's steps since its last stored value.
-        _, metadata = read_payload(serde, node.kind, node.payload)
+        _, metadata = read_payload(codec, node.at, node.stored)
         counters = metadata.get("counters_since_delta_snapshot") or {}
         return [channel for channel in counters if channel in node.versions]
 
@@ -167,17 +176,17 @@ class _Branch:
             )
         )
 
-    def _drop_values(self, connection: Connection, needed: Mapping[str, set[str]]) -> None:
+    def _drop_values(self, connection: Connection, codec: Codec, needed: Mapping[str, set[str]]) -> None:
         shown: set[tuple[str, str]] = set()
         for checkpoint_id, node in self.nodes.items():
             if not node.hidden:
                 shown.update(node.versions.items())
             for channel in needed.get(checkpoint_id, ()):
                 shown.add((channel, node.versions.get(channel, "")))
-        unused = [
-            {"unused_channel": channel, "unused_version": version} for channel, version in sorted(self.stored - shown)
-        ]
-        if unused:
+        dropped = self.stored - shown
+        if dropped:
+            set_free(connection, codec, Address(self.thread_id, self.checkpoint_ns, None), dropped)
+            unused = [{"unused_channel": channel, "unused_version": version} for channel, version in sorted(dropped)]
             connection.execute(
                 delete(channel_values).where(
                     channel_values.c.thread_id == self.thread_id,

@@ -1,69 +1,42 @@
 """Between LangGraph's values and rows: every channel value, write, checkpoint and metadata goes through the serde."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
-    ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
     get_checkpoint_metadata,
     writes_sort_key,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from bursar.checkpoints.saving.address import Address, Row, address_of
+from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.statements import SEED, VALUE, WRITE, HistoryRow, StoredRow
+from bursar.checkpoints.saving.trails import Trails
+from bursar.checkpoints.saving.values import Version, Versions, read_encoded, read_values
 
-Row = dict[str, object]
+CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
+# The words by which LangGraph itself keeps secrets out of traces, and some more.
+SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential", "cookie", "bearer")
 _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in columns, not in the payload
 
 
-class Address(NamedTuple):
-    """Where a config points: a session, a namespace in it, and a checkpoint or None for the latest."""
-
-    thread_id: str
-    checkpoint_ns: str
-    checkpoint_id: str | None
-
-    def config(self) -> RunnableConfig:
-        """The config that points here."""
-        return {"configurable": self._asdict()}
-
-    def parameters(self) -> Row:
-        """The columns of the address, as parameters of a statement."""
-        return cast(Row, self._asdict())
-
-
-def address_of(config: RunnableConfig) -> Address:
-    """The address in `config`. Raises `ValueError` if it names no session."""
-    configurable = config.get("configurable", {})
-    if "thread_id" not in configurable:
-        raise ValueError("the config names no session; pass {'configurable': {'thread_id': ...}}")
-    return Address(
-        str(configurable["thread_id"]),
-        configurable.get("checkpoint_ns") or "",
-        configurable.get("checkpoint_id") or None or None,
-    )
-
-
-def checkpoint_row(
-    serde: SerializerProtocol, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-) -> Row:
+def checkpoint_row(codec: Codec, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Row:
     """The row of `checkpoint`; its parent is the checkpoint that `config` points at."""
     thread_id, checkpoint_ns, parent_id = address_of(config)
     versions = checkpoint["channel_versions"]
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
     if not all(type(version) is str for version in versions.values()):
         rest["channel_versions"] = versions  # numbers of another saver's thread: the column keeps them as text only
-    stored = get_checkpoint_metadata(config, metadata)
+    stored = without_secrets(config, get_checkpoint_metadata(config, metadata))
     run_id = stored.get("run_id")
-    kind, payload = serde.dumps_typed((rest, stored))
+    kind, coding, payload = codec.dump((rest, stored), (CHECKPOINT_PLACE, checkpoint_ns, checkpoint["id"]))
     return {
         "thread_id": thread_id,
         "checkpoint_ns": checkpoint_ns,
@@ -74,39 +47,27 @@ def checkpoint_row(
         "versions": json.dumps({channel: str(version) for channel, version in versions.items()}),
         "kind": kind,
         "payload": payload,
+        "coding": coding,
     }
 
 
-def value_rows(
-    serde: SerializerProtocol, at: Address, values: Mapping[str, object], new_versions: ChannelVersions
-) -> list[Row]:
-    """Rows of the channels that changed. A changed channel without a value has no row: it reads as absent."""
-    rows: list[Row] = []
-    for channel, version in new_versions.items():
-        if channel in values:
-            kind, payload = serde.dumps_typed(values[channel])
-            rows.append(
-                {
-                    "thread_id": at.thread_id,
-                    "checkpoint_ns": at.checkpoint_ns,
-                    "channel": channel,
-                    "version": str(version),
-                    "kind": kind,
-                    "payload": payload,
-                }
-            )
-    return rows
+def without_secrets(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
+    """`metadata` without what `configurable` holds under a name that says it is secret, such as `openai_api_key`."""
+    secret = [name for name in config.get("configurable", {}) if any(word in name.casefold() for word in SECRET_WORDS)]
+    if not secret:
+        return metadata
+    return cast(CheckpointMetadata, {name: value for name, value in metadata.items() if name not in secret})
 
 
 def write_rows(
-    serde: SerializerProtocol, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
+    codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> tuple[list[Row], list[Row]]:
     """Rows of a task's writes: those that are kept if they exist already, and those that overwrite."""
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
         idx = WRITES_IDX_MAP.get(channel, position)
-        kind, payload = serde.dumps_typed(value)
+        kind, coding, payload = codec.dump(value, write_place(at, task_id, idx, channel))
         (once if idx >= 0 else again).append(
             {
                 "thread_id": at.thread_id,
@@ -118,58 +79,96 @@ def write_rows(
                 "channel": channel,
                 "kind": kind,
                 "payload": payload,
+                "coding": coding,
             }
         )
     return once, again
 
 
-def read_tuple(serde: SerializerProtocol, at: Address, rows: Iterable[StoredRow]) -> CheckpointTuple | None:
-    """The checkpoint that `rows` hold, with its values and its writes in order; None if they hold none."""
-    head: StoredRow | None = None
-    values: dict[str, Any] = {}
-    writes: list[StoredRow] = []
-    for row in rows:
-        if row.part == VALUE:
-            values[row.first] = serde.loads_typed((row.kind, bytes(row.payload)))
-        elif row.part == WRITE:
-            writes.append(row)
-        else:
-            head = row
-    if head is None:
+def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
+    """Where a write is stored, for the codec. Not in which session: a copy of a session is read as its source."""
+    return (WRITE_PLACE, at.checkpoint_ns, at.checkpoint_id or "", task_id, str(idx), channel)
+
+
+def read_tuple(
+    codec: Codec, at: Address, rows: Iterable[StoredRow], trails: Trails | None = None
+) -> CheckpointTuple | None:
+    """The checkpoint that `rows` hold, with its values and its writes in order; None if they hold none.
+
+    `trails` remembers the values, for the next `put`.
+    """
+    sorted_rows = _sort(rows)
+    if sorted_rows is None:
         return None
-    rest, metadata = read_payload(serde, head.kind, head.payload)
-    checkpoint = {"channel_versions": json.loads(head.third), **rest, "id": head.first, "channel_values": values}
-    writes.sort(key=lambda row: writes_sort_key(row.third, row.first, row.idx))
+    head, shown, versions, writes = sorted_rows
+    here = at._replace(checkpoint_id=head.first)
+    rest, metadata = read_payload(codec, here, head.stored)
+    values = read_values(codec, here, shown, versions, trails)
+    checkpoint = {"channel_versions": shown, **rest, "id": head.first, "channel_values": values}
+    writes.sort(key=lambda row: writes_sort_key(str(row.third), row.first, row.idx))
     parent = None if head.second is None else at._replace(checkpoint_id=head.second).config()
     return CheckpointTuple(
-        config=at._replace(checkpoint_id=head.first).config(),
+        config=here.config(),
         checkpoint=cast(Checkpoint, checkpoint),
         metadata=metadata,
         parent_config=parent,
         pending_writes=[
-            (row.first, str(row.second), serde.loads_typed((row.kind, bytes(row.payload)))) for row in writes
+            (row.first, channel, codec.load(row.stored, write_place(here, row.first, row.idx, channel)))
+            for row in writes
+            for channel in (str(row.second),)
         ],
     )
 
 
-def read_payload(serde: SerializerProtocol, kind: str, payload: bytes) -> tuple[dict[str, Any], CheckpointMetadata]:
+def recall(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> Trails:
+    """The trails of the values that `rows` hold."""
+    trails = Trails()
+    sorted_rows = _sort(rows)
+    if sorted_rows is not None:
+        _, shown, versions, _ = sorted_rows
+        read_encoded(codec, at, shown, versions, trails)
+    return trails
+
+
+def _sort(
+    rows: Iterable[StoredRow],
+) -> tuple[StoredRow, dict[str, str], dict[str, Versions], list[StoredRow]] | None:
+    """The checkpoint, the versions it shows, all that they are made of, and the writes; None without a checkpoint."""
+    head: StoredRow | None = None
+    versions: dict[str, Versions] = {}
+    writes: list[StoredRow] = []
+    for row in rows:
+        if row.part == VALUE:
+            versions.setdefault(row.first, {})[str(row.second)] = Version(row.third, row.stored)
+        elif row.part == WRITE:
+            writes.append(row)
+        else:
+            head = row
+    return None if head is None else (head, json.loads(head.third or "{}"), versions, writes)
+
+
+def read_payload(codec: Codec, at: Address, stored: Stored) -> tuple[dict[str, Any], CheckpointMetadata]:
     """What a checkpoint's row holds besides its columns: the rest of the checkpoint, and its metadata."""
-    rest, metadata = serde.loads_typed((kind, bytes(payload)))
+    rest, metadata = codec.load(stored, (CHECKPOINT_PLACE, at.checkpoint_ns, at.checkpoint_id or ""))
     return rest, metadata
 
 
-def read_history(serde: SerializerProtocol, channel: str, rows: Iterable[HistoryRow]) -> DeltaChannelHistory:
+def read_history(codec: Codec, at: Address, channel: str, rows: Iterable[HistoryRow]) -> DeltaChannelHistory:
     """What a delta channel is rebuilt from: the nearest stored value, if any, and the writes since, oldest first."""
     history: DeltaChannelHistory = {"writes": []}
     writes: list[HistoryRow] = []
+    versions: Versions = {}
+    seed: str | None = None
     for row in rows:
         if row.part == SEED:
-            history["seed"] = serde.loads_typed((row.kind, bytes(row.payload)))
+            versions[row.first] = Version(row.second, row.stored)
+            seed = row.first if row.depth == 1 else seed
         else:
             writes.append(row)
-    writes.sort(key=lambda row: (-row.depth, *writes_sort_key(row.task_path, row.task_id, row.idx)))
-    pending: list[PendingWrite] = [
-        (row.task_id, channel, serde.loads_typed((row.kind, bytes(row.payload)))) for row in writes
-    ]
-    history["writes"] = pending
+    if seed is not None:
+        history.update(seed=read_values(codec, at, {channel: seed}, {channel: versions})[channel])
+    writes.sort(key=lambda row: (-row.depth, *writes_sort_key(row.first, str(row.second), row.idx)))
+    for row in writes:
+        place = write_place(at._replace(checkpoint_id=row.checkpoint_id), str(row.second), row.idx, channel)
+        history["writes"].append((str(row.second), channel, codec.load(row.stored, place)))
     return history

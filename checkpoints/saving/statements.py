@@ -5,14 +5,17 @@ JSON object.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from bursar.checkpoints.prepared import Prepared
+from bursar.checkpoints.saving.codec import Stored
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
+from bursar.checkpoints.saving.trails import MAX_CHAIN
 
 CHECKPOINT, VALUE, WRITE, SEED = range(4)  # the `part` of a row
 MAX_ANCESTORS = 100_000  # a walk of ancestors ends here, even if rows were tampered into a circle
@@ -21,41 +24,82 @@ MAX_ANCESTORS = 100_000  # a walk of ancestors ends here, even if rows were tamp
 class StoredRow(NamedTuple):
     """A row of `latest` and `one`. What `first`, `second` and `third` are depends on `part`.
 
-    CHECKPOINT: its id, its parent's id or None, its versions as JSON. VALUE: channel, version, nothing.
+    CHECKPOINT: its id, its parent's id or None, its versions as JSON. VALUE: channel, version, base or None.
     WRITE: task id, channel, task path.
     """
 
     part: int
     first: str
     second: str | None
-    third: str
+    third: str | None
     idx: int
     kind: str
+    coding: str | None
     payload: bytes
+
+    @property
+    def stored(self) -> Stored:
+        """Its payload."""
+        return Stored(self.kind, self.coding, self.payload)
 
 
 class HistoryRow(NamedTuple):
-    """A row of the history statements: a WRITE at the ancestor `depth` steps up, or the SEED found there."""
+    """A row of the history statements: a WRITE at an ancestor, or a version that the SEED found there is made of.
+
+    `depth` is how many steps up the ancestor is, or how many versions lie between this one and the seed. What `first`
+    and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
+    """
 
     part: int
     depth: int
-    task_path: str
-    task_id: str
+    checkpoint_id: str
+    first: str
+    second: str | None
     idx: int
     kind: str
+    coding: str | None
     payload: bytes
+
+    @property
+    def stored(self) -> Stored:
+        """Its payload."""
+        return Stored(self.kind, self.coding, self.payload)
+
+
+@contextmanager
+def at_once(connection: Connection) -> Generator[None]:
+    """Send the statements of this block together, and wait for PostgreSQL once. They must not return rows.
+
+    Raises as `Prepared`, at the end of the block.
+    """
+    driver = connection.connection.driver_connection
+    pipeline = getattr(driver, "pipeline", None)
+    if pipeline is None:
+        yield
+        return
+    dialect = connection.dialect
+    try:
+        with pipeline():
+            yield
+    except dialect.loaded_dbapi.Error as error:
+        raise DBAPIError.instance("", None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
 
 
 class Batch(Prepared):
     """A statement for many rows at once: SQLite steps it for each, PostgreSQL receives them in one pipeline."""
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-        """Run it for each of `rows`, in order. Raises as `Prepared`."""
+        """Run it for each of `rows`, in order; there may be none. Raises as `Prepared`."""
+        if not rows:
+            return
         dialect = connection.dialect
         sql, _, order = self._rendered.get(dialect.name) or self._render(connection)
         cursor = connection.connection.cursor()
         try:
-            cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
+            if order is None and len(rows) == 1:  # psycopg, whose `executemany` is dear
+                cursor.execute(sql, rows[0])
+            else:
+                cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
         finally:
@@ -74,15 +118,24 @@ head AS (
     SELECT * FROM bursar_checkpoints
     WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id AND NOT hidden
 )"""
-_TUPLE = """
-SELECT {CHECKPOINT} AS part, checkpoint_id, parent_id, versions, 0 AS idx, kind, payload FROM head
+# What the checkpoint shows, and below each value the versions that it is stored as a difference to.
+_TUPLE = """,
+chain AS (
+    SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
+    FROM head CROSS JOIN {OPENED(head)} AS shown CROSS JOIN bursar_channel_values AS held
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = shown.value AND held.channel = shown.key
+    UNION ALL
+    SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
+    FROM chain CROSS JOIN bursar_channel_values AS held
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < {MAX_CHAIN}
+)
+SELECT {CHECKPOINT} AS part, checkpoint_id, parent_id, versions, 0 AS idx, kind, coding, payload FROM head
 UNION ALL
-SELECT {VALUE}, held.channel, held.version, '', 0, held.kind, held.payload
-FROM head CROSS JOIN {OPENED(head)} AS shown CROSS JOIN bursar_channel_values AS held
-WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-    AND held.version = shown.value AND held.channel = shown.key
+SELECT {VALUE}, channel, version, base, 0, kind, coding, payload FROM chain
 UNION ALL
-SELECT {WRITE}, done.task_id, done.channel, done.task_path, done.idx, done.kind, done.payload
+SELECT {WRITE}, done.task_id, done.channel, done.task_path, done.idx, done.kind, done.coding, done.payload
 FROM head CROSS JOIN bursar_task_writes AS done
 WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns AND done.checkpoint_id = head.checkpoint_id
 """
@@ -103,22 +156,31 @@ walk AS (
     FROM walk CROSS JOIN bursar_checkpoints AS up
     WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = walk.parent_id
         AND NOT walk.found AND walk.depth < {MAX_ANCESTORS}
+),
+chain AS (
+    SELECT held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
+    FROM walk CROSS JOIN {OPENED(walk)} AS shown CROSS JOIN bursar_channel_values AS held
+    WHERE walk.found AND shown.key = :channel AND held.thread_id = :thread_id
+        AND held.checkpoint_ns = :checkpoint_ns AND held.version = shown.value AND held.channel = :channel
+    UNION ALL
+    SELECT held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
+    FROM chain CROSS JOIN bursar_channel_values AS held
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = chain.base AND held.channel = :channel AND chain.depth < {MAX_CHAIN}
 )
-SELECT {WRITE} AS part, walk.depth, done.task_path, done.task_id, done.idx, done.kind, done.payload
+SELECT {WRITE} AS part, walk.depth, walk.checkpoint_id, done.task_path, done.task_id, done.idx,
+    done.kind, done.coding, done.payload
 FROM walk CROSS JOIN bursar_task_writes AS done
 WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
     AND done.checkpoint_id = walk.checkpoint_id AND done.channel = :channel
 UNION ALL
-SELECT {SEED}, walk.depth, '', '', 0, held.kind, held.payload
-FROM walk CROSS JOIN {OPENED(walk)} AS shown CROSS JOIN bursar_channel_values AS held
-WHERE walk.found AND shown.key = :channel AND held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-    AND held.version = shown.value AND held.channel = :channel
+SELECT {SEED}, depth, '', version, base, 0, kind, coding, payload FROM chain
 """
 
 
 def _prepared(sql: str) -> Prepared:
     words = {"FOUND": _FOUND, "CHECKPOINT": CHECKPOINT, "VALUE": VALUE, "WRITE": WRITE, "SEED": SEED}
-    for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS}).items():
+    for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS, "MAX_CHAIN": MAX_CHAIN}).items():
         sql = sql.replace(f"{{{word}}}", str(meaning))
     return Prepared(
         text(re.sub(r"{OPENED\((\w+)\)}", r"json_each_text(\1.versions::json)", sql)),
@@ -126,22 +188,42 @@ def _prepared(sql: str) -> Prepared:
     )
 
 
-def _insert(table: Table, *, overwrite: bool) -> Batch:
+def _insert(table: Table, *, conflict: str = "") -> Batch:
     names = [column.name for column in table.columns]
+    columns, values = ", ".join(names), ", ".join(f":{name}" for name in names)
+    return Batch(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) {conflict}"))  # noqa: S608 - our own names
+
+
+def _overwrite(table: Table) -> Batch:
     key = ", ".join(column.name for column in table.columns if column.primary_key)
     rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if not column.primary_key)
-    columns, values = ", ".join(names), ", ".join(f":{name}" for name in names)
-    action = f"UPDATE SET {rest}" if overwrite else "NOTHING"
-    return Batch(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"))  # noqa: S608 - our own names
+    return _insert(table, conflict=f"ON CONFLICT ({key}) DO UPDATE SET {rest}")
 
 
-# Parameters are named as the columns. The first four store rows; `latest` and `one` read a checkpoint with its values
+def _insert_difference() -> Batch:
+    """Its payload is read through its base, which stays until this commits: without a base it is NULL, and refused."""
+    columns = ", ".join(column.name for column in channel_values.columns)
+    based = """(SELECT {payload} FROM bursar_channel_values AS held WHERE held.thread_id = :thread_id
+        AND held.checkpoint_ns = :checkpoint_ns AND held.version = :base AND held.channel = :channel{lock})"""
+    insert = (
+        f"INSERT INTO bursar_channel_values ({columns}) VALUES (:thread_id, :checkpoint_ns, :version, :channel,"  # noqa: S608
+        f" :kind, {based}, :coding, :base)"
+    )
+    return Batch(
+        text(insert.format(payload="CAST(:payload AS bytea)", lock=" FOR KEY SHARE")),
+        sqlite=text(insert.format(payload=":payload", lock="")),
+    )
+
+
+# Parameters are named as the columns. The first six store rows; `latest` and `one` read a checkpoint with its values
 # and writes in one round trip, the histories what one delta channel is rebuilt from.
-put_checkpoint = _insert(checkpoints, overwrite=True)
-put_value = _insert(channel_values, overwrite=True)
-put_write = _insert(task_writes, overwrite=False)
-overwrite_write = _insert(task_writes, overwrite=True)
-latest = _prepared("WITH" + _LATEST + _TUPLE)
-one = _prepared("WITH" + _ONE + _TUPLE)
+put_checkpoint = _overwrite(checkpoints)
+put_value = _insert(channel_values)
+put_difference = _insert_difference()
+overwrite_value = _overwrite(channel_values)
+put_write = _insert(task_writes, conflict="ON CONFLICT DO NOTHING")
+overwrite_write = _overwrite(task_writes)
+latest = _prepared("WITH RECURSIVE" + _LATEST + _TUPLE)
+one = _prepared("WITH RECURSIVE" + _ONE + _TUPLE)
 latest_history = _prepared("WITH RECURSIVE" + _LATEST + _WALK)
 one_history = _prepared("WITH RECURSIVE" + _ONE + _WALK)

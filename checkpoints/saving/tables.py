@@ -1,7 +1,8 @@
 """The tables of the saver: checkpoints, the values of their channels, and the writes of their tasks.
 
 A channel's value is stored once per version, however many checkpoints show it: a checkpoint holds the versions of its
-channels, and a read joins the values to them. Keys are text in code-point order on both databases. A write names its
+channels, and a read joins the values to them. A version is stored whole, or as a difference to another version of the
+same channel, its base. Keys are text in code-point order on both databases. A write names its
 checkpoint without a foreign key, because it may arrive first.
 """
 
@@ -24,6 +25,7 @@ checkpoints = Table(
     Column("versions", Text, nullable=False),  # JSON object: channel to version, both text
     Column("kind", Text, nullable=False),  # the serde's name for the payload's encoding
     Column("payload", LargeBinary, nullable=False),  # checkpoint and metadata
+    Column("coding", Text),  # what was done to the payload after that encoding: deflated, sealed under a key
     Index("bursar_checkpoints_run", "run_id"),  # of those that have one
 )
 narrow(checkpoints, "bursar_checkpoints_run", HAS_RUN)
@@ -37,6 +39,8 @@ channel_values = Table(
     Column("channel", KEY, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("coding", Text),
+    Column("base", KEY),  # the version that the payload is a difference to; NULL: the payload is the value
 )
 
 task_writes = Table(
@@ -51,4 +55,5 @@ task_writes = Table(
     Column("channel", KEY, nullable=False),
     Column("kind", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
+    Column("coding", Text),
 )

@@ -1,0 +1,40 @@
+"""Where a config points, as LangGraph hands it over."""
+
+from typing import NamedTuple, cast
+
+from langchain_core.runnables import RunnableConfig
+
+Row = dict[str, object]
+
+
+class Address(NamedTuple):
+    """Where a config points: a session, a namespace in it, and a checkpoint or None for the latest."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str | None
+
+    def config(self) -> RunnableConfig:
+        """The config that points here."""
+        return {"configurable": self._asdict()}
+
+    @property
+    def session(self) -> tuple[str, str]:
+        """The session and the namespace in it."""
+        return self.thread_id, self.checkpoint_ns
+
+    def parameters(self) -> Row:
+        """The columns of the address, as parameters of a statement."""
+        return cast(Row, self._asdict())
+
+
+def address_of(config: RunnableConfig) -> Address:
+    """The address in `config`. Raises `ValueError` if it names no session."""
+    configurable = config.get("configurable", {})
+    if "thread_id" not in configurable:
+        raise ValueError("the config names no session; pass {'configurable': {'thread_id': ...}}")
+    return Address(
+        str(configurable["thread_id"]),
+        configurable.get("checkpoint_ns") or "",
+        configurable.get("checkpoint_id") or None,
+    )

@@ -1,0 +1,122 @@
+"""Writes that nobody waits for travel with the next checkpoint of their session, in one transaction.
+
+LangGraph stores a task's writes in the background and, a moment later, the checkpoint of the step: two commits where
+one will do. So writes of a running graph wait a moment for their companion. They are stored when `put_writes`
+returns, as ever; if nothing takes them along, or other writes of the session arrive, they go at once.
+"""
+
+import asyncio
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP
+
+from bursar.checkpoints.database import Database, Work
+
+PATIENCE_SECONDS = 0.005
+RUNNING = "__pregel_runtime"  # LangGraph puts this into the config of a run, whose writes it stores in the background
+SENDS = "__pregel_tasks"
+
+Session = tuple[str, str]  # session, namespace
+
+
+class Parcel(NamedTuple):
+    """Writes that wait. `stored` becomes True when they are, False when whoever took them along has failed."""
+
+    session: Session
+    work: Work[None]
+    stored: "Future[bool]"
+
+
+class Storing(NamedTuple):
+    """Work to be done, and what instead if it breaks the database's constraints.
+
+    `taken` are parcels that the work takes along. Or it is a parcel itself, to be done if nobody takes it.
+    """
+
+    work: Work[None]
+    durable: bool
+    again: Work[None] | None = None
+    taken: Sequence[Parcel] = ()
+    parcel: Parcel | None = None
+
+    @contextmanager
+    def told(self) -> Generator[None]:
+        """Tell those who wait how the block ended. If it fails, they store their parcels on their own."""
+        stored = False
+        try:
+            yield
+            stored = True
+        finally:
+            for parcel in self.taken:
+                parcel.stored.set_result(stored)
+
+
+class Companions:
+    """The parcels of a saver. For any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Session, Parcel] = {}
+        self._lock = threading.Lock()
+        self._cancelled: set[asyncio.Task[None]] = set()
+
+    def leave(self, session: Session, work: Work[None]) -> Parcel | None:
+        """A parcel that waits now; None if the session has one already: take that along, and wait no longer."""
+        with self._lock:
+            if session in self._waiting:
+                return None
+            parcel = self._waiting[session] = Parcel(session, work, Future())
+            return parcel
+
+    def take(self, session: Session) -> list[Parcel]:
+        """What waits in this session: whoever takes it stores it."""
+        if not self._waiting:
+            return []
+        with self._lock:
+            parcel = self._waiting.pop(session, None)
+        return [] if parcel is None else [parcel]
+
+    def wait(self, parcel: Parcel) -> bool:
+        """Wait for a companion; False when there was none or it failed: then the caller stores the parcel."""
+        try:
+            return parcel.stored.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            return not self._take_back(parcel) and parcel.stored.result()
+
+    async def await_(self, parcel: Parcel, database: Database) -> bool:
+        """As `wait`. If the caller is cancelled the parcel is stored all the same."""
+        stored = asyncio.wrap_future(parcel.stored)
+        try:
+            await asyncio.wait([stored], timeout=PATIENCE_SECONDS)
+            return not (not stored.done() and self._take_back(parcel)) and await stored
+        except asyncio.CancelledError:
+            if self._take_back(parcel):
+                task = asyncio.ensure_future(database.arun(parcel.work))
+                self._cancelled.add(task)
+                task.add_done_callback(self._cancelled.discard)
+            raise
+
+    def _take_back(self, parcel: Parcel) -> bool:
+        """Whether nobody has taken the parcel; then nobody will."""
+        with self._lock:
+            if self._waiting.get(parcel.session) is not parcel:
+                return False
+            del self._waiting[parcel.session]
+            return True
+
+
+def may_wait(config: RunnableConfig, channels: Sequence[str], delta_channels: set[str]) -> bool:
+    """Whether these writes are stored in the background, before a checkpoint that does not wait for them.
+
+    It does wait for writes of delta channels and for errors.
+    """
+    if RUNNING not in config.get("configurable", {}):
+        return False
+    return not any(
+        channel in WRITES_IDX_MAP or channel in delta_channels or (channel.startswith("__") and channel != SENDS)
+        for channel in channels
+    )

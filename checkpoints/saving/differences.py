@@ -1,0 +1,141 @@
+"""What changed between two encodings of a channel's value, so that a step stores what it added and not all there is.
+
+A difference takes three stretches of the older encoding, its start, one run from anywhere and its end, and puts new
+bytes between them. That covers what states do: append, also behind a header that counts, prepend, edit, trim, and
+slide a window. It looks at bytes alone, so that it holds for every serde whose equal values encode alike.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bursar.state.errors import DatabaseError
+
+PROBE = 32  # bytes that are looked for in the older encoding
+PROBES = 4  # places in the newer one that they are taken from
+MAX_SIZE = 2**32 - 1  # bytes of an encoding that a difference can name
+_HEAD = struct.Struct("<8I")
+
+
+class Difference(NamedTuple):
+    """`old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]` is the newer encoding."""
+
+    prefix: int
+    offset: int
+    run: int
+    suffix: int
+    first: bytes
+    second: bytes
+
+    @property
+    def added(self) -> int:
+        """How many bytes are new."""
+        return len(self.first) + len(self.second)
+
+    def change(self, body: bytearray) -> None:
+        """Make `body`, the older encoding, the newer one; in place where nothing before the end moves."""
+        if not self.run and not self.suffix:
+            del body[self.prefix :]
+            body += self.first
+            body += self.second
+        elif not self.suffix and self.offset == self.prefix + len(self.first):
+            body[self.prefix : self.offset] = self.first
+            del body[self.offset + self.run :]
+            body += self.second
+        else:
+            run = body[self.offset : self.offset + self.run]
+            end = body[len(body) - self.suffix :]
+            del body[self.prefix :]
+            body += b"".join((self.first, run, self.second, end))
+
+
+class Packed(NamedTuple):
+    """A difference as it is stored: which version of its chain it makes, and how the result can be known as right."""
+
+    number: int
+    size: int
+    checksum: int
+    difference: Difference
+
+
+def difference(old: bytes, new: bytes) -> Difference:
+    """The difference that makes `new` of `old`. It may hold all of `new`, where little is alike."""
+    prefix = _same_start(old, new)
+    if prefix == len(old):
+        return Difference(prefix, 0, 0, 0, new[prefix:], b"")
+    suffix = _same_end(old, new, min(len(old), len(new)) - prefix)
+    middle = new[prefix : len(new) - suffix]
+    best = Difference(prefix, 0, 0, suffix, middle, b"")
+    for at in _places(len(middle)):
+        probe = middle[at : at + PROBE]
+        for found in {prefix + at if old.startswith(probe, prefix + at) else -1, old.find(probe, prefix)}:
+            if found >= 0:
+                before = _same_end(old[prefix:found], middle[:at], min(found - prefix, at))
+                after = _same_start(old[found:], middle[at:])
+                if before + after > best.run:
+                    first, second = middle[: at - before], middle[at + after :]
+                    best = Difference(prefix, found - before, before + after, suffix, first, second)
+        if 4 * best.run >= 3 * len(middle):
+            break
+    return best
+
+
+def pack(number: int, new: bytes, made: Difference) -> bytes:
+    """The stored form of the difference `made` that leads to `new`."""
+    sizes = (made.prefix, made.offset, made.run, made.suffix, len(made.first))
+    return _HEAD.pack(number, len(new), zlib.crc32(new), *sizes) + made.first + made.second
+
+
+def unpack(stored: bytes) -> Packed:
+    """What `pack` stored. Raises `DatabaseError` if it is damaged."""
+    if len(stored) < _HEAD.size:
+        raise DatabaseError("a stored value is damaged: a difference is cut short; restore the session from a backup")
+    number, size, checksum, prefix, offset, run, suffix, length = _HEAD.unpack_from(stored)
+    first = stored[_HEAD.size : _HEAD.size + length]
+    second = stored[_HEAD.size + length :]
+    return Packed(number, size, checksum, Difference(prefix, offset, run, suffix, first, second))
+
+
+def check(body: bytes | bytearray, packed: Packed) -> None:
+    """Raise `DatabaseError` unless `body` is what the difference was stored for."""
+    if len(body) != packed.size or zlib.crc32(body) != packed.checksum:
+        raise DatabaseError(
+            "a stored value is damaged: what it builds on has changed; restore the session from a backup"
+        )
+
+
+def _places(size: int) -> Iterable[int]:
+    """Where probes are taken: just behind a header first, then all over."""
+    if size < 2 * PROBE:
+        return ()
+    return (min(16, size - PROBE), *(size * part // PROBES for part in range(1, PROBES)))
+
+
+def _same_start(one: bytes, other: bytes) -> int:
+    """How many bytes are the same at the start."""
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while high - low > 1:  # the first `low` are the same, the first `high` are not
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _same_end(one: bytes, other: bytes, limit: int) -> int:
+    """How many bytes are the same at the end, up to `limit`."""
+    one, other = one[len(one) - limit :], other[len(other) - limit :]
+    low, high = 0, limit
+    if one == other:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[limit - middle : limit - low] == other[limit - middle : limit - low]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,201 @@
+"""The values of channels: stored whole or as a difference to an earlier version, and put together again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import ChannelVersions
+
+from bursar.checkpoints.saving.address import Address, Row
+from bursar.checkpoints.saving.codec import Codec, Stored
+from bursar.checkpoints.saving.differences import check, pack, unpack
+from bursar.checkpoints.saving.trails import (
+    COARSE,
+    FINE,
+    MAX_CHAIN,
+    MIN_SIZE,
+    UNIQUE,
+    Kept,
+    Place,
+    Trail,
+    Trails,
+    next_step,
+)
+from bursar.state.errors import DatabaseError
+
+VALUE_PLACE = "value"
+MIN_RECALLED = 4096  # bytes of a value for which it is worth to read again what was forgotten
+CHANGES = "+"  # in the kind of a serde that encrypts by itself: equal values do not encode alike
+
+
+class Version(NamedTuple):
+    """A stored version of a channel: the version it builds on, and what is stored of it."""
+
+    base: str | None
+    stored: Stored
+
+
+Versions = dict[str, Version]
+
+
+class Encoded(NamedTuple):
+    """A channel's new value, as the serde encodes it."""
+
+    channel: str
+    version: str
+    kind: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class NewValues:
+    """What a `put` stores of the channels that changed: rows that are whole, and rows that need their base.
+
+    A changed channel without a value has no row: it reads as absent.
+    """
+
+    at: Address
+    encoded: list[Encoded]
+    whole: list[Row] = field(default_factory=list[Row])
+    differences: list[Row] = field(default_factory=list[Row])
+
+    @classmethod
+    def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
+        """Encode the values now, so that what becomes of them later changes nothing."""
+        return cls(
+            at,
+            [
+                Encoded(channel, str(version), *codec.serde.dumps_typed(values[channel]))
+                for channel, version in new_versions.items()
+                if channel in values
+            ],
+        )
+
+    def is_strange(self, trails: Trails) -> bool:
+        """Whether a large value is among them of whose channel nothing is remembered."""
+        return any(
+            len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
+            for one in self.encoded
+        )
+
+    def arrange(self, codec: Codec, trails: Trails, remembered: Trails | None = None) -> None:
+        """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values."""
+        for one in self.encoded:
+            place = self._place(one)
+            trail = (remembered or trails).get(place) if _lasts(one) else None
+            step = next_step(trail, one.data) if trail is not None and trail.last.version != one.version else None
+            if trail is None or step is None:
+                self.whole.append(value_row(codec, self.at, one, one.data))
+                following = Trail.begin(one.version, one.data)
+            else:
+                packed = pack(step.number, one.data, step.made)
+                self.differences.append(value_row(codec, self.at, one, packed, base=step.base))
+                following = trail.then(one.version, step.number, one.data)
+            if _lasts(one):
+                trails.keep(place, following)
+
+    def all_whole(self, codec: Codec) -> list[Row]:
+        """All rows, none of which needs another."""
+        return [value_row(codec, self.at, one, one.data) for one in self.encoded]
+
+    def _place(self, one: Encoded) -> Place:
+        return (self.at.thread_id, self.at.checkpoint_ns, one.channel)
+
+
+def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str | None = None) -> Row:
+    """A row of the channel values."""
+    kind, coding, payload = codec.close(one.kind, data, value_place(at, one.channel, one.version))
+    return {
+        "thread_id": at.thread_id,
+        "checkpoint_ns": at.checkpoint_ns,
+        "version": one.version,
+        "channel": one.channel,
+        "kind": kind,
+        "payload": payload,
+        "coding": coding,
+        "base": base,
+    }
+
+
+def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
+    """Where a value is stored, for the codec. Not in which session: a copy of a session is read as its source."""
+    return (VALUE_PLACE, at.checkpoint_ns, channel, version)
+
+
+def read_values(
+    codec: Codec, at: Address, shown: Mapping[str, str], versions: Mapping[str, Versions], trails: Trails | None = None
+) -> dict[str, Any]:
+    """The value of each channel that has one at the version in `shown`; `versions` hold all that they are made of.
+
+    `trails` remember them.
+    """
+    found = read_encoded(codec, at, shown, versions, trails)
+    return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
+
+
+def read_encoded(
+    codec: Codec, at: Address, shown: Mapping[str, str], versions: Mapping[str, Versions], trails: Trails | None = None
+) -> list[Encoded]:
+    """As `read_values`, without decoding."""
+    found: list[Encoded] = []
+    for channel, version in shown.items():
+        stored = versions.get(channel, {})
+        if version not in stored:
+            continue
+        if stored[version].base is None:
+            data = codec.open(stored[version].stored, value_place(at, channel, version))
+            trail = Trail.begin(version, data)
+        else:
+            data, trail = assemble(codec, at, channel, version, stored)
+        one = Encoded(channel, version, stored[version].stored.kind, data)
+        found.append(one)
+        # What another key sealed is not built on: a session frees itself of a key that was replaced.
+        if (
+            trails is not None
+            and _lasts(one)
+            and all(codec.is_current(stored[name].stored.coding) for name in _chain(stored, version))
+        ):
+            trails.keep((at.thread_id, at.checkpoint_ns, channel), trail)
+    return found
+
+
+def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, Trail]:
+    """The encoding of a version that builds on others, and the trail that leads to it.
+
+    Raises `DatabaseError` when a version it builds on is gone or is another by now, `CipherError` as the codec.
+    """
+    first, *later = reversed(_chain(stored, version))
+    body = bytearray(codec.open(stored[first].stored, value_place(at, channel, first)))
+    begun = Kept(first, 0, bytes(body))
+    kept = {FINE: begun, COARSE: begun}
+    last = begun
+    for name in later:
+        packed = unpack(codec.open(stored[name].stored, value_place(at, channel, name)))
+        packed.difference.change(body)
+        if name == version:
+            check(body, packed)
+        if name == version or packed.number % FINE == 0:
+            last = Kept(name, packed.number, bytes(body))
+            kept.update({every: last for every in (FINE, COARSE) if packed.number % every == 0})
+    return last.body, Trail(last, kept[FINE], kept[COARSE])
+
+
+def _lasts(one: Encoded) -> bool:
+    """Whether a value may be built on: it is worth it, and its version cannot come to mean another value.
+
+    Versions that `get_next_version` of this saver made are unique; a plain number is not.
+    """
+    return len(one.data) >= MIN_SIZE and CHANGES not in one.kind and len(one.version) >= UNIQUE
+
+
+def _chain(stored: Versions, version: str) -> list[str]:
+    """The versions that `version` is made of, itself first, the whole one last."""
+    names = [version]
+    while len(names) <= MAX_CHAIN:
+        found = stored.get(names[-1])
+        if found is None:
+            raise DatabaseError(f"version {names[-1]} of a channel is gone; restore the session from a backup")
+        if found.base is None:
+            return names
+        names.append(found.base)
+    raise DatabaseError(f"version {version} of a channel builds on too many others; restore it from a backup")
