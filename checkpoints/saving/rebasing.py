@@ -9,8 +9,8 @@ from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.differences import difference, pack
 from bursar.checkpoints.saving.statements import overwrite_value
 from bursar.checkpoints.saving.tables import channel_values
-from bursar.checkpoints.saving.trails import MAX_ADDED
-from bursar.checkpoints.saving.values import Encoded, NewValues, Version, assemble, value_row
+from bursar.checkpoints.saving.trails import MAX_ADDED, MAX_CHAIN
+from bursar.checkpoints.saving.values import Encoded, NewValues, Version, Versions, assemble, value_row
 
 Named = tuple[str, str]  # channel, version
 
@@ -40,36 +40,42 @@ def set_free(connection: Connection, codec: Codec, at: Address, going: Collectio
             select(values.channel, values.version, values.base).where(*here, values.base.is_not(None))
         )
     }
-    stored: dict[Named, Version] = {}
-    # From the start of a chain to its end: who is next has what it then builds on.
-    for named in sorted(based, key=lambda named: _depth(based, named)):
-        if named not in going and (named[0], based[named]) in going:
-            _store_anew(connection, codec, at, named, _Lookup(connection, at, based, stored), going)
+    rebasing = _Rebasing(connection, codec, at, based)
+    for (channel, version), base in based.items():
+        if (channel, version) not in going and (channel, base) in going:
+            rebasing.store_anew(channel, version, going)
 
 
-class _Lookup:
-    """The stored versions of a namespace, read when they are needed."""
+class _Rebasing:
+    """The chains of a namespace as they were; `based` says what each difference builds on."""
 
-    def __init__(
-        self, connection: Connection, at: Address, based: Mapping[Named, str], stored: dict[Named, Version]
-    ) -> None:
+    def __init__(self, connection: Connection, codec: Codec, at: Address, based: Mapping[Named, str]) -> None:
         self._connection = connection
+        self._codec = codec
         self._at = at
         self._based = based
-        self._stored = stored
+        self._stored: dict[Named, Version] = {}  # read before it was stored anew
 
-    def chain(self, named: Named) -> list[str]:
-        """The versions that it is made of, itself first."""
-        channel, version = named
+    def store_anew(self, channel: str, version: str, going: Collection[Named]) -> None:
+        """Store a value as a difference to the nearest version of its chain that stays, or whole."""
+        codec, at = self._codec, self._at
+        rows = self._rows(channel, version)
+        body, trail = assemble(codec, at, channel, version, rows)
+        one = Encoded(channel, version, rows[version].stored.kind, body)
+        row = value_row(codec, at, one, body)
+        staying = next((name for name in rows if name != version and (channel, name) not in going), None)
+        if staying is not None:
+            below, _ = assemble(codec, at, channel, staying, rows)
+            made = difference(below, body)
+            if made.added <= MAX_ADDED * len(body):
+                row = value_row(codec, at, one, pack(trail.last.number, body, made), base=staying)
+        overwrite_value.many(self._connection, [row])
+
+    def _rows(self, channel: str, version: str) -> Versions:
+        """The rows of its chain, itself first."""
         names = [version]
-        while (channel, names[-1]) in self._based and len(names) <= len(self._based):
+        while (channel, names[-1]) in self._based and len(names) <= MAX_CHAIN:
             names.append(self._based[channel, names[-1]])
-        return names
-
-    def versions(self, named: Named) -> dict[str, Version]:
-        """The rows of its chain, as they were before any was stored anew."""
-        channel, _ = named
-        names = self.chain(named)
         missing = [name for name in names if (channel, name) not in self._stored]
         values = channel_values.c
         found = self._connection.execute(
@@ -85,36 +91,8 @@ class _Lookup:
         return {name: self._stored[channel, name] for name in names if (channel, name) in self._stored}
 
 
-def _store_anew(
-    connection: Connection, codec: Codec, at: Address, named: Named, lookup: _Lookup, going: Collection[Named]
-) -> None:
-    """Store a value as a difference to the nearest version of its chain that stays, or whole."""
-    channel, version = named
-    rows = lookup.versions(named)
-    body, trail = assemble(codec, at, channel, version, rows)
-    one = Encoded(channel, version, rows[version].stored.kind, body)
-    staying = next((name for name in lookup.chain(named)[1:] if (channel, name) not in going), None)
-    if staying is not None:
-        below, _ = assemble(codec, at, channel, staying, rows)
-        made = difference(below, body)
-        if made.added <= MAX_ADDED * len(body):
-            packed = pack(trail.last.number, body, made)
-            overwrite_value.many(connection, [value_row(codec, at, one, packed, base=staying)])
-            return
-    overwrite_value.many(connection, [value_row(codec, at, one, body)])
-
-
 def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
     """Store the values whole, over those of the same versions, if there are any; what built on them stays as it is."""
     hold_values(connection, new.at.thread_id, new.at.checkpoint_ns)
     set_free(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
     overwrite_value.many(connection, new.all_whole(codec))
-
-
-def _depth(based: Mapping[Named, str], named: Named) -> int:
-    channel, version = named
-    depth = 0
-    while (channel, version) in based and depth <= len(based):
-        version = based[channel, version]
-        depth += 1
-    return depth

@@ -50,7 +50,7 @@ class Deltas(TypedDict):
     messages: Annotated[list[AnyMessage], DeltaChannel(reduce_deltas, snapshot_frequency=20)]
 
 
-def answer(state: Messages) -> dict[str, list[AIMessage]]:
+def answer(state: dict[str, Any]) -> dict[str, list[AIMessage]]:
     """Say something new."""
     return {"messages": [AIMessage(words(len(state["messages"])))]}
 
