@@ -161,11 +161,7 @@ class Database:
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
     def _do_one(self, job: _Job[Any]) -> None:
-        held = self._free.get()
-        try:
-            self._transact(held, [job])
-        finally:
-            self._free.put(held)
+        self._do(self._free.get(), lambda: [job])
 
     def _do_at_once(self, job: _Job[Any]) -> bool:
         """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
@@ -173,14 +169,12 @@ class Database:
             held = self._free.get_nowait()
         except Empty:
             return False
-        try:
-            connection = None if self._queue else held.begin_at_once(readonly=job.readonly)
-            if connection is None:
-                return False
-            self._transact(held, [job], connection)
-            return True
-        finally:
+        connection = None if self._queue else held.begin_at_once(readonly=job.readonly)
+        if connection is None:
             self._free.put(held)
+            return False
+        self._do(held, lambda: [job], connection)
+        return True
 
     def _work_off_all(self) -> None:
         with self._lock:
@@ -190,18 +184,33 @@ class Database:
 
     def _work_off(self) -> None:
         """Do what is waiting, the longest waiting first, in one transaction."""
-        held = self._free.get()
-        try:
-            jobs: list[_Job[Any]] = []
-            while self._queue and len(jobs) < MAX_GROUP:
-                jobs.append(self._queue.popleft())
-            if jobs:
-                self._transact(held, jobs)
-        finally:
-            self._free.put(held)
+        self._do(self._free.get(), self._waiting)
 
-    def _transact(self, held: Held, jobs: Sequence[_Job[Any]], begun: Connection | None = None) -> None:
-        """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all."""
+    def _waiting(self) -> list[_Job[Any]]:
+        jobs: list[_Job[Any]] = []
+        while self._queue and len(jobs) < MAX_GROUP:
+            jobs.append(self._queue.popleft())
+        return jobs
+
+    def _do(self, held: Held, which: Callable[[], list[_Job[Any]]], begun: Connection | None = None) -> None:
+        """Do the jobs. The connection is free again before anyone is told, so that who goes on at once finds it."""
+        ended: list[_Job[Any]] = []
+        try:
+            try:
+                if jobs := which():
+                    self._transact(held, jobs, ended, begun)
+            finally:
+                self._free.put(held)
+        finally:
+            self._deliver(ended)
+
+    def _transact(
+        self, held: Held, jobs: list[_Job[Any]], told: list[_Job[Any]], begun: Connection | None = None
+    ) -> None:
+        """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all.
+
+        Jobs that have ended are added to `told`.
+        """
         ended = committing = False
         self._inside.working = True
         try:
@@ -226,7 +235,7 @@ class Database:
                 held.rollback()
                 self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
-            self._deliver(jobs)
+            told += jobs
 
     def _put_back(self, jobs: Sequence[_Job[Any]]) -> None:
         if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
