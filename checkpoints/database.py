@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from bursar.checkpoints.connections import Held, explain, make_engine
+from bursar.checkpoints.shield import shielded
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 T = TypeVar("T")
@@ -102,12 +103,13 @@ class Database:
         """
         job = _Job(work, readonly, durable)
         self._check_outside()
-        if self.dialect == "sqlite":
-            self._queue.append(job)
-            while not job.done:  # bounded: each turn does the longest waiting of what stands before it
-                self._work_off()
-        else:
-            self._do_one(job)
+        with shielded():
+            if self.dialect == "sqlite":
+                self._queue.append(job)
+                while not job.done:  # bounded: each turn does the longest waiting of what stands before it
+                    self._work_off()
+            else:
+                self._do_one(job)
         return job.outcome()
 
     async def arun(self, work: Work[T], *, readonly: bool = False, durable: bool = True, brief: bool = False) -> T:
@@ -118,7 +120,9 @@ class Database:
         self._check_outside()
         if brief and (readonly or not durable) and self.dialect == "sqlite" and WATCHER not in sys.modules:
             at_once = _Job(work, readonly, durable)
-            if self._do_at_once(at_once):
+            with shielded():
+                done = self._do_at_once(at_once)
+            if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         job = _Job(work, readonly, durable, waiting)

@@ -31,6 +31,7 @@ from bursar.state.session import SessionInput, SessionOutput, SessionState
 
 # intake, supervisor, guardian, a gate, the longest chain, supervisor again, report, and a margin of as many.
 BASE_STEPS = 8
+MAX_REQUEST_SECONDS = 86_400.0
 
 Supervisor = CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]
 Graph = StateGraph[SessionState, None, SessionInput, SessionOutput]
@@ -44,6 +45,7 @@ def build_supervisor(
     checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
     router: Router | None = None,
     gate: Gate | None = None,
+    timeout: float | None = None,
     name: str = "bursar",
     clock: Callable[[], datetime] | None = None,
     new_id: Callable[[], str] | None = None,
@@ -53,6 +55,8 @@ def build_supervisor(
     Without a router, `ExampleRouter` routes by the specialists' examples, free and offline. A gate reviews the plan
     and the answer. Without a checkpointer nothing can be resumed; the ledger holds all the same. Runs use
     `durability="sync"` unless the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
+    `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
+    not begin it anew. When it has passed, chains go to their ends at once.
     Raises `ConfigurationError`, naming the specialist, when names repeat, a fallback chain is missing, cyclic, names an
     unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
     `UnknownPrice` when a declared model has no price.
@@ -60,6 +64,8 @@ def build_supervisor(
     chains = chains_of(specialists)
     _check_money(chains, budget)
     _check_names(chains, gate)
+    if timeout is not None and not 0 < timeout <= MAX_REQUEST_SECONDS:
+        raise ConfigurationError(f"timeout must be above 0 and at most {MAX_REQUEST_SECONDS} seconds")
     coordinator = Coordinator(
         chains=chains,
         budget=budget,
@@ -68,6 +74,7 @@ def build_supervisor(
         gate=gate,
         clock=clock or _utc_now,
         new_id=new_id or _random_id,
+        timeout=timeout,
     )
     graph = _wire(coordinator)
     compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]

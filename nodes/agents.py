@@ -8,14 +8,15 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
 from bursar.checkpoints.books.forks import paid_elsewhere
-from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns
+from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
+from bursar.nodes.judgement import Judgement
 from bursar.nodes.runner import run_link
 from bursar.nodes.specialist import Chain, Link
 from bursar.state.decision import Decision
-from bursar.state.events import Decided, FallbackTaken
-from bursar.state.money import USD
-from bursar.state.report import Outcome, Run, Task, Turn
+from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
+from bursar.state.money import USD, ZERO
+from bursar.state.report import Limit, Outcome, Run, Task, Turn
 from bursar.state.session import Request, SessionState, Step, runs_of
 
 HISTORY_TURNS = 20
@@ -30,7 +31,9 @@ async def run_agent(
     grant = link.ceiling if level or step is None else step.grant
     before = runs_of(state, chain.specialist.name)
     failed = before[-1] if before else None
-    decisions = await _prepare(coordinator, chain, level, request, failed=failed, config=config)
+    decisions, grant, refusal = await _prepare(
+        coordinator, chain, level, request, grant=grant, failed=failed, config=config
+    )
     task = Task(
         text=request.text,
         specialist=chain.specialist.name,
@@ -41,40 +44,64 @@ async def run_agent(
         left=grant,
         history=_history(state["messages"]),
     )
-    run = await run_link(coordinator, link, task, request, level=level, config=config)
+    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=refusal)
     return {"runs": [run], "decisions": decisions}
 
 
 async def _prepare(
-    coordinator: Coordinator, chain: Chain, level: int, request: Request, *, failed: Run | None, config: RunnableConfig
-) -> list[Decision]:
+    coordinator: Coordinator,
+    chain: Chain,
+    level: int,
+    request: Request,
+    *,
+    grant: USD,
+    failed: Run | None,
+    config: RunnableConfig,
+) -> tuple[list[Decision], USD, Judgement | None]:
     """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
 
-    The decisions are those to be told: that this is a fork, which pays again.
+    A fallback that may pay is priced and admitted anew. The decisions are those to be told: that this is a fork, which
+    pays again; then what it may spend, and why it is not admitted, if it is not.
     """
     books, link, at = coordinator.books, chain.links[level], coordinator.clock()
     if not link.paid and failed is None:
-        return []
+        return [], grant, None
+    started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
-    def work(connection: Connection) -> list[Decision]:
+    def work(connection: Connection) -> tuple[list[Decision], USD, Judgement | None]:
         decisions: list[Decision] = []
+        given, refusal = grant, None
         if link.paid:
             books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 books.open_account(Account("global", None))(connection)
             decisions = _forked(coordinator, link, request, checkpoint_ns(config), connection)
         if link.paid and level:
+            given, refusal = _admitted(coordinator, link, request, connection)
             books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
+        events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
         if failed is not None:
             taken = FallbackTaken(
                 request_id=request.id, specialist=chain.specialist.name, failed=failed.handler, next=link.name
             )
-            books.record(request.session_id, taken, at=at)(connection)
-        for decision in decisions:
-            books.record(request.session_id, Decided(request_id=request.id, decision=decision), at=at)(connection)
-        return decisions
+            events = [taken, *events]
+        for event in [*events, started]:
+            books.record(request.session_id, event, at=at)(connection)
+        return decisions, given, refusal
 
     return await coordinator.database.arun(work, durable=False, brief=True)
+
+
+def _admitted(
+    coordinator: Coordinator, link: Link, request: Request, connection: Connection
+) -> tuple[USD, Judgement | None]:
+    """What a fallback may spend of what is left now; and, where its expected cost does not fit, why it does not run."""
+    left = coordinator.books.left(scopes_of(request, coordinator.budget))(connection)
+    room = request.budget if left is None else USD.from_nanos(max(left, 0))
+    if link.expects <= room and room:
+        return min(link.ceiling, room), None
+    reason = f"the budget had no room for {link.name}: expects {link.expects}, {room} left"
+    return ZERO, Judgement(Outcome.EXHAUSTED, reason, limit=Limit.BUDGET)
 
 
 def _forked(
@@ -108,7 +135,7 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 def after(chain: Chain, level: int, state: SessionState) -> str:
     """Where a branch goes after the handler at `level`: its next fallback, or back to the supervisor."""
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
-    if last is not None and last.outcome is not Outcome.COMPLETED and level + 1 < len(chain.links):
+    if last is not None and not last.answers and level + 1 < len(chain.links):
         return chain.links[level + 1].node
     return "supervisor"
 

@@ -31,6 +31,7 @@ class Coordinator:
     gate: Gate | None
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    timeout: float | None = None
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:

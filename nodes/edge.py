@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
+from bursar.nodes.apart import is_handlers_thread
 from bursar.nodes.ended import ended
 from bursar.state.errors import BursarError
 
@@ -36,7 +37,7 @@ class _Portal:
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
         portal = self._started()
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread or is_handlers_thread():
             raise BursarError("a sync call inside an async handler would wait for itself; use ainvoke or astream there")
         future = portal.start_task_soon(ended, partial(function, *arguments))
         try:

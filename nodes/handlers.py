@@ -1,71 +1,83 @@
 """Calling a handler of any kind with a task, and reading a report from whatever it returns."""
 
-import asyncio
 import inspect
-import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from contextvars import copy_context
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeAlias, cast
 
-from anyio.to_thread import current_default_thread_limiter
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 from langgraph.pregel import Pregel
+from pydantic import ValidationError
 
 from bursar.checkpoints.saving.serde import default_serde
+from bursar.nodes.apart import in_thread, on_loop
 from bursar.nodes.ended import Ended
+from bursar.nodes.gateway.scope import current_scope
 from bursar.nodes.specialist import Handler, is_async
-from bursar.state.report import MAX_ANSWER_CHARACTERS, Report, Task
+from bursar.state.errors import BadOutput
+from bursar.state.report import MAX_REPORT_BYTES, Report, Task
+
+Keep: TypeAlias = Callable[[str], None]
 
 _serde = default_serde()
 
 
-async def call(handler: Handler, task: Task) -> Report:
-    """Run the handler on the task.
+async def call(handler: Handler, task: Task, *, agent: str, seconds: float, keep: Keep) -> Ended[Report] | None:
+    """How the handler ended on the task, None at the deadline; then it is left behind. See `apart` for where it runs.
 
-    A sync function runs in a worker thread, so that it can be left behind at its deadline. A compiled graph is given
-    `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
-    Raises what the handler raises, `TypeError` when what it returns is no report, and `ValueError` for a bad one.
+    A compiled graph is given `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
+    `keep` is told what a graph had answered after each of its steps. The error is what the handler raised, or
+    `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyLeftBehind`.
     """
-    return report_of(await _result(handler, task))
-
-
-async def _result(handler: Handler, task: Task) -> object:
     if isinstance(handler, Runnable):
         runnable = cast("Runnable[Any, Any]", handler)
-        if isinstance(handler, Pregel):
-            return await runnable.ainvoke({"messages": _messages(task)})
-        return await runnable.ainvoke(_messages(task) if isinstance(handler, BaseLanguageModel) else task)
+        return await on_loop(agent, partial(_run, runnable, task, keep), seconds=seconds)
     if is_async(handler):
-        return await cast("Callable[[Task], Awaitable[object]]", handler)(task)
-    result = await _in_thread(cast("Callable[[Task], object]", handler), task)
-    return await cast("Awaitable[object]", result) if inspect.isawaitable(result) else result
+        function = cast("Callable[[Task], Awaitable[object]]", handler)
+        return await on_loop(agent, partial(_awaited, partial(function, task)), seconds=seconds)
+    began = time.monotonic()
+    function = cast("Callable[[Task], object]", handler)
+    end = await in_thread(agent, partial(_in_thread, function, task), seconds=seconds)
+    if end is None or end.error is not None or isinstance(end.value, Report):
+        return cast("Ended[Report] | None", end)
+    left = seconds - (time.monotonic() - began)
+    waiting = cast("Awaitable[object]", end.value)
+    return await on_loop(agent, partial(_awaited, lambda: waiting), seconds=left)
 
 
-async def _in_thread(function: Callable[[Task], object], task: Task) -> object:
-    """The function's result, from a thread of its own; as many run at once as anyio's default limiter allows.
+def keep(work: Report | str) -> None:
+    """Say what a handler has so far: its run's report, if it does not complete. Each call replaces the last.
 
-    The thread is a daemon, unlike those of a pool: one that was left behind does not keep the process from ending.
+    Outside a run, and once the run has ended, it does nothing. Raises `BadOutput` for what is no report.
     """
-    loop, context = asyncio.get_running_loop(), copy_context()
-    told: asyncio.Future[Ended[object]] = loop.create_future()
+    scope = current_scope()
+    if scope is not None:
+        scope.keep(report_of(work))
 
-    def tell(end: Ended[object]) -> None:
-        if not told.done():
-            told.set_result(end)
 
-    def run() -> None:
-        end = Ended[object]()
-        with end:
-            end.value = context.run(function, task)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
-            loop.call_soon_threadsafe(tell, end)
+async def _awaited(begin: Callable[[], Awaitable[object]]) -> Report:
+    return report_of(await begin())
 
-    async with current_default_thread_limiter():
-        threading.Thread(target=run, name=f"bursar-{task.specialist}", daemon=True).start()
-        return (await told).result()
+
+def _in_thread(function: Callable[[Task], object], task: Task) -> object:
+    """A report, or what a sync function returned to be awaited."""
+    result = function(task)
+    return result if inspect.isawaitable(result) else report_of(result)
+
+
+async def _run(runnable: "Runnable[Any, Any]", task: Task, keep: Keep) -> Report:
+    if not isinstance(runnable, Pregel):
+        return report_of(await runnable.ainvoke(_messages(task) if isinstance(runnable, BaseLanguageModel) else task))
+    state: object = None
+    graph = cast("Any", runnable)
+    async for state in graph.astream({"messages": _messages(task)}, stream_mode="values"):
+        messages = _messages_in(state)
+        if messages and isinstance(last := messages[-1], AIMessage) and last.text:
+            keep(last.text)
+    return report_of(state)
 
 
 def _messages(task: Task) -> list[tuple[str, str]]:
@@ -76,7 +88,7 @@ def report_of(result: object) -> Report:
     """A report from a report, a text, a message, or a graph state whose last message is the answer.
 
     A report is checked anew: what a handler changed in it after it was made must not reach the checkpoint unseen.
-    Raises `TypeError`, naming what came instead, and `ValueError` for a bad report or an answer over the size limit.
+    Raises `BadOutput`, naming what came instead or what is wrong with it.
     """
     if isinstance(result, Report):
         return _checked(result)
@@ -87,20 +99,32 @@ def report_of(result: object) -> Report:
     elif messages := _messages_in(result):
         return report_of(messages[-1])
     else:
-        raise TypeError(f"a handler returns a Report, a str or a message, not {type(result).__name__}")
-    if len(text) > MAX_ANSWER_CHARACTERS:
-        raise ValueError(f"the answer has {len(text)} characters; {MAX_ANSWER_CHARACTERS} is the limit")
-    return Report(answer=text)
+        if inspect.iscoroutine(result):
+            result.close()  # nobody awaits it any more
+        raise BadOutput(f"a handler returns a Report, a str or a message, not {type(result).__name__}")
+    return _checked(Report.model_construct(answer=text))
 
 
 def _checked(report: Report) -> Report:
-    fresh = Report.model_validate(dict(report))
-    if fresh.data:
-        try:
-            _serde.dumps_typed(fresh)
-        except (TypeError, ValueError):
-            raise ValueError("the report's data cannot be kept: whole numbers have 64 bits, keys are Unicode") from None
+    try:
+        fresh = Report.model_validate(dict(report))
+        size = len(fresh.answer.encode())
+        if fresh.data or fresh.sources or fresh.gaps:
+            size = len(_serde.dumps_typed(fresh)[1])
+    except UnicodeEncodeError:
+        raise BadOutput("the report holds half a character and cannot be kept") from None
+    except ValidationError as error:
+        raise BadOutput(_wrong_in(error)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise BadOutput("the report's data cannot be kept: whole numbers have 64 bits, keys are Unicode") from None
+    if size > MAX_REPORT_BYTES:
+        raise BadOutput(f"the report has {size} bytes; {MAX_REPORT_BYTES} is the limit")
     return fresh
+
+
+def _wrong_in(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"the report's {'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
 
 
 def _messages_in(result: object) -> list[object]:

@@ -1,6 +1,7 @@
 """Intake: opens the request, under an id and a clock reading that a resume finds again in the state."""
 
 import hashlib
+from datetime import timedelta
 
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -25,12 +26,15 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         return {}  # sent again, or nothing new: the answer that is there is given again
     session_id = setting(config, "thread_id") or coordinator.new_id()
     text = last.text if isinstance(last, HumanMessage) else ""
+    opened_at = coordinator.clock()
+    timeout = coordinator.timeout
     request = Request(
         id=_request_id(session_id, last),
         session_id=session_id,
         tenant=setting(config, "tenant") or DEFAULT_TENANT,
         text=text,
-        opened_at=coordinator.clock(),
+        opened_at=opened_at,
+        deadline=None if timeout is None else opened_at + timedelta(seconds=timeout),
         budget=coordinator.budget.per_request,
     )
     books = coordinator.books

@@ -53,25 +53,29 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _reports(state: SessionState) -> dict[str, Report]:
-    """The report of each planned specialist, in plan order: of its completed run, else the last partial one."""
+    """The report of each planned specialist, in plan order.
+
+    Of the run that answers; else of the surest completed one; else the last partial one.
+    """
     reports: dict[str, Report] = {}
     for step in state["plan"].steps:
         done = [run for run in runs_of(state, step.name) if run.report is not None]
-        completed = [run for run in done if run.outcome is Outcome.COMPLETED]
-        chosen = (completed or done)[-1:]
-        if chosen and chosen[0].report is not None:
-            reports[step.name] = chosen[0].report
+        chosen = _answering(done) or (done[-1] if done else None)
+        if chosen is not None and chosen.report is not None:
+            reports[step.name] = chosen.report
     return reports
 
 
 def _gaps(state: SessionState) -> list[str]:
     """What is missing from the answer, a line each: who was cut, denied, exhausted or failed, and reported gaps."""
     gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
+    if state["plan"].steps and (fault := next((d.note for d in state["decisions"] if d.kind == "route"), "")):
+        gaps.append(f"routing: {fault}; chosen by the words of the request")
     for step in state["plan"].steps:
         runs = runs_of(state, step.name)
-        completed = next((run for run in runs if run.outcome is Outcome.COMPLETED), None)
+        completed = _answering(runs)
         reasons = [step.cut] if step.cut else []
-        reasons += [run.reason for run in runs if run.outcome is not Outcome.COMPLETED]
+        reasons += [run.reason for run in runs if not run.answers]
         if reasons:
             gaps.append(f"{step.name}: {'; '.join(reasons)}; {_instead(step.name, runs, completed)}")
         gaps += [f"{step.name}: {gap}" for gap in (completed.report.gaps if completed and completed.report else ())]
@@ -80,10 +84,23 @@ def _gaps(state: SessionState) -> list[str]:
     return gaps
 
 
+def _answering(runs: list[Run]) -> Run | None:
+    """The run whose report is given: one that answers, else the surest completed one."""
+    completed = [run for run in runs if run.outcome is Outcome.COMPLETED]
+    return next((run for run in completed if run.answers), max(completed, key=_confidence, default=None))
+
+
+def _confidence(run: Run) -> float:
+    return 0.0 if run.report is None else run.report.confidence
+
+
 def _instead(specialist: str, runs: list[Run], completed: Run | None) -> str:
-    if completed is not None:
-        return f"{completed.handler} answered instead" if completed.handler != specialist else "answered in full"
-    return "what it had is given" if any(run.report for run in runs) else "nothing answered in its place"
+    if completed is None:
+        return "what it had is given" if any(run.report for run in runs) else "nothing answered in its place"
+    if completed.handler == specialist:
+        return "its answer is given all the same" if completed.unsure else "answered in full"
+    as_of = None if completed.report is None else completed.report.as_of
+    return f"{completed.handler} answered instead" + (f", as of {as_of:%Y-%m-%d %H:%M} UTC" if as_of else "")
 
 
 def _answer(coordinator: Coordinator, state: SessionState, reports: Mapping[str, Report]) -> str:

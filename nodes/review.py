@@ -1,28 +1,38 @@
 """Asking a gate: what it decides is written to the books, and a gate that raises has denied."""
 
-import asyncio
 from collections.abc import Callable
 
 from langchain_core.runnables import RunnableConfig
 
+from bursar.nodes.apart import TooManyLeftBehind, in_thread
 from bursar.nodes.coordinator import Coordinator
+from bursar.nodes.deadlines import time_for
 from bursar.nodes.edge import Update
+from bursar.nodes.ended import Ended
 from bursar.nodes.gate import Gate, Verdict
 from bursar.state.decision import Considered, Decision
 from bursar.state.events import PolicyVerdict
 from bursar.state.money import ZERO
 from bursar.state.session import Request, SessionState
 
+GATE_TIMEOUT_SECONDS = 30.0
+
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
     """The gate's verdict, recorded. An exception inside the gate is a denial that names the gate.
 
-    The gate runs in a worker thread: it may read a database, and the event loop serves other sessions meanwhile.
+    The gate runs in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.
+    One that hangs is left behind at its deadline, and has denied.
     """
-    try:
-        verdict = _checked(await asyncio.to_thread(review))
-    except Exception as error:  # noqa: BLE001 - a gate fails closed, whatever its fault
-        reason = f"{gate.name} could not review this ({type(error).__name__}); it is withheld"
+    seconds, _ = time_for(request, GATE_TIMEOUT_SECONDS, now=coordinator.clock(), last=True)
+    end = await _reviewed(gate, review, seconds=seconds)
+    if end is not None and isinstance(end.error, KeyboardInterrupt):
+        raise end.error
+    if end is not None and end.value is not None:
+        verdict = end.value
+    else:
+        fault = "no answer in time" if end is None else type(end.error).__name__
+        reason = f"{gate.name} could not review this ({fault}); it is withheld"
         verdict = Verdict("deny", rules=("gate.fault",), reason=reason)
     event = PolicyVerdict(
         request_id=request.id,
@@ -34,6 +44,15 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
     record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
     await coordinator.database.arun(record, durable=False, brief=True)
     return verdict
+
+
+async def _reviewed(gate: Gate, review: Callable[[], Verdict], *, seconds: float) -> Ended[Verdict] | None:
+    try:
+        return await in_thread(gate.name, lambda: _checked(review()), seconds=seconds)
+    except TooManyLeftBehind as error:
+        end = Ended[Verdict]()
+        end.error = error
+        return end
 
 
 def _checked(verdict: object) -> Verdict:

@@ -1,22 +1,24 @@
 """One run of one handler: within its deadline, ceiling and turns, to exactly one outcome."""
 
 import time
-from functools import partial
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained, GraphInterrupt
 from sqlalchemy import Connection
 
 from bursar.nodes import failpoints
+from bursar.nodes.apart import TooManyLeftBehind
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
-from bursar.nodes.ended import Ended, within
+from bursar.nodes.deadlines import time_for
+from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.handlers import call
+from bursar.nodes.judgement import Judgement, judged, late
 from bursar.nodes.specialist import Link
+from bursar.nodes.telling import Teller
 from bursar.nodes.tracing import agent_span
-from bursar.state.errors import BudgetExceeded, DatabaseError, ScopeClosed
-from bursar.state.events import RunEnded, clean
+from bursar.state.errors import DatabaseError
+from bursar.state.events import RunEnded
 from bursar.state.money import USD
 from bursar.state.report import Outcome, Report, Run, Task
 from bursar.state.session import Request
@@ -27,57 +29,59 @@ STEPS_PER_TURN = 4
 
 
 async def run_link(
-    coordinator: Coordinator, link: Link, task: Task, request: Request, *, level: int, config: RunnableConfig
+    coordinator: Coordinator,
+    link: Link,
+    task: Task,
+    request: Request,
+    *,
+    level: int,
+    config: RunnableConfig,
+    refusal: Judgement | None = None,
 ) -> Run:
     """Run the handler to its outcome and write it to the books.
 
-    Completed with its report; exhausted when a paid call was refused (also where the handler swallowed the refusal)
-    or the deadline passed, with partial work attached if it returned any; failed with the exception's type and text,
-    an exit or a cancellation of its own included. A LangGraph interrupt and a keyboard interrupt pass through: the
-    run has not ended then.
+    Completed with its report; exhausted when a paid call was refused (also where the handler swallowed the refusal),
+    the deadline passed, or its graph ran out of steps, with partial work attached if there is any; failed with the
+    exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
+    called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
     """
-    scope = _scope(coordinator, link, request, config)
+    seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
+    teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
+    scope = _scope(coordinator, link, request, config, seconds=seconds)
+    scope.on_turn = teller.turn
+    teller.started()
     started = time.monotonic()
     with agent_span(task.specialist, link.name, level) as span:
-        try:
-            end = await within(link.timeout, partial(_guarded_call, scope, link, task, config))
-        finally:
-            scope.close()
-        outcome, reason = _judged(end, scope, link)
-        seconds = time.monotonic() - started
-        report, error = (None, None) if end is None else (end.value, end.error)
+        end: Ended[Report] | None = None
+        if refusal is None and seconds > 0:
+            end = await _attempt(scope, link, task, config, seconds=seconds)
+            why = judged(end, scope, seconds=seconds, deadline=deadline)
+        else:
+            why = refusal or late(seconds, deadline)
+        report = _report(end, scope, link, task)
         run = Run(
             specialist=task.specialist,
             handler=link.name,
             level=level,
-            outcome=outcome,
+            outcome=why.outcome,
             report=report,
-            reason=reason,
-            seconds=seconds,
+            reason=why.reason,
+            limit=why.limit,
+            fault=why.fault,
+            turns=scope.turns,
+            seconds=time.monotonic() - started,
         )
+        run = _weighed(run, link)
+        error = None if end is None else end.error
         cost = await _end(coordinator, link, request, run, scope if isinstance(error, DatabaseError) else None)
-        span.ended(outcome, reason, cost, scope.turns, error)
+        run = run.model_copy(update={"cost": cost})
+        span.ended(run, error)
     failpoints.hit("before_node_end")
-    return run.model_copy(update={"cost": cost})
+    teller.terminal(run)
+    return run
 
 
-def _judged(end: Ended[Report] | None, scope: Scope, link: Link) -> tuple[Outcome, str]:
-    """The outcome and why. Raises the interrupts, which end no run."""
-    if end is None:
-        return Outcome.EXHAUSTED, f"no answer within {link.timeout:g} s"
-    error = end.error
-    if isinstance(error, KeyboardInterrupt | GraphInterrupt | GraphDrained):
-        raise error
-    if scope.refusal is not None:
-        return Outcome.EXHAUSTED, clean(str(scope.refusal))
-    if error is None:
-        return Outcome.COMPLETED, ""
-    if isinstance(error, BudgetExceeded | ScopeClosed):
-        return Outcome.EXHAUSTED, clean(str(error))
-    return Outcome.FAILED, _in_one_line(error)
-
-
-def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig) -> Scope:
+def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, seconds: float) -> Scope:
     return Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -87,16 +91,45 @@ def _scope(coordinator: Coordinator, link: Link, request: Request, config: Runna
         scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),
         paid=link.paid,
         max_turns=link.max_turns,
-        deadline=time.monotonic() + link.timeout,
+        max_repeats=link.max_repeats,
+        deadline=time.monotonic() + seconds,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
     )
 
 
-async def _guarded_call(scope: Scope, link: Link, task: Task, config: RunnableConfig) -> Report:
+async def _attempt(
+    scope: Scope, link: Link, task: Task, config: RunnableConfig, *, seconds: float
+) -> Ended[Report] | None:
     steps = STEPS_BESIDE_TURNS + STEPS_PER_TURN * link.max_turns
-    with scope.enter(), guarded({**config, "recursion_limit": steps}):
-        return await call(link.handler, task)
+    try:
+        with scope.enter(), guarded({**config, "recursion_limit": steps}):
+            return await call(link.handler, task, agent=link.node, seconds=seconds, keep=scope.keep)
+    except TooManyLeftBehind as error:
+        end = Ended[Report]()
+        end.error = error
+        return end
+    finally:
+        scope.close()
+
+
+def _report(end: Ended[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
+    """What the handler returned, or had so far; the end of a chain says as of when."""
+    report = None if end is None else end.value
+    if report is None and (kept := scope.kept) is not None:
+        report = kept if isinstance(kept, Report) else Report(answer=kept)
+    if report is None or not link.last or report.as_of is not None:
+        return report
+    return report.model_copy(update={"as_of": task.now})
+
+
+def _weighed(run: Run, link: Link) -> Run:
+    """The run, marked where it is less sure than its specialist asks for."""
+    report = run.report
+    if run.outcome is not Outcome.COMPLETED or report is None or report.confidence >= link.min_confidence:
+        return run
+    reason = f"confidence {report.confidence:.2f} is below the {link.min_confidence:.2f} that is asked for"
+    return run.model_copy(update={"unsure": True, "reason": reason})
 
 
 async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, lost: Scope | None) -> USD:
@@ -120,13 +153,12 @@ async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run,
             reason=run.reason,
             cost=cost,
             milliseconds=round(run.seconds * 1000),
+            limit=run.limit,
+            fault=run.fault,
+            turns=run.turns,
+            unsure=run.unsure,
         )
         books.record(request.session_id, ended, at=at)(connection)
         return cost
 
     return await coordinator.database.arun(work, durable=False, brief=True)
-
-
-def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
-    return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
@@ -52,7 +52,9 @@ class Specialist:
     a `@deterministic` handler. `timeout` is in seconds, `max_turns` counts paid calls of one run. `fallbacks` are tried
     in order: `@deterministic` functions, or names of other specialists; a name at the end goes on with that one's own
     chain. `value` weighs the router's score; `models` declares the chat models the handler uses, so that a missing
-    price is found when the graph is built. Raises `ConfigurationError`, naming the specialist, for a bad field.
+    price is found when the graph is built. `max_repeats` is how often its model may ask for one and the same tool call
+    in a run. A run whose report is less confident than `min_confidence` (0..1) completes, and its fallback is asked all
+    the same. Raises `ConfigurationError`, naming the specialist, for a bad field.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Specialist:
     expected_cost: Amount | None = None
     value: Amount = 1
     models: Sequence[BaseChatModel] = ()
+    max_repeats: int = 3
+    min_confidence: float = 0.0
     cap: USD = field(init=False, repr=False)
     expects: USD = field(init=False, repr=False)
     weight: Decimal = field(init=False, repr=False)
@@ -77,8 +81,11 @@ class Specialist:
             raise self.fault(f"the handler must be a function, a Runnable or a compiled graph, not {self.handler!r}")
         if not 0 < self.timeout <= MAX_TIMEOUT_SECONDS:
             raise self.fault(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds")
-        if self.max_turns < 1:
-            raise self.fault("max_turns must be at least 1")
+        for name, number in (("max_turns", self.max_turns), ("max_repeats", self.max_repeats)):
+            if number < 1:
+                raise self.fault(f"{name} must be at least 1")
+        if not 0 <= self.min_confidence <= 1:
+            raise self.fault("min_confidence must be from 0 to 1")
         cap = self._amount("ceiling", self.ceiling)
         expects = ZERO if self.deterministic else cap
         if self.expected_cost is not None:
@@ -110,7 +117,7 @@ class Specialist:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One handler of a chain, with the limits it runs under; `node` is its name in the graph."""
+    """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`."""
 
     node: str
     name: str
@@ -118,6 +125,10 @@ class Link:
     ceiling: USD
     timeout: float
     max_turns: int
+    max_repeats: int
+    expects: USD
+    min_confidence: float
+    last: bool = False
 
     @property
     def paid(self) -> bool:
@@ -168,21 +179,41 @@ def _chain(specialist: Specialist, by_name: Mapping[str, Specialist]) -> Chain:
             if not pending:
                 pending = list(other.fallbacks)
         else:
-            name = handler_name(fallback)
-            cap = ZERO if is_deterministic(fallback) else specialist.cap
-            links.append(
-                Link(f"{specialist.name}.{name}", name, fallback, cap, specialist.timeout, specialist.max_turns)
-            )
+            links.append(_function_link(specialist, fallback))
     if links[-1].paid:
         raise specialist.fault(f"its chain ends in {links[-1].name!r}, which is not @deterministic")
     nodes = [link.node for link in links]
     if len(set(nodes)) < len(nodes):
         raise specialist.fault(f"a handler stands twice in its chain: {', '.join(link.name for link in links)}")
-    return Chain(specialist, tuple(links))
+    return Chain(specialist, (*links[:-1], replace(links[-1], last=True)))
 
 
 def _link(specialist: Specialist, node: str) -> Link:
-    return Link(node, specialist.name, specialist.handler, specialist.cap, specialist.timeout, specialist.max_turns)
+    return Link(
+        node=node,
+        name=specialist.name,
+        handler=specialist.handler,
+        ceiling=specialist.cap,
+        timeout=specialist.timeout,
+        max_turns=specialist.max_turns,
+        max_repeats=specialist.max_repeats,
+        expects=specialist.expects,
+        min_confidence=specialist.min_confidence,
+    )
+
+
+def _function_link(specialist: Specialist, function: Function) -> Link:
+    """A fallback that is a function: it has the limits of the specialist that names it."""
+    name, own = handler_name(function), _link(specialist, "")
+    free = is_deterministic(function)
+    return replace(
+        own,
+        node=f"{specialist.name}.{name}",
+        name=name,
+        handler=function,
+        ceiling=ZERO if free else own.ceiling,
+        expects=ZERO if free else own.expects,
+    )
 
 
 def _refuse_cycles(specialist: Specialist, by_name: Mapping[str, Specialist], *, path: tuple[str, ...]) -> None:

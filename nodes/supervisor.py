@@ -1,6 +1,8 @@
 """The supervisor: the only router. It scores specialists for the request and chooses by value per expected cost."""
 
 import time
+from dataclasses import replace
+from datetime import datetime
 from math import isfinite
 
 from langchain_core.runnables import RunnableConfig
@@ -9,12 +11,14 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
 from bursar.checkpoints.database import Work
+from bursar.nodes.apart import TooManyLeftBehind, on_loop
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.deadlines import time_for
 from bursar.nodes.edge import Update
-from bursar.nodes.ended import within
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.routers.routing import Scores
+from bursar.nodes.routers.word_router import by_words
 from bursar.nodes.specialist import is_deterministic
 from bursar.state.decision import Decision
 from bursar.state.errors import BursarError, Refused
@@ -41,6 +45,8 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     if not free:
         await coordinator.database.arun(_opened(coordinator, request, config), durable=False, brief=True)
     scores, fault = await _scores(coordinator, request, config, paid=not free)
+    if fault and fault != NO_QUESTION:
+        scores = _by_words(request, coordinator, fault)
 
     def decide(connection: Connection) -> Decision:
         decision = _decision(coordinator, request, scores, fault, connection)
@@ -117,6 +123,7 @@ async def _scores(
     """
     if not request.text.strip():
         return _no_scores(NO_QUESTION), NO_QUESTION
+    seconds = _routing_time(request, now=coordinator.clock())
     scope = Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -126,23 +133,37 @@ async def _scores(
         scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, "supervisor")),
         paid=paid,
         max_turns=ROUTING_MAX_TURNS,
-        deadline=time.monotonic() + ROUTING_TIMEOUT_SECONDS,
+        deadline=time.monotonic() + seconds,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
     )
 
     async def route() -> Scores:
-        with scope.enter(), guarded(config):
-            return _checked(await coordinator.router.route(request.text, coordinator.candidates))
+        return _checked(await coordinator.router.route(request.text, coordinator.candidates))
 
     try:
-        end = await within(ROUTING_TIMEOUT_SECONDS, route)
+        with scope.enter(), guarded(config):
+            end = await on_loop("supervisor", route, seconds=seconds)
+    except TooManyLeftBehind as error:
+        return _no_scores(str(error)), f"the router was not asked: {error}"
     finally:
         scope.close()
     if end is not None and (scores := end.value) is not None:
         return scores, ""
-    fault = f"the router gave no answer within {ROUTING_TIMEOUT_SECONDS:g} s" if end is None else _fault(end.error)
+    fault = f"the router gave no answer within {seconds:.3g} s" if end is None else _fault(end.error)
     return _no_scores(fault), fault
+
+
+def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
+    """What stands in for a router that gave no answer; the decision says so."""
+    scores = by_words(request.text, coordinator.candidates)
+    return replace(scores, rule=f"{fault}; {scores.rule}")
+
+
+def _routing_time(request: Request, *, now: datetime) -> float:
+    """Half of what is left of the request's time at most: the other half is for the answers."""
+    left, _ = time_for(request, 2 * ROUTING_TIMEOUT_SECONDS, now=now, last=True)
+    return left / 2
 
 
 def _checked(scores: object) -> Scores:
@@ -155,7 +176,7 @@ def _fault(error: BaseException | None) -> str:
     """Why the router gave no scores, in words that quote neither the request nor a provider."""
     if isinstance(error, Refused):
         return f"the router was refused: {error}"
-    if error is not None and (isinstance(error, GraphBubbleUp | BursarError) or not isinstance(error, Exception)):
+    if isinstance(error, KeyboardInterrupt | GraphBubbleUp | BursarError):
         raise error
     return f"the router failed: {type(error).__name__}"
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
-from bursar.state.money import USD
-from bursar.state.report import Outcome
+from bursar.state.report import Outcome, Run
 
 _tracer = trace.get_tracer("bursar")
 
@@ -18,25 +17,27 @@ class AgentSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def ended(self, outcome: Outcome, reason: str, cost: USD, turns: int, error: BaseException | None) -> None:
+    def ended(self, run: Run, error: BaseException | None) -> None:
         """Write outcome, cost and paid calls to the span; a failed run sets its status to error.
 
         What the handler raised is recorded with its traceback, which the outcome's one line leaves out.
         """
         if not self._span.is_recording():
             return
+        why = run.limit or run.fault
         self._span.set_attributes(
             {
-                "bursar.outcome": outcome.value,
-                "bursar.cost_usd": f"{cost.dollars:f}",
-                "bursar.turns": turns,
-                **({"bursar.reason": reason} if reason else {}),
+                "bursar.outcome": run.outcome.value,
+                "bursar.cost_usd": f"{run.cost.dollars:f}",
+                "bursar.turns": run.turns,
+                **({"bursar.why": why.value} if why else {}),
+                **({"bursar.reason": run.reason} if run.reason else {}),
             }
         )
         if isinstance(error, Exception):
             self._span.record_exception(error)
-        if outcome is Outcome.FAILED:
-            self._span.set_status(Status(StatusCode.ERROR, reason))
+        if run.outcome is Outcome.FAILED:
+            self._span.set_status(Status(StatusCode.ERROR, run.reason))
 
 
 @contextmanager

@@ -6,11 +6,13 @@ BursarError
 ├── AmountError               not an amount of money (also a ValueError)
 ├── Refused                   a paid call was not sent; nothing was spent by it
 │   ├── BudgetExceeded        its worst case does not fit what is left
+│   │   ├── Looping           the agent makes the same tool call over and over
 │   │   └── AccountClosed     an incident closed the session's account until a person has acknowledged it
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   └── Unmetered             a chat model that was not metered ran inside a session
 ├── CipherError               what is stored cannot be read with the keys that are given
+├── BadOutput                 a handler returned no report, or one that cannot be kept (also a TypeError, a ValueError)
 ├── LedgerError               the books refuse: an unknown call, a state that cannot follow
 └── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
 """
@@ -54,6 +56,10 @@ class AccountClosed(BudgetExceeded):
     """An incident closed the session's account; `ledger.acknowledge` opens it again. Trying again does not help."""
 
 
+class Looping(BudgetExceeded):
+    """The agent made the same tool call with the same arguments over and over; its run goes no further."""
+
+
 class NoSession(Refused):
     """A metered model was called outside any session, so there is no budget to hold it to."""
 
@@ -68,6 +74,10 @@ class Unmetered(Refused):
 
 class CipherError(BursarError):
     """What is stored cannot be opened: a key that is not given, another key, or a row that was changed."""
+
+
+class BadOutput(BursarError, TypeError, ValueError):
+    """A handler returned what is no report, or a report that is too large or cannot be kept."""
 
 
 class LedgerError(BursarError):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from bursar.state.decision import Decision
 from bursar.state.money import USD
-from bursar.state.report import Outcome
+from bursar.state.report import Fault, Limit, Outcome
 
 MAX_REASON_CHARACTERS = 1_000
 
@@ -124,9 +124,25 @@ class CallRefused(_Event):
     reason: Reason
 
 
-class RunEnded(_Event):
-    """One handler's run ended in exactly one outcome."""
+class RunStarted(_Event):
+    """A handler that may pay, or a fallback, begins its run; a run that costs nothing is told of when it ends."""
 
+    kind: Literal["run_started"] = "run_started"
+    request_id: str
+    specialist: str
+    handler: str
+    level: int
+
+
+class RunEnded(_Event):
+    """One handler's run ended in exactly one outcome: `limit` names what exhausted it, `fault` how it failed.
+
+    `turns` counts its paid calls. `unsure`: it completed below the confidence that its specialist asks for.
+    """
+
+    since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["run_ended"] = "run_ended"
     request_id: str
     specialist: str
@@ -136,6 +152,10 @@ class RunEnded(_Event):
     reason: Reason
     cost: USD
     milliseconds: int
+    limit: Limit | None = None
+    fault: Fault | None = None
+    turns: int = 0
+    unsure: bool = False
 
 
 class FallbackTaken(_Event):
@@ -243,6 +263,7 @@ Event = Annotated[
     | CallVoided
     | CallUnknown
     | CallRefused
+    | RunStarted
     | RunEnded
     | FallbackTaken
     | PolicyVerdict

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from bursar.state.money import USD, ZERO
 
 MAX_ANSWER_CHARACTERS = 100_000
+MAX_REPORT_BYTES = 1_000_000  # of a report as it is stored, its data included
 
 
 class Outcome(StrEnum):
@@ -18,6 +19,33 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     EXHAUSTED = "exhausted"
     FAILED = "failed"
+
+
+class Limit(StrEnum):
+    """Which limit ended an exhausted run: money left, own ceiling, turns, own deadline, its request's, the same tool
+    call too often, or the steps of a handler that is a graph.
+    """
+
+    BUDGET = "budget"
+    CEILING = "ceiling"
+    TURNS = "turns"
+    DEADLINE = "deadline"
+    REQUEST_DEADLINE = "request_deadline"
+    LOOP = "loop"
+    RECURSION = "recursion"
+
+
+class Fault(StrEnum):
+    """Why a run failed: its handler raised; it or its model wrote what does not fit; its model's provider failed; a
+    policy refused its call; its books could not be written; or it could not be started.
+    """
+
+    HANDLER_ERROR = "handler_error"
+    BAD_OUTPUT = "bad_output"
+    PROVIDER = "provider"
+    POLICY = "policy"
+    DATABASE = "database"
+    UNAVAILABLE = "unavailable"
 
 
 class Turn(BaseModel):
@@ -49,7 +77,10 @@ class Task(BaseModel):
 
 
 class Report(BaseModel):
-    """What a specialist returns. `data` is JSON; `confidence` is between 0 and 1; `sources` say what it rests on."""
+    """What a specialist returns. `data` is JSON; `confidence` is between 0 and 1; `sources` say what it rests on.
+
+    `as_of` is the time that it holds for. A last resort that names none gets the time its request was opened.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,12 +89,15 @@ class Report(BaseModel):
     confidence: Annotated[float, Field(ge=0, le=1)] = 1.0
     sources: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    as_of: datetime | None = None
 
 
 class Run(BaseModel):
     """One run of one handler for one planned specialist: the first is its own, later ones are its fallbacks.
 
-    `reason` says why it did not complete, in words a user can read; `cost` is what the ledger charged to it.
+    `reason` says why it did not complete, in words a user can read; `limit` names the limit of an exhausted run,
+    `fault` the kind of a failure. Such a run may carry the report of what it had so far. `unsure`: it completed, below
+    the confidence that its specialist asks for. `turns` counts its paid calls, `cost` is what the ledger charged to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,5 +108,14 @@ class Run(BaseModel):
     outcome: Outcome
     report: Report | None = None
     reason: str = ""
+    limit: Limit | None = None
+    fault: Fault | None = None
+    unsure: bool = False
+    turns: int = 0
     cost: USD = ZERO
     seconds: float = 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether it completed and is sure enough, so that no fallback is asked."""
+        return self.outcome is Outcome.COMPLETED and not self.unsure

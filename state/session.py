@@ -25,6 +25,7 @@ Ending = Literal["answered", "answered_with_gaps", "refused"]
 class Request(BaseModel):
     """One user message to its answer. Checkpointed, so that a resume goes on under the same id and budget.
 
+    `deadline` is by the wall clock, None where it has none; specialists and fallbacks share what is left of it.
     `capped_in_total`: it was opened under a cap of the whole ledger, so its calls are charged to that account too.
     """
 
@@ -35,6 +36,7 @@ class Request(BaseModel):
     tenant: str
     text: str
     opened_at: datetime
+    deadline: datetime | None = None
     budget: USD
     capped_in_total: bool = False
 

@@ -4,11 +4,14 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from bursar.state.decision import Considered, Decision
 from bursar.state.money import USD
-from bursar.state.report import Outcome, Report, Run, Task, Turn
+from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task, Turn
 from bursar.state.session import Plan, Request, Step
 from bursar.state.spend import Spend
 
-STATE_TYPES = (Considered, Decision, Outcome, Plan, Report, Request, Run, Spend, Step, Task, Turn, USD)
+STATE_TYPES = (
+    *(Considered, Decision, Fault, Limit, Outcome, Plan, Report),
+    *(Request, Run, Spend, Step, Task, Turn, USD),
+)
 
 
 def default_serde() -> JsonPlusSerializer:

@@ -11,7 +11,7 @@ from bursar.checkpoints.database import Work
 from bursar.nodes import failpoints
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.steps import Flow, Transact, do
-from bursar.state.errors import AccountClosed, BudgetExceeded, BursarError, Refused, ScopeClosed
+from bursar.state.errors import AccountClosed, BudgetExceeded, BursarError, Looping, Refused, ScopeClosed
 from bursar.state.money import USD
 
 MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is shaped anew
@@ -81,7 +81,7 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
     if why_not is None and not scope.paid:
         model = claim.offers[0].model
         why_not = BudgetExceeded(f"{scope.agent} is deterministic and may not call {model}", scope="unpaid")
-    if why_not is None and first and not scope.take_turn():
+    if why_not is None and first and not scope.take_turn(claim.offers[0].model):
         why_not = _no_turns(scope)
     if why_not is not None:
         raise (yield from _refused(claim, why_not))
@@ -211,6 +211,8 @@ def _refused(claim: Claim, refusal: Refused) -> Flow[Refused]:
 
 
 def _closed(scope: Scope) -> Refused | None:
+    if isinstance(scope.refusal, Looping):
+        return scope.refusal
     if scope.closed:
         return ScopeClosed(f"the run of {scope.agent} has ended; nothing that still runs of it may spend")
     left = seconds_left(scope)

@@ -1,5 +1,6 @@
 """Answers as the journal keeps them: a settled answer's bytes, and the answer or the stream made from them again."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,17 @@ def billed_in(result: ChatResult | None) -> Billed | None:
         if isinstance(reported, Mapping):
             return _billed(cast(Mapping[str, object], reported))
     return None
+
+
+def tool_calls_in(result: ChatResult) -> dict[str, str]:
+    """The tool calls that an answer asks for: the name of each by a hash of its name and arguments, each once."""
+    found: dict[str, str] = {}
+    for generation in result.generations:
+        message = generation.message
+        for call in message.tool_calls if isinstance(message, AIMessage) else ():
+            what = json.dumps([call["name"], call["args"]], sort_keys=True, default=repr)
+            found[hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()] = call["name"]
+    return found
 
 
 def encode(result: ChatResult) -> bytes | None:

@@ -10,13 +10,14 @@ from langchain_core.outputs import ChatResult
 from bursar.checkpoints.books.books import Usage
 from bursar.nodes import failpoints
 from bursar.nodes.gateway.admission import Admitted, Claim, Offer, Shaped, admit, lost, seconds_left, settle, voided
-from bursar.nodes.gateway.answers import Received, as_chunk, billed_in, decode, encode, mark_replacement
+from bursar.nodes.gateway.answers import Received, as_chunk, billed_in, decode, encode, mark_replacement, tool_calls_in
 from bursar.nodes.gateway.bounds import output_cap
 from bursar.nodes.gateway.clients import Client
 from bursar.nodes.gateway.faults import fault_of, pause_before_retry, usage_in
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.steps import Do, Emit, Flow, Pause, Source, do
+from bursar.state.errors import Looping
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def answered(call: Call) -> Flow[ChatResult]:
     while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
         admitted = yield from admit(call.claim, first=attempt == 0)
         if isinstance(admitted, bytes):
-            return decode(admitted)
+            return _not_again(call, decode(admitted))
         try:
             result = yield from do(_send(call, admitted))
         except BaseException as error:
@@ -94,7 +95,7 @@ def answered(call: Call) -> Flow[ChatResult]:
             for generation in result.generations:
                 mark_replacement(generation.message, call.replaces(admitted))
             yield from _settle(call, admitted, result, received_tokens=0)
-            return result
+            return _not_again(call, result)
         yield Pause(pause)
         attempt += 1
 
@@ -105,7 +106,9 @@ def streamed(call: Call) -> Flow[None]:
     while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
         admitted = yield from admit(call.claim, first=attempt == 0)
         if isinstance(admitted, bytes):
-            yield Emit(as_chunk(decode(admitted)))
+            result = decode(admitted)
+            yield Emit(as_chunk(result))
+            _not_again(call, result)
             return
         received, source = Received(), _open(call, admitted)
         try:
@@ -124,7 +127,10 @@ def streamed(call: Call) -> Flow[None]:
                 yield from do(source.close())
                 raise
         else:
-            yield from _settle(call, admitted, received.result(), received_tokens=received.tokens)
+            result = received.result()
+            yield from _settle(call, admitted, result, received_tokens=received.tokens)
+            if result is not None:
+                _not_again(call, result)
             return
         yield Pause(pause)
         attempt += 1
@@ -150,7 +156,20 @@ def _failed(
     pause = pause_before_retry(fault, attempt, seconds_left(call.scope))
     if pause is None:
         claim.give_back()
+        call.scope.provider_failed(error)
     return pause
+
+
+def _not_again(call: Call, result: ChatResult) -> ChatResult:
+    """The answer, unless its model asks once too often for the same tool call. Raises `Looping`."""
+    most = call.scope.max_repeats
+    if most is None:
+        return result
+    for key, name in tool_calls_in(result).items():
+        if call.scope.repeat(key) > most:
+            what = f"{call.scope.agent} asked {most + 1} times for the same call of {name}; {most} is the limit"
+            raise call.scope.latch(Looping(what, scope="loop"))
+    return result
 
 
 def _settle(call: Call, admitted: Admitted, result: ChatResult | None, *, received_tokens: int) -> Flow[None]:

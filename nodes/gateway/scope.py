@@ -12,6 +12,7 @@ from bursar.checkpoints.books.calls import PATH
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.gateway.threads import Inherited
 from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.report import Report
 
 _current: Inherited["Scope"] = Inherited("bursar_scope")
 
@@ -24,6 +25,9 @@ class _Tally:
     turns: int = 0
     closed: bool = False
     books_gone: bool = False
+    provider_error: BaseException | None = None
+    kept: Report | str | None = None
+    repeats: Counter[str] = field(default_factory=Counter[str])
     occurrences: Counter[str] = field(default_factory=Counter[str])
     given_back: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list[int]))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -36,7 +40,8 @@ class Scope:
     `scopes` are the accounts that a call touches, outermost first; those of them in `opens` are opened by the first
     call. `paid=False` refuses every paid call. `max_turns` caps the paid calls of this run, replayed ones included, and
     those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
-    `time.monotonic`. The first refusal of a run stays, also where the handler swallows the exception.
+    `time.monotonic`. `max_repeats` is how often a model may ask for the same tool call. `on_turn` is told the number
+    and the model of each paid call. The first refusal of a run stays, also where the handler swallows the exception.
     """
 
     ledger: Ledger
@@ -49,6 +54,8 @@ class Scope:
     clock: Callable[[], datetime]
     paid: bool = True
     max_turns: int | None = None
+    max_repeats: int | None = None
+    on_turn: Callable[[int, str], None] | None = None
     deadline: float | None = None
     opens: tuple[str, ...] = ()
     _tally: _Tally = field(default_factory=_Tally, repr=False)
@@ -67,6 +74,16 @@ class Scope:
     def closed(self) -> bool:
         """Whether the run has ended."""
         return self._tally.closed
+
+    @property
+    def provider_error(self) -> BaseException | None:
+        """The last error of a provider that no retry mended."""
+        return self._tally.provider_error
+
+    @property
+    def kept(self) -> Report | str | None:
+        """What the handler had so far, as it last said."""
+        return self._tally.kept
 
     @property
     def books_gone(self) -> bool:
@@ -109,14 +126,33 @@ class Scope:
                 tally.refusal = refusal
         return refusal
 
-    def take_turn(self) -> bool:
-        """Count one paid call; False when the run has none left."""
+    def take_turn(self, model: str) -> bool:
+        """Count one paid call, of that model; False when the run has none left."""
         tally = self._tally
         with tally.lock:
             if self.max_turns is not None and tally.turns >= self.max_turns:
                 return False
             tally.turns += 1
-            return True
+            number = tally.turns
+        if self.on_turn is not None:
+            self.on_turn(number, model)
+        return True
+
+    def repeat(self, call: str) -> int:
+        """Count a tool call that the model asks for; how often it has asked for this very call in this run."""
+        tally = self._tally
+        with tally.lock:
+            tally.repeats[call] += 1
+            return tally.repeats[call]
+
+    def keep(self, work: Report | str) -> None:
+        """Keep what the handler has so far, in place of what it had before. Nothing once the run has ended."""
+        if not self._tally.closed:
+            self._tally.kept = work
+
+    def provider_failed(self, error: BaseException) -> None:
+        """The provider failed so, and it is not tried again."""
+        self._tally.provider_error = error
 
     def next_occurrence(self, request_hash: str) -> int:
         """How often this request was answered before in this run: 0 at first. The same when the run is repeated."""

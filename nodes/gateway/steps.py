@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from langchain_core.outputs import ChatGenerationChunk
 
 from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.shield import shielded
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -155,11 +156,12 @@ class Source:
 def drive(flow: Flow[T]) -> T:
     """Do a flow's steps from sync code and return its result."""
     chunks = drive_stream(flow)
-    while True:
-        try:
-            next(chunks)
-        except StopIteration as end:
-            return cast(T, end.value)
+    with shielded():
+        while True:
+            try:
+                next(chunks)
+            except StopIteration as end:
+                return cast(T, end.value)
 
 
 async def adrive(flow: Flow[T]) -> T:
@@ -186,7 +188,8 @@ def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
                 yield step.chunk
                 result = None
             else:
-                result = step.run()
+                with shielded():
+                    result = step.run()
         except BaseException as error:  # noqa: BLE001 - raised again inside the flow
             action = _throw(flow, error)
         else:

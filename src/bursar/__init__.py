@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
+    from bursar.nodes.handlers import keep
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.routers.routing import CascadeRouter, Router
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bursar.state.decision import Decision
     from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError
     from bursar.state.money import USD
-    from bursar.state.report import Outcome, Report, Run, Task
+    from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.spend import Spend
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _WHERE = {
     "Ledger": "bursar.checkpoints.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver",
     "build_supervisor": "bursar.graphs.supervisor",
+    "keep": "bursar.nodes.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
     "Gate": "bursar.nodes.gate",
     "Verdict": "bursar.nodes.gate",
@@ -57,6 +59,8 @@ _WHERE = {
     "BursarError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
     "USD": "bursar.state.money",
+    "Fault": "bursar.state.report",
+    "Limit": "bursar.state.report",
     "Outcome": "bursar.state.report",
     "Report": "bursar.state.report",
     "Run": "bursar.state.report",
@@ -73,8 +77,10 @@ __all__ = [
     "ConfigurationError",
     "Decision",
     "ExampleRouter",
+    "Fault",
     "Gate",
     "Ledger",
+    "Limit",
     "ModelRouter",
     "Outcome",
     "Price",
@@ -89,6 +95,7 @@ __all__ = [
     "build_supervisor",
     "charged_as",
     "deterministic",
+    "keep",
     "meter",
     "priced",
     "standalone",

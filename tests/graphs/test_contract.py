@@ -73,6 +73,7 @@ def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> No
         "request_opened",
         "decided",
         "decided",
+        "run_started",
         "call_held",
         "call_settled",
         "run_ended",

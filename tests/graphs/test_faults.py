@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
 from bursar.nodes.routers.routing import Candidate, Scores
+from bursar.state.errors import ScopeClosed
 from bursar.state.report import MAX_ANSWER_CHARACTERS
 from tests.graphs.bench import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
 
@@ -70,8 +71,8 @@ def test_whatever_a_handler_raises_it_has_failed(make: Any, way: str, ledger: Le
     assert [run.outcome for run in runs] == [Outcome.FAILED] * len(ERRORS)
     assert all("\n" not in run.reason and len(run.reason) < 400 for run in runs)
     assert all(f"s{n} by rule" in answer_of(result) for n in range(len(ERRORS)))
-    assert "s0: ValueError: two lines; rules answered instead" in result["gaps"]
-    assert "s1: SystemExit: 2; rules answered instead" in result["gaps"]
+    assert result["gaps"][0].startswith("s0: ValueError: two lines; rules answered instead, as of 20")
+    assert result["gaps"][1].startswith("s1: SystemExit: 2; rules answered instead, as of 20")
     assert answer_of(ask(build(ledger, [free("a", lambda task: "fine")]), name="s-2")) == "fine"
 
 
@@ -127,7 +128,7 @@ def test_rubbish_is_a_failure_by_name(ledger: Ledger) -> None:
     ends = {run.specialist: run for run in result["runs"] if run.level == 0}
     assert {name: ends[name].outcome for name in names if ends[name].outcome != "failed"} == {}
     assert ends["fine"].outcome == "completed"
-    assert ends["s0"].reason == "TypeError: a handler returns a Report, a str or a message, not NoneType"
+    assert ends["s0"].reason == "BadOutput: a handler returns a Report, a str or a message, not NoneType"
 
 
 def test_an_empty_answer_is_an_answer(ledger: Ledger) -> None:
@@ -166,28 +167,29 @@ def test_a_handler_that_hangs_is_left_behind(ledger: Ledger, never: threading.Ev
     assert time.monotonic() - started < 10
     ends = {run.specialist: run for run in result["runs"] if run.level == 0}
     assert {run.outcome for run in ends.values()} == {Outcome.EXHAUSTED}
-    assert all(f"{f.__name__}: no answer within 0.2 s; rules answered instead" in result["gaps"] for f in handlers)
+    assert all(f"{f.__name__}: no answer within 0.2 s; rules answered instead" in answer_of(result) for f in handlers)
     assert swallowed.wait(5)
 
 
 def test_what_was_left_behind_cannot_pay(ledger: Ledger) -> None:
-    """A handler that goes on after its deadline is refused at its next paid call."""
+    """A handler that goes on after its deadline, and takes no stop for an end, is refused at its next paid call."""
     model = scripted("late")
     paid, go, gone = priced(model, words=1), threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
     def late(task: Task) -> Any:
-        go.wait(20)
-        try:
-            paid.invoke(task.text)
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
-            errors.append(error)
+        while not errors or not isinstance(errors[-1], ScopeClosed):
+            try:
+                go.wait(20)
+                paid.invoke(task.text)
+            except BaseException as error:  # noqa: BLE001 - the test looks at it
+                errors.append(error)
         gone.set()
 
     result = ask(build(ledger, [free("a", late, timeout=0.1)]))
     go.set()
     assert gone.wait(10)
-    assert [type(error).__name__ for error in errors] == ["ScopeClosed"]
+    assert {type(error).__name__ for error in errors} <= {"ScopeClosed", "Stopped"}
     assert answer_of(result).startswith("a by rule")
     assert billed(model) == 0
 
@@ -299,7 +301,7 @@ class _Router:
 
 ROUTERS = {
     "raises": (ValueError("secret words"), "the router failed: ValueError"),
-    "exits": (SystemExit(1), ""),
+    "exits": (SystemExit(1), "the router failed: SystemExit"),
     "rubbish": (None, "the router failed: TypeError"),
     "not a number": (Scores({"a": float("nan")}, ("a",), 1.0, "x"), "the router failed: TypeError"),
     "nobody": (Scores({}, (), 1.0, "x"), "None of the specialists fits this request"),
@@ -312,10 +314,6 @@ def test_a_router_takes_no_request_down(case: str, ledger: Ledger) -> None:
     """A router that fails leaves an answer that says so, without its words."""
     scores, gap = ROUTERS[case]
     app = build(ledger, [free("a", lambda task: "x")], router=_Router(scores))
-    if isinstance(scores, SystemExit):
-        with pytest.raises(SystemExit):
-            ask(app)
-        return
     result = ask(app)
     assert result["gaps"] == [gap]
     assert result["runs"] == []

@@ -76,9 +76,8 @@ def test_every_way_in_gives_the_same(way: str, ledger: Ledger) -> None:
     assert billed(*models) == 3 * NANOS_PER_WORD == ledger.spend("s-1").spent.nanos
     assert [decision.kind for decision in result["decisions"]] == ["route", "admit"]
     kinds = sorted(row.kind for row in ledger.audit("s-1"))
-    assert kinds == sorted(
-        ["request_opened", "decided", "decided", *["call_held", "call_settled", "run_ended"] * 2, "request_closed"]
-    )
+    run = ["run_started", "call_held", "call_settled", "run_ended"]
+    assert kinds == sorted(["request_opened", "decided", "decided", *run * 2, "request_closed"])
 
 
 def test_updates_name_every_node_once(ledger: Ledger) -> None:
@@ -121,7 +120,7 @@ def test_a_handler_may_stream_what_it_likes(ledger: Ledger) -> None:
 
     app = build(ledger, [free("a", sync), free("b", asynchronous)])
     parts = list(app.stream(QUESTION, session(), stream_mode="custom"))
-    assert sorted(part["from"] for part in parts) == ["a", "b"]
+    assert sorted(part["from"] for part in parts if "from" in part) == ["a", "b"]
 
 
 def test_a_server_serves_many_sessions_on_one_loop(ledger: Ledger) -> None:

@@ -43,7 +43,7 @@ def test_occurrences_and_turns_are_counted_once_under_threads(bench: Bench) -> N
     scope = bench.scope(max_turns=600)
     with ThreadPoolExecutor(8) as pool:
         occurrences = list(pool.map(scope.next_occurrence, ["h"] * 1_000))
-        turns = [turn.result() for turn in [pool.submit(scope.take_turn) for _ in range(1_000)]]
+        turns = [turn.result() for turn in [pool.submit(scope.take_turn, "m") for _ in range(1_000)]]
     assert sorted(occurrences) == list(range(1_000))
     assert Counter(turns) == {True: 600, False: 400}
     assert scope.turns == 600

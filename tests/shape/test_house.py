@@ -24,7 +24,6 @@ BROAD_HANDLERS = {
     "nodes/gateway/calls.py": 2,  # money is settled on any end, then the error goes on
     "nodes/gateway/admission.py": 1,
     "nodes/gateway/steps.py": 3,
-    "nodes/review.py": 1,  # a gate fails closed
 }
 
 

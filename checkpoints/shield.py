@@ -1,0 +1,27 @@
+"""Sections that nobody may stop in their middle: a transaction, or a paid call with its settlement."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+_threads = threading.local()
+
+
+def guard_thread(lock: threading.Lock) -> None:
+    """From here on, shielded sections of this thread hold `lock`; whoever would stop the thread takes it first."""
+    _threads.lock = lock
+
+
+@contextmanager
+def shielded() -> Generator[None]:
+    """Inside the block this thread is not stopped from outside. Costs nothing in threads that nobody may stop."""
+    lock: threading.Lock | None = getattr(_threads, "lock", None)
+    if lock is None or getattr(_threads, "inside", False):
+        yield
+        return
+    with lock:
+        _threads.inside = True
+        try:
+            yield
+        finally:
+            _threads.inside = False
