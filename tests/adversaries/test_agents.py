@@ -37,7 +37,7 @@ def test_an_agent_that_calls_tools_for_ever_ends_at_its_turns(court: Court) -> N
 
     court.provider.default = Reply(tool="again", arguments={"number": 1})
     agent: Any = create_react_agent(court.model(), [again])  # pyright: ignore[reportUnknownVariableType, reportDeprecated]
-    result = court.ask(court.app(agent, max_turns=5))
+    result = court.ask(court.app(agent, max_turns=5, max_repeats=9))
     assert outcomes(result) == ["exhausted", "completed"]
     assert len(court.provider.bills) == 5
     assert court.charged == court.provider.billed

@@ -95,14 +95,17 @@ def test_a_fault_is_named(ledger: Ledger) -> None:
 
         raise Mute
 
+    def gives(make: Callable[[], Any]) -> Callable[[Task], Any]:
+        return lambda task: make()
+
     handlers: dict[str, tuple[Any, Fault]] = {
-        "raises": (lambda task: 1 / 0, Fault.HANDLER_ERROR),
+        "raises": (gives(lambda: 1 / 0), Fault.HANDLER_ERROR),
         "mute": (unreadable, Fault.HANDLER_ERROR),
-        "rubbish": (lambda task: object(), Fault.BAD_OUTPUT),
-        "yields": (lambda task: (part for part in "ab"), Fault.BAD_OUTPUT),
-        "invalid": (lambda task: Report.model_validate({"answer": 3}), Fault.BAD_OUTPUT),
-        "huge": (lambda task: Report(answer="x", data={"n": "x" * (MAX_REPORT_BYTES + 1)}), Fault.BAD_OUTPUT),
-        "wide": (lambda task: Report(answer="x", sources=("y" * 1000,) * 2000), Fault.BAD_OUTPUT),
+        "rubbish": (gives(object), Fault.BAD_OUTPUT),
+        "yields": (gives(lambda: (part for part in "ab")), Fault.BAD_OUTPUT),
+        "invalid": (gives(lambda: Report.model_validate({"answer": 3})), Fault.BAD_OUTPUT),
+        "huge": (gives(lambda: Report(answer="x", data={"n": "x" * (MAX_REPORT_BYTES + 1)})), Fault.BAD_OUTPUT),
+        "wide": (gives(lambda: Report(answer="x", sources=("y" * 1000,) * 2000)), Fault.BAD_OUTPUT),
         "provider": (dressed, Fault.PROVIDER),
     }
     result = ask(build(ledger, [specialist(name, h, expected_cost=0) for name, (h, _) in handlers.items()]))
@@ -308,10 +311,17 @@ def test_a_handler_that_swallows_a_loop_pays_for_no_further_call(ledger: Ledger)
 
 def test_a_graph_that_takes_too_many_steps_is_exhausted(ledger: Ledger) -> None:
     """Its own recursion limit ends it, with the last thing that it said."""
+
+    def on(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"step {len(state['messages'])}")]}
+
+    def again(state: MessagesState) -> str:
+        return "on"
+
     graph = StateGraph(MessagesState)
-    graph.add_node("on", lambda state: {"messages": [AIMessage(f"step {len(state['messages'])}")]})  # pyright: ignore[reportUnknownMemberType, reportUnknownLambdaType, reportUnknownArgumentType]
+    graph.add_node("on", on)  # pyright: ignore[reportUnknownMemberType]
     graph.add_edge(START, "on")
-    graph.add_conditional_edges("on", lambda state: "on", ["on", END])  # pyright: ignore[reportUnknownLambdaType]
+    graph.add_conditional_edges("on", again, ["on", END])
     run = _ended(ask(build(ledger, [free("a", graph.compile(), max_turns=1)])))  # pyright: ignore[reportUnknownMemberType]
     assert (run.outcome, run.limit) == (Outcome.EXHAUSTED, Limit.RECURSION)
     assert run.report.answer == "step 14"
