@@ -1,6 +1,7 @@
 """A connection that is kept, whose transactions the driver begins and ends, and faults in words that say what to do."""
 
 import re
+import select
 import sqlite3
 from contextlib import suppress
 from typing import Final
@@ -14,6 +15,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from bursar.state.errors import DatabaseError
 
 BUSY_TIMEOUT_SECONDS = 10
+IDLE = 0  # libpq's PQTRANS_IDLE
 CHECKPOINT_PAGES = 1000  # of SQLite's log, after which a durable commit moves it into the database
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 
@@ -49,15 +51,22 @@ class Held:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
+        self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
         self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
 
-    def begin(self, *, readonly: bool, durable: bool = True) -> Connection:
+    def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
 
+        `one_statement` says that on PostgreSQL a single statement follows, so that none has to begin or to commit.
         A commit that is not `durable` waits for no disk. A connection that was lost since its last use is replaced,
         once. Raises the driver's errors and SQLAlchemy's.
         """
         kept = self._connection is not None
+        self._one_statement = one_statement and durable and not self._sqlite
+        if self._one_statement:
+            if kept and self._is_stale():
+                self.drop()
+            return self._open()
         if self._sqlite:
             opening = "BEGIN" if readonly else "BEGIN IMMEDIATE"
         elif readonly:
@@ -94,13 +103,16 @@ class Held:
 
         PostgreSQL answers COMMIT with ROLLBACK, and no error, when a statement had failed and its error was swallowed.
         """
-        if self._send("COMMIT") == "ROLLBACK":
+        if not self._one_statement and self._send("COMMIT") == "ROLLBACK":
             raise DatabaseError("a statement of the work had failed, so nothing of it was kept")
 
     def rollback(self) -> None:
         """Undo the transaction; the connection is dropped if that is not possible."""
         if self._connection is None or self._connection.invalidated:
             self.drop()
+        elif self._one_statement:
+            if not self._is_idle():  # it was interrupted
+                self.drop()
         elif not self.is_over():
             try:
                 self._send("ROLLBACK")
@@ -129,6 +141,16 @@ class Held:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+    def _is_idle(self) -> bool:
+        """Whether a connection to PostgreSQL is open, with no statement or transaction going on."""
+        driver = self._connection and self._connection.connection.driver_connection
+        return driver is not None and not driver.closed and driver.info.transaction_status == IDLE
+
+    def _is_stale(self) -> bool:
+        """Whether the server has something to say although nothing was asked: that it has closed the connection."""
+        driver = self._connection and self._connection.connection.driver_connection
+        return driver is None or not self._is_idle() or bool(select.select([driver.fileno()], [], [], 0)[0])
 
     def _open(self) -> Connection:
         if self._connection is None:

@@ -45,6 +45,7 @@ class _Job(Generic[T]):
     work: Work[T]
     readonly: bool
     durable: bool
+    one_statement: bool = False
     waiting: "asyncio.Future[T] | None" = None
     done: bool = False
     result: T | None = None
@@ -92,16 +93,17 @@ class Database:
                 cls._shared[key] = cls(url)
             return cls._shared[key]
 
-    def run(self, work: Work[T], *, readonly: bool = False, durable: bool = True) -> T:
+    def run(self, work: Work[T], *, readonly: bool = False, durable: bool = True, one_statement: bool = False) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
         `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
         survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
-        so what was committed first is on disk first.
+        so what was committed first is on disk first. `one_statement` promises that the work is a single statement on
+        PostgreSQL, which is a transaction by itself, in one round trip.
         Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
         `BursarError` inside another piece of work: that one has its connection.
         """
-        job = _Job(work, readonly, durable)
+        job = _Job(work, readonly, durable, one_statement)
         self._check_outside()
         with shielded():
             if self.dialect == "sqlite":
@@ -112,7 +114,15 @@ class Database:
                 self._do_one(job)
         return job.outcome()
 
-    async def arun(self, work: Work[T], *, readonly: bool = False, durable: bool = True, brief: bool = False) -> T:
+    async def arun(
+        self,
+        work: Work[T],
+        *,
+        readonly: bool = False,
+        durable: bool = True,
+        brief: bool = False,
+        one_statement: bool = False,
+    ) -> T:
         """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
 
         `brief` promises that the work is done in less time than it takes to hand it to a thread.
@@ -125,7 +135,7 @@ class Database:
             if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = _Job(work, readonly, durable, waiting)
+        job = _Job(work, readonly, durable, one_statement, waiting)
         with self._lock:
             if self.dialect == "sqlite":
                 self._call_worker()
@@ -219,7 +229,9 @@ class Database:
         self._inside.working = True
         try:
             connection = begun or held.begin(
-                readonly=all(job.readonly for job in jobs), durable=any(job.durable for job in jobs)
+                readonly=all(job.readonly for job in jobs),
+                durable=any(job.durable for job in jobs),
+                one_statement=jobs[0].one_statement,
             )
             for job in jobs:
                 with _Attempt(held, job, alone=len(jobs) == 1):

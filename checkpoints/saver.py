@@ -26,7 +26,7 @@ from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.saving.address import Address, address_of
 from bursar.checkpoints.saving.cipher import Cipher
 from bursar.checkpoints.saving.codec import Codec
-from bursar.checkpoints.saving.companions import Companions, Storing, may_wait
+from bursar.checkpoints.saving.companions import Companions, Parcel, Storing, may_wait
 from bursar.checkpoints.saving.listing import Listing
 from bursar.checkpoints.saving.rebasing import overwrite
 from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session, keep_latest
@@ -35,17 +35,12 @@ from bursar.checkpoints.saving.serde import default_serde
 from bursar.checkpoints.saving.statements import (
     HistoryRow,
     StoredRow,
-    at_once,
     latest,
     latest_history,
     one,
     one_history,
-    overwrite_write,
-    put_checkpoint,
-    put_difference,
-    put_value,
-    put_write,
 )
+from bursar.checkpoints.saving.storing import Rows, store
 from bursar.checkpoints.saving.trails import Trails
 from bursar.checkpoints.saving.values import NewValues
 from bursar.state.errors import ConfigurationError
@@ -254,67 +249,60 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
             new.arrange(codec, self._trails)
         self._learn(metadata)
         taken = self._companions.take(at.session)
+        writes = [parcel.rows for parcel in taken]
 
         def work(connection: Connection) -> None:
             if strange:
                 new.arrange(codec, self._trails, recall(codec, parent, _get(parent)(connection)))
-            with at_once(connection):
-                for parcel in taken:
-                    parcel.work(connection)
-                put_value.many(connection, new.whole)
-                put_difference.many(connection, new.differences)
-                put_checkpoint(connection, **row)
+            store(connection, Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes))
 
         def again(connection: Connection) -> None:
-            for parcel in taken:
-                parcel.work(connection)
             overwrite(connection, codec, new)
-            put_checkpoint(connection, **row)
+            store(connection, Rows(checkpoint=[row]).with_writes(writes))
 
-        return at, Storing(work, _durable(config), again, taken)
+        one = not strange and Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes).is_one_statement
+        return at, Storing(work, _durable(config), one, again, taken)
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Storing:
         at = address_of(config)
-        once, again = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
+        own = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
+        durable = _durable(config)
+        parcel: Parcel | None = None
+        taken: list[Parcel] = []
+        if durable and may_wait(config, [channel for channel, _ in writes], self._delta_channels):
+            parcel = self._companions.leave(at.session, own)
+        if parcel is None:
+            taken = self._companions.take(at.session)
+        rows = own.with_writes([parcel.rows for parcel in taken])
 
         def work(connection: Connection) -> None:
-            put_write.many(connection, once)
-            overwrite_write.many(connection, again)
+            store(connection, rows)
 
-        durable = _durable(config)
-        if durable and may_wait(config, [channel for channel, _ in writes], self._delta_channels):
-            parcel = self._companions.leave(at.session, work)
-            if parcel is not None:
-                return Storing(work, durable, parcel=parcel)
-        taken = self._companions.take(at.session)
-
-        def all_work(connection: Connection) -> None:
-            with at_once(connection):
-                for parcel in taken:
-                    parcel.work(connection)
-                work(connection)
-
-        return Storing(all_work, durable, taken=taken)
+        return Storing(work, durable, rows.is_one_statement, taken=taken, parcel=parcel)
 
     def _store(self, storing: Storing) -> None:
         if storing.parcel is not None and self._companions.wait(storing.parcel):
             return
         with storing.told():
             try:
-                self._database.run(storing.work, durable=storing.durable)
+                self._database.run(storing.work, durable=storing.durable, one_statement=storing.one_statement)
             except IntegrityError:  # a version is stored already, or what a difference builds on is gone
                 if storing.again is None:
                     raise
                 self._database.run(storing.again, durable=storing.durable)
 
     async def _astore(self, storing: Storing) -> None:
-        if storing.parcel is not None and await self._companions.await_(storing.parcel, self._database):
-            return
+        if storing.parcel is not None:
+            alone = storing._replace(parcel=None)
+            if await self._companions.await_(storing.parcel, lambda: self._astore(alone)):
+                return
         with storing.told():
             try:
-                await self._database.arun(storing.work, durable=storing.durable, brief=True)
+                await self._database.arun(
+                    storing.work, durable=storing.durable, brief=True, one_statement=storing.one_statement
+                )
             except IntegrityError:
                 if storing.again is None:
                     raise

@@ -7,15 +7,16 @@ returns, as ever; if nothing takes them along, or other writes of the session ar
 
 import asyncio
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.database import Work
+from bursar.checkpoints.saving.storing import Rows
 
 PATIENCE_SECONDS = 0.005
 RUNNING = "__pregel_runtime"  # LangGraph puts this into the config of a run, whose writes it stores in the background
@@ -28,18 +29,20 @@ class Parcel(NamedTuple):
     """Writes that wait. `stored` becomes True when they are, False when whoever took them along has failed."""
 
     session: Session
-    work: Work[None]
+    rows: Rows
     stored: "Future[bool]"
 
 
 class Storing(NamedTuple):
     """Work to be done, and what instead if it breaks the database's constraints.
 
-    `taken` are parcels that the work takes along. Or it is a parcel itself, to be done if nobody takes it.
+    `one_statement` says that it is a single one. `taken` are parcels that the work takes along. Or it is a parcel
+    itself, to be done if nobody takes it.
     """
 
     work: Work[None]
     durable: bool
+    one_statement: bool
     again: Work[None] | None = None
     taken: Sequence[Parcel] = ()
     parcel: Parcel | None = None
@@ -64,12 +67,12 @@ class Companions:
         self._lock = threading.Lock()
         self._cancelled: set[asyncio.Task[None]] = set()
 
-    def leave(self, session: Session, work: Work[None]) -> Parcel | None:
+    def leave(self, session: Session, rows: Rows) -> Parcel | None:
         """A parcel that waits now; None if the session has one already: take that along, and wait no longer."""
         with self._lock:
             if session in self._waiting:
                 return None
-            parcel = self._waiting[session] = Parcel(session, work, Future())
+            parcel = self._waiting[session] = Parcel(session, rows, Future())
             return parcel
 
     def take(self, session: Session) -> list[Parcel]:
@@ -87,15 +90,15 @@ class Companions:
         except TimeoutError:
             return not self._take_back(parcel) and parcel.stored.result()
 
-    async def await_(self, parcel: Parcel, database: Database) -> bool:
-        """As `wait`. If the caller is cancelled the parcel is stored all the same."""
+    async def await_(self, parcel: Parcel, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """As `wait`. If the caller is cancelled, `store` is called for it."""
         stored = asyncio.wrap_future(parcel.stored)
         try:
             await asyncio.wait([stored], timeout=PATIENCE_SECONDS)
             return not (not stored.done() and self._take_back(parcel)) and await stored
         except asyncio.CancelledError:
             if self._take_back(parcel):
-                task = asyncio.ensure_future(database.arun(parcel.work))
+                task = asyncio.ensure_future(store())
                 self._cancelled.add(task)
                 task.add_done_callback(self._cancelled.discard)
             raise

@@ -1,6 +1,7 @@
 """Between LangGraph's values and rows: every channel value, write, checkpoint and metadata goes through the serde."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -18,12 +19,14 @@ from langgraph.checkpoint.base import (
 from bursar.checkpoints.saving.address import Address, Row, address_of
 from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.statements import SEED, VALUE, WRITE, HistoryRow, StoredRow
+from bursar.checkpoints.saving.storing import Rows
 from bursar.checkpoints.saving.trails import Trails
 from bursar.checkpoints.saving.values import Version, Versions, read_encoded, read_values
 
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
 SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential", "cookie", "bearer")
+_SECRET = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
 _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in columns, not in the payload
 
 
@@ -53,7 +56,7 @@ def checkpoint_row(codec: Codec, config: RunnableConfig, checkpoint: Checkpoint,
 
 def without_secrets(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
     """`metadata` without what `configurable` holds under a name that says it is secret, such as `openai_api_key`."""
-    secret = [name for name in config.get("configurable", {}) if any(word in name.casefold() for word in SECRET_WORDS)]
+    secret = [name for name in config.get("configurable", {}) if _SECRET.search(name)]
     if not secret:
         return metadata
     return cast(CheckpointMetadata, {name: value for name, value in metadata.items() if name not in secret})
@@ -61,8 +64,8 @@ def without_secrets(config: RunnableConfig, metadata: CheckpointMetadata) -> Che
 
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
-) -> tuple[list[Row], list[Row]]:
-    """Rows of a task's writes: those that are kept if they exist already, and those that overwrite."""
+) -> Rows:
+    """Rows of a task's writes."""
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
@@ -82,7 +85,7 @@ def write_rows(
                 "coding": coding,
             }
         )
-    return once, again
+    return Rows(once=once, again=again)
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:

@@ -5,8 +5,7 @@ JSON object.
 """
 
 import re
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, text
@@ -64,25 +63,6 @@ class HistoryRow(NamedTuple):
     def stored(self) -> Stored:
         """Its payload."""
         return Stored(self.kind, self.coding, self.payload)
-
-
-@contextmanager
-def at_once(connection: Connection) -> Generator[None]:
-    """Send the statements of this block together, and wait for PostgreSQL once. They must not return rows.
-
-    Raises as `Prepared`, at the end of the block.
-    """
-    driver = connection.connection.driver_connection
-    pipeline = getattr(driver, "pipeline", None)
-    if pipeline is None:
-        yield
-        return
-    dialect = connection.dialect
-    try:
-        with pipeline():
-            yield
-    except dialect.loaded_dbapi.Error as error:
-        raise DBAPIError.instance("", None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
 
 
 class Batch(Prepared):
@@ -194,10 +174,11 @@ def _insert(table: Table, *, conflict: str = "") -> Batch:
     return Batch(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) {conflict}"))  # noqa: S608 - our own names
 
 
-def _overwrite(table: Table) -> Batch:
+def overwriting(table: Table) -> str:
+    """What an insert does where the key is there already: it replaces the row."""
     key = ", ".join(column.name for column in table.columns if column.primary_key)
     rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if not column.primary_key)
-    return _insert(table, conflict=f"ON CONFLICT ({key}) DO UPDATE SET {rest}")
+    return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
 
 
 def _insert_difference() -> Batch:
@@ -217,12 +198,12 @@ def _insert_difference() -> Batch:
 
 # Parameters are named as the columns. The first six store rows; `latest` and `one` read a checkpoint with its values
 # and writes in one round trip, the histories what one delta channel is rebuilt from.
-put_checkpoint = _overwrite(checkpoints)
+put_checkpoint = _insert(checkpoints, conflict=overwriting(checkpoints))
 put_value = _insert(channel_values)
 put_difference = _insert_difference()
-overwrite_value = _overwrite(channel_values)
+overwrite_value = _insert(channel_values, conflict=overwriting(channel_values))
 put_write = _insert(task_writes, conflict="ON CONFLICT DO NOTHING")
-overwrite_write = _overwrite(task_writes)
+overwrite_write = _insert(task_writes, conflict=overwriting(task_writes))
 latest = _prepared("WITH RECURSIVE" + _LATEST + _TUPLE)
 one = _prepared("WITH RECURSIVE" + _ONE + _TUPLE)
 latest_history = _prepared("WITH RECURSIVE" + _LATEST + _WALK)

@@ -1,0 +1,124 @@
+"""Storing rows of one session, all in one transaction: on PostgreSQL in one statement, so in one round trip."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+
+from bursar.checkpoints.saving.address import Row
+from bursar.checkpoints.saving.statements import (
+    overwrite_write,
+    overwriting,
+    put_checkpoint,
+    put_difference,
+    put_value,
+    put_write,
+)
+from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
+
+MAX_IN_ONE = 24  # rows in a statement: each number of rows is a statement that PostgreSQL prepares
+SHAPES = 128
+
+_VALUES = tuple(column.name for column in channel_values.columns)
+_WRITES = tuple(column.name for column in task_writes.columns)
+_CHECKPOINTS = tuple(column.name for column in checkpoints.columns)
+_KEY = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx")
+
+
+class Rows(NamedTuple):
+    """Values that are whole, differences, writes that stay if they are there, writes that overwrite, a checkpoint."""
+
+    whole: Sequence[Row] = ()
+    differences: Sequence[Row] = ()
+    once: Sequence[Row] = ()
+    again: Sequence[Row] = ()
+    checkpoint: Sequence[Row] = ()
+
+    def with_writes(self, others: "Sequence[Rows]") -> "Rows":
+        """These, after the writes of `others`."""
+        if not others:
+            return self
+        once = [row for rows in (*others, self) for row in rows.once]
+        again = [row for rows in (*others, self) for row in rows.again]
+        return self._replace(once=once, again=again)
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether PostgreSQL stores them in one statement, which is a transaction by itself."""
+        return sum(map(len, self)) <= MAX_IN_ONE
+
+
+def store(connection: Connection, rows: Rows) -> None:
+    """Store them, or none of them.
+
+    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not.
+    """
+    if connection.dialect.name == "postgresql" and rows.is_one_statement:
+        _store_in_one(connection, rows)
+        return
+    put_value.many(connection, rows.whole)
+    put_difference.many(connection, rows.differences)
+    put_write.many(connection, rows.once)
+    overwrite_write.many(connection, rows.again)
+    put_checkpoint.many(connection, rows.checkpoint)
+
+
+def _store_in_one(connection: Connection, rows: Rows) -> None:
+    # A statement cannot overwrite one row twice: of two that would, the last counts.
+    again = list({tuple(row[name] for name in _KEY): row for row in rows.again}.values())
+    shape = (len(rows.whole), len(rows.differences), len(rows.once), len(again), len(rows.checkpoint))
+    if not any(shape):
+        return
+    parameters: list[object] = [row[name] for row in rows.whole for name in _VALUES]
+    for row in rows.differences:
+        parameters += (row[name] for name in _DIFFERENCE)
+    parameters += [row[name] for row in (*rows.once, *again) for name in _WRITES]
+    parameters += [row[name] for row in rows.checkpoint for name in _CHECKPOINTS]
+    dialect = connection.dialect
+    sql = _statement(*shape)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+    except dialect.loaded_dbapi.Error as error:
+        raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+    finally:
+        cursor.close()
+
+
+# Where the payload stands it is read through the base, which stays until this commits; without a base it is NULL.
+_DIFFERENCE = (
+    *("thread_id", "checkpoint_ns", "version", "channel", "kind"),
+    *("payload", "thread_id", "checkpoint_ns", "base", "channel"),
+    *("coding", "base"),
+)
+_BASED = (
+    "(%s, %s, %s, %s, %s, (SELECT CAST(%s AS bytea) FROM bursar_channel_values AS held WHERE held.thread_id = %s"
+    " AND held.checkpoint_ns = %s AND held.version = %s AND held.channel = %s FOR KEY SHARE), %s, %s)"
+)
+
+
+@lru_cache(SHAPES)
+def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int) -> str:
+    parts = [
+        _insert(channel_values, [_row(_VALUES)] * whole),
+        _insert(channel_values, [_BASED] * differences),
+        _insert(task_writes, [_row(_WRITES)] * once, "ON CONFLICT DO NOTHING"),
+        _insert(task_writes, [_row(_WRITES)] * again, overwriting(task_writes)),
+        _insert(checkpoints, [_row(_CHECKPOINTS)] * checkpoint, overwriting(checkpoints)),
+    ]
+    *first, last = [part for part in parts if part]
+    named = ", ".join(f"part_{number} AS ({part})" for number, part in enumerate(first))
+    return f"WITH {named} {last}" if named else last
+
+
+def _insert(table: Table, rows: Sequence[str], conflict: str = "") -> str:
+    if not rows:
+        return ""
+    columns = ", ".join(column.name for column in table.columns)
+    return f"INSERT INTO {table.name} ({columns}) VALUES {', '.join(rows)} {conflict}"  # noqa: S608 - our own names
+
+
+def _row(columns: Sequence[str]) -> str:
+    return f"({', '.join(['%s'] * len(columns))})"
