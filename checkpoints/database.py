@@ -47,6 +47,7 @@ class _Job(Generic[T]):
     durable: bool
     one_statement: bool = False
     waiting: "asyncio.Future[T] | None" = None
+    turn: threading.Event | None = None  # of a sync caller that waits: it is done, or may do what is waiting
     done: bool = False
     result: T | None = None
     error: BaseException | None = None
@@ -109,7 +110,7 @@ class Database:
             if self.dialect == "sqlite":
                 self._queue.append(job)
                 while not job.done:  # bounded: each turn does the longest waiting of what stands before it
-                    self._work_off()
+                    self._take_turn(job)
             else:
                 self._do_one(job)
         return job.outcome()
@@ -155,7 +156,7 @@ class Database:
         connections = [self._free.get() for _ in range(self.workers)]
         for held in connections:
             held.drop()
-            self._free.put(held)
+            self._give_back(held)
         self.engine.dispose()
 
     def _workers(self) -> ThreadPoolExecutor:
@@ -185,7 +186,7 @@ class Database:
             return False
         connection = None if self._queue else held.begin_at_once(readonly=job.readonly)
         if connection is None:
-            self._free.put(held)
+            self._give_back(held)
             return False
         self._do(held, lambda: [job], connection)
         return True
@@ -195,6 +196,27 @@ class Database:
             self._called = False
         while self._queue:  # bounded by what is submitted
             self._work_off()
+
+    def _take_turn(self, job: _Job[Any]) -> None:
+        """Do what is waiting, if the connection is free; else wait until it is, or somebody else has done the job."""
+        try:
+            held = self._free.get_nowait()
+        except Empty:
+            if job.turn is None:
+                job.turn = threading.Event()  # from now on it is set, so look once more before waiting for that
+            else:
+                job.turn.wait()
+                job.turn.clear()
+        else:
+            self._do(held, self._waiting)
+
+    def _give_back(self, held: Held) -> None:
+        """Free the connection, and let the sync caller that waits longest take its turn; a worker waits by itself."""
+        self._free.put(held)
+        with suppress(IndexError):  # nobody is waiting
+            turn = self._queue[0].turn
+            if turn is not None:
+                turn.set()
 
     def _work_off(self) -> None:
         """Do what is waiting, the longest waiting first, in one transaction."""
@@ -214,7 +236,7 @@ class Database:
                 if jobs := which():
                     self._transact(held, jobs, ended, begun)
             finally:
-                self._free.put(held)
+                self._give_back(held)
         finally:
             self._deliver(ended)
 
@@ -266,6 +288,8 @@ class Database:
             if isinstance(job.error, Exception):
                 job.error = explain(self.url, job.error)
             job.done = True
+            if job.turn is not None:
+                job.turn.set()
             if job.waiting is not None:
                 by_loop.setdefault(job.waiting.get_loop(), []).append(job)
         for loop, done in by_loop.items():

@@ -14,6 +14,7 @@ from bursar.state.errors import DatabaseError
 
 PROBE = 32  # bytes that are looked for in the older encoding
 PROBES = 4  # places in the newer one that they are taken from
+HEADERS = (0, 1, 3, 5)  # bytes in front of a list, text or mapping that say how long it is, in MessagePack
 MAX_SIZE = 2**32 - 1  # bytes of an encoding that a difference can name
 _HEAD = struct.Struct("<8I")
 
@@ -61,9 +62,10 @@ class Packed(NamedTuple):
 
 def difference(old: bytes, new: bytes) -> Difference:
     """The difference that makes `new` of `old`. It may hold all of `new`, where little is alike."""
+    for header in HEADERS:  # what is most often done to a value, and quickest to see: something is added at the end
+        if len(old) > header and new.startswith(old[header:], header):
+            return Difference(0, header, len(old) - header, 0, new[:header], new[len(old) :])
     prefix = _same_start(old, new)
-    if prefix == len(old):
-        return Difference(prefix, 0, 0, 0, new[prefix:], b"")
     suffix = _same_end(old, new, min(len(old), len(new)) - prefix)
     middle = new[prefix : len(new) - suffix]
     best = Difference(prefix, 0, 0, suffix, middle, b"")

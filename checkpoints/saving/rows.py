@@ -1,8 +1,8 @@
 """Between LangGraph's values and rows: every channel value, write, checkpoint and metadata goes through the serde."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -26,7 +26,6 @@ from bursar.checkpoints.saving.values import Version, Versions, read_encoded, re
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
 SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential", "cookie", "bearer")
-_SECRET = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
 _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in columns, not in the payload
 
 
@@ -56,10 +55,15 @@ def checkpoint_row(codec: Codec, config: RunnableConfig, checkpoint: Checkpoint,
 
 def without_secrets(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
     """`metadata` without what `configurable` holds under a name that says it is secret, such as `openai_api_key`."""
-    secret = [name for name in config.get("configurable", {}) if _SECRET.search(name)]
+    secret = [name for name in config.get("configurable", {}) if _is_secret(name)]
     if not secret:
         return metadata
     return cast(CheckpointMetadata, {name: value for name, value in metadata.items() if name not in secret})
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return any(word in name.casefold() for word in SECRET_WORDS)
 
 
 def write_rows(

@@ -16,7 +16,7 @@ FINE, COARSE = 16, 256
 MAX_NUMBER = FINE * COARSE - 1  # the version after it is stored whole
 MAX_CHAIN = 3 * FINE  # rows that a value is ever read from
 MIN_SIZE = 512  # bytes; what is smaller is stored whole
-MAX_ADDED = 0.5  # of a value's bytes; with more new ones it is stored whole
+MAX_ADDED = 0.75  # of a value's bytes; with more new ones it is stored whole
 MAX_KEPT = 64 * 2**20  # bytes that a saver remembers
 UNIQUE = 49  # characters of a version that no other value ever has: 32 digits, a point, 16 or more
 
