@@ -6,6 +6,7 @@ serde does so before the transaction begins and after it ends, so that no lock i
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -21,25 +22,20 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.database import Database
 from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.saving.address import Address, address_of
 from bursar.checkpoints.saving.cipher import Cipher
 from bursar.checkpoints.saving.codec import Codec
 from bursar.checkpoints.saving.companions import Companions, Parcel, Storing, may_wait
-from bursar.checkpoints.saving.listing import Listing
+from bursar.checkpoints.saving.erasing import empty_log
+from bursar.checkpoints.saving.reading import get_rows, history_rows, listing_of
 from bursar.checkpoints.saving.rebasing import overwrite
-from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session, keep_latest
+from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session
+from bursar.checkpoints.saving.retention import Pruning
 from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tuple, recall, write_rows
 from bursar.checkpoints.saving.serde import default_serde
-from bursar.checkpoints.saving.statements import (
-    HistoryRow,
-    StoredRow,
-    latest,
-    latest_history,
-    one,
-    one_history,
-)
+from bursar.checkpoints.saving.statements import StoredRow
 from bursar.checkpoints.saving.storing import Rows, store
 from bursar.checkpoints.saving.trails import Trails
 from bursar.checkpoints.saving.values import NewValues
@@ -48,7 +44,6 @@ from bursar.state.errors import ConfigurationError
 # In `configurable`: the run's checkpoints need not be on disk before the ledger's next durable commit, which is in the
 # same database, and so puts them there too. LangGraph keeps keys that begin so out of the metadata.
 FOLLOWS_LEDGER = "__bursar_follows_ledger"
-STRATEGIES = ("keep_latest", "delete", "delete_all")
 
 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
@@ -56,9 +51,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
     Safe for several threads and several event loops at once. A `put` is durable when it returns; in a run of a
     supervisor whose ledger is in the same database, at the ledger's next durable commit. Every channel value,
-    write and metadata goes through `serde`; ids, channel names and versions are stored in clear. Two runs that write
-    one session at once are not kept apart: `lease_seconds` is stored as given and nothing here acts on it.
-    `randomness` gives floats in [0, 1) that tell apart the versions of two branches.
+    write and metadata goes through `serde` and is sealed by `cipher`, if there is one; ids, channel names and versions
+    are stored in clear. Of `configurable`, what has a name such as `api_key` or `token` is not stored. Two runs that
+    write one session at once are not kept apart: `lease_seconds` is stored as given and nothing here acts on it.
+    `randomness` gives floats in [0, 1) that tell apart the versions of two branches; `clock` is what ages are
+    measured by.
 
     Raises `ConfigurationError` for a wrong URL or lease, `DatabaseError` when the database cannot be used.
     """
@@ -71,12 +68,14 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         cipher: Cipher | None = None,
         lease_seconds: int = 30,
         randomness: Callable[[], float] = random.random,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if lease_seconds <= 0:
             raise ConfigurationError(f"lease_seconds must be positive, not {lease_seconds}")
         super().__init__(serde=serde or default_serde())
         self.lease_seconds = lease_seconds
         self._randomness = randomness
+        self._clock = clock
         self._cipher = cipher
         self._trails = Trails()
         self._companions = Companions()
@@ -140,12 +139,12 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
         at = address_of(config)
-        return self._found(at, self._database.run(_get(at), readonly=True))
+        return self._found(at, self._database.run(get_rows(at), readonly=True))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
         at = address_of(config)
-        return self._found(at, await self._database.arun(_get(at), readonly=True, brief=True))
+        return self._found(at, await self._database.arun(get_rows(at), readonly=True, brief=True))
 
     def list(
         self,
@@ -160,7 +159,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         `filter` holds metadata that must all be equal; `before` is a config whose checkpoint and later ones are left
         out. Each page is read in a transaction of its own.
         """
-        listing = self._listing(config, filter, before, limit)
+        listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
             for found in self._database.run(listing.next_page, readonly=True):
                 yield found()
@@ -174,7 +173,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """As `list`."""
-        listing = self._listing(config, filter, before, limit)
+        listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
             for found in await self._database.arun(listing.next_page, readonly=True):
                 yield found()
@@ -184,7 +183,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """For each channel the nearest stored value among the ancestors, and the writes since, oldest first."""
         at = address_of(config)
-        rows = self._database.run(_history(at, channels), readonly=True)
+        rows = self._database.run(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     async def aget_delta_channel_history(
@@ -192,16 +191,18 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
         at = address_of(config)
-        rows = await self._database.arun(_history(at, channels), readonly=True)
+        rows = await self._database.arun(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete the session. Afterwards nothing of it is stored."""
+        """Delete the session. Afterwards nothing of it is stored; the ledger's audit log keeps its hashes."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
+        self._database.run(empty_log, readonly=True)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
         await self._database.arun(lambda connection: delete_session(connection, str(thread_id)))
+        await self._database.arun(empty_log, readonly=True)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
@@ -221,16 +222,39 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
             lambda connection: copy_session(connection, str(source_thread_id), str(target_thread_id))
         )
 
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    def prune(
+        self,
+        thread_ids: Sequence[str] | None,
+        *,
+        strategy: str = "keep_latest",
+        older_than: timedelta | None = None,
+    ) -> None:
         """Prune sessions: `keep_latest` keeps each namespace's latest checkpoint, `delete` and `delete_all` nothing.
 
-        What is kept stays readable, delta channels included. Raises `ValueError` for another strategy.
+        With `older_than`, `keep_latest` removes only checkpoints of that age, and `delete` only sessions that have no
+        younger one; `thread_ids` None then means every session. A checkpoint's age is what its id says. What is kept
+        stays readable, delta channels included. Each session is pruned in a transaction of its own.
+        Raises `ValueError` for another strategy, for an age that is not positive, or for every session without an age.
         """
-        self._database.run(self._prune(thread_ids, strategy))
+        pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())
+        found = self._database.run(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
+        for thread_id in found:
+            self._database.run(pruning.of(str(thread_id)))
+        self._database.run(empty_log, readonly=True)
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    async def aprune(
+        self,
+        thread_ids: Sequence[str] | None,
+        *,
+        strategy: str = "keep_latest",
+        older_than: timedelta | None = None,
+    ) -> None:
         """As `prune`."""
-        await self._database.arun(self._prune(thread_ids, strategy))
+        pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())
+        found = await self._database.arun(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
+        for thread_id in found:
+            await self._database.arun(pruning.of(str(thread_id)))
+        await self._database.arun(empty_log, readonly=True)
 
     def _put(
         self,
@@ -253,7 +277,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
         def work(connection: Connection) -> None:
             if strange:
-                new.arrange(codec, self._trails, recall(codec, parent, _get(parent)(connection)))
+                new.arrange(codec, self._trails, recall(codec, parent, get_rows(parent)(connection)))
             store(connection, Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes))
 
         def again(connection: Connection) -> None:
@@ -318,56 +342,6 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
             self._learn(found.metadata)
         return found
 
-    def _listing(
-        self,
-        config: RunnableConfig | None,
-        wanted: Mapping[str, object] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> Listing:
-        at = address_of(config) if config else None
-        return Listing(
-            self._codec,
-            thread_id=at and at.thread_id,
-            checkpoint_ns=config["configurable"].get("checkpoint_ns") if config and "configurable" in config else None,
-            checkpoint_id=at and at.checkpoint_id,
-            before=before["configurable"].get("checkpoint_id") if before and "configurable" in before else None,
-            wanted=wanted or {},
-            limit=limit,
-        )
-
-    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Work[None]:
-        if strategy not in STRATEGIES:
-            raise ValueError(f"no prune strategy {strategy!r}; use one of {', '.join(STRATEGIES)}")
-
-        def work(connection: Connection) -> None:
-            for thread_id in thread_ids:
-                if strategy == "keep_latest":
-                    keep_latest(connection, self._codec, str(thread_id))
-                else:
-                    delete_session(connection, str(thread_id))
-
-        return work
-
 
 def _durable(config: RunnableConfig) -> bool:
     return config.get("configurable", {}).get(FOLLOWS_LEDGER) is not True
-
-
-def _get(at: Address) -> Work[list[StoredRow]]:
-    def work(connection: Connection) -> list[StoredRow]:
-        read = one if at.checkpoint_id else latest
-        return [StoredRow(*row) for row in read(connection, **at.parameters())]
-
-    return work
-
-
-def _history(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:
-    def work(connection: Connection) -> dict[str, list[HistoryRow]]:
-        read = one_history if at.checkpoint_id else latest_history
-        return {
-            channel: [HistoryRow(*row) for row in read(connection, **at.parameters(), channel=channel)]
-            for channel in channels
-        }
-
-    return work

@@ -5,6 +5,7 @@ on that path is hidden, with only those writes and that value, and goes when not
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,18 +13,21 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, literal, sel
 
 from bursar.checkpoints.saving.address import Address
 from bursar.checkpoints.saving.codec import Codec, Stored
+from bursar.checkpoints.saving.erasing import erasing
 from bursar.checkpoints.saving.rebasing import hold_values, set_free
 from bursar.checkpoints.saving.rows import read_payload
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 
+_UUID6 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-6.{21}")
 TABLES = (checkpoints, channel_values, task_writes)
 _MAX_IDS = 500  # ids in one statement
 
 
 def delete_session(connection: Connection, thread_id: str) -> None:
     """Afterwards nothing of the session is stored, in any namespace."""
-    for table in TABLES:
-        connection.execute(delete(table).where(table.c.thread_id == thread_id))
+    with erasing(connection):
+        for table in TABLES:
+            connection.execute(delete(table).where(table.c.thread_id == thread_id))
 
 
 def copy_session(connection: Connection, source: str, target: str) -> None:
@@ -40,8 +44,11 @@ def copy_session(connection: Connection, source: str, target: str) -> None:
         connection.execute(insert(table).from_select(["thread_id", *(column.name for column in others)], rows))
 
 
-def keep_latest(connection: Connection, codec: Codec, thread_id: str) -> None:
-    """Afterwards each namespace of the session lists only its latest checkpoint, complete and with its writes."""
+def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: str | None = None) -> None:
+    """Afterwards each namespace of the session lists only its latest checkpoint, complete and with its writes.
+
+    `before` keeps all whose ids do not sort before it, too.
+    """
     columns = checkpoints.c
     latest = connection.execute(
         select(columns.checkpoint_ns, func.max(columns.checkpoint_id))
@@ -50,7 +57,29 @@ def keep_latest(connection: Connection, codec: Codec, thread_id: str) -> None:
     ).all()
     for checkpoint_ns, kept in latest:
         branch = _Branch.read(connection, thread_id, checkpoint_ns)
-        branch.remove(connection, codec, [at for at in branch.nodes if at != kept])
+        removed = [at for at in branch.nodes if at != kept and (before is None or is_before(at, before))]
+        with erasing(connection):
+            branch.remove(connection, codec, removed)
+            _drop_strays(connection, thread_id, checkpoint_ns, kept if before is None else min(kept, before))
+
+
+def is_before(checkpoint_id: str, before: str) -> bool:
+    """Whether a checkpoint was made before the moment that `before` names. An id that tells no time was not."""
+    return _UUID6.fullmatch(checkpoint_id) is not None and checkpoint_id < before
+
+
+def _drop_strays(connection: Connection, thread_id: str, checkpoint_ns: str, before: str) -> None:
+    """Delete writes that came for checkpoints which never did."""
+    writes, columns = task_writes.c, checkpoints.c
+    here = (columns.thread_id == thread_id) & (columns.checkpoint_ns == checkpoint_ns)
+    connection.execute(
+        delete(task_writes).where(
+            writes.thread_id == thread_id,
+            writes.checkpoint_ns == checkpoint_ns,
+            writes.checkpoint_id < before,
+            writes.checkpoint_id.not_in(select(columns.checkpoint_id).where(here)),
+        )
+    )
 
 
 def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) -> None:
@@ -66,7 +95,9 @@ def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) ->
         for thread_id, checkpoint_ns, checkpoint_id in made:
             removed.setdefault((thread_id, checkpoint_ns), []).append(checkpoint_id)
     for (thread_id, checkpoint_ns), ids in removed.items():
-        _Branch.read(connection, thread_id, checkpoint_ns).remove(connection, codec, ids)
+        branch = _Branch.read(connection, thread_id, checkpoint_ns)
+        with erasing(connection):
+            branch.remove(connection, codec, ids)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ if not (Path(__file__).parent / "graphs").is_dir() and (_root / "graphs").is_dir
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger import Ledger
     from bursar.checkpoints.saver import SQLAlchemySaver
+    from bursar.checkpoints.saving.cipher import Cipher
     from bursar.graphs.supervisor import build_supervisor
     from bursar.nodes.gate import Gate, Verdict
     from bursar.nodes.gateway.metering import meter
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bursar.nodes.specialist import Specialist, deterministic
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError
+    from bursar.state.errors import BudgetExceeded, BursarError, CipherError, ConfigurationError
     from bursar.state.money import USD
     from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.spend import Spend
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Ledger": "bursar.checkpoints.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver",
+    "Cipher": "bursar.checkpoints.saving.cipher",
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
@@ -57,6 +59,7 @@ _WHERE = {
     "Decision": "bursar.state.decision",
     "BudgetExceeded": "bursar.state.errors",
     "BursarError": "bursar.state.errors",
+    "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.report",
@@ -74,6 +77,8 @@ __all__ = [
     "BudgetExceeded",
     "BursarError",
     "CascadeRouter",
+    "Cipher",
+    "CipherError",
     "ConfigurationError",
     "Decision",
     "ExampleRouter",
