@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,7 @@ from bursar.state.session import SessionOutput
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from bursar.graphs.drill import Ground
     from bursar.nodes.genie.data.import_report import ImportReport
 
 DEFAULT_DATABASE = "sqlite:///genie.db"
@@ -138,6 +140,19 @@ def open_genie(
         clock=clock,
     )
     return Genie(app, ledger, data, clock)
+
+
+def drilled(ground: "Ground") -> Supervisor:
+    """Genie over the sample household, with a model at the drill's provider: what `bursar drill` drills.
+
+    Without `bursar[openai]` there is no model, and no provider to drill.
+    """
+    from bursar.nodes.genie.data.sample import END, sample_files
+
+    keys = {"OPENAI_API_KEY": "drill", "OPENAI_BASE_URL": ground.provider} if find_spec("langchain_openai") else {}
+    genie = open_genie(ground.database, as_of=END, environment=keys)
+    genie.import_files(list(sample_files()))
+    return genie.app
 
 
 def _router(model: BaseChatModel | None) -> Router:

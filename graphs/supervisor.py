@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -77,6 +78,7 @@ def build_supervisor(
         timeout=timeout,
     )
     graph = _wire(coordinator)
+    _built[graph] = coordinator
     compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
     longest = max(len(chain.links) for chain in chains.values())
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
@@ -84,6 +86,18 @@ def build_supervisor(
     if isinstance(checkpointer, SQLAlchemySaver) and checkpointer.database is ledger.database:
         durability[FOLLOWS_LEDGER] = True
     return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=durability)
+
+
+def coordinator_of(app: Supervisor) -> Coordinator:
+    """The coordinator of a graph that `build_supervisor` made. Raises `ConfigurationError` for another graph."""
+    coordinator = _built.get(app.builder)
+    if coordinator is None:
+        raise ConfigurationError("this graph was not made by build_supervisor")
+    return coordinator
+
+
+# Beside the graphs, for LangGraph's own class has no room for it; a graph's copies and configurations share a builder.
+_built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
 
 
 def _utc_now() -> datetime:

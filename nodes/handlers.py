@@ -1,5 +1,6 @@
 """Calling a handler of any kind with a task, and reading a report from whatever it returns."""
 
+import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,6 +47,19 @@ async def call(handler: Handler, task: Task, *, agent: str, seconds: float, keep
     left = seconds - (time.monotonic() - began)
     waiting = cast("Awaitable[object]", end.value)
     return await on_loop(agent, partial(_awaited, lambda: waiting), seconds=left)
+
+
+async def call_directly(handler: Handler, task: Task) -> Report:
+    """The handler's report, from within another one: in its place and time, under its limits.
+
+    Raises what the handler raises, and `BadOutput`.
+    """
+    if isinstance(handler, Runnable):
+        return await _run(cast("Runnable[Any, Any]", handler), task, lambda _: None)
+    if is_async(handler):
+        return report_of(await cast("Callable[[Task], Awaitable[object]]", handler)(task))
+    result = await asyncio.to_thread(cast("Callable[[Task], object]", handler), task)
+    return report_of(await result if inspect.isawaitable(result) else result)
 
 
 def keep(work: Report | str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from bursar.checkpoints.books.accounts import Account
 from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
+from bursar.nodes.forcing import forced_timeout
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 
@@ -27,7 +28,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     session_id = setting(config, "thread_id") or coordinator.new_id()
     text = last.text if isinstance(last, HumanMessage) else ""
     opened_at = coordinator.clock()
-    timeout = coordinator.timeout
+    timeout = forced_timeout(coordinator.timeout)
     request = Request(
         id=_request_id(session_id, last),
         session_id=session_id,

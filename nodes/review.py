@@ -9,6 +9,7 @@ from bursar.nodes.coordinator import Coordinator
 from bursar.nodes.deadlines import time_for
 from bursar.nodes.edge import Update
 from bursar.nodes.ended import Ended
+from bursar.nodes.forcing import GATE, forced_review, forced_seconds
 from bursar.nodes.gate import Gate, Verdict
 from bursar.state.decision import Considered, Decision
 from bursar.state.events import PolicyVerdict
@@ -24,8 +25,8 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
     The gate runs in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.
     One that hangs is left behind at its deadline, and has denied.
     """
-    seconds, _ = time_for(request, GATE_TIMEOUT_SECONDS, now=coordinator.clock(), last=True)
-    end = await _reviewed(gate, review, seconds=seconds)
+    seconds, _ = time_for(request, forced_seconds(GATE, GATE_TIMEOUT_SECONDS), now=coordinator.clock(), last=True)
+    end = await _reviewed(gate, forced_review(review), seconds=seconds)
     if end is not None and isinstance(end.error, KeyboardInterrupt):
         raise end.error
     if end is not None and end.value is not None:

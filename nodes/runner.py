@@ -10,6 +10,7 @@ from bursar.nodes.apart import TooManyLeftBehind
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.deadlines import time_for
 from bursar.nodes.ended import Ended
+from bursar.nodes.forcing import forced_link
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.handlers import call
@@ -45,6 +46,7 @@ async def run_link(
     exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
     called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
     """
+    link = forced_link(link)
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)

@@ -15,6 +15,7 @@ from bursar.nodes.apart import TooManyLeftBehind, on_loop
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.deadlines import time_for
 from bursar.nodes.edge import Update
+from bursar.nodes.forcing import ROUTER, forced_router, forced_seconds
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.routers.routing import Scores
@@ -138,8 +139,10 @@ async def _scores(
         clock=coordinator.clock,
     )
 
+    router = forced_router(coordinator.router)
+
     async def route() -> Scores:
-        return _checked(await coordinator.router.route(request.text, coordinator.candidates))
+        return _checked(await router.route(request.text, coordinator.candidates))
 
     try:
         with scope.enter(), guarded(config):
@@ -162,7 +165,8 @@ def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
 
 def _routing_time(request: Request, *, now: datetime) -> float:
     """Half of what is left of the request's time at most: the other half is for the answers."""
-    left, _ = time_for(request, 2 * ROUTING_TIMEOUT_SECONDS, now=now, last=True)
+    most = forced_seconds(ROUTER, ROUTING_TIMEOUT_SECONDS)
+    left, _ = time_for(request, 2 * most, now=now, last=True)
     return left / 2
 
 

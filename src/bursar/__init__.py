@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bursar.checkpoints.ledger import Ledger
     from bursar.checkpoints.saver import SQLAlchemySaver
     from bursar.checkpoints.saving.cipher import Cipher
+    from bursar.graphs.drill import Drill, Ground, drill
     from bursar.graphs.supervisor import build_supervisor
     from bursar.nodes.gate import Gate, Verdict
     from bursar.nodes.gateway.metering import meter
@@ -40,6 +41,9 @@ _WHERE = {
     "Ledger": "bursar.checkpoints.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver",
     "Cipher": "bursar.checkpoints.saving.cipher",
+    "Drill": "bursar.graphs.drill",
+    "Ground": "bursar.graphs.drill",
+    "drill": "bursar.graphs.drill",
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
@@ -81,9 +85,11 @@ __all__ = [
     "CipherError",
     "ConfigurationError",
     "Decision",
+    "Drill",
     "ExampleRouter",
     "Fault",
     "Gate",
+    "Ground",
     "Ledger",
     "Limit",
     "ModelRouter",
@@ -100,6 +106,7 @@ __all__ = [
     "build_supervisor",
     "charged_as",
     "deterministic",
+    "drill",
     "keep",
     "meter",
     "priced",

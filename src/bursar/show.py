@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 from rich.console import Console, Group, RenderableType
@@ -18,6 +18,9 @@ from rich.text import Text
 from bursar.state.report import Outcome, Run
 from bursar.state.session import SessionOutput
 from bursar.state.spend import Spend
+
+if TYPE_CHECKING:
+    from bursar.graphs.drill import Cell, Drill
 
 OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
 BAR_WIDTH = 40
@@ -90,6 +93,34 @@ def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType
         spend_bar(result["spend"]),
         Text.assemble(("session ", "dim"), session_id, *((("   go on with: ", "dim"), go_on) if go_on else ())),
     )
+
+
+def drill_json(found: "Drill") -> dict[str, Any]:
+    """What `bursar drill --json` prints of the cells."""
+    return {"deadline_seconds": found.deadline_seconds, "cells": [asdict(cell) for cell in found.cells]}
+
+
+def drill(found: "Drill") -> RenderableType:
+    """A row for each fault, a column for each agent, seconds until the answer; below, what was not as it must be."""
+    agents = list(dict.fromkeys(cell.agent for cell in found.cells))
+    cells = {(cell.fault, cell.agent): cell for cell in found.cells}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("fault", no_wrap=True)
+    for agent in agents:
+        table.add_column(agent.replace("_", " "), justify="right")
+    for fault in dict.fromkeys(cell.fault for cell in found.cells):
+        table.add_row(Text(fault), *(_drilled(cells.get((fault, agent))) for agent in agents))
+    failed = [cell for cell in found.cells if not cell]
+    lines = [Text(f"{cell.agent}, {cell.fault}: {'; '.join(cell.problems)}", style="red") for cell in failed]
+    done = sum(not cell.skipped for cell in found.cells)
+    total = f"{done - len(failed)} of {done} passed: answered within {found.deadline_seconds:g} s + 10 %, "
+    return Group(table, *lines, Text(f"{total}the right outcome, fallback told, nothing spent after, log verified"))
+
+
+def _drilled(cell: "Cell | None") -> Text:
+    if cell is None or cell.skipped:
+        return Text("–", style="dim")
+    return Text(f"{cell.seconds:.2f} s", style="green") if cell else Text("FAILED", style="red")
 
 
 def _agents(runs: Sequence[Run]) -> RenderableType:
