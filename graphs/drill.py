@@ -188,7 +188,7 @@ class _Drilled:
         return {name: self._time_for(fault) * (AGENT_SHARE if fault.to_deadline else 1.0)}
 
     def _time_for(self, fault: Fault) -> float:
-        """The seconds of a request. The one without a fault, which comes first, may load whatever libraries it likes."""
+        """The seconds of a request. The first, without a fault, may load whatever libraries it likes."""
         return MAX_SECONDS if fault is HEALTHY else self._deadline
 
     def _coordinator(self, agent: str, fault: Fault) -> Cell:
