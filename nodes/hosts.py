@@ -14,7 +14,7 @@ from bursar.nodes.watch import Abandoned, Watch
 
 BLOCKED_SECONDS = 0.25  # a loop that does not answer for so long takes no more work
 MAX_RESTARTS = 1_000  # handlers may stop the loop so often
-GRACE_SECONDS = 0.02  # a loop that does not hear a cancellation for so long is blocked
+GRACE_SECONDS = 0.05  # a loop that does not hear a cancellation for so long is blocked
 
 
 class Stopped(BaseException):
@@ -90,6 +90,8 @@ class Host:
             return
         self.retire()
         running = asyncio.current_task(self.loop)
+        if running is None:
+            return  # it is slow to hear, and not blocked
         if running is guest.task or all(self._watch.has(other) for other in list(self.runs)):
             stop_thread(self.thread, self._lock, lambda: not self._over and self._asked is not None)
 

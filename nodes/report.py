@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 
 from bursar.nodes.coordinator import Coordinator, answer_id
 from bursar.nodes.edge import Update
+from bursar.nodes.ended import Ended
+from bursar.nodes.judgement import in_one_line
 from bursar.nodes.review import ask
 from bursar.nodes.specialist import Chain
 from bursar.state.report import Outcome, Report, Run
@@ -20,9 +22,7 @@ NONE_FITS = "None of the specialists fits this request"
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
     """Write the one answer of the request, whatever happened before it, and close it in the books."""
     request = state["request"]
-    reports = _reports(state)
-    gaps = _gaps(state)
-    answer = _answer(coordinator, state, reports)
+    reports, gaps, answer = _composed(coordinator, state)
     ending: Ending = "answered_with_gaps" if gaps else "answered"
     if not reports and state["plan"].denied:
         ending = "refused"
@@ -50,6 +50,20 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         response_metadata={"request_id": request.id, "ending": ending, "spent_usd": f"{spend.spent.dollars:f}"},
     )
     return {"messages": [message], "gaps": gaps, "ending": ending, "spend": spend}
+
+
+def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
+    """The reports, the gaps and the answer; where the parts cannot be put together, an answer that says so."""
+    with Ended[tuple[dict[str, Report], list[str], str]]() as composed:
+        reports = _reports(state)
+        composed.value = reports, _gaps(state), _answer(coordinator, state, reports)
+    if isinstance(composed.error, KeyboardInterrupt):
+        raise composed.error
+    if composed.value is not None:
+        return composed.value
+    names = ", ".join(step.name for step in state["plan"].steps)
+    gap = f"report: {in_one_line(composed.error or RuntimeError())}; what {names or 'nobody'} answered is not given"
+    return {}, [gap], "The parts of this answer could not be put together."
 
 
 def _reports(state: SessionState) -> dict[str, Report]:

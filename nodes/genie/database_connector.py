@@ -1,15 +1,17 @@
 """The database connector: a tool agent, and the only component that reads the household's data."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from bursar.nodes.genie.data.import_report import ImportedFile
 from bursar.nodes.genie.data.lookup import answer
@@ -85,6 +87,9 @@ class Connector:
         self._max_rows = max_rows
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        # Threads that share one SQLite connection wait for each other inside SQLite with Python's own lock in hand,
+        # which its time limit needs: they would stand still for ever.
+        self._turn = threading.Lock() if isinstance(engine.pool, StaticPool) else nullcontext()
 
     def run(self, name: str, **parameters: date | str | int | None) -> Rows[Record]:
         """Run a query by name. None leaves a parameter out. Raises `DataError`."""
@@ -150,7 +155,7 @@ class Connector:
     def _reading(self) -> Generator[Connection]:
         """A connection inside a read-only transaction with a time limit; it ends rolled back."""
         limit = self._sqlite_limits if self._engine.dialect.name == "sqlite" else self._postgresql_limits
-        with self._engine.connect() as connection:
+        with self._turn, self._engine.connect() as connection:
             try:
                 with limit(connection):
                     yield connection

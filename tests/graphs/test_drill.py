@@ -104,7 +104,7 @@ def test_an_unknown_fault_is_named() -> None:
 
 
 @pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
-def test_genie_answers_whoever_is_killed(victim: str, url: str) -> None:
+def test_genie_answers_whoever_is_killed(victim: str) -> None:
     """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
 
     def dead(own: Any) -> Any:
@@ -114,7 +114,7 @@ def test_genie_answers_whoever_is_killed(victim: str, url: str) -> None:
 
         return handler
 
-    genie = open_genie(url, as_of=END, environment={}, checkpointer=False)
+    genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
     others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
     with forcing(Forced(handlers={victim: dead}, seconds={}, router=RouteTo((*others, victim)))):

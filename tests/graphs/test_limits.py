@@ -504,3 +504,35 @@ def test_a_fallback_that_may_pay_is_priced_anew(ledger: Ledger) -> None:
     assert [(run.handler, run.limit) for run in runs] == [("a", None), ("b", Limit.BUDGET), ("rules", None)]
     assert called == []
     assert "the budget had no room for b: expects $0.02, $0.01 left" in runs[1].reason
+
+
+def test_a_report_that_fails_is_still_an_answer(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the parts cannot be put together, the answer says so, and the request is closed."""
+    from bursar.nodes import report
+
+    def broken(name: str) -> str:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(report, "_title", broken)
+    result = ask(build(ledger, [free(name, lambda task: "x") for name in "ab"]))
+    assert result["ending"] == "answered_with_gaps"
+    assert "report: RecursionError: too deep; what a, b answered is not given" in answer_of(result)
+    assert "request_closed" in [row.kind for row in ledger.audit("s-1")]
+
+
+def test_supervisor_and_specialists_do_not_play_ping_pong(ledger: Ledger) -> None:
+    """However they fail, a request passes the supervisor twice: on its way in, and when every chain has ended."""
+
+    def fails(name: str) -> Any:
+        def handler(task: Task) -> str:
+            raise ValueError
+
+        handler.__name__ = name
+        return handler
+
+    names = [f"s{number}" for number in range(5)]
+    chains = [[*names[number + 1 :][:1], rules] for number in range(5)]
+    app = build(ledger, [free(name, fails(name), fallbacks=chain) for name, chain in zip(names, chains, strict=True)])
+    nodes = [name for part in app.stream(QUESTION, session(), stream_mode="updates") for name in part]
+    assert nodes.count("supervisor") == 2
+    assert len(nodes) == len(set(nodes)) + 1

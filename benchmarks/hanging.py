@@ -1,0 +1,126 @@
+"""A thousand sessions at once whose agents hang: when each has its answer, and what is left of them afterwards.
+
+In one half the agent waits for ever in a coroutine; in the other it swallows its cancellation and ends a little later.
+They begin one after the other, all before the first deadline: what is measured is how deadlines are kept, not how many
+requests a processor can open in a second.
+"""
+
+import asyncio
+import gc
+import itertools
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+from benchmarks.harness import Ratio, Result, Rounds
+from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
+from bursar.nodes.apart import left_behind
+from bursar.nodes.routers.word_router import WordRouter
+
+SESSIONS = 1_000
+DEADLINE_SECONDS = 50.0
+SPREAD = 0.9  # of the deadline: until the last one has begun
+ALLOWED = 1.1
+
+
+async def waits(task: Task) -> Report:
+    """Hangs."""
+    await asyncio.sleep(3_600)
+    return Report(answer="too late")
+
+
+async def swallows(task: Task) -> Report:
+    """Hangs, and takes its first cancellation for nothing."""
+    try:
+        await asyncio.sleep(3_600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.1)
+    return Report(answer="too late")
+
+
+@deterministic
+def rules(task: Task) -> Report:
+    """The last resort."""
+    return Report(answer="by rule")
+
+
+def app_on(url: str, *, deadline: float) -> Any:
+    """A supervisor with two agents that hang."""
+    specialists = [
+        Specialist(name=name, description=name, handler=handler, timeout=deadline, fallbacks=[rules])
+        for name, handler in (("first", waits), ("second", swallows))
+    ]
+    saver = SQLAlchemySaver(url)
+    return build_supervisor(
+        specialists, budget=Budget("1"), ledger=Ledger(url), checkpointer=saver, router=WordRouter()
+    )
+
+
+async def ask_all(app: Any, sessions: int, *, over_seconds: float) -> list[float]:
+    """Put a question in each of so many new sessions, spread over some seconds; how long each waited for its answer."""
+
+    async def one(number: int) -> float:
+        await asyncio.sleep(over_seconds * number / sessions)
+        began = time.perf_counter()
+        question: Any = {"messages": [("user", ("first", "second")[number % 2])]}
+        result = await app.ainvoke(question, {"configurable": {"thread_id": f"s-{next(_numbers)}"}})
+        if "by rule" not in result["messages"][-1].text:
+            raise AssertionError(result["messages"][-1].text)
+        return time.perf_counter() - began
+
+    return await asyncio.gather(*(one(number) for number in range(sessions)))
+
+
+_numbers = itertools.count()
+
+
+def resident_megabytes() -> float:
+    """What the process holds in memory now."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096 / 1e6
+
+
+def settled() -> tuple[int, int]:
+    """Threads, and handlers that were left behind and have not ended, once there are none or some seconds are over.
+
+    The thread of the event loop for handlers is not counted: it may be there, or not yet again.
+    """
+    until = time.monotonic() + 10
+    while left_behind() and time.monotonic() < until:
+        time.sleep(0.05)
+    gc.collect()
+    return sum(thread.name != "bursar-handlers" for thread in threading.enumerate()), left_behind()
+
+
+def _one(of: str, to: str, what: str, ratio: float, *, bound: float | None = None) -> Ratio:
+    return Ratio(of, to, what, ratio, ratio, ratio, bound)
+
+
+def run(*, smoke: bool) -> list[Result]:
+    """One result: the slowest of the sessions against its deadline, and memory after against before."""
+    sessions, deadline = (20, 1.0) if smoke else (SESSIONS, DEADLINE_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline)
+        first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0)
+        asyncio.run(ask_all(first, sessions // 10, over_seconds=1.0))  # what is made once is made now
+        threads, before, objects = settled()[0], resident_megabytes(), sys.getallocatedblocks()
+        used = time.process_time()
+        waited = asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
+        used = time.process_time() - used
+        (threads_after, left), after, objects_after = settled(), resident_megabytes(), sys.getallocatedblocks()
+    if left or threads_after > threads:
+        raise AssertionError(f"{left} handlers and {threads_after - threads} threads were left behind")
+    result = Result(f"{sessions} sessions at once whose agent hangs, deadline {deadline:g} s")
+    result.rounds = [Rounds("a session", (used / sessions * 1e6,), tuple(one * 1e6 for one in waited))]
+    shares = sorted(one / deadline for one in waited)
+    quarter = len(shares) // 4
+    bound = None if smoke else ALLOWED
+    result.ratios = [
+        Ratio("slowest answer", "its deadline", "wall", shares[-1], shares[quarter], shares[-quarter], bound),
+        _one("objects in memory after", "before", "blocks", objects_after / objects, bound=1.1),
+        # What CPython keeps for itself of what a thousand sessions needed at once; a second thousand needs no more.
+        _one("pages of memory after", "before", "resident", after / before),
+    ]
+    return [result]
