@@ -6,7 +6,7 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench mutants lock clean
+.PHONY: help setup demo test check bench mutants upstream lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -43,6 +43,9 @@ bench: setup  ## Measure against peers, as ratios from interleaved rounds
 
 mutants: setup  ## Plant faults in gateway and ledger; the tests must catch each
 	@$(BIN)/python tests/mutation/mutants.py
+
+upstream: setup  ## Run LangGraph's own tests with our checkpointer and with its own (ten minutes, needs the package index)
+	@$(BIN)/python tests/upstream/run.py
 
 lock: .uv/bin/uv  ## Resolve requirements.lock anew from pyproject.toml
 	.uv/bin/uv pip compile --quiet pyproject.toml --group dev --all-extras --universal --python-version 3.11 --upgrade \

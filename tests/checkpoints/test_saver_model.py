@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,16 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
 from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.saving.cipher import Cipher
 
 CHANNELS = ("a", "b", "ü/c")
+TEXTS = [f"{number} " + "".join(chr(97 + number * 7 * place % 26) for place in range(300)) for number in range(12)]
+# Large enough to be stored as differences.
+GROWN = st.tuples(st.integers(0, 8), st.integers(0, 12)).map(
+    lambda cut: TEXTS[cut[0] : cut[1]]
+)  # stored as differences
 VALUES = st.one_of(
+    GROWN,
     st.none(),
     st.integers(-(2**63), 2**63 - 1),
     st.text(max_size=5),
@@ -51,6 +59,20 @@ class Write:
     writes: list[tuple[str, Any]]
 
 
+@dataclass(frozen=True)
+class Prune:
+    """Keep the latest checkpoint of each namespace."""
+
+    session: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Replace one session by a copy of the other."""
+
+    session: int
+
+
 SESSIONS, NAMESPACES = st.integers(0, 1), st.sampled_from(["", "child:1"])
 WRITES = st.tuples(st.sampled_from([*CHANNELS, ERROR, INTERRUPT, RESUME]), VALUES)
 STEPS = st.one_of(
@@ -73,7 +95,10 @@ STEPS = st.one_of(
         path=st.sampled_from(["", "~a", "~B"]),
         writes=st.lists(WRITES, max_size=4),
     ),
+    st.builds(Prune, session=SESSIONS),
+    st.builds(Copy, session=SESSIONS),
 )
+Step = Put | Write | Prune | Copy
 
 
 @dataclass
@@ -90,7 +115,13 @@ class Pair:
         at = {"thread_id": f"{self.name}-{session}", "checkpoint_ns": namespace}
         return {"configurable": at if checkpoint_id is None else at | {"checkpoint_id": checkpoint_id}}
 
-    def apply(self, step: Put | Write) -> None:
+    def apply(self, step: Step) -> None:
+        if isinstance(step, Prune):
+            self.prune(f"{self.name}-{step.session}")
+            return
+        if isinstance(step, Copy):
+            self.copy(f"{self.name}-{step.session}", f"{self.name}-{1 - step.session}")
+            return
         made = self.made.setdefault((f"{self.name}-{step.session}", step.namespace), [])
         if isinstance(step, Put):
             self.put(step, made)
@@ -99,6 +130,35 @@ class Pair:
             config = self.config(step.session, step.namespace, at)
             for saver in (self.saver, self.memory):
                 saver.put_writes(config, step.writes, step.task, step.path)
+
+    def prune(self, name: str) -> None:
+        """The saver prunes; the one in memory cannot, so its dictionaries are."""
+        self.saver.prune([name])
+        for namespace, stored in self.memory.storage[name].items():
+            kept = max(stored, default="")
+            for gone in [found for found in stored if found != kept]:
+                del stored[gone]
+            for key in [key for key in self.memory.writes if key[:2] == (name, namespace) and key[2] < kept]:
+                del self.memory.writes[key]
+            made = self.made.get((name, namespace), [])
+            made[:] = [found for found in made if found["id"] == kept]
+
+    def copy(self, source: str, target: str) -> None:
+        """As `prune`."""
+        memory: Any = self.memory
+        self.saver.delete_thread(target)
+        memory.delete_thread(target)
+        self.saver.copy_thread(source, target)
+        memory.storage[target] = deepcopy(memory.storage[source])
+        for kept in (memory.writes, memory.blobs):
+            for key in [key for key in kept if key[0] == source]:
+                kept[target, *key[1:]] = deepcopy(kept[key])
+        for name, namespace in list(self.made):
+            if name == target:
+                del self.made[name, namespace]
+        for (name, namespace), made in list(self.made.items()):
+            if name == source:
+                self.made[target, namespace] = list(made)
 
     def put(self, step: Put, made: list[Checkpoint]) -> None:
         self.steps += 1
@@ -164,11 +224,18 @@ HISTORIES = itertools.count()
 @pytest.mark.filterwarnings("ignore:.*checkpoint.*")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=1, max_size=14))
-def test_random_histories_read_as_in_memory(url: str, steps: list[Put | Write]) -> None:
-    """Whatever was put, put again, forked and written, in any order, reads as LangGraph's saver in memory says."""
-    pair = Pair(f"h{next(HISTORIES)}", SQLAlchemySaver(url))
+def test_random_histories_read_as_in_memory(url: str, steps: list[Step]) -> None:
+    """Whatever was put, put again, forked, written, pruned and copied reads as LangGraph's saver in memory says.
+
+    Also from a saver that has just been opened, and with a cipher.
+    """
+    number = next(HISTORIES)
+    cipher = Cipher({"key": bytes(32)}, "key", accept_plain=True) if number % 2 else None
+    pair = Pair(f"h{number}", SQLAlchemySaver(url, cipher=cipher))
     for step in steps:
         pair.apply(step)
+    if number % 4 > 1:
+        pair.saver = SQLAlchemySaver(url, cipher=cipher)
     for session, namespace in itertools.product((0, 1), ("", "child:1")):
         asyncio.run(assert_alike(pair, session, namespace))
     for session in (0, 1):
