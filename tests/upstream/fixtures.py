@@ -4,10 +4,12 @@
 names are LangGraph's. "sqlite_aes" is the saver with a cipher.
 """
 
+import atexit
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,18 +30,32 @@ KEY = b"1234567890123456"
 
 @contextmanager
 def _database() -> Generator[str]:
-    """A URL: of a file, or of a database that is dropped afterwards."""
+    """Where an empty database is: a new file, or this process's own database, emptied."""
     if SAVER.endswith("sqlite"):
         with tempfile.TemporaryDirectory() as folder:
             yield str(Path(folder, "saver.db"))
         return
+    url = _own_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            if not table.endswith(("migrations", "version")):
+                connection.execute(f'DELETE FROM "{table}"'.encode())
+    yield url
+
+
+@cache
+def _own_database() -> str:
     name = f"bursar_upstream_{uuid4().hex[:12]}"
     with psycopg.connect(SERVER, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"'.encode())
-        try:
-            yield f"{SERVER.rpartition('/')[0]}/{name}"
-        finally:
-            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    atexit.register(_drop, name)
+    return f"{SERVER.rpartition('/')[0]}/{name}"
+
+
+def _drop(name: str) -> None:
+    with psycopg.connect(SERVER, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
 @contextmanager
