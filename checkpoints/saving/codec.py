@@ -9,7 +9,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from bursar.checkpoints.saving.cipher import Cipher
 from bursar.state.errors import CipherError
 
-MIN_DEFLATED = 16384  # bytes; below, it costs more time than it saves room
+MIN_DEFLATED = 2**20  # bytes; below, inflating costs each read more than it saves room
 DEFLATED = "z"
 SEALED = "@"  # then the key's id
 _WORTH = 0.8  # of the size, at most, or it is left as it is

@@ -22,11 +22,12 @@ UNIQUE = 49  # characters of a version that no other value ever has: 32 digits, 
 
 
 class Kept(NamedTuple):
-    """A version that is stored, and its encoding."""
+    """A version that is stored, and its encoding. `mark` tells its row from one that was put there later."""
 
     version: str
     number: int
     body: bytes
+    mark: int
 
 
 class Trail(NamedTuple):
@@ -37,14 +38,14 @@ class Trail(NamedTuple):
     coarse: Kept
 
     @classmethod
-    def begin(cls, version: str, body: bytes) -> "Trail":
+    def begin(cls, version: str, body: bytes, mark: int) -> "Trail":
         """Of a version that is stored whole."""
-        kept = Kept(version, 0, body)
+        kept = Kept(version, 0, body, mark)
         return cls(kept, kept, kept)
 
-    def then(self, version: str, number: int, body: bytes) -> "Trail":
+    def then(self, version: str, number: int, body: bytes, mark: int) -> "Trail":
         """After the version that follows."""
-        kept = Kept(version, number, body)
+        kept = Kept(version, number, body, mark)
         return Trail(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
 
     def next_base(self) -> Kept | None:

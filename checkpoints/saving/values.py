@@ -85,14 +85,14 @@ class NewValues:
             trail = (remembered or trails).get(place) if _lasts(one) else None
             step = next_step(trail, one.data) if trail is not None and trail.last.version != one.version else None
             if trail is None or step is None:
-                self.whole.append(value_row(codec, self.at, one, one.data))
-                following = Trail.begin(one.version, one.data)
+                row = value_row(codec, self.at, one, one.data)
+                self.whole.append(row)
+                if _lasts(one):
+                    trails.keep(place, Trail.begin(one.version, one.data, _mark_of(row)))
             else:
-                packed = pack(step.number, one.data, step.made)
-                self.differences.append(value_row(codec, self.at, one, packed, base=step.base))
-                following = trail.then(one.version, step.number, one.data)
-            if _lasts(one):
-                trails.keep(place, following)
+                row = value_row(codec, self.at, one, pack(step.number, one.data, step.made), base=step.base)
+                self.differences.append(row)
+                trails.keep(place, trail.then(one.version, step.number, one.data, _mark_of(row)))
 
     def all_whole(self, codec: Codec) -> list[Row]:
         """All rows, none of which needs another."""
@@ -142,11 +142,12 @@ def read_encoded(
         stored = versions.get(channel, {})
         if version not in stored:
             continue
-        if stored[version].base is None:
-            data = codec.open(stored[version].stored, value_place(at, channel, version))
-            trail = Trail.begin(version, data)
-        else:
-            data, trail = assemble(codec, at, channel, version, stored)
+        place = (at.thread_id, at.checkpoint_ns, channel)
+        trail = trails and trails.get(place)
+        if trail and trail.last.version == version and trail.last.mark == _mark(*stored[version]):
+            found.append(Encoded(channel, version, stored[version].stored.kind, trail.last.body))
+            continue  # it was stored or read a moment ago, and its row is the same
+        data, trail = assemble(codec, at, channel, version, stored)
         one = Encoded(channel, version, stored[version].stored.kind, data)
         found.append(one)
         # What another key sealed is not built on: a session frees itself of a key that was replaced.
@@ -155,29 +156,42 @@ def read_encoded(
             and _lasts(one)
             and all(codec.is_current(stored[name].stored.coding) for name in _chain(stored, version))
         ):
-            trails.keep((at.thread_id, at.checkpoint_ns, channel), trail)
+            trails.keep(place, trail)
     return found
 
 
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, Trail]:
-    """The encoding of a version that builds on others, and the trail that leads to it.
+    """The encoding of a version that may build on others, and the trail that leads to it.
 
     Raises `DatabaseError` when a version it builds on is gone or is another by now, `CipherError` as the codec.
     """
     first, *later = reversed(_chain(stored, version))
-    body = bytearray(codec.open(stored[first].stored, value_place(at, channel, first)))
-    begun = Kept(first, 0, bytes(body))
-    kept = {FINE: begun, COARSE: begun}
-    last = begun
-    for name in later:
-        packed = unpack(codec.open(stored[name].stored, value_place(at, channel, name)))
-        packed.difference.change(body)
+    whole = codec.open(stored[first].stored, value_place(at, channel, first))
+    last = Kept(first, 0, whole, _mark(*stored[first]))
+    if not later:
+        return whole, Trail(last, last, last)
+    steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
+    # Copies are dear: one of the last version on each grid, and one of the end.
+    kept = {every: [name for name, step in steps if step.number % every == 0][-1:] for every in (FINE, COARSE)}
+    copied: dict[int, Kept] = {FINE: last, COARSE: last}
+    body = bytearray(whole)
+    for name, step in steps:
+        step.difference.change(body)
         if name == version:
-            check(body, packed)
-        if name == version or packed.number % FINE == 0:
-            last = Kept(name, packed.number, bytes(body))
-            kept.update({every: last for every in (FINE, COARSE) if packed.number % every == 0})
-    return last.body, Trail(last, kept[FINE], kept[COARSE])
+            check(body, step)
+        if name == version or [name] in kept.values():
+            last = Kept(name, step.number, bytes(body), _mark(*stored[name]))
+            copied.update({every: last for every, names in kept.items() if names == [name]})
+    return last.body, Trail(last, copied[FINE], copied[COARSE])
+
+
+def _mark(base: str | None, stored: Stored) -> int:
+    """What tells a row from another that was stored under the same name."""
+    return hash((base, stored.kind, stored.coding, stored.payload))
+
+
+def _mark_of(row: Row) -> int:
+    return hash((row["base"], row["kind"], row["coding"], row["payload"]))
 
 
 def _lasts(one: Encoded) -> bool:

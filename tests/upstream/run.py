@@ -3,6 +3,7 @@
 `make upstream` runs it: it downloads the source of the LangGraph that is installed, runs each test that takes a
 checkpointer on SQLite and on PostgreSQL, sync and async, with our saver and with the bundled one, and fails if ours
 fails a test that the bundled one passes. It ends with a reason, and 0, where the package index cannot be reached.
+`sqlite` or `postgres` as an argument runs one of the two.
 """
 
 import os
@@ -36,6 +37,8 @@ def main() -> int:
     python = environment(folder)
     worse: list[str] = []
     for bundled, ours in SAVERS:
+        if len(sys.argv) > 1 and ours not in sys.argv[1:]:
+            continue
         theirs, found = (run(folder, source, python, saver) for saver in (bundled, ours))
         only_ours = sorted(name for name, how in found.items() if how == "failed" and theirs.get(name) != "failed")
         for saver, outcomes in ((bundled, theirs), (ours, found)):
