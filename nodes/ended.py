@@ -1,6 +1,5 @@
 """How a piece of work ended, as a value: what it returned, or what it raised, whatever that is."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, TypeVar, cast
@@ -43,20 +42,3 @@ async def ended(work: Callable[[], Awaitable[T]]) -> Ended[T]:
     with end:
         end.value = await work()
     return end
-
-
-async def within(seconds: float, work: Callable[[], Awaitable[T]]) -> Ended[T] | None:
-    """How the work ended, or None at the deadline: work that swallows its cancellation is left behind.
-
-    Cancelling the caller cancels the work.
-    """
-    running = asyncio.ensure_future(ended(work))
-    try:
-        done, _ = await asyncio.wait({running}, timeout=seconds)
-    except asyncio.CancelledError:
-        running.cancel()
-        raise
-    if done:
-        return running.result()
-    running.cancel()
-    return None

@@ -78,11 +78,11 @@ MUTANTS = (
         "nodes/gateway/calls.py",
         "        admitted = yield from admit(call.claim, first=attempt == 0)\n"
         "        if isinstance(admitted, bytes):\n"
-        "            return decode(admitted)\n",
+        "            return _not_again(call, decode(admitted))\n",
         "        if attempt == 0:\n"
         "            admitted = yield from admit(call.claim, first=True)\n"
         "        if isinstance(admitted, bytes):\n"
-        "            return decode(admitted)\n",
+        "            return _not_again(call, decode(admitted))\n",
         [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
     ),
     Mutant(

@@ -10,7 +10,7 @@ from bursar.nodes.genie.data.records import Transaction
 from bursar.nodes.genie.data.source import Source
 from bursar.nodes.genie.no_data import NO_DATA, DataFirst, is_empty
 from bursar.nodes.genie.specialists import TOOLS, specialists, unavailable
-from bursar.nodes.handlers import call
+from bursar.nodes.handlers import call_directly
 from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.nodes.specialist import chains_of
 from bursar.state.money import USD
@@ -38,7 +38,7 @@ async def test_every_specialist_answers_a_household_of_one_posting(
     source = household(transactions=[posting("2025-06-01", "-5", "Cafe")])
     (chosen,) = [one for one in specialists(source, today=today) if one.name == name]
 
-    report = await call(chosen.handler, task(name, "What can you tell me?"))
+    report = await call_directly(chosen.handler, task(name, "What can you tell me?"))
 
     assert report.answer
     assert report.data is not None
