@@ -8,9 +8,11 @@ from datetime import UTC, date, datetime
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import Connection, case, func, select, text
 
-from bursar.checkpoints.books import anchors, verification
+from bursar.checkpoints.books import anchors, approvals, verification
+from bursar.checkpoints.books.actions import ActionBooks, Deed, open_actions
 from bursar.checkpoints.books.anchors import Anchor
-from bursar.checkpoints.books.books import Books
+from bursar.checkpoints.books.approvals import ApprovalBooks, Asked
+from bursar.checkpoints.books.books import MAX_ID_CHARACTERS, Books
 from bursar.checkpoints.books.costs import By, CostRow, costs
 from bursar.checkpoints.books.incidents import IncidentRow, incidents
 from bursar.checkpoints.books.schema import OPEN_STATES, calls, events, requests, sessions
@@ -18,7 +20,7 @@ from bursar.checkpoints.books.verification import Verification
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.snapshot import lenient_text
-from bursar.state.errors import LedgerError
+from bursar.state.errors import LedgerError, NotApproved
 from bursar.state.events import EVENTS, Event
 from bursar.state.money import USD, Amount
 from bursar.state.spend import Spend
@@ -92,6 +94,8 @@ class Ledger:
         self.database = Database.at(url)
         self.clock = clock
         self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None)
+        self.action_books = ActionBooks(self.books.key)
+        self.approval_books = ApprovalBooks(self.books.key)
         migrate(self.database)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Ledger":
@@ -169,9 +173,47 @@ class Ledger:
         """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
         return self.database.run(self.books.acknowledge(session_id, note=note, at=self.clock()))
 
+    def approvals(self, session_id: str | None = None) -> list[Asked]:
+        """Every approval that waits for a person, in one session or all, oldest first."""
+        return self.database.run(lambda connection: approvals.waiting(connection, session_id), readonly=True)
+
+    def approve(self, approval_id: str, *, by: str) -> Asked:
+        """Say that `by` approves what was asked; it is used when the session is resumed, if `by` is an approver there.
+
+        Raises `LedgerError` if there is no such approval, `NotApproved` if it is late or does not wait any more.
+        """
+        return self._answer(approval_id, "approved", by=by, reason="")
+
+    def deny(self, approval_id: str, *, by: str, reason: str = "") -> Asked:
+        """Say that `by` denies what was asked: resumed, the session goes on without it. Raises as `approve`."""
+        return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
+
+    def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> Asked:
+        if not 0 < len(by.strip()) <= MAX_ID_CHARACTERS or not by.isprintable():
+            raise LedgerError("an answer needs the name of who gives it")
+        answer = self.approval_books.answer(approval_id, verdict, by=by, reason=reason, at=self.clock())
+        asked, changed = self.database.run(answer)
+        if not changed:
+            raise NotApproved(f"approval {approval_id} is {asked.state}; it was answered before")
+        if asked.state != verdict:
+            raise NotApproved(asked.reason)
+        return asked
+
+    def open_actions(self, session_id: str | None = None) -> list[Deed]:
+        """Every action that has not ended: in flight, in doubt, or being undone. Oldest first."""
+        return self.database.run(lambda connection: open_actions(connection, session_id), readonly=True)
+
+    def settle_action(self, key: str, *, done: bool, by: str, note: str) -> str:
+        """Say what a person found out about an action that is in doubt or could not be undone; the state it is in now.
+
+        Raises `LedgerError` for any other action, and without a name and a note.
+        """
+        return self.database.run(self.action_books.settle(key, done=done, by=by, note=note, at=self.clock()))
+
     def erase(self, session_id: str, *, note: str = "") -> int:
         """Remove the answers that are kept for the session's calls; how many there were.
 
+        So are arguments and results of its actions, and what people were shown, where that has ended.
         Log and sums stay whole. A call made again is paid again. The checkpointer's own copy of the conversation goes
         with its `delete_thread`. The database reuses the room; its files may hold the bytes until it does.
         """

@@ -14,6 +14,7 @@ from langgraph.graph.state import CompiledStateGraph
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.saver import FOLLOWS_LEDGER, SQLAlchemySaver
 from bursar.nodes.agents import after, first_node, run_agent
+from bursar.nodes.approval import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.coordinator import Coordinator
 from bursar.nodes.edge import Body, Choice, Node
 from bursar.nodes.gate import Gate
@@ -47,6 +48,9 @@ def build_supervisor(
     router: Router | None = None,
     gate: Gate | None = None,
     timeout: float | None = None,
+    require_approval: MustApprove = (),
+    approvers: Approvers | None = None,
+    approval_seconds: float = DEFAULT_SECONDS,
     name: str = "bursar",
     clock: Callable[[], datetime] | None = None,
     new_id: Callable[[], str] | None = None,
@@ -58,6 +62,9 @@ def build_supervisor(
     `durability="sync"` unless the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
     `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
     not begin it anew. When it has passed, chains go to their ends at once.
+    Before a specialist of high risk runs, or one that `require_approval` names or says so of its task, the graph stops
+    with an interrupt: a person among the `approvers` answers within `approval_seconds`. Denied, late, or where nobody
+    may approve, it does not run, and neither do its fallbacks.
     Raises `ConfigurationError`, naming the specialist, when names repeat, a fallback chain is missing, cyclic, names an
     unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
     `UnknownPrice` when a declared model has no price.
@@ -65,6 +72,7 @@ def build_supervisor(
     chains = chains_of(specialists)
     _check_money(chains, budget)
     _check_names(chains, gate)
+    _check_approval(chains, require_approval, checkpointer)
     if timeout is not None and not 0 < timeout <= MAX_REQUEST_SECONDS:
         raise ConfigurationError(f"timeout must be above 0 and at most {MAX_REQUEST_SECONDS} seconds")
     coordinator = Coordinator(
@@ -76,6 +84,8 @@ def build_supervisor(
         clock=clock or _utc_now,
         new_id=new_id or _random_id,
         timeout=timeout,
+        approvals=Approvals(approvers, approval_seconds),
+        must_approve=require_approval,
     )
     graph = _wire(coordinator)
     _built[graph] = coordinator
@@ -118,6 +128,19 @@ def _check_money(chains: dict[str, Chain], budget: Budget) -> None:
                 require_price(model)
             except UnknownPrice as error:
                 raise UnknownPrice(str(specialist.fault(str(error)))) from None
+
+
+def _check_approval(chains: dict[str, Chain], required: MustApprove, checkpointer: object) -> None:
+    if isinstance(required, str):
+        raise ConfigurationError("require_approval is a collection of names, or a function; write [name] for one")
+    if not callable(required) and (strange := sorted(set(required) - chains.keys())):
+        raise ConfigurationError(f"require_approval names {strange[0]!r}, which is no specialist of this graph")
+    risky = next((name for name, chain in chains.items() if chain.specialist.risk == "high"), None)
+    if not checkpointer and (risky is not None or callable(required) or required):
+        name = risky or (", ".join(required) if not callable(required) else "require_approval")
+        raise ConfigurationError(
+            f"{name}: a person must approve it, and nothing can wait for that without a checkpointer"
+        )
 
 
 def _check_names(chains: dict[str, Chain], gate: Gate | None) -> None:

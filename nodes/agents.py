@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
 from bursar.checkpoints.books.forks import paid_elsewhere
+from bursar.nodes.consent import unapproved
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
 from bursar.nodes.judgement import Judgement
@@ -16,10 +17,13 @@ from bursar.nodes.specialist import Chain, Link
 from bursar.state.decision import Decision
 from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
 from bursar.state.money import USD, ZERO
-from bursar.state.report import Limit, Outcome, Run, Task, Turn
+from bursar.state.report import Fault, Limit, Outcome, Run, Task, Turn
 from bursar.state.session import Request, SessionState, Step, runs_of
 
 HISTORY_TURNS = 20
+UNDONE = Judgement(
+    Outcome.FAILED, "it was cut off while what it had done was being undone, and is not begun again", fault=Fault.UNDONE
+)
 
 
 async def run_agent(
@@ -31,9 +35,6 @@ async def run_agent(
     grant = link.ceiling if level or step is None else step.grant
     before = runs_of(state, chain.specialist.name)
     failed = before[-1] if before else None
-    decisions, grant, refusal = await _prepare(
-        coordinator, chain, level, request, grant=grant, failed=failed, config=config
-    )
     task = Task(
         text=request.text,
         specialist=chain.specialist.name,
@@ -44,6 +45,12 @@ async def run_agent(
         left=grant,
         history=_history(state["messages"]),
     )
+    # Before anything is written down: an interrupt runs this node again from here.
+    denied = await unapproved(coordinator, link, task, request, config=config)
+    decisions, grant, refusal = await _prepare(
+        coordinator, chain, level, request, grant=grant, failed=failed, config=config
+    )
+    task, refusal = task.model_copy(update={"left": grant}), denied or refusal
     run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=refusal)
     return {"runs": [run], "decisions": decisions}
 
@@ -76,7 +83,9 @@ async def _prepare(
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 books.open_account(Account("global", None))(connection)
             decisions = _forked(coordinator, link, request, checkpoint_ns(config), connection)
-        if link.paid and level:
+            if coordinator.ledger.action_books.is_undoing(request.session_id, checkpoint_ns(config))(connection):
+                refusal = UNDONE
+        if link.paid and level and refusal is None:
             given, refusal = _admitted(coordinator, link, request, connection)
             books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
         events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
@@ -135,6 +144,8 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 def after(chain: Chain, level: int, state: SessionState) -> str:
     """Where a branch goes after the handler at `level`: its next fallback, or back to the supervisor."""
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
+    if last is not None and last.fault is Fault.NOT_APPROVED:
+        return "supervisor"  # a person did not want it done: nothing else is tried in its place
     if last is not None and not last.answers and level + 1 < len(chain.links):
         return chain.links[level + 1].node
     return "supervisor"

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from bursar.checkpoints.books.books import Books
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.approval import NO_APPROVALS, Approvals, MustApprove
 from bursar.nodes.gate import Gate
 from bursar.nodes.routers.routing import Candidate, Router
 from bursar.nodes.specialist import Chain
@@ -32,6 +33,8 @@ class Coordinator:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     timeout: float | None = None
+    approvals: Approvals = NO_APPROVALS
+    must_approve: MustApprove = ()
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -9,6 +9,7 @@ from bursar.state.errors import ConfigurationError
 
 VARIABLE = "BURSAR_FAILPOINT"
 NAMES = ("before_hold", "after_hold", "after_send", "after_response", "after_settle", "before_node_end")
+ACTION_NAMES = ("before_intent", "after_intent", "after_effect", "after_result", "before_undo", "in_undo", "after_undo")
 
 
 class _Armed:
@@ -35,8 +36,10 @@ def arm(environment: Mapping[str, str]) -> None:
     """
     global _armed  # noqa: PLW0603 - a process has one
     name, _, number = environment.get(VARIABLE, "").partition(":")
-    if name and (name not in NAMES or not (number or "1").isdecimal() or int(number or "1") < 1):
-        raise ConfigurationError(f"{VARIABLE} is one of {', '.join(NAMES)}, with :n for its n-th hit, not {name!r}")
+    if name and (name not in (*NAMES, *ACTION_NAMES) or not (number or "1").isdecimal() or int(number or "1") < 1):
+        raise ConfigurationError(
+            f"{VARIABLE} is one of {', '.join((*NAMES, *ACTION_NAMES))}, with :n for its n-th hit, not {name!r}"
+        )
     _armed = _Armed(name, int(number or "1")) if name else None
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bursar.nodes.apart import TooManyLeftBehind
 from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import BadOutput, BudgetExceeded, DatabaseError, Looping, Refused, ScopeClosed
+from bursar.state.errors import BadOutput, BudgetExceeded, DatabaseError, Looping, NotApproved, Refused, ScopeClosed
 from bursar.state.events import clean
 from bursar.state.report import Fault, Limit, Outcome, Report
 
@@ -72,6 +72,8 @@ def refused(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> Judgement:
             return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.CEILING if own else Limit.BUDGET)
         case ScopeClosed():
             return Judgement(Outcome.EXHAUSTED, reason, limit=deadline)
+        case NotApproved():
+            return Judgement(Outcome.FAILED, f"not approved: {reason}", fault=Fault.NOT_APPROVED)
         case _:
             return Judgement(Outcome.FAILED, reason, fault=Fault.POLICY)
 

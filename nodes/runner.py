@@ -6,7 +6,9 @@ from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
 from bursar.nodes import failpoints
+from bursar.nodes.actions.undoing import concluded
 from bursar.nodes.apart import TooManyLeftBehind
+from bursar.nodes.approval import Acting
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.deadlines import time_for
 from bursar.nodes.ended import Ended
@@ -21,7 +23,7 @@ from bursar.nodes.tracing import agent_span
 from bursar.state.errors import DatabaseError
 from bursar.state.events import RunEnded
 from bursar.state.money import USD
-from bursar.state.report import Outcome, Report, Run, Task
+from bursar.state.report import Fault, Outcome, Report, Run, Task
 from bursar.state.session import Request
 
 # A handler that is a graph of its own: steps of its own limit, not of what the supervisor's graph has left.
@@ -51,6 +53,8 @@ async def run_link(
     teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
     scope.on_turn = teller.turn
+    if link.paid:  # a deterministic handler moves no money, and does nothing else either
+        scope.acting = Acting(request, task.specialist, task.left, coordinator.approvals)
     teller.started()
     started = time.monotonic()
     with agent_span(task.specialist, link.name, level) as span:
@@ -60,6 +64,8 @@ async def run_link(
             why = judged(end, scope, seconds=seconds, deadline=deadline)
         else:
             why = refusal or late(seconds, deadline)
+        if scope.acting is not None and (scope.acting.acted or why.fault is Fault.UNDONE):
+            why = await concluded(scope, why)
         report = _report(end, scope, link, task)
         run = Run(
             specialist=task.specialist,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
@@ -16,6 +16,7 @@ from bursar.state.report import Report, Task
 
 # What a handler may return besides a report is listed in `handlers.report_of`.
 Function: TypeAlias = Callable[[Task], Any] | Callable[[Task], Awaitable[Any]]
+Risk: TypeAlias = Literal["low", "high"]
 Handler: TypeAlias = Function | Runnable[Any, Any]
 F = TypeVar("F", bound=Callable[[Task], Report] | Callable[[Task], Awaitable[Report]])
 
@@ -54,7 +55,8 @@ class Specialist:
     chain. `value` weighs the router's score; `models` declares the chat models the handler uses, so that a missing
     price is found when the graph is built. `max_repeats` is how often its model may ask for one and the same tool call
     in a run. A run whose report is less confident than `min_confidence` (0..1) completes, and its fallback is asked all
-    the same. Raises `ConfigurationError`, naming the specialist, for a bad field.
+    the same. Each run of one of high `risk` must be approved by a person. Raises `ConfigurationError`, naming the
+    specialist, for a bad field.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Specialist:
     models: Sequence[BaseChatModel] = ()
     max_repeats: int = 3
     min_confidence: float = 0.0
+    risk: Risk = "low"
     cap: USD = field(init=False, repr=False)
     expects: USD = field(init=False, repr=False)
     weight: Decimal = field(init=False, repr=False)
@@ -86,6 +89,8 @@ class Specialist:
                 raise self.fault(f"{name} must be at least 1")
         if not 0 <= self.min_confidence <= 1:
             raise self.fault("min_confidence must be from 0 to 1")
+        if self.risk not in ("low", "high"):
+            raise self.fault(f"risk is 'low' or 'high', not {self.risk!r}")
         cap = self._amount("ceiling", self.ceiling)
         expects = ZERO if self.deterministic else cap
         if self.expected_cost is not None:
@@ -128,6 +133,7 @@ class Link:
     max_repeats: int
     expects: USD
     min_confidence: float
+    high_risk: bool = False
     last: bool = False
 
     @property
@@ -199,6 +205,7 @@ def _link(specialist: Specialist, node: str) -> Link:
         max_repeats=specialist.max_repeats,
         expects=specialist.expects,
         min_confidence=specialist.min_confidence,
+        high_risk=specialist.risk == "high",
     )
 
 
@@ -212,6 +219,7 @@ def _function_link(specialist: Specialist, function: Function) -> Link:
         name=name,
         handler=function,
         ceiling=ZERO if free else own.ceiling,
+        high_risk=specialist.risk == "high" and not free,
         expects=ZERO if free else own.expects,
     )
 

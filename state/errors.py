@@ -4,10 +4,13 @@ BursarError
 ├── ConfigurationError        the graph or a setting is wrong: nothing ran (also a ValueError)
 │   └── UnknownPrice          no price for a model: no price, no call
 ├── AmountError               not an amount of money (also a ValueError)
-├── Refused                   a paid call was not sent; nothing was spent by it
+├── Refused                   a paid call was not sent, or an action not done; nothing was spent or changed by it
 │   ├── BudgetExceeded        its worst case does not fit what is left
 │   │   ├── Looping           the agent makes the same tool call over and over
 │   │   └── AccountClosed     an incident closed the session's account until a person has acknowledged it
+│   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
+│   │   ├── InDoubt           nobody knows whether an earlier attempt did it, so it is not done again
+│   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   └── Unmetered             a chat model that was not metered ran inside a session
@@ -37,7 +40,7 @@ class AmountError(BursarError, ValueError):
 
 
 class Refused(GraphBubbleUp, BursarError):
-    """A paid call was not sent. Nothing was spent by it.
+    """A paid call was not sent, or an action was not done. Nothing was spent or changed by it.
 
     A `GraphBubbleUp`, so that LangGraph neither retries it nor hands it to a tool node's error text,
     and siblings of the refused node keep their work.
@@ -58,6 +61,18 @@ class AccountClosed(BudgetExceeded):
 
 class Looping(BudgetExceeded):
     """The agent made the same tool call with the same arguments over and over; its run goes no further."""
+
+
+class ActionRefused(Refused):
+    """An action was not done; the message says why."""
+
+
+class InDoubt(ActionRefused):
+    """An earlier attempt may have done it and nobody knows, so it is not done again before that is settled."""
+
+
+class NotApproved(ActionRefused):
+    """What needs a person's approval has none that holds, so it is not done."""
 
 
 class NoSession(Refused):

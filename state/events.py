@@ -180,13 +180,48 @@ class PolicyVerdict(_Event):
 
 
 class Approval(_Event):
-    """A person was asked to approve something, or answered. `subject_hash` is the SHA-256 of what was shown to them."""
+    """A person was asked to approve something, or answered. `subject_hash` is the SHA-256 of what was shown to them.
 
+    asked → approved → used, once, by what was approved; or denied, expired, or refused for the `reason`, with nothing
+    done. `action` is the action that asks, None where it is the specialist's own run.
+    """
+
+    since = {"approval_id": 2, "action": 2, "reason": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["approval"] = "approval"
     request_id: str
     specialist: str
-    verdict: Literal["asked", "approved", "denied", "expired"]
+    verdict: Literal["asked", "approved", "used", "denied", "expired", "refused"]
     subject_hash: str
+    by: Reason = ""
+    approval_id: str = ""
+    action: str | None = None
+    reason: Reason = ""
+
+
+class ActionIntended(_Event):
+    """An action may be done once, under this key. `arguments_hash` is the SHA-256 of its arguments' canonical JSON."""
+
+    kind: Literal["action_intended"] = "action_intended"
+    key: str
+    request_id: str
+    agent: str
+    name: str
+    arguments_hash: str
+    irreversible: bool
+
+
+class ActionChanged(_Event):
+    """An action went on: done, with the hash of its result; void, it was not done; in doubt, nobody knows; undoing,
+    undone; or intended again. `by` is the person who settled it by hand.
+    """
+
+    kind: Literal["action_changed"] = "action_changed"
+    key: str
+    state: Literal["intended", "done", "void", "in_doubt", "undoing", "undone"]
+    result_hash: str | None = None
+    reason: Reason = ""
     by: Reason = ""
 
 
@@ -268,6 +303,8 @@ Event = Annotated[
     | FallbackTaken
     | PolicyVerdict
     | Approval
+    | ActionIntended
+    | ActionChanged
     | Lease
     | Incident
     | Acknowledged

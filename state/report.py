@@ -37,7 +37,8 @@ class Limit(StrEnum):
 
 class Fault(StrEnum):
     """Why a run failed: its handler raised; it or its model wrote what does not fit; its model's provider failed; a
-    policy refused its call; its books could not be written; or it could not be started.
+    policy refused its call; its books could not be written; it could not be started; no person approved it; or its
+    process died while its actions were being undone.
     """
 
     HANDLER_ERROR = "handler_error"
@@ -46,6 +47,8 @@ class Fault(StrEnum):
     POLICY = "policy"
     DATABASE = "database"
     UNAVAILABLE = "unavailable"
+    NOT_APPROVED = "not_approved"
+    UNDONE = "undone"
 
 
 class Turn(BaseModel):

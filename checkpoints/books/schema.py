@@ -1,4 +1,4 @@
-"""The tables of the books: sessions, requests, accounts, calls and events.
+"""The tables of the books: sessions, requests, accounts, calls, actions, approvals and events.
 
 Every table's name begins with `bursar_`, because the books often share a database with an application's own tables.
 Money is whole nano-dollars in a BIGINT; a time is UTC text of fixed width, so that it is exact and sorts alike on
@@ -7,6 +7,7 @@ SQLite and PostgreSQL. `migrations/` makes these tables; a test holds the two eq
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Connection,
@@ -22,6 +23,8 @@ from sqlalchemy import (
 )
 
 OPEN_STATES = "state IN ('held', 'unknown')"
+OPEN_ACTIONS = "state IN ('intended', 'in_doubt', 'undoing')"
+WAITING = "state = 'waiting'"
 
 metadata = MetaData()
 
@@ -105,6 +108,57 @@ calls = Table(
 )
 
 narrow(calls, "bursar_calls_open", OPEN_STATES)
+
+actions = Table(
+    "bursar_actions",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("session_id", String(200), nullable=False),
+    Column("request_id", String(200), nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("checkpoint_ns", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("irreversible", Boolean, nullable=False),
+    Column("arguments_hash", String(64), nullable=False),
+    Column("state", String(8), nullable=False),  # intended, done, void, in_doubt, undoing, undone
+    Column("attempt", Text, nullable=False),  # whose it is: host, process, number
+    Column("until", String(32), nullable=False),  # when an attempt of another host counts as dead
+    Column("ordinal", BigInteger, nullable=False),  # sequence of the event that told of it first
+    Column("intended_at", String(32), nullable=False),
+    Column("ended_at", String(32)),
+    Column("reason", Text),
+    Column("arguments", LargeBinary),  # canonical JSON; NULL: erased
+    Column("result", LargeBinary),  # JSON; NULL: there is none yet, or it was erased
+    Index("bursar_actions_run", "session_id", "checkpoint_ns"),
+    Index("bursar_actions_open", "session_id"),  # of those that have not ended
+)
+
+narrow(actions, "bursar_actions_open", OPEN_ACTIONS)
+
+approvals = Table(
+    "bursar_approvals",
+    metadata,
+    Column("approval_id", String(64), primary_key=True),
+    Column("subject", String(64), nullable=False),  # the same for every attempt
+    Column("attempt", Integer, nullable=False),
+    Column("session_id", String(200), nullable=False),
+    Column("request_id", String(200), nullable=False),
+    Column("checkpoint_ns", Text, nullable=False),
+    Column("specialist", Text, nullable=False),
+    Column("action", Text),
+    Column("subject_hash", String(64), nullable=False),
+    Column("state", String(8), nullable=False),  # waiting, approved, used, denied, expired, refused
+    Column("asked_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("answered_at", String(32)),
+    Column("answered_by", Text),
+    Column("reason", Text),
+    Column("shown", Text),  # JSON of what a person is shown; NULL: erased
+    Index("bursar_approvals_run", "session_id", "checkpoint_ns"),
+    Index("bursar_approvals_waiting", "session_id"),  # of those that wait
+)
+
+narrow(approvals, "bursar_approvals_waiting", WAITING)
 
 events = Table(
     "bursar_events",

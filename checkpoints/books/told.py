@@ -11,6 +11,9 @@ from bursar.checkpoints.books.schema import events
 from bursar.state.events import (
     EVENTS,
     Acknowledged,
+    ActionChanged,
+    ActionIntended,
+    Approval,
     CallHeld,
     CallSettled,
     CallUnknown,
@@ -52,6 +55,39 @@ class Told:
         return self.amount if self.state == "held" else 0
 
 
+@dataclass(slots=True)
+class ToldAction:
+    """An action as its events tell it."""
+
+    request_id: str
+    agent: str
+    name: str
+    arguments_hash: str
+    irreversible: bool
+    state: str = "intended"
+    result_hash: str | None = None
+    erased: bool = False
+
+
+# What an event may follow; an approval's first is "asked", of which no state is told before.
+ACTION_FOLLOWS = {
+    "intended": {"void", "in_doubt"},
+    "done": {"intended", "in_doubt", "void", "undoing"},
+    "void": {"intended", "in_doubt"},
+    "in_doubt": {"intended"},
+    "undoing": {"done", "undoing"},
+    "undone": {"undoing"},
+}
+APPROVAL_FOLLOWS = {
+    "asked": {""},
+    "approved": {"asked"},
+    "used": {"approved"},
+    "denied": {"asked"},
+    "expired": {"asked", "approved"},
+    "refused": {"asked", "approved"},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What the events up to one of them add up to."""
@@ -75,6 +111,8 @@ class Log:
         self.totals: Totals | None = None
         self.count = 0
         self.calls: dict[str, Told] = {}
+        self.actions: dict[str, ToldAction] = {}
+        self.approvals: dict[str, tuple[str, str]] = {}  # the verdict, and the hash of what was shown
         self.unreadable: list[str] = []
         self.budgets: dict[str, int | None] = {}  # caps that accounts of this session were opened with
         self.caps: dict[str, list[int | None]] = {}  # caps that the configuration gave wider accounts, the newest last
@@ -108,11 +146,18 @@ class Log:
             self.unreadable.append(f"{where} is not written as Bursar writes it; two texts must not tell the same")
         if event.kind != kind:
             self.unreadable.append(f"{where} is called {kind} and is a {event.kind}")
-        if isinstance(event, CallHeld | CallSettled | CallVoided | CallUnknown | Reconciled):
-            if not self._call(event):
-                self.unreadable.append(f"{where} ({event.kind}) cannot follow what came before it")
-        else:
-            self._tell(event)
+        match event:
+            case CallHeld() | CallSettled() | CallVoided() | CallUnknown() | Reconciled():
+                follows = self._call(event)
+            case ActionIntended() | ActionChanged():
+                follows = self._action(event)
+            case Approval():
+                follows = self._approval(event)
+            case _:
+                follows = True
+                self._tell(event)
+        if not follows:
+            self.unreadable.append(f"{where} ({event.kind}) cannot follow what came before it")
 
     def _tell(self, event: Event) -> None:
         match event:
@@ -132,8 +177,34 @@ class Log:
                 self.erased += event.answers
                 for call in self.calls.values():
                     call.erased = call.erased or call.response_hash is not None
+                for action in self.actions.values():
+                    action.erased = action.erased or action.state in {"done", "void", "undone"}
             case _:
                 pass
+
+    def _action(self, event: ActionIntended | ActionChanged) -> bool:
+        """Take the event into `actions`; False if no such action is in a state that it can follow."""
+        if isinstance(event, ActionIntended):
+            known = event.key in self.actions
+            self.actions[event.key] = ToldAction(
+                event.request_id, event.agent, event.name, event.arguments_hash, event.irreversible
+            )
+            return not known
+        action = self.actions.get(event.key)
+        if action is None or action.state not in ACTION_FOLLOWS[event.state]:
+            return False
+        action.state = event.state
+        if event.state == "done":
+            action.result_hash = event.result_hash
+        return True
+
+    def _approval(self, event: Approval) -> bool:
+        """Take the event into `approvals`; those of the first version name none, and have no row."""
+        if event.version == 1:
+            return True
+        before, _ = self.approvals.get(event.approval_id, ("", ""))
+        self.approvals[event.approval_id] = (event.verdict, event.subject_hash)
+        return before in APPROVAL_FOLLOWS[event.verdict]
 
     def _call(self, event: CallHeld | CallSettled | CallVoided | CallUnknown | Reconciled) -> bool:
         """Take the event into `calls`; False if no such call is in a state that it can follow."""

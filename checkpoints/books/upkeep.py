@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, bindparam, null, select, update
 
-from bursar.checkpoints.books import calls
+from bursar.checkpoints.books import actions, approvals, calls
 from bursar.checkpoints.books.accounts import check_amount, follows_configuration, grant, in_words
 from bursar.checkpoints.books.audit_chain import append, head_of
 from bursar.checkpoints.books.schema import accounts, requests, sessions
@@ -45,10 +45,13 @@ def acknowledge(connection: Connection, key: bytes | None, session_id: str, *, n
 
 
 def erase(connection: Connection, key: bytes | None, session_id: str, *, note: str, at: str) -> int:
-    """Remove the session's answers; how many there were. Erasing again tells nothing new."""
+    """Remove the session's answers, and what is kept of its actions and approvals that have ended; how many there were.
+
+    Erasing again tells nothing new.
+    """
     if head_of(connection, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
-    erased = calls.erase(connection, session_id)
+    erased = sum(books.erase(connection, session_id) for books in (calls, actions, approvals))
     if erased:
         append(connection, key, session_id, at, [Erased(answers=erased, note=note)])
     return erased

@@ -10,9 +10,10 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from bursar.checkpoints.books.accounts import follows_configuration, in_words
+from bursar.checkpoints.books.acted import check_actions, check_approvals
 from bursar.checkpoints.books.anchors import Anchor, Head
 from bursar.checkpoints.books.audit_chain import check_chain
-from bursar.checkpoints.books.schema import accounts, calls, events, requests, sessions
+from bursar.checkpoints.books.schema import accounts, actions, approvals, calls, events, requests, sessions
 from bursar.checkpoints.books.told import ROWS_AT_ONCE, Log, Told
 from bursar.checkpoints.snapshot import one_snapshot
 
@@ -136,7 +137,14 @@ def verify(
 
 def _all_sessions(connection: Connection) -> set[str]:
     found: set[str] = set()
-    for table in (sessions, requests, calls, events):  # a session whose row is gone is found by what it left
+    for table in (
+        sessions,
+        requests,
+        calls,
+        events,
+        actions,
+        approvals,
+    ):  # a session whose row is gone is found by what it left
         found.update(str(name) for name in connection.execute(select(table.c.session_id).distinct()).scalars())
     return found
 
@@ -152,6 +160,8 @@ def _check_session(log: Log, key: bytes | None) -> Iterator[str]:
         is_now, should = ("open", "closed") if log.closed else ("closed", "open")
         yield f"session {log.session_id}: it is {is_now} to paid calls, its events say {should}"
     yield from _check_calls(log)
+    yield from check_actions(log)
+    yield from check_approvals(log)
 
 
 def _check_head(log: Log, head: Head | None) -> Iterator[str]:

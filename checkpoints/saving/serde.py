@@ -2,6 +2,7 @@
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from bursar.state.approval import ApprovalRequest, Approve, Deny
 from bursar.state.decision import Considered, Decision
 from bursar.state.money import USD
 from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task, Turn
@@ -9,6 +10,7 @@ from bursar.state.session import Plan, Request, Step
 from bursar.state.spend import Spend
 
 STATE_TYPES = (
+    *(ApprovalRequest, Approve, Deny),
     *(Considered, Decision, Fault, Limit, Outcome, Plan, Report),
     *(Request, Run, Spend, Step, Task, Turn, USD),
 )

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from bursar.checkpoints.books.calls import PATH
 from bursar.checkpoints.ledger import Ledger
+from bursar.nodes.approval import Acting
 from bursar.nodes.gateway.threads import Inherited
 from bursar.state.errors import ConfigurationError, Refused
 from bursar.state.report import Report
@@ -42,6 +43,7 @@ class Scope:
     those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
     `time.monotonic`. `max_repeats` is how often a model may ask for the same tool call. `on_turn` is told the number
     and the model of each paid call. The first refusal of a run stays, also where the handler swallows the exception.
+    Without `acting` no action is done.
     """
 
     ledger: Ledger
@@ -58,6 +60,7 @@ class Scope:
     on_turn: Callable[[int, str], None] | None = None
     deadline: float | None = None
     opens: tuple[str, ...] = ()
+    acting: Acting | None = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
 
     @property

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bursar.checkpoints.saving.cipher import Cipher
     from bursar.graphs.drill import Drill, Ground, drill
     from bursar.graphs.supervisor import build_supervisor
+    from bursar.nodes.actions.action import action
     from bursar.nodes.gate import Gate, Verdict
     from bursar.nodes.gateway.metering import meter
     from bursar.nodes.gateway.priced import priced
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.routers.routing import CascadeRouter, Router
     from bursar.nodes.specialist import Specialist, deterministic
+    from bursar.state.action import ActionCall, Happened
+    from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
     from bursar.state.errors import BudgetExceeded, BursarError, CipherError, ConfigurationError
@@ -47,6 +50,12 @@ _WHERE = {
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
+    "action": "bursar.nodes.actions.action",
+    "ActionCall": "bursar.state.action",
+    "Happened": "bursar.state.action",
+    "ApprovalRequest": "bursar.state.approval",
+    "Approve": "bursar.state.approval",
+    "Deny": "bursar.state.approval",
     "Gate": "bursar.nodes.gate",
     "Verdict": "bursar.nodes.gate",
     "meter": "bursar.nodes.gateway.metering",
@@ -77,6 +86,9 @@ _WHERE = {
 
 __all__ = [
     "USD",
+    "ActionCall",
+    "ApprovalRequest",
+    "Approve",
     "Budget",
     "BudgetExceeded",
     "BursarError",
@@ -85,11 +97,13 @@ __all__ = [
     "CipherError",
     "ConfigurationError",
     "Decision",
+    "Deny",
     "Drill",
     "ExampleRouter",
     "Fault",
     "Gate",
     "Ground",
+    "Happened",
     "Ledger",
     "Limit",
     "ModelRouter",
@@ -103,6 +117,7 @@ __all__ = [
     "Spend",
     "Task",
     "Verdict",
+    "action",
     "build_supervisor",
     "charged_as",
     "deterministic",

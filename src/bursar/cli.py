@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bursar.commands import drilling, reading, upkeep
+from bursar.commands import drilling, people, reading, upkeep
 from bursar.commands.options import (
     ANSWERED,
     DEFAULT_DATABASE,
@@ -68,6 +68,7 @@ app = typer.Typer(
 app.add_typer(reading.commands)
 app.add_typer(upkeep.commands)
 app.add_typer(drilling.commands)
+app.add_typer(people.commands)
 
 BudgetOption = Annotated[str, typer.Option("--budget", help="What one request may spend, in US dollars.")]
 AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Judge as of this day; today by default.")]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
 BAR_WIDTH = 40
 WIDTH_OF_FILES = 140
+WIDTH_OF_VALUES = 80
 SHOWN_OF_HASH = 12
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NANOS = re.compile(r"-?\d+\.\d{9}")
@@ -62,6 +63,11 @@ def import_progress() -> Generator[Callable[[str], None]]:
 def as_json(value: object) -> str:
     """One JSON document; money is a decimal string."""
     return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+
+
+def as_line(values: Mapping[str, Any]) -> str:
+    """Names and values in one line, the longest values cut."""
+    return "  ".join(f"{name}={str(value)[:WIDTH_OF_VALUES]}" for name, value in values.items())
 
 
 def _plain(value: object) -> object:

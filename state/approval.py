@@ -1,0 +1,80 @@
+"""What a person is shown before something that they must approve is done, and how they answer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from bursar.state.money import USD
+
+HASH = r"^[0-9a-f]{64}$"
+
+
+class ApprovalRequest(BaseModel):
+    """What waits for a person: this specialist's run, or this action of it, until `expires_at`.
+
+    `attempt` counts from 1: an approval is good for one attempt, and a run that comes after it asks anew. `ceiling` is
+    what the specialist may spend at most. `subject_hash` covers every other field: an answer names it, and approves
+    nothing else.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    approval_id: str
+    session_id: str
+    request_id: str
+    request: str
+    specialist: str
+    action: str | None = None
+    what: str
+    arguments: Mapping[str, JsonValue] = Field(default_factory=dict)
+    ceiling: USD | None = None
+    attempt: int = 1
+    expires_at: datetime
+    subject_hash: str = ""
+
+    def sealed(self) -> "ApprovalRequest":
+        """The same with the hash of what it says."""
+        return self.model_copy(update={"subject_hash": self.digest()})
+
+    def digest(self) -> str:
+        """SHA-256 of every field but `subject_hash`, as canonical JSON."""
+        fields = self.model_dump(mode="json", exclude={"subject_hash"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Approve(BaseModel):
+    """`by` approves what has this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Literal["approve"] = "approve"
+    subject_hash: Annotated[str, Field(pattern=HASH)]
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Deny(BaseModel):
+    """`by` denies what has this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Literal["deny"] = "deny"
+    subject_hash: Annotated[str, Field(pattern=HASH)]
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+    reason: Annotated[str, Field(max_length=1_000)] = ""
+
+
+_ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
+    Annotated[Approve | Deny, Field(discriminator="verdict")], config=ConfigDict(defer_build=True)
+)
+
+
+def answer_of(value: object) -> Approve | Deny | None:
+    """The answer that a resume value is, typed or as plain JSON; None if it is none."""
+    try:
+        return _ANSWERS.validate_python(value)
+    except ValidationError:
+        return None
