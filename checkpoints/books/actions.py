@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, or_, select, text, update
 
 from bursar.checkpoints.books.approvals import use
-from bursar.checkpoints.books.audit_chain import append, stamp
+from bursar.checkpoints.books.audit_chain import append, lock_session, stamp
 from bursar.checkpoints.books.schema import OPEN_ACTIONS, actions
 from bursar.checkpoints.database import Work
 from bursar.checkpoints.prepared import insert_new
@@ -90,6 +90,7 @@ class ActionBooks:
 
         def work(connection: Connection) -> Deed | None:
             when = stamp(at)
+            lock_session(connection, intent.session_id)  # of two that intend the same, the second finds the first's
             found = _find(connection, intent.key)
             if found is not None:
                 return found
@@ -101,7 +102,6 @@ class ActionBooks:
                 arguments_hash=intent.arguments_hash,
                 irreversible=intent.irreversible,
             )
-            # It locks the session's row, so that actions of one session are intended one after the other.
             ordinal = append(connection, self.key, intent.session_id, when, [event])
             _check_order(connection, intent)
             if not _insert(connection, **_row(intent, ordinal, when)):
@@ -183,6 +183,7 @@ class ActionBooks:
         """Afterwards the log says that a person must look at this action. An action tells each incident once."""
 
         def work(connection: Connection) -> None:
+            lock_session(connection, session_id)
             same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
             changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
             if connection.execute(changed).rowcount:
@@ -203,8 +204,13 @@ class ActionBooks:
         """Compare and swap: only from one of `states` of that attempt; told if it was."""
         condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
         statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
+        whose = select(actions.c.session_id).where(actions.c.key == key)
 
         def work(connection: Connection) -> bool:
+            session_id = connection.execute(whose).scalar()
+            if session_id is None:
+                return False
+            lock_session(connection, str(session_id))
             found = connection.execute(statement).one_or_none()
             if found is None:
                 return False

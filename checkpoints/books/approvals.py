@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
-from bursar.checkpoints.books.audit_chain import append, stamp
+from bursar.checkpoints.books.audit_chain import append, lock_session, stamp
 from bursar.checkpoints.books.schema import WAITING, approvals
 from bursar.checkpoints.database import Work
 from bursar.checkpoints.prepared import insert_new
@@ -70,7 +70,7 @@ class ApprovalBooks:
 
         def work(connection: Connection) -> tuple[Asked, list[Asked]]:
             # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
-            append(connection, self.key, asking.request.session_id, stamp(at), [])
+            lock_session(connection, asking.request.session_id)
             subject = asking.subject()
             query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
             row = connection.execute(query).first()
@@ -95,7 +95,7 @@ class ApprovalBooks:
         """
 
         def work(connection: Connection) -> tuple[Asked, bool]:
-            asked = find(connection, approval_id)
+            asked = _locked(connection, approval_id)
             became, why = verdict, reason
             if verdict == "approved" and asked.expires_at < at:
                 became, why = "expired", _late(asked)
@@ -107,7 +107,12 @@ class ApprovalBooks:
 
     def refuse(self, asked: Asked, reason: str, *, by: str, at: datetime) -> Work[bool]:
         """Afterwards an approval that was given by somebody who may not give it does not hold."""
-        return lambda connection: change(connection, self.key, asked, "refused", by=by, reason=reason, at=at)
+
+        def work(connection: Connection) -> bool:
+            lock_session(connection, asked.session_id)
+            return change(connection, self.key, asked, "refused", by=by, reason=reason, at=at)
+
+        return work
 
     def _insert(self, connection: Connection, asking: Asking, subject: str, *, attempt: int, at: datetime) -> Asked:
         named = {"approval_id": f"a-{subject[:16]}-{attempt}", "attempt": attempt}
@@ -142,7 +147,7 @@ class ApprovalBooks:
 
 def use(connection: Connection, key: bytes | None, approval_id: str, *, at: datetime) -> None:
     """approved → used, once. Raises `NotApproved` if it does not hold."""
-    asked = find(connection, approval_id)
+    asked = _locked(connection, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
     if asked.state != "approved" or not change(connection, key, asked, "used", by=asked.by, reason="", at=at):
@@ -152,7 +157,7 @@ def use(connection: Connection, key: bytes | None, approval_id: str, *, at: date
 def change(
     connection: Connection, key: bytes | None, asked: Asked, state: str, *, by: str, reason: str, at: datetime
 ) -> bool:
-    """Compare and swap from the state that `asked` has; told if it was."""
+    """Compare and swap from the state that `asked` has; told if it was. For who has the session's row."""
     condition = (approvals.c.approval_id == asked.approval_id, approvals.c.state == asked.state)
     values = {"state": state, "answered_at": stamp(at), "answered_by": clean(by), "reason": clean(reason)}
     if not connection.execute(update(approvals).values(**values).where(*condition)).rowcount:
@@ -167,6 +172,11 @@ def find(connection: Connection, approval_id: str) -> Asked:
     if row is None:
         raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
     return _asked(row)
+
+
+def _locked(connection: Connection, approval_id: str) -> Asked:
+    lock_session(connection, find(connection, approval_id).session_id)
+    return find(connection, approval_id)
 
 
 def waiting(connection: Connection, session_id: str | None) -> list[Asked]:

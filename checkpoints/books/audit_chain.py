@@ -64,6 +64,16 @@ def append(connection: Connection, key: bytes | None, session_id: str, at: str, 
     return sequence
 
 
+def lock_session(connection: Connection, session_id: str) -> None:
+    """Afterwards others that append to the session's log wait for this transaction.
+
+    Taken before the rows of actions and approvals, and after those of calls and accounts: so nobody waits in a circle.
+    Raises `LedgerError` for an unknown session.
+    """
+    if not _head(connection, session=session_id):
+        raise LedgerError(f"no session {session_id!r} in the books")
+
+
 def check_readable(event: Event) -> None:
     """Raises `LedgerError` unless the log could be read back: an event may hold a NaN that nothing has checked."""
     text = event.model_dump_json()

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, bindparam, null, select, update
 
 from bursar.checkpoints.books import actions, approvals, calls
 from bursar.checkpoints.books.accounts import check_amount, follows_configuration, grant, in_words
-from bursar.checkpoints.books.audit_chain import append, head_of
+from bursar.checkpoints.books.audit_chain import append, head_of, lock_session
 from bursar.checkpoints.books.schema import accounts, requests, sessions
 from bursar.checkpoints.prepared import Prepared
 from bursar.state.errors import LedgerError
@@ -51,7 +51,9 @@ def erase(connection: Connection, key: bytes | None, session_id: str, *, note: s
     """
     if head_of(connection, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
-    erased = sum(books.erase(connection, session_id) for books in (calls, actions, approvals))
+    erased = calls.erase(connection, session_id)
+    lock_session(connection, session_id)
+    erased += actions.erase(connection, session_id) + approvals.erase(connection, session_id)
     if erased:
         append(connection, key, session_id, at, [Erased(answers=erased, note=note)])
     return erased

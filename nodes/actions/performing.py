@@ -46,7 +46,7 @@ def _follow(doing: Doing) -> Flow[Any]:
             return _replayed(deed)
         if deed.state in {"undoing", "undone"}:
             raise ActionRefused(f"{deed.short} was undone, and is not done again")
-        if deed.state == "intended" and not is_running_here(deed.attempt) and _may_run(doing, deed):
+        if deed.state == "intended" and _may_run(doing, deed):
             yield from _wait(doing, deed)
         else:
             changes += 1
@@ -92,10 +92,10 @@ def _may_run(doing: Doing, deed: Deed) -> bool:
 
 
 def _wait(doing: Doing, deed: Deed) -> Flow[None]:
-    """Another process is at it: its result is ours, if it comes in time."""
+    """Another attempt is at it: its result is ours, if it comes in time."""
     left = seconds_left(doing.scope)
     if doing.scope.closed or (left is not None and left <= WAIT_SECONDS):
-        raise InDoubt(f"{deed.short} is being done by another process; its result did not come in time")
+        raise InDoubt(f"{deed.short} is being done by another attempt; its result did not come in time")
     yield Pause(WAIT_SECONDS)
 
 
@@ -103,7 +103,7 @@ def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
     """Find out about an action that may not have been done; whether it is intended now, to be done by this call."""
     books, clock = doing.books, doing.scope.clock
     if is_running_here(deed.attempt):
-        raise InDoubt(f"{deed.short} is being done elsewhere in this process")
+        raise InDoubt(f"{deed.short} has outlived the run that it was called in, and has not ended")
     _check_open(doing)
     if deed.state == "intended":
         reason = "its process died before it told the end"

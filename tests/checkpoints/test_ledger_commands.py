@@ -3,17 +3,20 @@
 import json
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
+from bursar.checkpoints.books.actions import Intent
+from bursar.checkpoints.books.approvals import Asking
 from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
 from bursar.cli import app
-from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.approval import ApprovalRequest
+from bursar.state.errors import ConfigurationError, LedgerError, NotApproved
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CENT = 10_000_000
@@ -84,3 +87,50 @@ def test_top_up_and_erase(books: Ledger) -> None:
     assert bursar(books, "erase", "s-1").stdout == "1 answer erased; made again, such a call is paid again.\n"
     assert [row.kind for row in books.audit("s-1")][-2:] == ["topped_up", "erased"]
     assert books.verify()
+
+
+def test_a_person_approves_or_denies(books: Ledger) -> None:
+    """What waits is listed and answered by its id, in words or JSON; an answer that comes too late is refused."""
+    for number, hours in enumerate((1, 1, -1)):
+        request = ApprovalRequest(
+            approval_id="",
+            session_id="s-1",
+            request_id="r-1",
+            request="pay",
+            specialist="payer",
+            what=f"payer pays {number}",
+            arguments={"cents": 500},
+            expires_at=datetime.now(UTC) + timedelta(hours=hours),
+        )
+        books.database.run(books.approval_books.ask(Asking(request, f"payer:{number}"), at=NOW))
+    listed = bursar(books, "approvals").stdout
+    assert "payer pays 1 cents=500" in listed
+    rows = json.loads(bursar(books, "approvals", "s-1", "--json").stdout)
+    ids = {row["shown"]["what"][-1]: row["approval_id"] for row in rows}
+    done = bursar(books, "approve", ids["0"], "--by", "ann").stdout
+    assert done == f"{ids['0']} is approved by ann; resume s-1.\n"
+    denied = json.loads(bursar(books, "deny", ids["1"], "--by", "ann", "--reason", "too dear", "--json").stdout)
+    assert (denied["state"], denied["by"]) == ("denied", "ann")
+    assert isinstance(bursar(books, "approve", ids["2"], "--by", "ann").exception, NotApproved)
+    assert isinstance(bursar(books, "approve", ids["0"], "--by", "bob").exception, NotApproved)
+    assert isinstance(bursar(books, "deny", "a-none", "--by", "bob").exception, LedgerError)
+    assert bursar(books, "approvals").stdout == "Nothing waits for approval.\n"
+    assert books.verify("s-1"), str(books.verify("s-1"))
+
+
+def test_an_action_in_doubt_is_listed_and_settled(books: Ledger) -> None:
+    """Actions that have not ended are listed with why; a person settles them with a name and a note."""
+    assert bursar(books, "actions").stdout == "Every action has ended.\n"
+    run, actions = books.database.run, books.action_books
+    for key in ("k-1", "k-2"):
+        run(actions.intend(Intent(key, "s-1", "r-1", "payer", "ns", "pay", b"{}", False, "h|1|1|x", NOW), at=NOW))
+        run(actions.doubt(key, attempt="h|1|1|x", reason="its process died", at=NOW))
+    assert "in doubt" in bursar(books, "actions", "s-1").stdout
+    rows = json.loads(bursar(books, "actions", "--json").stdout)
+    assert {(row["key"], row["reason"]) for row in rows} == {("k-1", "its process died"), ("k-2", "its process died")}
+    asked = ("--by", "ann", "--note", "seen in the bank")
+    assert bursar(books, "settle-action", "k-1", "--done", *asked).stdout == "k-1 is settled: done.\n"
+    told = json.loads(bursar(books, "settle-action", "k-2", "--not-done", *asked, "--json").stdout)
+    assert told == {"action": "k-2", "state": "void"}
+    assert isinstance(bursar(books, "settle-action", "k-2", "--done", *asked).exception, LedgerError)
+    assert books.verify("s-1"), str(books.verify("s-1"))
