@@ -5,6 +5,7 @@ serde does so before the transaction begins and after it ends, so that no lock i
 """
 
 import random
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database import Database
+from bursar.checkpoints.leases import Owned, Wish, lease_of
+from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.saving.address import Address, address_of
 from bursar.checkpoints.saving.cipher import Cipher
@@ -44,6 +47,7 @@ from bursar.state.errors import ConfigurationError
 # In `configurable`: the run's checkpoints need not be on disk before the ledger's next durable commit, which is in the
 # same database, and so puts them there too. LangGraph keeps keys that begin so out of the metadata.
 FOLLOWS_LEDGER = "__bursar_follows_ledger"
+MAX_WAIT_SECONDS = 3600
 
 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
@@ -52,9 +56,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     Safe for several threads and several event loops at once. A `put` is durable when it returns; in a run of a
     supervisor whose ledger is in the same database, at the ledger's next durable commit. Every channel value,
     write and metadata goes through `serde` and is sealed by `cipher`, if there is one; ids, channel names and versions
-    are stored in clear. Of `configurable`, what has a name such as `api_key` or `token` is not stored. Two runs that
-    write one session at once are not kept apart: `lease_seconds` is stored as given and nothing here acts on it.
-    `randomness` gives floats in [0, 1) that tell apart the versions of two branches; `clock` is what ages are
+    are stored in clear. Of `configurable`, what has a name such as `api_key` or `token` is not stored. A
+    supervisor's run owns its session: it has a lease of `lease_seconds`, renewed while it works, and any other run is
+    told `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` gives floats in [0, 1) that tell apart the versions of two branches; `clock` is what ages are
     measured by.
 
     Raises `ConfigurationError` for a wrong URL or lease, `DatabaseError` when the database cannot be used.
@@ -66,14 +70,18 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         *,
         serde: SerializerProtocol | None = None,
         cipher: Cipher | None = None,
-        lease_seconds: int = 30,
+        lease_seconds: float = 30,
+        wait_seconds: float = 0,
         randomness: Callable[[], float] = random.random,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if lease_seconds <= 0:
             raise ConfigurationError(f"lease_seconds must be positive, not {lease_seconds}")
+        if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
+            raise ConfigurationError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS}, not {wait_seconds}")
         super().__init__(serde=serde or default_serde())
         self.lease_seconds = lease_seconds
+        self.wait_seconds = wait_seconds
         self._randomness = randomness
         self._clock = clock
         self._cipher = cipher
@@ -87,6 +95,29 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def database(self) -> Database:
         """Where the checkpoints are kept."""
         return self._database
+
+    def own(
+        self,
+        thread_id: str,
+        *,
+        wait_seconds: float | None = None,
+        take_over: bool = False,
+        ledger: Ledger | None = None,
+        resumes: bool = False,
+    ) -> Owned:
+        """For a `with` or `async with` block in which nobody else runs the session: `graph.invoke(x, owned.config)`.
+
+        What runs with that config is fenced: once another has taken the session over, its writes are refused with
+        `LeaseLost`. Supervisors do this by themselves; any other graph that does not is not fenced. Entering raises
+        `SessionBusy` if another owns the session, at once or after `wait_seconds` (the saver's own, by default none).
+        `take_over` takes it from an owner that still lives. `ledger` and `resumes` are for the engine: with them the
+        audit log tells of it.
+        """
+        wait = self.wait_seconds if wait_seconds is None else min(max(wait_seconds, 0), MAX_WAIT_SECONDS)
+        known = ledger if ledger is not None and ledger.database is self._database else None
+        wish = Wish(wait_seconds=wait, take_over=take_over, ledger=known, resumes=resumes)
+        owner = uuid.uuid4().hex[:12]
+        return Owned(self._database, thread_id, seconds=self.lease_seconds, owner=owner, wish=wish)
 
     @property
     def _codec(self) -> Codec:
@@ -275,14 +306,16 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         taken = self._companions.take(at.session)
         writes = [parcel.rows for parcel in taken]
 
+        lease = lease_of(config)
+
         def work(connection: Connection) -> None:
             if strange:
                 new.arrange(codec, self._trails, recall(codec, parent, get_rows(parent)(connection)))
-            store(connection, Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes))
+            store(connection, Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes), lease)
 
         def again(connection: Connection) -> None:
             overwrite(connection, codec, new)
-            store(connection, Rows(checkpoint=[row]).with_writes(writes))
+            store(connection, Rows(checkpoint=[row]).with_writes(writes), lease)
 
         one = not strange and Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes).is_one_statement
         return at, Storing(work, _durable(config), one, again, taken)
@@ -300,9 +333,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         if parcel is None:
             taken = self._companions.take(at.session)
         rows = own.with_writes([parcel.rows for parcel in taken])
+        lease = lease_of(config)
 
         def work(connection: Connection) -> None:
-            store(connection, rows)
+            store(connection, rows, lease)
 
         return Storing(work, durable, rows.is_one_statement, taken=taken, parcel=parcel)
 

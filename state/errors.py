@@ -13,7 +13,9 @@ BursarError
 │   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
+│   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
 │   └── Unmetered             a chat model that was not metered ran inside a session
+├── SessionBusy               another run owns the session
 ├── CipherError               what is stored cannot be read with the keys that are given
 ├── BadOutput                 a handler returned no report, or one that cannot be kept (also a TypeError, a ValueError)
 ├── LedgerError               the books refuse: an unknown call, a state that cannot follow
@@ -83,8 +85,16 @@ class ScopeClosed(Refused):
     """The agent's run has ended (deadline or outcome); what still runs of it cannot spend."""
 
 
+class LeaseLost(Refused):
+    """Another run has taken the session over. Nothing more of this one is paid for, and none of its writes is kept."""
+
+
 class Unmetered(Refused):
     """A chat model that was not metered was called inside a session."""
+
+
+class SessionBusy(BursarError):
+    """Another run owns the session; the message says which, for how long, and what to do. Nothing was read or paid."""
 
 
 class CipherError(BursarError):

@@ -16,7 +16,7 @@ from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.erasing import erasing
 from bursar.checkpoints.saving.rebasing import hold_values, set_free
 from bursar.checkpoints.saving.rows import read_payload
-from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
+from bursar.checkpoints.saving.tables import channel_values, checkpoints, leases, task_writes
 
 _UUID6 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-6.{21}")
 TABLES = (checkpoints, channel_values, task_writes)
@@ -28,6 +28,7 @@ def delete_session(connection: Connection, thread_id: str) -> None:
     with erasing(connection):
         for table in TABLES:
             connection.execute(delete(table).where(table.c.thread_id == thread_id))
+        connection.execute(delete(leases).where(leases.c.session_id == thread_id))
 
 
 def copy_session(connection: Connection, source: str, target: str) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
+from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.saving.address import Row
 from bursar.checkpoints.saving.statements import (
     overwrite_write,
@@ -20,6 +21,7 @@ from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_w
 
 MAX_IN_ONE = 24  # rows in a statement: each number of rows is a statement that PostgreSQL prepares
 SHAPES = 128
+DIVISION_BY_ZERO = "22012"
 
 _VALUES = tuple(column.name for column in channel_values.columns)
 _WRITES = tuple(column.name for column in task_writes.columns)
@@ -50,14 +52,17 @@ class Rows(NamedTuple):
         return sum(map(len, self)) <= MAX_IN_ONE
 
 
-def store(connection: Connection, rows: Rows) -> None:
+def store(connection: Connection, rows: Rows, lease: Lease | None = None) -> None:
     """Store them, or none of them.
 
-    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not.
+    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not, and `LeaseLost`
+    where the run that writes them does not own its session any more.
     """
     if connection.dialect.name == "postgresql" and rows.is_one_statement:
-        _store_in_one(connection, rows)
+        _store_in_one(connection, rows, lease)
         return
+    if lease is not None:
+        lease.check(connection)
     put_value.many(connection, rows.whole)
     put_difference.many(connection, rows.differences)
     put_write.many(connection, rows.once)
@@ -65,23 +70,26 @@ def store(connection: Connection, rows: Rows) -> None:
     put_checkpoint.many(connection, rows.checkpoint)
 
 
-def _store_in_one(connection: Connection, rows: Rows) -> None:
+def _store_in_one(connection: Connection, rows: Rows, lease: Lease | None) -> None:
     # A statement cannot overwrite one row twice: of two that would, the last counts.
     again = list({tuple(row[name] for name in _KEY): row for row in rows.again}.values())
     shape = (len(rows.whole), len(rows.differences), len(rows.once), len(again), len(rows.checkpoint))
     if not any(shape):
         return
-    parameters: list[object] = [row[name] for row in rows.whole for name in _VALUES]
+    parameters: list[object] = [] if lease is None else [lease.session_id, lease.owner, lease.epoch]
+    parameters += [row[name] for row in rows.whole for name in _VALUES]
     for row in rows.differences:
         parameters += (row[name] for name in _DIFFERENCE)
     parameters += [row[name] for row in (*rows.once, *again) for name in _WRITES]
     parameters += [row[name] for row in rows.checkpoint for name in _CHECKPOINTS]
     dialect = connection.dialect
-    sql = _statement(*shape)
+    sql = _statement(*shape, fenced=lease is not None)
     cursor = connection.connection.cursor()
     try:
         cursor.execute(sql, parameters)
     except dialect.loaded_dbapi.Error as error:
+        if lease is not None and getattr(error, "sqlstate", "") == DIVISION_BY_ZERO:
+            raise lease.lost() from None
         raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
     finally:
         cursor.close()
@@ -99,8 +107,13 @@ _BASED = (
 )
 
 
+# The statement fails as a whole where the lease is gone; the row is locked against who would take it over meanwhile.
+_FENCE = "fence AS (SELECT 1 FROM bursar_leases WHERE session_id = %s AND owner = %s AND epoch = %s FOR SHARE)"
+_FENCED = " RETURNING (SELECT 1 / count(*) FROM fence)"
+
+
 @lru_cache(SHAPES)
-def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int) -> str:
+def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int, *, fenced: bool) -> str:
     parts = [
         _insert(channel_values, [_row(_VALUES)] * whole),
         _insert(channel_values, [_BASED] * differences),
@@ -109,8 +122,10 @@ def _statement(whole: int, differences: int, once: int, again: int, checkpoint: 
         _insert(checkpoints, [_row(_CHECKPOINTS)] * checkpoint, overwriting(checkpoints)),
     ]
     *first, last = [part for part in parts if part]
-    named = ", ".join(f"part_{number} AS ({part})" for number, part in enumerate(first))
-    return f"WITH {named} {last}" if named else last
+    named = [f"part_{number} AS ({part})" for number, part in enumerate(first)]
+    if fenced:
+        named, last = [_FENCE, *named], last + _FENCED
+    return f"WITH {', '.join(named)} {last}" if named else last
 
 
 def _insert(table: Table, rows: Sequence[str], conflict: str = "") -> str:

@@ -1,0 +1,256 @@
+"""One owner per session: a lease with an epoch, taken before a run reads the session, and checked by all it writes.
+
+A lease expires by the database's clock and is renewed while its owner works. Whoever takes one over begins a new
+epoch; what the owner of an earlier epoch still writes or pays is refused in the very transaction that would do it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection, bindparam, select, text
+
+from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.prepared import Prepared
+from bursar.checkpoints.processes import Process
+from bursar.checkpoints.renewal import renewals
+from bursar.checkpoints.saving.tables import leases
+from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.events import Lease as LeaseEvent
+
+LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
+PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The ownership of a session by one run, until it is released, expires or is taken over."""
+
+    database: Database
+    session_id: str
+    owner: str
+    epoch: int
+
+    def check(self, connection: Connection) -> None:
+        """Raises `LeaseLost` unless it still holds; it then does until the connection's transaction ends."""
+        if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
+            raise self.lost()
+
+    def lost(self) -> LeaseLost:
+        """What a run is told that writes or pays without it."""
+        return LeaseLost(
+            f"this run of session {self.session_id} no longer owns it: another took it over, so nothing more of it "
+            "is kept or paid"
+        )
+
+    def event(self, action: str) -> LeaseEvent:
+        """What the audit log says of it."""
+        return LeaseEvent.model_validate(
+            {"action": action, "owner": f"{Process.current().name} ({self.owner})", "epoch": self.epoch}
+        )
+
+
+def lease_of(config: RunnableConfig) -> Lease | None:
+    """The lease that a run with this config writes under; None where it is not fenced."""
+    found = config.get("configurable", {}).get(LEASE)
+    return found if isinstance(found, Lease) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """Who has the session, and for how many milliseconds at least."""
+
+    session_id: str
+    owner: str
+    holder: Process
+    left: int
+
+    def error(self) -> SessionBusy:
+        return SessionBusy(
+            f"session {self.session_id} is running in {self.holder.name}, which owns it for "
+            f"{max(self.left, 0) / 1000:.1f} s and renews that; try again later, wait for it with wait_seconds, or "
+            f"take it over: bursar resume {self.session_id} --take-over"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a run asks for: how long to wait for another's lease, and whether to take it from an owner that lives.
+
+    With a `ledger` in the same database a take-over is written to its audit log, and the calls that the owner before
+    left in flight become unknown; `resumes` says that no new request will tell of the lease there.
+    """
+
+    wait_seconds: float = 0.0
+    take_over: bool = False
+    ledger: Ledger | None = None
+    resumes: bool = False
+
+
+class Owned:
+    """Ownership of a session for the time of a `with` or `async with` block; `config` is what runs in it are given.
+
+    Raises `SessionBusy` on entering if another owns the session.
+    """
+
+    def __init__(self, database: Database, session_id: str, *, seconds: float, owner: str, wish: Wish) -> None:
+        self._database = database
+        self._session_id = session_id
+        self._milliseconds = round(seconds * 1000)
+        self._owner = owner
+        self._wish = wish
+        self._lease: Lease | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease, inside the block."""
+        if self._lease is None:
+            raise RuntimeError("the session is owned inside the with block only")
+        return self._lease
+
+    @property
+    def config(self) -> RunnableConfig:
+        """For `graph.invoke(input, owned.config)`: the session, and the lease that its writes are checked against."""
+        return {"configurable": {"thread_id": self._session_id, LEASE: self.lease}}
+
+    def __enter__(self) -> Self:
+        for pause in self._pauses():
+            time.sleep(pause)
+            if self._taken(self._database.run(self._take(), durable=False)):
+                break
+        return self
+
+    async def __aenter__(self) -> Self:
+        for pause in self._pauses():
+            await asyncio.sleep(pause)
+            if self._taken(await self._database.arun(self._take(), durable=False, brief=True)):
+                break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.run(self._release())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Shielded: who is cancelled, or closes a stream, still frees the session.
+        await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release())))
+
+    def _pauses(self) -> Iterator[float]:
+        """The pauses before each attempt; the last is the one that raises."""
+        self._last = False
+        until = time.monotonic() + self._wish.wait_seconds
+        yield 0.0
+        while time.monotonic() + PAUSE_SECONDS < until:
+            yield PAUSE_SECONDS
+        self._last = True
+        yield 0.0
+
+    def _taken(self, found: Lease | _Busy) -> bool:
+        if isinstance(found, Lease):
+            self._lease = found
+            renewals.add(found, self._renew(found), every=self._milliseconds / 3000)
+            return True
+        if self._last or not self._wish.wait_seconds:
+            raise found.error()
+        return False
+
+    def _take(self) -> Work[Lease | _Busy]:
+        session, owner, wish, ours = self._session_id, self._owner, self._wish, Process.current()
+
+        def work(connection: Connection) -> Lease | _Busy:
+            new = {"session": session, "owner": owner, "host": ours.host, "process": ours.process}
+            new |= {"milliseconds": self._milliseconds}
+            taken = _take(connection, **new, force=int(wish.take_over), dead="")
+            if not taken:
+                [(holder, host, process, left)] = _holder(connection, session=session)
+                busy = _Busy(session, holder, Process(host, process), int(left))
+                if not busy.holder.is_gone:
+                    return busy
+                taken = _take(connection, **new, force=0, dead=holder)
+            [(epoch, previous)] = taken
+            lease = Lease(self._database, session, owner, int(epoch))
+            if wish.ledger is not None:
+                _tell(connection, wish.ledger, lease, took_over=bool(previous), resumes=wish.resumes)
+            return lease
+
+        return work
+
+    def _renew(self, lease: Lease) -> Callable[[], bool]:
+        """Extends the lease; False when it does not hold any more."""
+        values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
+
+        def work(connection: Connection) -> bool:
+            return bool(_extend(connection, **values, milliseconds=self._milliseconds))
+
+        return lambda: self._database.run(work, durable=False)
+
+    def _release(self) -> Work[None]:
+        """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
+        lease, ledger = self.lease, self._wish.ledger
+        renewals.remove(lease)
+
+        def work(connection: Connection) -> None:
+            freed = _free(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
+            if freed and ledger is not None and ledger.books.head(lease.session_id)(connection) is not None:
+                ledger.books.record(lease.session_id, lease.event("released"), at=ledger.clock())(connection)
+
+        return work
+
+
+def _tell(connection: Connection, ledger: Ledger, lease: Lease, *, took_over: bool, resumes: bool) -> None:
+    books, session_id, at = ledger.books, lease.session_id, ledger.clock()
+    if not (took_over or resumes) or books.head(session_id)(connection) is None:
+        return
+    if took_over:  # its owner is gone, or may not pay any more: what it had in flight has no end that anyone will see
+        books.recover(session_id, at=at)(connection)
+    event = lease.event("taken_over" if took_over else "taken")
+    books.record(session_id, event, at=at)(connection)
+
+
+_NOW = {
+    "postgresql": "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+}
+
+
+def _timed(statement: str) -> Prepared:
+    """A statement in which `{now}` is the database's clock in milliseconds."""
+    return Prepared(text(statement.format(now=_NOW["postgresql"])), sqlite=text(statement.format(now=_NOW["sqlite"])))
+
+
+# A lease that was released has no owner and expired at the beginning of time; its row keeps the epoch.
+_take = _timed(
+    "INSERT INTO bursar_leases (session_id, owner, epoch, expires_at, host, process, previous) "
+    "VALUES (:session, :owner, 1, {now} + :milliseconds, :host, :process, '') "
+    "ON CONFLICT (session_id) DO UPDATE SET owner = excluded.owner, epoch = bursar_leases.epoch + 1, "
+    "expires_at = excluded.expires_at, host = excluded.host, process = excluded.process, "
+    "previous = bursar_leases.owner "
+    "WHERE bursar_leases.expires_at <= {now} OR bursar_leases.owner = :dead OR :force = 1 "
+    "RETURNING epoch, previous"
+)
+_holder = _timed("SELECT owner, host, process, expires_at - {now} FROM bursar_leases WHERE session_id = :session")
+_extend = _timed(
+    "UPDATE bursar_leases SET expires_at = {now} + :milliseconds "
+    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch RETURNING epoch"
+)
+_free = _timed(
+    "UPDATE bursar_leases SET owner = '', expires_at = 0 "
+    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch RETURNING epoch"
+)
+_holds = Prepared(
+    select(leases.c.epoch)
+    .where(
+        leases.c.session_id == bindparam("session"),
+        leases.c.owner == bindparam("owner"),
+        leases.c.epoch == bindparam("epoch"),
+    )
+    .with_for_update(read=True)
+)

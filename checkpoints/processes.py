@@ -1,0 +1,67 @@
+"""Which process this is, so that another one on the same host can tell whether it is gone."""
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process by host and by number and start, so that neither a number that is used again nor another container's
+    process of that number is taken for it. `host` and `process` are text that only this module reads.
+    """
+
+    host: str
+    process: str
+
+    @classmethod
+    def current(cls) -> "Process":
+        """This process."""
+        number = os.getpid()
+        return cls(_host(), f"{number} {_start(number) or ''}".strip())
+
+    @property
+    def name(self) -> str:
+        """As a person reads it: `process 4711 on db-7`."""
+        return f"process {self.process.partition(' ')[0]} on {self.host.partition(' ')[0]}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has surely ended: it was on this host, and is not there any more. Elsewhere nobody can tell."""
+        if self.host != _host():
+            return False
+        number, _, start = self.process.partition(" ")
+        if not number.isdecimal():
+            return False
+        if start:
+            return _start(int(number)) != start
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+@cache
+def _host() -> str:
+    """The host's name and what tells it from another of that name: its boot and, on Linux, the namespace of numbers."""
+    boot = _PROC / "sys/kernel/random/boot_id"
+    try:
+        return f"{platform.node() or 'host'} {boot.read_text().strip()} {os.readlink(_PROC / 'self/ns/pid')}"
+    except OSError:
+        return platform.node() or "host"
+
+
+def _start(number: int) -> str | None:
+    """When the process began, in ticks since the boot; None for one that is not there or waits to be buried."""
+    try:
+        fields = (_PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]  # proc(5): state is field 3, starttime field 22
