@@ -44,9 +44,9 @@ from bursar.checkpoints.saving.trails import Trails
 from bursar.checkpoints.saving.values import NewValues
 from bursar.state.errors import ConfigurationError
 
-# In `configurable`: the run's checkpoints need not be on disk before the ledger's next durable commit, which is in the
-# same database, and so puts them there too. LangGraph keeps keys that begin so out of the metadata.
-FOLLOWS_LEDGER = "__bursar_follows_ledger"
+# In `configurable`: the ledger of the run, in the same database. Checkpoints need not be on disk before its next
+# durable commit, which puts them there too. LangGraph keeps keys that begin so out of the metadata.
+LEDGER = "__bursar_ledger"
 MAX_WAIT_SECONDS = 3600
 
 
@@ -58,8 +58,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     write and metadata goes through `serde` and is sealed by `cipher`, if there is one; ids, channel names and versions
     are stored in clear. Of `configurable`, what has a name such as `api_key` or `token` is not stored. A
     supervisor's run owns its session: it has a lease of `lease_seconds`, renewed while it works, and any other run is
-    told `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` gives floats in [0, 1) that tell apart the versions of two branches; `clock` is what ages are
-    measured by.
+    told `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` gives floats in [0, 1)
+    that tell apart the versions of two branches; `clock` is what ages are measured by.
 
     Raises `ConfigurationError` for a wrong URL or lease, `DatabaseError` when the database cannot be used.
     """
@@ -303,10 +303,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         if not strange:
             new.arrange(codec, self._trails)
         self._learn(metadata)
-        taken = self._companions.take(at.session)
-        writes = [parcel.rows for parcel in taken]
-
         lease = lease_of(config)
+        taken = self._companions.take((*at.session, lease))
+        writes = [parcel.rows for parcel in taken]
 
         def work(connection: Connection) -> None:
             if strange:
@@ -326,14 +325,14 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         at = address_of(config)
         own = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
         durable = _durable(config)
+        lease = lease_of(config)
         parcel: Parcel | None = None
         taken: list[Parcel] = []
         if durable and may_wait(config, [channel for channel, _ in writes], self._delta_channels):
-            parcel = self._companions.leave(at.session, own)
+            parcel = self._companions.leave((*at.session, lease), own)
         if parcel is None:
-            taken = self._companions.take(at.session)
+            taken = self._companions.take((*at.session, lease))
         rows = own.with_writes([parcel.rows for parcel in taken])
-        lease = lease_of(config)
 
         def work(connection: Connection) -> None:
             store(connection, rows, lease)
@@ -378,4 +377,4 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
 
 def _durable(config: RunnableConfig) -> bool:
-    return config.get("configurable", {}).get(FOLLOWS_LEDGER) is not True
+    return LEDGER not in config.get("configurable", {})

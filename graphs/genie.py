@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.graphs.owned import TAKE_OVER
 from bursar.graphs.supervisor import Supervisor, build_supervisor
 from bursar.nodes.gateway.metering import meter
 from bursar.nodes.gateway.prices import Price
@@ -62,9 +63,12 @@ class Genie:
         """Put a question to the session and return its state with the answer. `on_node` hears each node that starts."""
         return self._run({"messages": [("user", question)]}, session, on_node)
 
-    def resume(self, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
+    def resume(
+        self, session: str, *, on_node: Callable[[str], None] | None = None, take_over: bool = False
+    ) -> SessionOutput:
         """Go on with an interrupted request; a session with nothing pending gives its last answer again.
 
+        `take_over` takes the session from another process that still runs it, whose writes are refused from then on.
         Raises `ConfigurationError` for a session that does not exist.
         """
         found = self.app.get_state(_config(session))
@@ -72,7 +76,7 @@ class Genie:
             raise ConfigurationError(f"no session {session!r}; list them with: bursar sessions")
         if not found.next:
             return found.values  # pyright: ignore[reportReturnType] - the state's own values
-        return self._run(None, session, on_node)
+        return self._run(None, session, on_node, take_over=take_over)
 
     def import_files(self, files: Sequence[Path], **options: Any) -> "tuple[ImportReport, ...]":
         """Read statements, holdings, prices and a profile into the database; see `importing.import_files`."""
@@ -85,9 +89,12 @@ class Genie:
         self.data.dispose()
         self.ledger.database.close()
 
-    def _run(self, entered: object, session: str, on_node: Callable[[str], None] | None) -> SessionOutput:
+    def _run(
+        self, entered: object, session: str, on_node: Callable[[str], None] | None, *, take_over: bool = False
+    ) -> SessionOutput:
         last: Any = None
-        for mode, chunk in self.app.stream(entered, _config(session), stream_mode=["tasks", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+        config = _config(session, take_over=take_over)
+        for mode, chunk in self.app.stream(entered, config, stream_mode=["tasks", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
             if mode == "values":
                 last = chunk
             elif on_node is not None and (name := _started(chunk)):
@@ -101,8 +108,8 @@ def _started(task: object) -> str:
     return "" if "result" in event else str(event["name"])
 
 
-def _config(session: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": session}}
+def _config(session: str, *, take_over: bool = False) -> RunnableConfig:
+    return {"configurable": {"thread_id": session, **({TAKE_OVER: True} if take_over else {})}}
 
 
 def open_genie(

@@ -12,7 +12,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.saver import FOLLOWS_LEDGER, SQLAlchemySaver
+from bursar.checkpoints.saver import LEDGER, SQLAlchemySaver
+from bursar.graphs.owned import OwnedGraph
 from bursar.nodes.agents import after, first_node, run_agent
 from bursar.nodes.approval import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.coordinator import Coordinator
@@ -94,7 +95,8 @@ def build_supervisor(
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
     durability: dict[str, object] = {"__pregel_durability": "sync"} if checkpointer else {}
     if isinstance(checkpointer, SQLAlchemySaver) and checkpointer.database is ledger.database:
-        durability[FOLLOWS_LEDGER] = True
+        durability[LEDGER] = ledger
+    compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
     return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=durability)
 
 

@@ -9,6 +9,7 @@ from langgraph.types import Overwrite
 from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
+from bursar.checkpoints.leases import lease_of
 from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
 from bursar.nodes.forcing import forced_timeout
@@ -48,11 +49,18 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         for scope, cap in zip(scopes_of(request, budget), caps, strict=True)
     ]
 
+    lease = lease_of(config)
+
     def open_books(connection: Connection) -> None:
         books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
-        books.open_request(session_id, request.id, accounts=accounts, text_hash=text_hash(text), at=request.opened_at)(
-            connection
-        )
+        books.open_request(
+            session_id,
+            request.id,
+            accounts=accounts,
+            text_hash=text_hash(text),
+            at=request.opened_at,
+            lease=None if lease is None else lease.event("taken"),
+        )(connection)
 
     await coordinator.database.arun(open_books, durable=False, brief=True)
     return {

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 from bursar.nodes.apart import TooManyLeftBehind
 from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import BadOutput, BudgetExceeded, DatabaseError, Looping, NotApproved, Refused, ScopeClosed
+from bursar.state.errors import (
+    BadOutput,
+    BudgetExceeded,
+    DatabaseError,
+    LeaseLost,
+    Looping,
+    NotApproved,
+    Refused,
+    ScopeClosed,
+)
 from bursar.state.events import clean
 from bursar.state.report import Fault, Limit, Outcome, Report
 
@@ -33,13 +42,15 @@ def judged(end: Ended[Report] | None, scope: Scope, *, seconds: float, deadline:
     """The one outcome of a run that had `seconds`, until the deadline of that kind.
 
     The first refusal of a paid call counts, also where the handler swallowed it.
-    Raises the interrupts, which end no run.
+    Raises the interrupts, which end no run, and `LeaseLost`: the session's new owner runs it anew.
     """
     if end is None:
         return late(seconds, deadline)
     error = end.error
     if isinstance(error, KeyboardInterrupt | GraphInterrupt | GraphDrained):
         raise error
+    if isinstance(scope.refusal, LeaseLost):
+        raise scope.refusal
     if scope.refusal is not None:
         return refused(scope.refusal, deadline)
     if error is None:

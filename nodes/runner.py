@@ -5,6 +5,7 @@ import time
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
+from bursar.checkpoints.leases import lease_of
 from bursar.nodes import failpoints
 from bursar.nodes.actions.undoing import concluded
 from bursar.nodes.apart import TooManyLeftBehind
@@ -103,6 +104,7 @@ def _scope(coordinator: Coordinator, link: Link, request: Request, config: Runna
         deadline=time.monotonic() + seconds,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
+        lease=lease_of(config),
     )
 
 

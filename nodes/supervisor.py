@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
 from bursar.checkpoints.database import Work
+from bursar.checkpoints.leases import lease_of
 from bursar.nodes.apart import TooManyLeftBehind, on_loop
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.deadlines import time_for
@@ -137,6 +138,7 @@ async def _scores(
         deadline=time.monotonic() + seconds,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
+        lease=lease_of(config),
     )
 
     router = forced_router(coordinator.router)

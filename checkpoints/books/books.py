@@ -36,6 +36,7 @@ from bursar.state.events import (
     CallVoided,
     Event,
     Incident,
+    Lease,
     Reconciled,
     RequestClosed,
     RequestOpened,
@@ -71,12 +72,20 @@ class Books:
         return work
 
     def open_request(
-        self, session_id: str, request_id: str, *, accounts: Sequence[Account], text_hash: str, at: datetime
+        self,
+        session_id: str,
+        request_id: str,
+        *,
+        accounts: Sequence[Account],
+        text_hash: str,
+        at: datetime,
+        lease: Lease | None = None,
     ) -> Work[None]:
         """Afterwards the request and its accounts exist.
 
         A new request brings the caps of its session, tenant's day and ledger up or down to these; what they were
-        topped up by stays on top. Opened again, it changes no cap and no spend: no fresh grant.
+        topped up by stays on top. Opened again, it changes no cap and no spend: no fresh grant. The log tells of
+        `lease` with it.
         """
 
         def work(connection: Connection) -> None:
@@ -102,7 +111,7 @@ class Books:
             cap = cap_of(connection, f"request:{request_id}")
             caps = {account.scope: _dollars(account.cap) for account in configured}
             opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps)
-            append(connection, self.key, session_id, when, [opened])
+            append(connection, self.key, session_id, when, [opened] if lease is None else [lease, opened])
 
         return work
 

@@ -16,13 +16,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from bursar.checkpoints.database import Work
+from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.saving.storing import Rows
 
 PATIENCE_SECONDS = 0.005
 RUNNING = "__pregel_runtime"  # LangGraph puts this into the config of a run, whose writes it stores in the background
 SENDS = "__pregel_tasks"
 
-Session = tuple[str, str]  # session, namespace
+Session = tuple[str, str, Lease | None]  # session, namespace, and the run that owns it: no other takes its writes along
 
 
 class Parcel(NamedTuple):

@@ -11,7 +11,7 @@ from bursar.checkpoints.database import Work
 from bursar.nodes import failpoints
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.steps import Flow, Transact, do
-from bursar.state.errors import AccountClosed, BudgetExceeded, BursarError, Looping, Refused, ScopeClosed
+from bursar.state.errors import AccountClosed, BudgetExceeded, BursarError, LeaseLost, Looping, Refused, ScopeClosed
 from bursar.state.money import USD
 
 MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is shaped anew
@@ -89,7 +89,12 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
         failpoints.hit("before_hold")
         admission = Transact(scope.ledger.database, _admission(claim), outlast=True)
         try:
+            if scope.lease is not None and scope.lease.database is not scope.ledger.database:
+                yield from do(Transact(scope.lease.database, scope.lease.check))
             outcome = yield from do(admission)
+        except LeaseLost as refusal:
+            claim.give_back()
+            raise scope.latch(refusal) from None
         except _OutOfTurnsError:
             outcome = _no_turns(scope)
         except AccountClosed as refusal:
@@ -136,10 +141,12 @@ def seconds_left(scope: Scope) -> float | None:
 
 
 def _admission(claim: Claim) -> Work[Admitted | BudgetExceeded | bytes]:
-    """One transaction: look in the journal, read what is left, shape, hold, count the turns."""
+    """One transaction: check the lease, look in the journal, read what is left, shape, hold, count the turns."""
     scope, books = claim.scope, claim.books
 
     def work(connection: Connection) -> Admitted | BudgetExceeded | bytes:
+        if scope.lease is not None and scope.lease.database is scope.ledger.database:
+            scope.lease.check(connection)
         key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
         answer = books.replayable(*key)(connection)
         if answer is not None:

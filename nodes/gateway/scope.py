@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from bursar.checkpoints.books.calls import PATH
+from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.approval import Acting
 from bursar.nodes.gateway.threads import Inherited
@@ -42,8 +43,8 @@ class Scope:
     call. `paid=False` refuses every paid call. `max_turns` caps the paid calls of this run, replayed ones included, and
     those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
     `time.monotonic`. `max_repeats` is how often a model may ask for the same tool call. `on_turn` is told the number
-    and the model of each paid call. The first refusal of a run stays, also where the handler swallows the exception.
-    Without `acting` no action is done.
+    and the model of each paid call. `lease` must hold for each of them. The first refusal of a run stays, also where
+    the handler swallows the exception. Without `acting` no action is done.
     """
 
     ledger: Ledger
@@ -61,6 +62,7 @@ class Scope:
     deadline: float | None = None
     opens: tuple[str, ...] = ()
     acting: Acting | None = None
+    lease: Lease | None = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
 
     @property

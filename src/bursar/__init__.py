@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import BudgetExceeded, BursarError, CipherError, ConfigurationError
+    from bursar.state.errors import (
+        BudgetExceeded,
+        BursarError,
+        CipherError,
+        ConfigurationError,
+        LeaseLost,
+        SessionBusy,
+    )
     from bursar.state.money import USD
     from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.spend import Spend
@@ -74,6 +81,8 @@ _WHERE = {
     "BursarError": "bursar.state.errors",
     "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
+    "LeaseLost": "bursar.state.errors",
+    "SessionBusy": "bursar.state.errors",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.report",
     "Limit": "bursar.state.report",
@@ -104,6 +113,7 @@ __all__ = [
     "Gate",
     "Ground",
     "Happened",
+    "LeaseLost",
     "Ledger",
     "Limit",
     "ModelRouter",
@@ -113,6 +123,7 @@ __all__ = [
     "Router",
     "Run",
     "SQLAlchemySaver",
+    "SessionBusy",
     "Specialist",
     "Spend",
     "Task",

@@ -30,7 +30,7 @@ from bursar.commands.options import (
     SessionArgument,
     check_exists,
 )
-from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused
+from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused, SessionBusy
 
 if TYPE_CHECKING:
     from bursar.graphs.genie import Genie
@@ -82,7 +82,7 @@ def main() -> None:
     """Run the command line. Errors are one line that says what to do, never a traceback."""
     try:
         app()
-    except Refused as error:
+    except (Refused, SessionBusy) as error:
         _fail(error, REFUSED)
     except Interrupted as error:
         _fail(error, INTERRUPTED)
@@ -149,6 +149,11 @@ def ask(
 @app.command()
 def resume(
     session: SessionArgument,
+    *,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take it from a process that still runs it, or may."),
+    ] = False,
     budget: BudgetOption = "0.03",
     database: DatabaseOption = DEFAULT_DATABASE,
     as_of: AsOfOption = None,
@@ -158,7 +163,7 @@ def resume(
     check_exists(database)
     genie = _genie(database, budget, as_of)
     with _working(session, database) as hear:
-        result = genie.resume(session, on_node=hear)
+        result = genie.resume(session, on_node=hear, take_over=take_over)
     _answer(genie, result, session, database, json=json)
 
 
