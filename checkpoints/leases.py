@@ -6,7 +6,8 @@ epoch; what the owner of an earlier epoch still writes or pays is refused in the
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -20,10 +21,11 @@ from bursar.checkpoints.prepared import Prepared
 from bursar.checkpoints.processes import Process
 from bursar.checkpoints.renewal import renewals
 from bursar.checkpoints.saving.tables import leases
-from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
 from bursar.state.events import Lease as LeaseEvent
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
+_ended: set[str] = set()  # owners of this process whose runs have ended and whose leases could not be released
 PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
 
 
@@ -135,13 +137,24 @@ class Owned:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._database.run(self._release())
+        with self._ending():
+            self._database.run(self._release())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Shielded: who is cancelled, or closes a stream, still frees the session.
-        await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release())))
+        with self._ending():
+            await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release())))
+
+    @contextmanager
+    def _ending(self) -> Generator[None]:
+        """Where the database cannot be told that the run has ended, this process still knows."""
+        try:
+            yield
+        except DatabaseError:
+            _ended.add(self._owner)
+            raise
 
     def _pauses(self) -> Iterator[float]:
         """The pauses before each attempt; the last is the one that raises."""
@@ -172,8 +185,9 @@ class Owned:
             if not taken:
                 [(holder, host, process, left)] = _holder(connection, session=session)
                 busy = _Busy(session, holder, Process(host, process), int(left))
-                if not busy.holder.is_gone:
+                if holder not in _ended and not busy.holder.is_gone:
                     return busy
+                _ended.discard(holder)
                 taken = _take(connection, **new, force=0, dead=holder)
             [(epoch, previous)] = taken
             lease = Lease(self._database, session, owner, int(epoch))

@@ -16,7 +16,7 @@ CONNECT_SECONDS = 3
 
 os.environ["LANGSMITH_TRACING"] = "false"
 for name in list(os.environ):
-    if name.startswith(("OPENAI_", "BURSAR_")) and name not in {REQUIRE, SERVER}:
+    if name.startswith(("OPENAI_", "BURSAR_")) and not name.startswith("BURSAR_TEST_") and name != REQUIRE:
         del os.environ[name]
 
 _connect = socket.socket.connect

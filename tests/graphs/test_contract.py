@@ -70,6 +70,7 @@ def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> No
     assert app.invoke(None, {"configurable": {"thread_id": "s-1"}})["messages"][-1].text == "212.40 of it for food"
     assert ledger.spend("s-1").spent == result["spend"].spent
     assert [row.kind for row in ledger.audit("s-1")] == [
+        "lease",
         "request_opened",
         "decided",
         "decided",
@@ -78,6 +79,8 @@ def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> No
         "call_settled",
         "run_ended",
         "request_closed",
+        "lease",
+        *["lease"] * 2,  # the session was resumed, and gave its answer again
     ]
     assert ledger.verify("s-1")
     assert ledger.open_holds() == []

@@ -77,7 +77,7 @@ def test_every_way_in_gives_the_same(way: str, ledger: Ledger) -> None:
     assert [decision.kind for decision in result["decisions"]] == ["route", "admit"]
     kinds = sorted(row.kind for row in ledger.audit("s-1"))
     run = ["run_started", "call_held", "call_settled", "run_ended"]
-    assert kinds == sorted(["request_opened", "decided", "decided", *run * 2, "request_closed"])
+    assert kinds == sorted(["lease", "request_opened", "decided", "decided", *run * 2, "request_closed", "lease"])
 
 
 def test_updates_name_every_node_once(ledger: Ledger) -> None:
