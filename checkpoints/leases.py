@@ -6,6 +6,7 @@ epoch; what the owner of an earlier epoch still writes or pays is refused in the
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from bursar.checkpoints.prepared import Prepared
 from bursar.checkpoints.processes import Process
 from bursar.checkpoints.renewal import renewals
 from bursar.checkpoints.saving.tables import leases
-from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
+from bursar.state.errors import LeaseLost, SessionBusy
 from bursar.state.events import Lease as LeaseEvent
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
-_ended: set[str] = set()  # owners of this process whose runs have ended and whose leases could not be released
+# Owners of this process that nobody works under, though their leases may stand: the database could not be told.
+_ended: deque[str] = deque(maxlen=10_000)
 PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
 
 
@@ -107,6 +109,7 @@ class Owned:
         self._owner = owner
         self._wish = wish
         self._lease: Lease | None = None
+        self._refused = False
 
     @property
     def lease(self) -> Lease:
@@ -121,40 +124,44 @@ class Owned:
         return {"configurable": {"thread_id": self._session_id, LEASE: self.lease}}
 
     def __enter__(self) -> Self:
-        for pause in self._pauses():
-            time.sleep(pause)
-            if self._taken(self._database.run(self._take(), durable=False)):
-                break
+        with self._known():
+            for pause in self._pauses():
+                time.sleep(pause)
+                if self._taken(self._database.run(self._take(), durable=False)):
+                    break
         return self
 
     async def __aenter__(self) -> Self:
-        for pause in self._pauses():
-            await asyncio.sleep(pause)
-            if self._taken(await self._database.arun(self._take(), durable=False, brief=True)):
-                break
+        with self._known():
+            for pause in self._pauses():
+                await asyncio.sleep(pause)
+                if self._taken(await self._database.arun(self._take(), durable=False, brief=True)):
+                    break
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._ending():
+        with self._known():
             self._database.run(self._release())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Shielded: who is cancelled, or closes a stream, still frees the session.
-        with self._ending():
+        with self._known():
             await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release())))
 
     @contextmanager
-    def _ending(self) -> Generator[None]:
-        """Where the database cannot be told that the run has ended, this process still knows."""
+    def _known(self) -> Generator[None]:
+        """Where the end of the block is not seen, by a fault or a cancellation, nobody works under the lease."""
+        seen = False
         try:
             yield
-        except DatabaseError:
-            _ended.add(self._owner)
-            raise
+            seen = True
+        finally:
+            if not seen and not self._refused:
+                _ended.append(self._owner)
 
     def _pauses(self) -> Iterator[float]:
         """The pauses before each attempt; the last is the one that raises."""
@@ -172,6 +179,7 @@ class Owned:
             renewals.add(found, self._renew(found), every=self._milliseconds / 3000)
             return True
         if self._last or not self._wish.wait_seconds:
+            self._refused = True
             raise found.error()
         return False
 
@@ -187,7 +195,6 @@ class Owned:
                 busy = _Busy(session, holder, Process(host, process), int(left))
                 if holder not in _ended and not busy.holder.is_gone:
                     return busy
-                _ended.discard(holder)
                 taken = _take(connection, **new, force=0, dead=holder)
             [(epoch, previous)] = taken
             lease = Lease(self._database, session, owner, int(epoch))

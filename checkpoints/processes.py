@@ -37,15 +37,8 @@ class Process:
         number, _, start = self.process.partition(" ")
         if not number.isdecimal():
             return False
-        if start:
-            return _start(int(number)) != start
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return False
+        found = _start(int(number)) if start else None
+        return _is_free(int(number)) if found is None else found != start
 
 
 @cache
@@ -59,9 +52,20 @@ def _host() -> str:
 
 
 def _start(number: int) -> str | None:
-    """When the process began, in ticks since the boot; None for one that is not there or waits to be buried."""
+    """When the process began, in ticks since the boot, empty if it waits to be buried; None where that is not told."""
     try:
         fields = (_PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]  # proc(5): state is field 3, starttime field 22
+    return "" if fields[0] == "Z" else fields[19]  # proc(5): state is field 3, starttime field 22
+
+
+def _is_free(number: int) -> bool:
+    """Whether no process has this number; a system that hides others' processes still refuses to signal them."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -38,7 +38,7 @@ class Renewals:
             at = time.monotonic() + every
             sooner = all(at < due.at for due in self._due.values())
             self._due[key] = _Due(at, every, renew)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="bursar-leases", daemon=True)
                 self._thread.start()
             elif sooner:

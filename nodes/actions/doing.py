@@ -18,7 +18,7 @@ from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.steps import Flow, Transact, do
 from bursar.state.action import ActionCall
-from bursar.state.errors import ActionRefused
+from bursar.state.errors import ActionRefused, LeaseLost, Refused
 
 R = TypeVar("R")
 
@@ -79,10 +79,9 @@ class Doing:
     def transact(self, work: Callable[[Any], R]) -> Flow[R]:
         return do(Transact(self.scope.ledger.database, work, outlast=True))
 
-    def refuse(self, error: ActionRefused) -> ActionRefused:
+    def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
         """Keep the refusal in the run: whatever its handler makes of it, the run has not completed."""
-        self.scope.latch(error)
-        return error
+        return self.scope.latch(error)
 
     def invoke(self) -> Any:
         extra = {KEY: self.key} if self.takes_key else {}

@@ -14,7 +14,7 @@ from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.steps import Do, Flow, Pause, do
 from bursar.state.action import Happened
-from bursar.state.errors import ActionRefused, InDoubt, NotApproved
+from bursar.state.errors import ActionRefused, InDoubt, LeaseLost, NotApproved
 
 MAX_CHANGES = 10  # states that one call follows an action through, beside waiting for another attempt
 WAIT_SECONDS = 0.05
@@ -27,7 +27,7 @@ def performed(doing: Doing) -> Flow[Any]:
         ended.value = yield from _follow(doing)
     if ended.error is not None:
         doing.scope.give_back(doing.counted, doing.occurrence)  # a caller that tries again means the same call
-        raise doing.refuse(ended.error) if isinstance(ended.error, ActionRefused) else ended.error
+        raise doing.refuse(ended.error) if isinstance(ended.error, ActionRefused | LeaseLost) else ended.error
     return ended.value
 
 
@@ -77,7 +77,7 @@ def _intended(doing: Doing) -> Flow[Deed | None]:
     ended = Ended[Deed | None]()
     with ended:
         work = doing.books.intend(doing.intent, approval=approval, at=doing.scope.clock())
-        ended.value = yield from doing.transact(work)
+        ended.value = yield from doing.transact(doing.scope.fenced(work))
     if isinstance(ended.error, NotApproved):  # another resume used it first, in the transaction of the same intent
         deed = yield from doing.transact(doing.books.find(doing.key))
         if deed is not None:
@@ -123,7 +123,7 @@ def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
             )
     intent = doing.intent
     claimed = books.claim(deed, attempt=doing.attempt, until=intent.until, at=clock())
-    return (yield from doing.transact(claimed))
+    return (yield from doing.transact(doing.scope.fenced(claimed)))
 
 
 def _do(doing: Doing) -> Flow[Any]:

@@ -87,7 +87,7 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
         raise (yield from _refused(claim, why_not))
     for _ in range(MAX_ADMISSIONS):
         failpoints.hit("before_hold")
-        admission = Transact(scope.ledger.database, _admission(claim), outlast=True)
+        admission = Transact(scope.ledger.database, scope.fenced(_admission(claim)), outlast=True)
         try:
             if scope.lease is not None and scope.lease.database is not scope.ledger.database:
                 yield from do(Transact(scope.lease.database, scope.lease.check))
@@ -141,12 +141,10 @@ def seconds_left(scope: Scope) -> float | None:
 
 
 def _admission(claim: Claim) -> Work[Admitted | BudgetExceeded | bytes]:
-    """One transaction: check the lease, look in the journal, read what is left, shape, hold, count the turns."""
+    """One transaction: look in the journal, read what is left, shape, hold, count the turns."""
     scope, books = claim.scope, claim.books
 
     def work(connection: Connection) -> Admitted | BudgetExceeded | bytes:
-        if scope.lease is not None and scope.lease.database is scope.ledger.database:
-            scope.lease.check(connection)
         key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
         answer = books.replayable(*key)(connection)
         if answer is not None:

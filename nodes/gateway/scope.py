@@ -7,8 +7,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from bursar.checkpoints.books.calls import PATH
+from bursar.checkpoints.database import Work
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.approval import Acting
@@ -16,6 +20,7 @@ from bursar.nodes.gateway.threads import Inherited
 from bursar.state.errors import ConfigurationError, Refused
 from bursar.state.report import Report
 
+T = TypeVar("T")
 _current: Inherited["Scope"] = Inherited("bursar_scope")
 
 
@@ -99,6 +104,18 @@ class Scope:
     def owner(self) -> str:
         """The agent whose run it is: the first on the path."""
         return self.agent.partition(PATH)[0]
+
+    def fenced(self, work: Work[T]) -> Work[T]:
+        """`work`, in whose transaction the run must still own its session. Raises `LeaseLost`."""
+        lease = self.lease
+        if lease is None or lease.database is not self.ledger.database:
+            return work
+
+        def checked(connection: Connection) -> T:
+            lease.check(connection)
+            return work(connection)
+
+        return checked
 
     @contextmanager
     def enter(self) -> Generator[None]:
