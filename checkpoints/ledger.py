@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pydantic import JsonValue, ValidationError
 from sqlalchemy import Connection, case, func, select, text
 
+from bursar.checkpoints import breakers, pauses
 from bursar.checkpoints.books import anchors, approvals, verification
 from bursar.checkpoints.books.actions import ActionBooks, Deed, open_actions
 from bursar.checkpoints.books.anchors import Anchor
@@ -17,8 +18,10 @@ from bursar.checkpoints.books.costs import By, CostRow, costs
 from bursar.checkpoints.books.incidents import IncidentRow, incidents
 from bursar.checkpoints.books.schema import OPEN_STATES, calls, events, requests, sessions
 from bursar.checkpoints.books.verification import Verification
+from bursar.checkpoints.breakers import BreakerRow
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.migrate import migrate
+from bursar.checkpoints.pauses import PauseRow
 from bursar.checkpoints.snapshot import lenient_text
 from bursar.state.errors import LedgerError, NotApproved
 from bursar.state.events import EVENTS, Event
@@ -210,6 +213,28 @@ class Ledger:
         """
         return self.database.run(self.action_books.settle(key, done=done, by=by, note=note, at=self.clock()))
 
+    def breakers(self) -> list[BreakerRow]:
+        """Every breaker that saw faults lately, by name; one that is not among them is closed."""
+        return self.database.run(lambda connection: breakers.listed(connection, self.clock()), readonly=True)
+
+    def pause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
+        """Stop new work of `all`, `agent:NAME` or `tenant:NAME`, in every process, until `unpause`.
+
+        Once it returns, no call is held for it any more; calls in flight finish. False if it was paused already.
+        Who, when and why are in the log of pauses, which `verify` checks. Raises `LedgerError` for another `what`.
+        """
+        row = PauseRow(what, self.clock(), by, note)
+        return self.database.run(lambda connection: pauses.pause(connection, self.books.key, row))
+
+    def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
+        """Let it work again. False if it was not paused. Raises `LedgerError` for another `what`."""
+        row = PauseRow(what, self.clock(), by, note)
+        return self.database.run(lambda connection: pauses.unpause(connection, self.books.key, row))
+
+    def pauses(self) -> list[PauseRow]:
+        """What is paused, the oldest first."""
+        return self.database.run(pauses.listed, readonly=True)
+
     def erase(self, session_id: str, *, note: str = "") -> int:
         """Remove the answers that are kept for the session's calls; how many there were.
 
@@ -274,7 +299,7 @@ def _sessions(connection: Connection) -> list[SessionRow]:
     for session_id, total in connection.execute(select(calls.c.session_id, charge).group_by(calls.c.session_id)):
         spent[session_id] = int(total or 0)
     columns = sessions.c
-    query = select(columns.session_id, columns.tenant, columns.opened_at)
+    query = select(columns.session_id, columns.tenant, columns.opened_at).where(columns.session_id != pauses.LOG)
     return [
         SessionRow(
             name,

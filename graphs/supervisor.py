@@ -170,7 +170,7 @@ def _wire(coordinator: Coordinator) -> Graph:
         _add(graph, gate.name, partial(review_plan, coordinator, gate))
         graph.add_edge(last, gate.name)
         last = gate.name
-    firsts = {chain.links[level].node for chain in coordinator.chains.values() for level in (0, chain.first_free)}
+    firsts = {chain.links[level].node for chain in coordinator.chains.values() for level in chain.entries}
     graph.add_conditional_edges(last, Choice("dispatch", partial(_dispatch, coordinator)), [*sorted(firsts), "report"])
     for chain in coordinator.chains.values():
         _wire_chain(graph, coordinator, chain)

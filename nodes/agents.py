@@ -14,6 +14,7 @@ from bursar.nodes.edge import Update
 from bursar.nodes.judgement import Judgement
 from bursar.nodes.runner import run_link
 from bursar.nodes.specialist import Chain, Link
+from bursar.nodes.stops import tell, why_paused
 from bursar.state.decision import Decision
 from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
 from bursar.state.money import USD, ZERO
@@ -52,6 +53,8 @@ async def run_agent(
     )
     task, refusal = task.model_copy(update={"left": grant}), denied or refusal
     run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=refusal)
+    if not level and step is not None and refusal is None:
+        await tell(coordinator, request, step, run)
     return {"runs": [run], "decisions": decisions}
 
 
@@ -78,6 +81,8 @@ async def _prepare(
     def work(connection: Connection) -> tuple[list[Decision], USD, Judgement | None]:
         decisions: list[Decision] = []
         given, refusal = grant, None
+        if link.paid and (why := why_paused(coordinator, request, link.node, connection=connection)) is not None:
+            refusal = Judgement(Outcome.FAILED, why, fault=Fault.POLICY)
         if link.paid:
             books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap

@@ -13,6 +13,7 @@ from bursar.checkpoints.leases import lease_of
 from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
 from bursar.nodes.forcing import forced_timeout
+from bursar.nodes.stops import why_paused
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 
@@ -21,6 +22,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     """Open the request in the books and reset what the state says of the one before.
 
     The id is derived from session, message and text: run again after a crash, it opens nothing new and grants nothing.
+    Raises `Paused` where the tenant, or everything, is paused; then nothing is opened.
     """
     messages = state.get("messages", [])
     last = messages[-1] if messages else None
@@ -52,6 +54,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     lease = lease_of(config)
 
     def open_books(connection: Connection) -> None:
+        why_paused(coordinator, request, connection=connection)
         books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
         books.open_request(
             session_id,

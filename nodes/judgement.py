@@ -12,6 +12,7 @@ from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.errors import (
     BadOutput,
+    BreakerOpen,
     BudgetExceeded,
     DatabaseError,
     LeaseLost,
@@ -81,6 +82,8 @@ def refused(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> Judgement:
         case BudgetExceeded():
             own = refusal.scope.startswith("agent:")
             return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.CEILING if own else Limit.BUDGET)
+        case BreakerOpen():
+            return Judgement(Outcome.FAILED, reason, fault=Fault.PROVIDER)
         case ScopeClosed():
             return Judgement(Outcome.EXHAUSTED, reason, limit=deadline)
         case NotApproved():

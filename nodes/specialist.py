@@ -154,6 +154,12 @@ class Chain:
         """The level of the first handler that makes no paid call."""
         return next(level for level, link in enumerate(self.links) if not link.paid)
 
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The levels at which a plan may start it: its own handler, its next one, and the free ones of the guardian."""
+        free = next((level for level, link in enumerate(self.links) if level and not link.paid), 0)
+        return tuple(sorted({0, min(1, len(self.links) - 1), self.first_free, free}))
+
 
 def chains_of(specialists: Sequence[Specialist]) -> dict[str, Chain]:
     """Every specialist's chain, in their order.

@@ -11,6 +11,8 @@ BursarError
 │   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
 │   │   ├── InDoubt           nobody knows whether an earlier attempt did it, so it is not done again
 │   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
+│   ├── BreakerOpen           what it calls has failed for others lately
+│   ├── Paused                a person has paused the agent, the tenant or everything
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
@@ -75,6 +77,22 @@ class InDoubt(ActionRefused):
 
 class NotApproved(ActionRefused):
     """What needs a person's approval has none that holds, so it is not done."""
+
+
+class BreakerOpen(Refused):
+    """What would be called has failed for several sessions lately. `breaker` names it; it tries again by itself."""
+
+    def __init__(self, message: str, breaker: str = "") -> None:
+        super().__init__(message)
+        self.breaker = breaker
+
+
+class Paused(Refused):
+    """A person has paused it. `scope` is `all`, `tenant:NAME` or `agent:NAME`; the session can be resumed later."""
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
 
 
 class NoSession(Refused):

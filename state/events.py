@@ -281,6 +281,24 @@ class Erased(_Event):
     note: Reason = ""
 
 
+class PauseSet(_Event):
+    """A person paused `scope`: `all`, `tenant:NAME` or `agent:NAME`."""
+
+    kind: Literal["pause_set"] = "pause_set"
+    scope: Reason
+    by: Reason
+    note: Reason = ""
+
+
+class PauseLifted(_Event):
+    """A person ended the pause of `scope`."""
+
+    kind: Literal["pause_lifted"] = "pause_lifted"
+    scope: Reason
+    by: Reason
+    note: Reason = ""
+
+
 class RequestClosed(_Event):
     """A request has its answer; `spent` is what it was charged, calls of unknown end included at their hold."""
 
@@ -311,6 +329,8 @@ Event = Annotated[
     | Reconciled
     | ToppedUp
     | Erased
+    | PauseSet
+    | PauseLifted
     | RequestClosed,
     Field(discriminator="kind"),
 ]

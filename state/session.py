@@ -44,7 +44,8 @@ class Request(BaseModel):
 class Step(BaseModel):
     """One planned specialist. `level` is where its run starts: 0 its own handler, above it a fallback at once.
 
-    `cut` says why it does not start with its own handler; `grant` is what it may spend at most.
+    `cut` says why it does not start with its own handler; `grant` is what it may spend at most. `watched`: it failed
+    lately, so its breaker is told how it ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class Step(BaseModel):
     level: int = 0
     grant: USD
     cut: str = ""
+    watched: bool = False
 
 
 class Plan(BaseModel):

@@ -48,6 +48,7 @@ from bursar.state.spend import Spend
 __all__ = ["Account", "Books", "Hold", "Usage"]
 
 MAX_ID_CHARACTERS = 200
+PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Books:
 
         def work(connection: Connection) -> None:
             _check_id("session", session_id)
+            if session_id == PAUSES:
+                raise LedgerError(f"{PAUSES} is the log of pauses; name the session otherwise")
             _check_id("tenant", tenant)
             new = {"sequence": 0, "head": FIRST, "incident": None}
             _open_session(connection, session_id=session_id, tenant=tenant, opened_at=stamp(at), **new)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from bursar.checkpoints import pauses
 from bursar.checkpoints.books.accounts import follows_configuration, in_words
 from bursar.checkpoints.books.acted import check_actions, check_approvals
 from bursar.checkpoints.books.anchors import Anchor, Head
@@ -125,9 +126,11 @@ def verify(
         count += log.count
         erased += log.erased
     problems.add(_check_accounts(connection, sums, everything=session_id is None))
+    if session_id in {None, pauses.LOG}:
+        problems.add(pauses.check(connection))
     return Verification(
         keyed=key is not None,
-        sessions=len(names),
+        sessions=len(set(names) - {pauses.LOG}),
         events=count,
         problems=problems.told(),
         erased=erased,

@@ -7,11 +7,26 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from bursar.checkpoints.books.books import Account, Books, Hold, Usage
+from bursar.checkpoints.breakers import Caller
+from bursar.checkpoints.breakers import claim as claim_breaker
 from bursar.checkpoints.database import Work
+from bursar.checkpoints.pauses import pauses_of
+from bursar.checkpoints.standing import standing
 from bursar.nodes import failpoints
+from bursar.nodes.gateway.breaker import Guarded, Says, breaker_open
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.steps import Flow, Transact, do
-from bursar.state.errors import AccountClosed, BudgetExceeded, BursarError, LeaseLost, Looping, Refused, ScopeClosed
+from bursar.state.errors import (
+    AccountClosed,
+    BreakerOpen,
+    BudgetExceeded,
+    BursarError,
+    LeaseLost,
+    Looping,
+    Paused,
+    Refused,
+    ScopeClosed,
+)
 from bursar.state.money import USD
 
 MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is shaped anew
@@ -27,12 +42,16 @@ class Shaped:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One way to have a call answered. `least` is what it needs; `shape` fits it into the nano-dollars left, or not."""
+    """One way to have a call answered. `least` is what it needs; `shape` fits it into the nano-dollars left, or not.
+
+    `breaker` names the one that guards it, "" where none does.
+    """
 
     model: str
     price_version: str
     least: int
     shape: Callable[[int | None], Shaped | None]
+    breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +87,15 @@ class Admitted:
     hold: Hold
     cap: int
     place: int
+    guarded: Guarded
 
 
 class _OutOfTurnsError(BursarError):
     """The books have as many paid calls of this agent as it may make; raised to roll the hold back."""
+
+
+class _ProbeTakenError(BursarError):
+    """Another caller has the probe of the half-open breaker; raised to roll the hold back."""
 
 
 def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
@@ -99,40 +123,47 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
             outcome = _no_turns(scope)
         except AccountClosed as refusal:
             outcome = refusal
+        except _ProbeTakenError:
+            continue  # a cheaper model, or the refusal
         except BudgetExceeded:
             continue  # on PostgreSQL another call took the money in between: shape this one anew
         except BaseException:
             claim.give_back()
             if isinstance(admission.result, Admitted):
-                yield claim.transact(voided(claim, admission.result.hold, "cancelled before it was sent"))
+                yield claim.transact(voided(claim, admission.result, "cancelled before it was sent"))
             raise
-        if isinstance(outcome, BudgetExceeded):
+        if isinstance(outcome, Refused):
             raise (yield from _refused(claim, outcome))
         if isinstance(outcome, Admitted):
             failpoints.hit("after_hold")
             if (why_not := _closed(scope)) is not None:
-                yield claim.transact(voided(claim, outcome.hold, "the run ended before it was sent"))
+                yield claim.transact(voided(claim, outcome, "the run ended before it was sent"))
                 raise (yield from _refused(claim, why_not))
         return outcome
     lost = BudgetExceeded(f"other calls took what {claim.cheapest.model} needed", scope=scope.scopes[-1])
     raise (yield from _refused(claim, lost))
 
 
-def settle(claim: Claim, hold: Hold, *, cost: int, usage: Usage, response: bytes | None) -> Flow[None]:
+def settle(
+    claim: Claim, admitted: Admitted, *, cost: int, usage: Usage, response: bytes | None, says: Says = "well"
+) -> Flow[None]:
     """Charge a call that was answered its cost in place of its hold, and keep the answer."""
-    at = claim.scope.clock()
-    yield claim.transact(claim.books.settle(hold.call_id, cost=cost, usage=usage, response=response, at=at))
+    scope = claim.scope
+    work = claim.books.settle(admitted.hold.call_id, cost=cost, usage=usage, response=response, at=scope.clock())
+    yield claim.transact(admitted.guarded.also(scope, work, says))
     failpoints.hit("after_settle")
 
 
-def voided(claim: Claim, hold: Hold, reason: str) -> Work[None]:
+def voided(claim: Claim, admitted: Admitted, reason: str, says: Says = "nothing") -> Work[None]:
     """Work that frees a call's hold: nothing is owed for it."""
-    return claim.books.void(hold.call_id, reason=reason, at=claim.scope.clock())
+    work = claim.books.void(admitted.hold.call_id, reason=reason, at=claim.scope.clock())
+    return admitted.guarded.also(claim.scope, work, says)
 
 
-def lost(claim: Claim, hold: Hold, reason: str) -> Work[None]:
+def lost(claim: Claim, admitted: Admitted, reason: str, says: Says = "nothing") -> Work[None]:
     """Work that keeps a call, whose end nobody saw, charged at its hold."""
-    return claim.books.mark_unknown(hold.call_id, reason=reason, at=claim.scope.clock())
+    work = claim.books.mark_unknown(admitted.hold.call_id, reason=reason, at=claim.scope.clock())
+    return admitted.guarded.also(claim.scope, work, says)
 
 
 def seconds_left(scope: Scope) -> float | None:
@@ -140,27 +171,39 @@ def seconds_left(scope: Scope) -> float | None:
     return None if scope.deadline is None else scope.deadline - time.monotonic()
 
 
-def _admission(claim: Claim) -> Work[Admitted | BudgetExceeded | bytes]:
-    """One transaction: look in the journal, read what is left, shape, hold, count the turns."""
+def _admission(claim: Claim) -> Work[Admitted | Refused | bytes]:
+    """One transaction: look in the journal, read how the call stands, shape, hold, count the turns, claim a probe."""
     scope, books = claim.scope, claim.books
 
-    def work(connection: Connection) -> Admitted | BudgetExceeded | bytes:
+    def work(connection: Connection) -> Admitted | Refused | bytes:
         key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
         answer = books.replayable(*key)(connection)
         if answer is not None:
             return answer
-        left = books.left(scope.scopes)(connection)
+        at, broken = scope.clock(), None
+        pauses = pauses_of(scope.tenant, scope.agent)
+        names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
+        now = standing(connection, scope.scopes, pauses=pauses, breakers=names, at=at)
+        if (paused := now.refusal(pauses)) is not None:
+            return paused
         for place, offer in enumerate(claim.offers):
-            shaped = offer.shape(left)
+            shaped = offer.shape(now.left)
             if shaped is None:
+                continue
+            breaker = now.breakers.get(offer.breaker)
+            if breaker is not None and not breaker.admits(at):
+                broken = broken or breaker_open(offer.breaker, breaker)
                 continue
             for account in scope.opens:
                 books.open_account(Account(account, None))(connection)
-            admitted = Admitted(_hold(claim, offer, shaped.amount), shaped.cap, place)
-            books.hold(admitted.hold)(connection)
+            hold = _hold(claim, offer, shaped.amount)
+            books.hold(hold)(connection)
             _check_turns(scope, connection)
-            return admitted
-        return _too_dear(claim, left or 0, connection)
+            guarded = Guarded(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None)
+            if guarded.watched and not claim_breaker(connection, offer.breaker, guarded.caller, at):
+                raise _ProbeTakenError
+            return Admitted(hold, shaped.cap, place, guarded)
+        return broken or _too_dear(claim, now.left or 0, connection)
 
     return work
 
@@ -206,8 +249,12 @@ def _hold(claim: Claim, offer: Offer, amount: int) -> Hold:
 
 def _refused(claim: Claim, refusal: Refused) -> Flow[Refused]:
     """Write the refusal down and keep it in the scope; the result is to be raised."""
-    account = refusal.scope if isinstance(refusal, BudgetExceeded) else "run"
-    claim.scope.latch(refusal)
+    account = refusal.scope if isinstance(refusal, BudgetExceeded | Paused) else "run"
+    if isinstance(refusal, BreakerOpen):  # a handler may ask another model instead, and complete
+        account = refusal.breaker
+        claim.scope.provider_failed(refusal)
+    else:
+        claim.scope.latch(refusal)
     claim.give_back()
     if not claim.scope.books_gone:
         hold = _hold(claim, claim.cheapest, claim.cheapest.least)

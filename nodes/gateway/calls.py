@@ -12,6 +12,7 @@ from bursar.nodes import failpoints
 from bursar.nodes.gateway.admission import Admitted, Claim, Offer, Shaped, admit, lost, seconds_left, settle, voided
 from bursar.nodes.gateway.answers import Received, as_chunk, billed_in, decode, encode, mark_replacement, tool_calls_in
 from bursar.nodes.gateway.bounds import output_cap
+from bursar.nodes.gateway.breaker import model_breaker
 from bursar.nodes.gateway.clients import Client
 from bursar.nodes.gateway.faults import fault_of, pause_before_retry, usage_in
 from bursar.nodes.gateway.prices import PricedModel
@@ -41,7 +42,8 @@ class Candidate:
         """What it needs at least, and how it is fitted into what is left."""
         wanted = self.maximum if self.asked is None else min(self.asked, self.maximum)
         least = self.worst_case(min(self.minimum, wanted) * self.choices)
-        return Offer(self.price.name, self.price.version, least, self._shape)
+        breaker = model_breaker(self.client.name, self.client.provider, self.client.base_url)
+        return Offer(self.price.name, self.price.version, least, self._shape, breaker)
 
     def _shape(self, left: int | None) -> Shaped | None:
         cap = output_cap(
@@ -74,7 +76,7 @@ class Call:
         return self.candidates[admitted.place]
 
     def replaces(self, admitted: Admitted) -> str | None:
-        """The name of the model that was too dear, where a cheaper one answers in its place."""
+        """The name of the model that was too dear or has failed, where a cheaper one answers in its place."""
         return self.candidates[0].price.name if admitted.place else None
 
 
@@ -141,19 +143,21 @@ def _failed(
 ) -> Flow[float | None]:
     """Put the money of a failed call in order. Afterwards: seconds to wait before sending again, None if never."""
     hold, model, claim = admitted.hold, call.chosen(admitted), call.claim
-    fault = fault_of(error, answered=bool(received.chunks), now=call.scope.clock())
+    left = seconds_left(call.scope)
+    fault = fault_of(error, answered=bool(received.chunks), now=call.scope.clock(), seconds_left=left)
+    says = "at fault" if fault.real else "nothing"
     parsed = usage_in(error)
     beyond = model.worst_case(received.tokens)
     if parsed is not None:
-        yield from settle(claim, hold, cost=model.price.cost(parsed), usage=parsed, response=None)
+        yield from settle(claim, admitted, cost=model.price.cost(parsed), usage=parsed, response=None)
     elif beyond > hold.amount:
         usage = Usage(model.input_tokens, received.tokens)
-        yield from settle(claim, hold, cost=beyond, usage=usage, response=None)
+        yield from settle(claim, admitted, cost=beyond, usage=usage, response=None, says=says)
     elif fault.owed == "nothing":
-        yield claim.transact(voided(claim, hold, fault.reason))
+        yield claim.transact(voided(claim, admitted, fault.reason, says))
     else:
-        yield claim.transact(lost(claim, hold, fault.reason))
-    pause = pause_before_retry(fault, attempt, seconds_left(call.scope))
+        yield claim.transact(lost(claim, admitted, fault.reason, says))
+    pause = pause_before_retry(fault, attempt, left)
     if pause is None:
         claim.give_back()
         call.scope.provider_failed(error)
@@ -183,7 +187,7 @@ def _settle(call: Call, admitted: Admitted, result: ChatResult | None, *, receiv
         usage = billed.usage
         cost = model.price.cost(usage, long_cache_write_tokens=billed.long_cache_write_tokens)
     response = None if result is None else encode(result)
-    yield from settle(call.claim, hold, cost=cost, usage=usage, response=response)
+    yield from settle(call.claim, admitted, cost=cost, usage=usage, response=response)
 
 
 def _sent_options(call: Call, admitted: Admitted) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
 from bursar.checkpoints.books.books import Usage
-from bursar.nodes.gateway.admission import Claim, Offer, Shaped
+from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
+from bursar.nodes.gateway.breaker import model_breaker
 from bursar.nodes.gateway.clients import without_retries
 from bursar.nodes.gateway.faults import Fault, fault_of
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
@@ -120,7 +121,8 @@ class MeteredEmbeddings(Embeddings):
         most = sum(len(text.encode("utf-8", "surrogatepass")) + TOKENS_PER_TEXT for text in texts)
         amount = priced.worst_case(most, 0)
         key = self._key(texts, query=query)
-        offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left))
+        breaker = model_breaker(self.model_name, _provider(self._model), _base_url(self._model))
+        offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left), breaker)
         counting: list[_Counting] = []
         return Purchase(
             claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
@@ -184,7 +186,7 @@ def _bill(priced: PricedModel, tokens: int | None) -> Bill:
 
 
 def _fault(error: BaseException, scope: Scope, *, sent: bool) -> Fault:
-    return fault_of(error, answered=sent, now=scope.clock())
+    return fault_of(error, answered=sent, now=scope.clock(), seconds_left=seconds_left(scope))
 
 
 def _whole(amount: int, left: int | None) -> Shaped | None:

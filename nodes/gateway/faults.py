@@ -20,35 +20,66 @@ RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 524, 529})
 UNSENT_ERRORS = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
 
 
+# Raised by httpx, requests and aiohttp when the other side does not answer, or not to the end.
+BROKEN_ERRORS = frozenset(
+    {"ConnectError", "ReadError", "WriteError", "RemoteProtocolError", "ConnectionError", "ChunkedEncodingError"}
+    | {"ClientConnectorError", "ServerDisconnectedError"}
+)
+TIMEOUTS = frozenset(
+    {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "ServerTimeoutError"}
+)
+SOON_SECONDS = 0.05  # a timeout so near to its run's deadline is the deadline's
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failed call. `owed` is nothing when the provider refused it or never saw it, else unknown."""
+    """A failed call. `owed` is nothing when the provider refused it or never saw it, else unknown.
+
+    `real`: the provider is at fault, not the call. That is what opens a breaker.
+    """
 
     owed: Literal["nothing", "unknown"]
     retried: bool
     reason: str
     pause_seconds: float | None = None  # the server's own hint
+    real: bool = False
 
 
-def fault_of(error: BaseException, *, answered: bool, now: datetime) -> Fault:
+def fault_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Fault:
     """Read an error raised by sending. `answered` says that part of the answer had arrived.
+
+    `seconds_left` is what the deadline of its run leaves: a timeout that the deadline caused is not the provider's.
 
     `reason` holds the error's type and status, never its text, which may quote the request.
     """
     name = type(error).__name__
-    if answered:
-        return Fault("unknown", retried=False, reason=f"cut off by {name}")
     status, headers = _status_of(error)
+    real = _is_real(error, status, seconds_left)
+    if answered:
+        return Fault("unknown", retried=False, reason=f"cut off by {name}", real=real)
     if status is not None and 400 <= status < 600:
         return Fault(
             owed="unknown" if status in AMBIGUOUS_STATUSES else "nothing",
             retried=status in RETRIED_STATUSES and headers.get("x-should-retry") != "false",
             reason=f"{name}: HTTP {status}",
             pause_seconds=_retry_after(headers, now),
+            real=real,
         )
     if any(type(cause).__name__ in UNSENT_ERRORS for cause in _causes(error)):
-        return Fault("nothing", retried=True, reason=f"{name}: not sent")
-    return Fault("unknown", retried=False, reason=name)
+        return Fault("nothing", retried=True, reason=f"{name}: not sent", real=real)
+    return Fault("unknown", retried=False, reason=name, real=real)
+
+
+def _is_real(error: BaseException, status: int | None, seconds_left: float | None) -> bool:
+    """Timeouts, 5xx and broken connections; not what was refused, cancelled, or could not be read."""
+    if not isinstance(error, Exception):
+        return False
+    if status is not None:
+        return status == 408 or status >= 500
+    causes = list(_causes(error))
+    if any(isinstance(cause, TimeoutError) or type(cause).__name__ in TIMEOUTS for cause in causes):
+        return seconds_left is None or seconds_left > SOON_SECONDS
+    return any(isinstance(cause, ConnectionError) or type(cause).__name__ in BROKEN_ERRORS for cause in causes)
 
 
 def pause_before_retry(fault: Fault, attempt: int, seconds_left: float | None) -> float | None:

@@ -51,7 +51,7 @@ def bought(purchase: Purchase[T]) -> Flow[T]:
             break
         fault = purchase.fault(end.error)
         work = voided if fault.owed == "nothing" else lost
-        yield claim.transact(work(claim, admitted.hold, fault.reason))
+        yield claim.transact(work(claim, admitted, fault.reason, "at fault" if fault.real else "nothing"))
         pause = pause_before_retry(fault, attempt, seconds_left(claim.scope))
         if pause is None:
             claim.give_back()
@@ -65,7 +65,7 @@ def bought(purchase: Purchase[T]) -> Flow[T]:
         billing.value = purchase.bill(result)
     bill = billing.value or Bill(None)
     cost = admitted.hold.amount if bill.nanos is None else bill.nanos
-    yield from settle(claim, admitted.hold, cost=cost, usage=bill.usage, response=purchase.write(result))
+    yield from settle(claim, admitted, cost=cost, usage=bill.usage, response=purchase.write(result))
     if billing.error is not None:
         raise billing.error  # the price function's own: its call is charged at the hold, its result is in the journal
     return result

@@ -117,6 +117,12 @@ class Scope:
 
         return checked
 
+    @property
+    def tenant(self) -> str:
+        """Whose tenant's account is charged; empty where none is."""
+        account = next((scope for scope in self.scopes if scope.startswith("tenant:")), "")
+        return account.partition(":")[2].rpartition(":")[0]
+
     @contextmanager
     def enter(self) -> Generator[None]:
         """Make this the current scope of the block and of every task, thread and executor call started in it."""

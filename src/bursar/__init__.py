@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
     from bursar.state.errors import (
+        BreakerOpen,
         BudgetExceeded,
         BursarError,
         CipherError,
         ConfigurationError,
         LeaseLost,
+        Paused,
         SessionBusy,
     )
     from bursar.state.money import USD
@@ -77,12 +79,14 @@ _WHERE = {
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
+    "BreakerOpen": "bursar.state.errors",
     "BudgetExceeded": "bursar.state.errors",
     "BursarError": "bursar.state.errors",
     "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
     "LeaseLost": "bursar.state.errors",
     "SessionBusy": "bursar.state.errors",
+    "Paused": "bursar.state.errors",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.report",
     "Limit": "bursar.state.report",
@@ -98,6 +102,7 @@ __all__ = [
     "ActionCall",
     "ApprovalRequest",
     "Approve",
+    "BreakerOpen",
     "Budget",
     "BudgetExceeded",
     "BursarError",
@@ -118,6 +123,7 @@ __all__ = [
     "Limit",
     "ModelRouter",
     "Outcome",
+    "Paused",
     "Price",
     "Report",
     "Router",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bursar.commands import drilling, people, reading, upkeep
+from bursar.commands import drilling, people, reading, switches, upkeep
 from bursar.commands.options import (
     ANSWERED,
     DEFAULT_DATABASE,
@@ -67,6 +67,7 @@ app = typer.Typer(
 )
 app.add_typer(reading.commands)
 app.add_typer(upkeep.commands)
+app.add_typer(switches.commands)
 app.add_typer(drilling.commands)
 app.add_typer(people.commands)
 

@@ -1,0 +1,135 @@
+"""When a breaker opens, and how it closes again: pure rules over the last outcome of each session that called.
+
+A session has one vote, its latest outcome, for `window_seconds`. So one session that fails a thousand times counts
+once, and a tenant that fails alone does not outvote the others. Open, it lets nobody through for a while; then it is
+half open and lets one caller probe. The probe's success closes it, its fault opens it for twice as long.
+"""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+State = Literal["closed", "open", "half_open"]
+
+MAX_TENANTS = 16  # whose votes are kept, those with the latest
+MAX_VOTES_PER_TENANT = 16
+
+
+class Rule(BaseModel):
+    """What opens a breaker: this many sessions failing within the window, and this share of all that called in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    window_seconds: float = 60.0
+    least_failing: int = 3
+    share: float = 0.5
+    rest_seconds: float = 15.0  # open after the first time; doubles with each probe that fails
+    most_rest_seconds: float = 300.0
+    probe_seconds: float = 120.0  # a probe that has not ended by then is lost, and another may begin
+
+
+RULE = Rule()
+
+
+class Vote(BaseModel):
+    """The latest outcome of one session."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: str
+    voter: str
+    at: datetime
+    well: bool
+
+
+class Breaker(BaseModel):
+    """The record of one breaker. Every change gives a new one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    votes: tuple[Vote, ...] = ()
+    open_until: datetime | None = None  # None: it is closed
+    openings: int = 0  # in a row, without a success between
+    probe: str = ""
+    probe_until: datetime | None = None
+
+    def state(self, now: datetime) -> State:
+        """Closed, open, or half open: open no longer, and no probe has closed it yet."""
+        if self.open_until is None:
+            return "closed"
+        return "open" if now < self.open_until else "half_open"
+
+    def probing(self, now: datetime) -> bool:
+        """Whether a probe is on its way."""
+        return bool(self.probe) and self.probe_until is not None and now < self.probe_until
+
+    def admits(self, now: datetime) -> bool:
+        """Whether a caller may go on: it is closed, or half open and nobody probes."""
+        state = self.state(now)
+        return state == "closed" or (state == "half_open" and not self.probing(now))
+
+    def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
+        """The breaker as the caller `token` goes through, as its probe if it is half open; None if it may not."""
+        if self.state(now) == "closed":
+            return self
+        if self.state(now) == "open" or (self.probing(now) and self.probe != token):
+            return None
+        until = now + timedelta(seconds=rule.probe_seconds)
+        return self.model_copy(update={"probe": token, "probe_until": until})
+
+    def released(self, token: str) -> "Breaker":
+        """The probe of that caller has ended without saying anything about what it called."""
+        return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
+
+    def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
+        """What was called works. Closes the breaker if it was the probe; late news of an open one change nothing."""
+        if self.open_until is None:
+            return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
+        return Breaker() if self.probe == token else self
+
+    def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
+        """What was called is at fault. Opens the breaker if it was the probe, or the votes say so."""
+        if self.open_until is not None:
+            return self._opened(now, rule) if self.probe == token else self
+        voted = self._voted(Vote(tenant=tenant, voter=voter, at=now, well=False), rule)
+        return voted._opened(now, rule) if voted._outvoted(rule) else voted
+
+    def matters_until(self, rule: Rule = RULE) -> datetime:
+        """From when on it is as one that never saw a fault. Raises `ValueError` for one that has no vote."""
+        if self.open_until is not None:
+            return datetime.max.replace(tzinfo=self.open_until.tzinfo)
+        return max(vote.at for vote in self.votes if not vote.well) + timedelta(seconds=rule.window_seconds)
+
+    @property
+    def spotless(self) -> bool:
+        """Closed, and nobody failed lately: nothing of it need be kept."""
+        return self.open_until is None and all(vote.well for vote in self.votes)
+
+    def _voted(self, vote: Vote, rule: Rule) -> "Breaker":
+        since = vote.at - timedelta(seconds=rule.window_seconds)
+        others = [one for one in self.votes if (one.tenant, one.voter) != (vote.tenant, vote.voter) and one.at > since]
+        kept: list[Vote] = []
+        by_tenant: dict[str, int] = {}
+        for one in sorted([*others, vote], key=lambda one: one.at, reverse=True):
+            count = by_tenant.get(one.tenant, 0)
+            if count < MAX_VOTES_PER_TENANT and (count or len(by_tenant) < MAX_TENANTS):
+                by_tenant[one.tenant] = count + 1
+                kept.append(one)
+        return self.model_copy(update={"votes": tuple(kept)})
+
+    def _outvoted(self, rule: Rule) -> bool:
+        failing = [vote for vote in self.votes if not vote.well]
+        if len(failing) < rule.least_failing or len(failing) < rule.share * len(self.votes):
+            return False
+        tenants = {vote.tenant for vote in self.votes}
+        against = {name for name in tenants if self._fails(name, rule)}
+        return len(tenants) == 1 or 2 * len(against) > len(tenants)
+
+    def _fails(self, tenant: str, rule: Rule) -> bool:
+        own = [vote for vote in self.votes if vote.tenant == tenant]
+        return sum(not vote.well for vote in own) >= rule.share * len(own)
+
+    def _opened(self, now: datetime, rule: Rule) -> "Breaker":
+        rest = min(rule.rest_seconds * 2 ** min(self.openings, 20), rule.most_rest_seconds)
+        return Breaker(open_until=now + timedelta(seconds=rest), openings=self.openings + 1)
