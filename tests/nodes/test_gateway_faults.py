@@ -313,3 +313,25 @@ def test_an_errors_text_stays_out_of_the_books() -> None:
     """An error may quote the request, so only its type and status are kept."""
     fault = fault_of(ValueError("secret text"), answered=False, now=datetime(2026, 1, 1, tzinfo=UTC))
     assert fault == Fault("unknown", retried=False, reason="ValueError")
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "real"),
+    [
+        (httpx.ReadTimeout("slow"), None, True),
+        (httpx.ReadTimeout("slow"), 5.0, True),
+        (httpx.ReadTimeout("slow"), 0.0, False),  # the run's own deadline
+        (httpx.ConnectError("refused"), 5.0, True),
+        (httpx.RemoteProtocolError("cut"), 5.0, True),
+        (ConnectionResetError(), 5.0, True),
+        (httpx.PoolTimeout("our own pool"), 5.0, False),
+        (httpx.UnsupportedProtocol("no scheme"), 5.0, False),
+        (ValueError("cannot be parsed"), 5.0, False),
+        (asyncio.CancelledError(), 5.0, False),
+        (KeyboardInterrupt(), 5.0, False),
+    ],
+)
+def test_only_a_providers_own_faults_open_a_breaker(error: BaseException, left: float | None, real: bool) -> None:
+    """Timeouts and broken connections; not the caller's deadline, its cancellation, nor what cannot be read."""
+    assert fault_of(error, answered=False, now=NOW, seconds_left=left).real is real
+    assert fault_of(error, answered=True, now=NOW, seconds_left=left).real is real
