@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Paused, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, meter
 from bursar.state.breaker import RULE
@@ -24,9 +25,7 @@ class Clock:
         return self.now
 
 
-def chat(provider: Provider, model: str = MODEL) -> Any:
-    from langchain_openai import ChatOpenAI
-
+def chat(provider: Provider, model: str = MODEL) -> ChatOpenAI:
     return ChatOpenAI(model=model, api_key="sk-test", base_url=provider.url, timeout=10)  # pyright: ignore[reportArgumentType]
 
 
@@ -40,6 +39,10 @@ def build(ledger: Ledger, handler: Any, clock: Clock, **settings: Any) -> App:
         clock=clock,
         **settings,
     )
+
+
+def answers(task: Task) -> Report:
+    return Report(answer="an answer")
 
 
 def ask(app: App, session: str, tenant: str = "acme") -> Any:
@@ -138,7 +141,7 @@ def test_an_agent_that_fails_for_several_sessions_starts_with_its_fallback(any_l
 
 def test_a_paused_tenant_is_refused_before_anything_is_opened(any_ledger: Ledger) -> None:
     """Other tenants go on; unpaused, the very request is answered."""
-    app = build(any_ledger, lambda _task: "an answer", Clock())
+    app = build(any_ledger, answers, Clock())
     any_ledger.pause("tenant:acme", note="unpaid")
     with pytest.raises(Paused, match=r"tenant acme is paused \(unpaid\)"):
         ask(app, "s-1")
@@ -184,7 +187,7 @@ def test_a_running_request_pays_nothing_more_once_all_is_paused(any_ledger: Ledg
 def test_a_session_waits_out_a_pause(any_ledger: Ledger) -> None:
     """Paused before its agent starts, the request is refused and kept; resumed after the pause, it is answered."""
     config = {"configurable": {"thread_id": "s-1", "tenant": "acme"}}
-    app = build(any_ledger, lambda _task: "an answer", Clock())
+    app = build(any_ledger, answers, Clock())
     app.invoke({"messages": [("user", "How much tax?")]}, config, interrupt_before=["guardian"])
     any_ledger.pause()
     with pytest.raises(Paused, match="everything is paused"):
