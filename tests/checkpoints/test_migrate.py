@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from langgraph.checkpoint.base import Checkpoint
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
@@ -16,7 +17,9 @@ from bursar.checkpoints.books.books import Account, Hold
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import VERSION_TABLE, known_versions, migrate, upgrade
+from bursar.checkpoints.saver import SQLAlchemySaver
 from bursar.checkpoints.saving import tables as checkpoint_tables
+from bursar.checkpoints.saving.serde import default_serde
 from bursar.state.errors import DatabaseError
 
 
@@ -185,6 +188,58 @@ def test_older_books_go_on(database: Database, version: str) -> None:
     run(books.open_request("s-1", "r-2", accounts=[Account("session:s-1", 50)], text_hash="t", at=now))
     assert run(books.left(["session:s-1"])) == 10
     assert ledger.verify(), str(ledger.verify())
+
+
+# What the saver of that version wrote: a checkpoint, a value that a later one changes, and a write.
+OLDER_CHECKPOINT = [
+    "INSERT INTO bursar_checkpoints (thread_id, checkpoint_ns, checkpoint_id, hidden, versions, kind, payload)"
+    " VALUES ('s-1', '', '1', false, '{\"texts\": \"1\"}', 'msgpack', :checkpoint)",
+    "INSERT INTO bursar_channel_values (thread_id, checkpoint_ns, version, channel, kind, payload)"
+    " VALUES ('s-1', '', '1', 'texts', 'msgpack', :value)",
+    "INSERT INTO bursar_task_writes"
+    " (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, task_path, channel, kind, payload)"
+    " VALUES ('s-1', '', '1', 't-1', 0, '', 'texts', 'msgpack', :value)",
+]
+
+
+@pytest.mark.parametrize("version", ["0002", "0003"])
+def test_older_checkpoints_go_on(database: Database, version: str) -> None:
+    """A session that an older Bursar stored is read as it was, listed, and goes on."""
+    from alembic import command
+    from alembic.config import Config
+
+    serde = default_serde()
+    rest: dict[str, object] = {
+        "v": 4,
+        "ts": "2026-01-01T00:00:00+00:00",
+        "versions_seen": {},
+        "updated_channels": ["texts"],
+    }
+    payloads = {
+        "checkpoint": serde.dumps_typed((rest, {"source": "loop", "step": 1}))[1],
+        "value": serde.dumps_typed(["said"])[1],
+    }
+
+    def older(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "bursar.checkpoints:migrations")
+        command.upgrade(config, version)
+        for sql in OLDER_CHECKPOINT:
+            used = {name: value for name, value in payloads.items() if f":{name}" in sql}
+            connection.execute(text(sql), used)
+
+    database.run(older)
+    saver = SQLAlchemySaver(database)
+    [found] = saver.list({"configurable": {"thread_id": "s-1"}})
+    assert found.checkpoint["channel_values"] == {"texts": ["said"]}
+    assert found.pending_writes == [("t-1", "texts", ["said"])]
+    new = saver.get_next_version("1")
+    later: Checkpoint = {**found.checkpoint, "id": "2", "channel_values": {"texts": ["said", "more"]}}
+    later["channel_versions"] = {"texts": new}
+    saver.put(found.config, later, {"step": 2}, {"texts": new})
+    read = saver.get_tuple({"configurable": {"thread_id": "s-1"}})
+    assert read is not None
+    assert (read.checkpoint["channel_values"], read.parent_config) == ({"texts": ["said", "more"]}, found.config)
 
 
 def test_a_newer_database_is_left_alone(database: Database) -> None:

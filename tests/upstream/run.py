@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
@@ -41,6 +42,9 @@ def main() -> int:
             continue
         theirs, found = (run(folder, source, python, saver) for saver in (bundled, ours))
         only_ours = sorted(name for name, how in found.items() if how == "failed" and theirs.get(name) != "failed")
+        if only_ours:  # some tests measure time: on a busy machine they are asked once more, alone
+            found |= run(folder, source, python, ours, only_ours)
+            only_ours = [name for name in only_ours if found[name] == "failed"]
         for saver, outcomes in ((bundled, theirs), (ours, found)):
             counts = {how: list(outcomes.values()).count(how) for how in ("passed", "failed", "skipped")}
             print(f"{saver}: {', '.join(f'{count} {how}' for how, count in counts.items())}")
@@ -86,8 +90,8 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def run(folder: Path, source: Path, python: Path, saver: str) -> Outcomes:
-    """The outcome of each test that takes a checkpointer."""
+def run(folder: Path, source: Path, python: Path, saver: str, only: Sequence[str] = ()) -> Outcomes:
+    """The outcome of each test that takes a checkpointer, or of those that are named."""
     report = folder / f"{saver}.xml"
     report.unlink(missing_ok=True)
     files = [
@@ -95,7 +99,19 @@ def run(folder: Path, source: Path, python: Path, saver: str) -> Outcomes:
         for file in sorted(source.glob("tests/test_*.py"))
         if "_checkpointer" in file.read_text() and file.name not in OTHERS
     ]
-    command = [str(python), "-m", "pytest", *files, "-q", "-k", "sqlite", "-n", "2", "--timeout", str(TEST_SECONDS)]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        *files,
+        "-q",
+        "-k",
+        "sqlite",
+        "-n",
+        "0" if only else "2",
+        "--timeout",
+        str(TEST_SECONDS),
+    ]
     command += ["-p", "no:cacheprovider", "--no-header", "--tb=short", f"--junitxml={report}", "--durations=0"]
     variables = {**os.environ, "BURSAR_UPSTREAM": saver, "NO_DOCKER": "true", "LANGSMITH_TRACING": "false"}
     with (folder / f"{saver}.txt").open("w") as output:
