@@ -94,25 +94,11 @@ def run(folder: Path, source: Path, python: Path, saver: str, only: Sequence[str
     """The outcome of each test that takes a checkpointer, or of those that are named."""
     report = folder / f"{saver}.xml"
     report.unlink(missing_ok=True)
-    files = [
-        str(file)
-        for file in sorted(source.glob("tests/test_*.py"))
-        if "_checkpointer" in file.read_text() and file.name not in OTHERS
-    ]
-    command = [
-        str(python),
-        "-m",
-        "pytest",
-        *files,
-        "-q",
-        "-k",
-        "sqlite",
-        "-n",
-        "0" if only else "2",
-        "--timeout",
-        str(TEST_SECONDS),
-    ]
-    command += ["-p", "no:cacheprovider", "--no-header", "--tb=short", f"--junitxml={report}", "--durations=0"]
+    files = [str(file) for file in sorted(source.glob("tests/test_*.py")) if takes_a_checkpointer(file)]
+    if only:
+        files = [f"{name.partition('::')[0].replace('.', '/')}.py::{name.partition('::')[2]}" for name in only]
+    command = [str(python), "-m", "pytest", *files, "-q", "-k", "sqlite", "-n", "0" if only else "2"]
+    command += ["--timeout", str(TEST_SECONDS), "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
     variables = {**os.environ, "BURSAR_UPSTREAM": saver, "NO_DOCKER": "true", "LANGSMITH_TRACING": "false"}
     with (folder / f"{saver}.txt").open("w") as output:
         subprocess.run(command, cwd=source, env=variables, stdout=output, stderr=output, check=False)
@@ -122,6 +108,11 @@ def run(folder: Path, source: Path, python: Path, saver: str, only: Sequence[str
         f"{case.get('classname')}::{case.get('name')}": outcome(case)
         for case in ElementTree.parse(report).iter("testcase")
     }
+
+
+def takes_a_checkpointer(file: Path) -> bool:
+    """Whether a file's tests use the fixtures."""
+    return "_checkpointer" in file.read_text() and file.name not in OTHERS
 
 
 def outcome(case: ElementTree.Element) -> str:
