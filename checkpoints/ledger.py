@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from pydantic import JsonValue, ValidationError
@@ -17,6 +17,7 @@ from bursar.checkpoints.books.books import MAX_ID_CHARACTERS, Books
 from bursar.checkpoints.books.costs import By, CostRow, costs
 from bursar.checkpoints.books.incidents import IncidentRow, incidents
 from bursar.checkpoints.books.schema import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.books.sending import Sending
 from bursar.checkpoints.books.verification import Verification
 from bursar.checkpoints.breakers import BreakerRow
 from bursar.checkpoints.database import Database
@@ -60,7 +61,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """A call that is charged at its hold: `held`, perhaps in flight, or `unknown`, to be reconciled."""
+    """A call that is charged at its hold: `held` and perhaps in flight, `sent`, or `unknown` and to be reconciled."""
 
     call_id: str
     session_id: str
@@ -96,7 +97,7 @@ class Ledger:
     ) -> None:
         self.database = Database.at(url)
         self.clock = clock
-        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None)
+        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None, Sending.of(self.database))
         self.action_books = ActionBooks(self.books.key)
         self.approval_books = ApprovalBooks(self.books.key)
         migrate(self.database)
@@ -153,8 +154,14 @@ class Ledger:
         )
 
     def open_holds(self) -> list[OpenHold]:
-        """Every call that is held or unknown, oldest first."""
-        return self.database.run(_open_holds, readonly=True)
+        """Every call that is held, sent or unknown, oldest first.
+
+        What this process sent is sent at once; what another did, once it was on its way for a second and that process
+        wrote something else. A call that is held may have been sent all the same.
+        """
+        found = self.database.run(_open_holds, readonly=True)
+        sending = self.books.sending
+        return [replace(one, state="sent") if one.state == "held" and one.call_id in sending else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
         """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""

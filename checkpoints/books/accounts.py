@@ -9,7 +9,9 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    Select,
     TextClause,
+    Update,
     bindparam,
     func,
     literal_column,
@@ -93,7 +95,6 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
     names = _named(scopes)
-    lock(connection, scopes)
     held = _reserve(len(scopes))(connection, amount=amount, **names)
     if len(held) != len(scopes):
         _refuse(connection, [scope for scope in scopes if (scope,) not in {tuple(row) for row in held}], amount)
@@ -103,6 +104,7 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
     """Keep other transactions off these accounts until this one ends.
 
     One UPDATE may lock its rows in any order, so on PostgreSQL two could deadlock; SQLite has one writer anyway.
+    `reserve` and `move` do it by themselves; this is for who moves several times.
     """
     if len(scopes) > 1 and connection.dialect.name == "postgresql":
         _lock_rows(len(scopes))(connection, **_named(scopes))
@@ -110,7 +112,6 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
     """Add `held` and `spent` (either may be negative) to every account of `scopes`."""
-    lock(connection, scopes)
     moved = _move(len(scopes))(connection, by_held=held, by_spent=spent, **_named(scopes))
     if len(moved) != len(scopes):
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
@@ -187,27 +188,35 @@ def _reserve(count: int) -> Prepared:
     amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
     # Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
     room = func.coalesce(accounts.c.cap, literal_column(str(2**62))) - accounts.c.spent - amount
-    return Prepared(
-        update(accounts)
-        .values(held=accounts.c.held + amount)
-        .where(_among(count), accounts.c.held <= room)
-        .returning(accounts.c.scope)
-    )
+    change = update(accounts).values(held=accounts.c.held + amount).where(accounts.c.held <= room)
+    return _in_turn(change, count)
 
 
 @cache
 def _move(count: int) -> Prepared:
-    return Prepared(
-        update(accounts)
-        .values(held=accounts.c.held + bindparam("by_held"), spent=accounts.c.spent + bindparam("by_spent"))
-        .where(_among(count))
-        .returning(accounts.c.scope)
-    )
+    changed = {"held": accounts.c.held + bindparam("by_held"), "spent": accounts.c.spent + bindparam("by_spent")}
+    return _in_turn(update(accounts).values(changed), count)
+
+
+def _in_turn(change: Update, count: int) -> Prepared:
+    """The change of so many accounts. On PostgreSQL it locks them first, in the order of their names, as `lock` does.
+
+    Without more than one there is no order; the change itself looks at a row again that it had to wait for.
+    """
+    plain = change.where(_among(count)).returning(accounts.c.scope)
+    if count == 1:
+        return Prepared(plain)
+    locked = _in_order(count).cte("locked")
+    return Prepared(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope), sqlite=plain)
+
+
+def _in_order(count: int) -> Select[tuple[str]]:
+    return select(accounts.c.scope).where(_among(count)).order_by(accounts.c.scope).with_for_update()
 
 
 @cache
 def _lock_rows(count: int) -> Prepared:
-    return Prepared(select(accounts.c.scope).where(_among(count)).order_by(accounts.c.scope).with_for_update())
+    return Prepared(_in_order(count))
 
 
 @cache

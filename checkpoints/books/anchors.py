@@ -6,7 +6,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, case, func, select
 
-from bursar.checkpoints.books.schema import calls, sessions
+from bursar.checkpoints.books.schema import HELD_STATES, calls, sessions
 from bursar.checkpoints.snapshot import one_snapshot
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
@@ -41,7 +41,7 @@ def anchor(connection: Connection, *, keyed: bool, session_id: str | None, at: d
     one_snapshot(connection)
     ours = [] if session_id is None else [calls.c.session_id == session_id]
     charge = func.sum(case((calls.c.state == "settled", calls.c.cost), (calls.c.state == "unknown", calls.c.amount)))
-    held = func.sum(case((calls.c.state == "held", calls.c.amount)))
+    held = func.sum(case((calls.c.state.in_(HELD_STATES), calls.c.amount)))
     sums = select(calls.c.session_id, charge, held, func.count()).where(*ours).group_by(calls.c.session_id)
     totals = {row[0]: (int(row[1] or 0), int(row[2] or 0), int(row[3])) for row in connection.execute(sums)}
     query = select(sessions.c.session_id, sessions.c.sequence, sessions.c.head).order_by(sessions.c.session_id)

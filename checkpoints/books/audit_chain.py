@@ -50,7 +50,7 @@ def append(connection: Connection, key: bytes | None, session_id: str, at: str, 
         sequence += 1
         payload = event.model_dump_json()
         previous, head = head, digest(key, (session_id, sequence, at, event.kind, payload, head))
-        _insert(
+        _write(
             connection,
             session_id=session_id,
             sequence=sequence,
@@ -60,7 +60,8 @@ def append(connection: Connection, key: bytes | None, session_id: str, at: str, 
             previous=previous,
             hash=head,
         )
-    _advance(connection, session=session_id, last=sequence, hash=head)
+    if connection.dialect.name == "sqlite":
+        _advance(connection, session=session_id, last=sequence, hash=head)
     return sequence
 
 
@@ -97,7 +98,13 @@ _head = Prepared(
     .with_for_update()
 )
 _end = Prepared(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
-_insert = Prepared(insert(events))
+_columns = [column.name for column in events.columns]
+_insert = insert(events).values({name: bindparam(name) for name in _columns})
+_on = update(sessions).values(sequence=bindparam("sequence"), head=bindparam("hash"))
+# PostgreSQL takes both in one round trip.
+_write = Prepared(
+    _on.where(sessions.c.session_id == bindparam("session_id")).add_cte(_insert.cte("told")), sqlite=_insert
+)
 _advance = Prepared(
     update(sessions)
     .values(sequence=bindparam("last"), head=bindparam("hash"))

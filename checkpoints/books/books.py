@@ -24,6 +24,7 @@ from bursar.checkpoints.books.accounts import (
 from bursar.checkpoints.books.audit_chain import FIRST, append, check_readable, head_of, stamp
 from bursar.checkpoints.books.calls import Hold, Usage
 from bursar.checkpoints.books.schema import requests, sessions
+from bursar.checkpoints.books.sending import Sending
 from bursar.checkpoints.books.spending import spend_of
 from bursar.checkpoints.database import Work
 from bursar.checkpoints.prepared import Prepared, insert_new
@@ -60,6 +61,7 @@ class Books:
     """
 
     key: bytes | None = field(default=None, repr=False)
+    sending: Sending = field(default_factory=Sending, repr=False, compare=False)
 
     def open_session(self, session_id: str, tenant: str, *, at: datetime) -> Work[None]:
         """Afterwards the session exists; one that existed keeps its tenant."""
@@ -150,6 +152,7 @@ class Books:
             _check_id("call", hold.call_id)
             check_amount("a hold", hold.amount)
             when = stamp(hold.at)
+            self.sending.write(connection, hold.at)
             calls.insert_held(connection, hold, when)
             reserve(connection, hold.scopes, hold.amount)
             event = CallHeld(
@@ -163,6 +166,10 @@ class Books:
             append(connection, self.key, hold.session_id, when, [event])
 
         return work
+
+    def sent(self, call_id: str, *, at: datetime) -> None:
+        """From now on a held call may have been sent. It takes no commit: the books have it a little later."""
+        self.sending.begin(call_id, at)
 
     def refuse(self, hold: Hold, *, scope: str, reason: str) -> Work[None]:
         """Afterwards the log tells that this call was not sent, and which account had no room for it."""
@@ -190,6 +197,7 @@ class Books:
         def work(connection: Connection) -> None:
             check_amount("a cost", cost)
             when = stamp(at)
+            self.sending.end(call_id)
             call = calls.settle(connection, call_id, cost=cost, usage=usage, response=response, at=when)
             move(connection, call.scopes, held=-call.amount, spent=cost)
             settled = CallSettled(
@@ -212,6 +220,7 @@ class Books:
 
         def work(connection: Connection) -> None:
             when = stamp(at)
+            self.sending.end(call_id)
             call = calls.void(connection, call_id, reason=clean(reason), at=when)
             move(connection, call.scopes, held=-call.amount, spent=0)
             append(connection, self.key, call.session_id, when, [CallVoided(call_id=call_id, reason=reason)])
@@ -223,6 +232,7 @@ class Books:
 
         def work(connection: Connection) -> None:
             when = stamp(at)
+            self.sending.end(call_id)
             call = calls.mark_unknown(connection, call_id, reason=clean(reason), at=when)
             move(connection, call.scopes, held=-call.amount, spent=call.amount)
             append(connection, self.key, call.session_id, when, [_unknown(call, reason)])
@@ -256,6 +266,7 @@ class Books:
             lost = calls.mark_all_unknown(connection, session_id, checkpoint_ns=checkpoint_ns, reason=reason, at=when)
             lock(connection, {scope for call in lost for scope in call.scopes})
             for call in lost:
+                self.sending.end(call.call_id)
                 move(connection, call.scopes, held=-call.amount, spent=call.amount)
             if lost:
                 append(connection, self.key, session_id, when, [_unknown(call, reason) for call in lost])
@@ -278,6 +289,7 @@ class Books:
 
         def work(connection: Connection) -> int:
             check_readable(event)
+            self.sending.write(connection, at)
             return append(connection, self.key, session_id, stamp(at), [event])
 
         return work

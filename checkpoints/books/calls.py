@@ -1,6 +1,7 @@
 """Calls: the row of each paid call, and the states that it may pass through.
 
-held → settled | void | unknown, and unknown → settled once a person has found out what it cost.
+held → sent → settled | void | unknown, and unknown → settled once a person has found out what it cost. A call that is
+held may have been sent all the same: `sending` says why.
 """
 
 import json
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from bursar.checkpoints.books.schema import calls
+from bursar.checkpoints.books.schema import HELD_STATES, calls
 from bursar.checkpoints.prepared import Prepared, Row
 from bursar.state.errors import LedgerError
 
@@ -97,7 +98,7 @@ def insert_held(connection: Connection, hold: Hold, at: str) -> None:
 
 
 def settle(connection: Connection, call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> Ended:
-    """held → settled."""
+    """held or sent → settled."""
     found = _settle(
         connection,
         call=call_id,
@@ -114,13 +115,13 @@ def settle(connection: Connection, call_id: str, *, cost: int, usage: Usage, res
 
 
 def void(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
-    """held → void."""
+    """held or sent → void."""
     found = _void(connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(connection, call_id, "voided")
 
 
 def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
-    """held → unknown."""
+    """held or sent → unknown."""
     found = _lose(connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(connection, call_id, "marked unknown")
 
@@ -128,7 +129,7 @@ def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) 
 def mark_all_unknown(
     connection: Connection, session_id: str, *, checkpoint_ns: str, reason: str, at: str
 ) -> list[Ended]:
-    """held → unknown, for every held call of the session at `checkpoint_ns` and below, in the order of their ids."""
+    """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
     _lock_held(connection, **where)
     found = _lose_all(connection, **where, ended=at, why=reason)
@@ -174,12 +175,17 @@ def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:
     if not found:
         raise LedgerError(f"call {call_id} is not in the books, so it cannot be {verb}")
     state = found[0][0]
-    hint = "; it may still be in flight: resume its session first" if (state, verb) == ("held", "reconciled") else ""
+    in_flight = state in HELD_STATES and verb == "reconciled"
+    hint = "; it may still be in flight: resume its session first" if in_flight else ""
     raise LedgerError(f"call {call_id} is {state}, so it cannot be {verb}{hint}")
 
 
-def _leave(state: str) -> Update:
-    return update(calls).where(calls.c.call_id == bindparam("call"), calls.c.state == literal_column(f"'{state}'"))
+def _leave(*states: str) -> Update:
+    return update(calls).where(calls.c.call_id == bindparam("call"), _in_state(*states))
+
+
+def _in_state(*states: str) -> ColumnElement[bool]:
+    return calls.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
 def _returning(statement: Update) -> Prepared:
@@ -193,7 +199,7 @@ _lost: dict[str, ColumnElement[Any]] = {
 }
 _held_of_session = (
     calls.c.session_id == bindparam("session"),
-    calls.c.state == literal_column("'held'"),
+    _in_state(*HELD_STATES),
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
 
@@ -220,7 +226,7 @@ _insert = Prepared(
     )
 )
 _settle = _returning(
-    _leave("held").values(
+    _leave(*HELD_STATES).values(
         state=literal_column("'settled'"),
         ended_at=bindparam("ended"),
         cost=bindparam("price"),
@@ -233,9 +239,9 @@ _settle = _returning(
     )
 )
 _void = _returning(
-    _leave("held").values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
+    _leave(*HELD_STATES).values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
 )
-_lose = _returning(_leave("held").values(_lost))
+_lose = _returning(_leave(*HELD_STATES).values(_lost))
 _lose_all = _returning(update(calls).where(*_held_of_session).values(_lost))
 _lock_held = Prepared(select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update())
 _reconcile = _returning(

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Connection, Text, case, func, select
 
 from bursar.checkpoints.books.audit_chain import stamp
-from bursar.checkpoints.books.schema import calls, sessions
+from bursar.checkpoints.books.schema import HELD_STATES, calls, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 
@@ -74,7 +74,7 @@ def costs(
     query = (
         select(name, func.count())
         .add_columns(func.sum(case((calls.c.state == "settled", calls.c.cost), (_unknown(), calls.c.amount))))
-        .add_columns(func.sum(case((calls.c.state == "held", calls.c.amount))))
+        .add_columns(func.sum(case((calls.c.state.in_(HELD_STATES), calls.c.amount))))
         .add_columns(func.sum(case((_unknown(), 1), else_=0)), *(func.sum(column) for column in tokens))
         .where(sent)
         .group_by(name)

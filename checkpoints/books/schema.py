@@ -22,7 +22,8 @@ from sqlalchemy import (
     text,
 )
 
-OPEN_STATES = "state IN ('held', 'unknown')"
+HELD_STATES = ("held", "sent")  # charged to `held` of its accounts
+OPEN_STATES = "state IN ('held', 'sent', 'unknown')"
 OPEN_ACTIONS = "state IN ('intended', 'in_doubt', 'undoing')"
 WAITING = "state = 'waiting'"
 
@@ -88,7 +89,7 @@ calls = Table(
     Column("occurrence", Integer, nullable=False),
     Column("model", Text, nullable=False),
     Column("price_version", Text, nullable=False),
-    Column("state", String(8), nullable=False),  # held, settled, void, unknown
+    Column("state", String(8), nullable=False),  # held, sent, settled, void, unknown
     Column("amount", BigInteger, nullable=False),  # the hold
     Column("cost", BigInteger),  # NULL until settled
     Column("scopes", Text, nullable=False),  # JSON array, outermost first

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from bursar.checkpoints.books.accounts import cap_of, in_words
-from bursar.checkpoints.books.schema import calls, requests, sessions
+from bursar.checkpoints.books.schema import HELD_STATES, calls, requests, sessions
 from bursar.checkpoints.prepared import Prepared
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, ZERO
@@ -23,7 +23,7 @@ def spend_of(connection: Connection, scope: str) -> Spend:
     by_model: defaultdict[str, int] = defaultdict(int)
     by_day: defaultdict[str, int] = defaultdict(int)
     for agent, model, day, state, number, hold, cost in _rows[kind](connection, name=name):
-        if state == "held":
+        if state in HELD_STATES:
             held += int(hold)
         elif state in {"settled", "unknown"}:
             charge = int(cost if state == "settled" else hold)

@@ -139,6 +139,7 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
             if (why_not := _closed(scope)) is not None:
                 yield claim.transact(voided(claim, outcome, "the run ended before it was sent"))
                 raise (yield from _refused(claim, why_not))
+            claim.books.sent(outcome.hold.call_id, at=scope.clock())
         return outcome
     lost = BudgetExceeded(f"other calls took what {claim.cheapest.model} needed", scope=scope.scopes[-1])
     raise (yield from _refused(claim, lost))

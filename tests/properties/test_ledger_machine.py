@@ -35,6 +35,7 @@ class Call:
     amount: int
     state: str = "held"
     cost: int = 0
+    sent: bool = False
 
     @property
     def charge(self) -> int:
@@ -153,6 +154,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(granted) == room
         self.model.calls.update({h.call_id: Call(request, "tax", h.scopes, amount) for h in granted})
 
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        """A held call goes out: no sum changes, and what is written next may write that too."""
+        call_id = data.draw(st.sampled_from([*self.model.calls, "none"]))
+        if call_id in self.model.calls and self.model.calls[call_id].state == "held":
+            self.books.sent(call_id, at=self.now)
+            self.model.calls[call_id].sent = True
+
     @rule(data=st.data(), how=st.sampled_from(["settle", "void", "unknown", "reconcile"]), share=st.integers(0, 6))
     def end(self, data: st.DataObject, how: str, share: int) -> None:
         """A call ends once, below its hold, at it (share 4) or above it; after that nothing ends it again."""
@@ -248,6 +257,17 @@ class LedgerMachine(RuleBasedStateMachine):
         turns = self.run_(lambda connection: [self.books.turns(name, "tax")(connection) for name in requests])
         sent = [call.request for call in calls if call.state != "void" and call.agent.startswith("tax")]
         assert turns == [sent.count(request) for request in requests]
+
+    @invariant()
+    def open_calls_are_shown_as_they_are(self) -> None:
+        """Held, sent and unknown calls are listed, each in its state."""
+        states = {
+            call_id: "sent" if call.state == "held" and call.sent else call.state
+            for call_id, call in self.model.calls.items()
+            if call.state in {"held", "unknown"}
+        }
+        ours = [hold for hold in self.ledger.open_holds() if hold.session_id == self.name]
+        assert {hold.call_id: hold.state for hold in ours} == states
 
     @invariant()
     def the_log_verifies(self) -> None:
