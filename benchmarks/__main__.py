@@ -13,7 +13,16 @@ from rich.table import Table
 
 from benchmarks.harness import Result, Rounds, machine
 
-NAMES = ("imports", "governed_request", "wrapper", "hanging", "hold_settle", "session_length", "saver")
+NAMES = (
+    "imports",
+    "governed_request",
+    "wrapper",
+    "hanging",
+    "hold_settle",
+    "sessions_at_once",
+    "session_length",
+    "saver",
+)
 UNITS = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
 
 

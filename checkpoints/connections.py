@@ -4,18 +4,21 @@ import re
 import select
 import sqlite3
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from bursar.state.errors import DatabaseError
 
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
 BUSY_TIMEOUT_SECONDS = 10
 IDLE = 0  # libpq's PQTRANS_IDLE
+FATAL = 7  # libpq's PGRES_FATAL_ERROR
 CHECKPOINT_PAGES = 1000  # of SQLite's log, after which a durable commit moves it into the database
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 
@@ -171,12 +174,23 @@ class Held:
             self._patient = patient
 
     def _send(self, command: str) -> str | None:
-        cursor: DBAPICursor = self._open().connection.cursor()
-        try:
-            cursor.execute(command)
-            return getattr(cursor, "statusmessage", None)
-        finally:
-            cursor.close()
+        """Send a command that has no values; PostgreSQL's own word for what it did."""
+        driver = self._open().connection.driver_connection
+        assert driver is not None
+        if self._sqlite:
+            driver.execute(command).close()
+            return None
+        done: PGresult = driver.pgconn.exec_(command.encode())  # by libpq itself: a third of the CPU of a cursor's way
+        if done.status == FATAL:
+            raise _fault(done)
+        return (done.command_status or b"").decode()
+
+
+def _fault(done: "PGresult") -> Exception:
+    from psycopg.errors import OperationalError, error_from_result
+
+    error = error_from_result(done)
+    return error if error.sqlstate else OperationalError(str(error))  # the connection is lost
 
 
 def explain(url: URL, error: Exception) -> Exception:

@@ -5,6 +5,7 @@ import hmac
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -29,8 +30,14 @@ def digest(key: bytes | None, fields: Sequence[object]) -> str:
 
     HMAC-SHA256 under `key`, so that only its holder can write a chain that verifies; plain SHA-256 without one.
     """
-    text = json.dumps(list(fields), separators=(",", ":"), default=repr).encode()
+    text = f"[{','.join(map(_written, fields))}]".encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
+
+
+def _written(field: object) -> str:
+    if type(field) is str:
+        return encode_basestring_ascii(field)  # what `dumps` calls, at a tenth of its time
+    return json.dumps(field, separators=(",", ":"), default=repr)
 
 
 def append(connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]) -> int:

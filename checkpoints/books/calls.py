@@ -7,6 +7,7 @@ held may have been sent all the same: `sending` says why.
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from sqlalchemy import (
@@ -90,7 +91,7 @@ def insert_held(connection: Connection, hold: Hold, at: str) -> None:
             model=hold.model,
             price_version=hold.price_version,
             amount=hold.amount,
-            scopes=json.dumps(hold.scopes),
+            scopes=_written(hold.scopes),
             held_at=at,
         )
     except IntegrityError as error:
@@ -133,9 +134,7 @@ def mark_all_unknown(
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
     _lock_held(connection, **where)
     found = _lose_all(connection, **where, ended=at, why=reason)
-    return [
-        Ended(call_id, session, amount, tuple(json.loads(scopes))) for call_id, session, amount, scopes in sorted(found)
-    ]
+    return [Ended(call_id, session, amount, _scopes(scopes)) for call_id, session, amount, scopes in sorted(found)]
 
 
 def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> Ended:
@@ -163,11 +162,21 @@ def erase(connection: Connection, session_id: str) -> int:
     return len(_erase(connection, session=session_id))
 
 
+@lru_cache  # a run's calls touch the same accounts
+def _written(scopes: tuple[str, ...]) -> str:
+    return json.dumps(scopes)
+
+
+@lru_cache
+def _scopes(written: str) -> tuple[str, ...]:
+    return tuple(json.loads(written))
+
+
 def _ended(found: list[Row]) -> Ended | None:
     if not found:
         return None
     call_id, session_id, amount, scopes = found[0]
-    return Ended(call_id, session_id, amount, tuple(json.loads(scopes)))
+    return Ended(call_id, session_id, amount, _scopes(scopes))
 
 
 def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:

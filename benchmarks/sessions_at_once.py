@@ -1,0 +1,171 @@
+"""A hundred sessions in one asyncio process on PostgreSQL: the gateway, against the same rows written by the driver.
+
+Both sides call the same model double in the same way, and write the same rows in the same two transactions a call, on
+as many connections. The driver's side chains no hashes, checks no caps, shapes no call and looks in no journal.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from benchmarks.doubled import DoubledModel
+from benchmarks.harness import Result, interleave
+from benchmarks.postgres import a_postgres_database
+from bursar import Ledger, meter
+from bursar.checkpoints.books.books import Account
+from bursar.checkpoints.database import DEFAULT_POOL_SIZE
+from bursar.nodes.gateway.scope import Scope
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+STAMP = "2026-01-01T00:00:00.000000+00:00"
+SESSIONS = 100
+BOUND = 2.0  # half of the driver's throughput
+CAP = 10**12
+HASH, PAYLOAD, ANSWER = "0" * 64, "x" * 300, b"x" * 500
+Calls = Callable[[int], None]
+
+INSERT = (
+    "INSERT INTO bursar_calls (call_id, session_id, request_id, agent, checkpoint_ns, request_hash, occurrence, model,"
+    " price_version, state, amount, scopes, held_at)"
+    f" VALUES (%s, %s, %s, 'a', 'a:1', %s, 0, 'gpt-4o-mini', 'benchmark', 'held', 1000, %s, '{STAMP}')"
+)
+ACCOUNTS = "UPDATE bursar_accounts SET held = held + %s, spent = spent + %s WHERE scope = ANY(%s)"
+EVENT = f"INSERT INTO bursar_events VALUES (%s, %s, '{STAMP}', 'call_held', '{PAYLOAD}', '{HASH}', '{HASH}')"
+SESSION = f"UPDATE bursar_sessions SET sequence = %s, head = '{HASH}' WHERE session_id = %s"
+SETTLE = (
+    f"UPDATE bursar_calls SET state = 'settled', ended_at = '{STAMP}', cost = 400, response = %s, input_tokens = 120,"
+    " output_tokens = 20, cache_read_tokens = 0, cache_write_tokens = 0, reasoning_tokens = 0"
+    " WHERE call_id = %s AND state = 'held'"
+)
+
+
+def scopes_of(session: str) -> tuple[str, ...]:
+    """The four accounts of a session's one request; every session has a tenant of its own."""
+    return (f"tenant:{session}:2026-01-01", f"session:{session}", f"request:{session}", f"agent:{session}:a")
+
+
+def open_sessions(ledger: Ledger, prefix: str) -> list[str]:
+    """A hundred sessions with a request each."""
+    names = [f"{prefix}-{number}" for number in range(SESSIONS)]
+    for name in names:
+        accounts = [Account(scope, CAP) for scope in scopes_of(name)]
+        ledger.database.run(ledger.books.open_session(name, name, at=AT))
+        ledger.database.run(ledger.books.open_request(name, name, accounts=accounts, text_hash=HASH, at=AT))
+    return names
+
+
+async def all_at_once(names: list[str], operations: int, one: Callable[[str], Any]) -> None:
+    """`operations` calls, dealt out to the sessions, which run side by side."""
+    left = iter(range(operations))
+
+    async def session(name: str) -> None:
+        for _ in left:
+            await one(name)
+
+    await asyncio.gather(*(session(name) for name in names))
+
+
+def gateway(url: str) -> Calls:
+    """Calls through the gateway."""
+    ledger, model, numbers = Ledger(url, key=b"benchmark"), meter(DoubledModel()), itertools.count()
+    names = open_sessions(ledger, "gateway")
+
+    async def one(name: str) -> None:
+        scope = Scope(
+            ledger=ledger,
+            session_id=name,
+            request_id=name,
+            agent="a",
+            checkpoint_ns="a:1",
+            scopes=scopes_of(name),
+            new_id=lambda: f"call-{next(numbers)}",
+            clock=lambda: AT,
+        )
+        with scope.enter():
+            await model.ainvoke(f"question {next(numbers)}")
+
+    def calls(operations: int) -> None:
+        asyncio.run(all_at_once(names, operations, one))
+
+    calls(SESSIONS)
+    made = sum(ledger.spend(name).calls for name in names)
+    if made != SESSIONS or not ledger.verify():
+        raise AssertionError(f"{SESSIONS} calls were made, the ledger says {made}")
+    return calls
+
+
+def driver(url: str) -> Calls:
+    """The same calls, the same rows, by psycopg alone."""
+    import psycopg
+
+    names, model, numbers = open_sessions(Ledger(url), "driver"), DoubledModel(), itertools.count(1)
+    address = make_url(url).render_as_string(hide_password=False)
+
+    def calls(operations: int) -> None:
+        async def main() -> None:
+            free: asyncio.Queue[Any] = asyncio.Queue()
+            for _ in range(DEFAULT_POOL_SIZE):
+                free.put_nowait(await psycopg.AsyncConnection.connect(address))
+
+            async def transaction(*statements: tuple[str, tuple[object, ...]]) -> None:
+                connection = await free.get()
+                try:
+                    for sql, values in statements:
+                        await connection.execute(sql, values)
+                    await connection.commit()
+                finally:
+                    free.put_nowait(connection)
+
+            async def one(name: str) -> None:
+                number, scopes = next(numbers), scopes_of(name)
+                call_id = f"driver-{number}"
+                await transaction(
+                    (INSERT, (call_id, name, name, f"{number:064}", json.dumps(scopes))),
+                    (ACCOUNTS, (1000, 0, list(scopes))),
+                    (
+                        EVENT,
+                        (
+                            name,
+                            2 * number,
+                        ),
+                    ),
+                    (SESSION, (2 * number, name)),
+                )
+                await model.ainvoke(f"question {number}")
+                await transaction(
+                    (SETTLE, (ANSWER, call_id)),
+                    (ACCOUNTS, (-1000, 400, list(scopes))),
+                    (EVENT, (name, 2 * number + 1)),
+                    (SESSION, (2 * number + 1, name)),
+                )
+
+            await all_at_once(names, operations, one)
+            while not free.empty():
+                await free.get_nowait().close()
+
+        asyncio.run(main())
+
+    calls(SESSIONS)
+    return calls
+
+
+def run(*, smoke: bool) -> list[Result]:
+    """Measure, where there is a PostgreSQL server."""
+    rounds, operations = (1, SESSIONS) if smoke else (9, 5 * SESSIONS)
+    with ExitStack() as stack:
+        server = stack.enter_context(a_postgres_database())
+        other = stack.enter_context(a_postgres_database())
+        if server is None or other is None:
+            return []
+        result = Result(f"a call, {SESSIONS} sessions at once, PostgreSQL")
+        contenders = [("gateway", gateway(server)), ("raw driver", driver(other))]
+        result.rounds = interleave(contenders, rounds=rounds, operations=operations)
+        result.compare("gateway", "raw driver", what="wall", bound=BOUND)
+        result.compare("gateway", "raw driver")
+        return [result]
