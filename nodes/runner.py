@@ -6,6 +6,7 @@ from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
 from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.books.anchors import Head
 from bursar.nodes import failpoints
 from bursar.nodes.actions.undoing import concluded
 from bursar.nodes.apart import TooManyLeftBehind
@@ -82,9 +83,9 @@ async def run_link(
         )
         run = _weighed(run, link)
         error = None if end is None else end.error
-        cost = await _end(coordinator, link, request, run, scope if isinstance(error, DatabaseError) else None)
+        cost, head = await _end(coordinator, link, request, run, scope if isinstance(error, DatabaseError) else None)
         run = run.model_copy(update={"cost": cost})
-        span.ended(run, error)
+        span.ended(run, error, head)
     failpoints.hit("before_node_end")
     teller.terminal(run)
     return run
@@ -142,14 +143,16 @@ def _weighed(run: Run, link: Link) -> Run:
     return run.model_copy(update={"unsure": True, "reason": reason})
 
 
-async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, lost: Scope | None) -> USD:
-    """Write the outcome to the books; the cost is what the ledger charged to the agent's account.
+async def _end(
+    coordinator: Coordinator, link: Link, request: Request, run: Run, lost: Scope | None
+) -> tuple[USD, Head]:
+    """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then.
 
     `lost` is the scope of a run whose books failed under it: calls that it could not settle are of unknown end.
     """
     books, at = coordinator.books, coordinator.clock()
 
-    def work(connection: Connection) -> USD:
+    def work(connection: Connection) -> tuple[USD, Head]:
         if lost is not None:
             books.recover(lost.session_id, checkpoint_ns=lost.checkpoint_ns, at=at)(connection)
         charged = books.cost_of_agent(request.id, link.node)(connection) if link.paid else 0
@@ -169,6 +172,7 @@ async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run,
             unsure=run.unsure,
         )
         books.record(request.session_id, ended, at=at)(connection)
-        return cost
+        sequence, hash_ = books.head(request.session_id)(connection) or (0, "")
+        return cost, Head(session_id=request.session_id, sequence=sequence, hash=hash_)
 
     return await coordinator.database.arun(work, durable=False, brief=True)

@@ -1,11 +1,13 @@
 """OpenTelemetry spans: which agent ran, why it ended, how long it took, at what cost. No-ops without an SDK."""
 
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
+from bursar.checkpoints.books.anchors import Head
 from bursar.state.report import Outcome, Run
 
 _tracer = trace.get_tracer("bursar")
@@ -17,11 +19,18 @@ class AgentSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
 
-    def ended(self, run: Run, error: BaseException | None) -> None:
+    def ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Write outcome, cost and paid calls to the span; a failed run sets its status to error.
 
-        What the handler raised is recorded with its traceback, which the outcome's one line leaves out.
+        `head` of the session's log goes there too, and to LangSmith where it traces: an anchor that lies outside the
+        database. What the handler raised is recorded with its traceback, which the outcome's one line leaves out.
         """
+        anchor = {
+            "bursar.session_id": head.session_id,
+            "bursar.audit_sequence": head.sequence,
+            "bursar.audit_head": head.hash,
+        }
+        _tell_langsmith(anchor)
         if not self._span.is_recording():
             return
         why = run.limit or run.fault
@@ -30,6 +39,7 @@ class AgentSpan:
                 "bursar.outcome": run.outcome.value,
                 "bursar.cost_usd": f"{run.cost.dollars:f}",
                 "bursar.turns": run.turns,
+                **anchor,
                 **({"bursar.why": why.value} if why else {}),
                 **({"bursar.reason": run.reason} if run.reason else {}),
             }
@@ -38,6 +48,13 @@ class AgentSpan:
             self._span.record_exception(error)
         if run.outcome is Outcome.FAILED:
             self._span.set_status(Status(StatusCode.ERROR, run.reason))
+
+
+def _tell_langsmith(metadata: Mapping[str, str | int]) -> None:
+    helpers = sys.modules.get("langsmith.run_helpers")  # it is loaded where LangSmith traces
+    tree = None if helpers is None else helpers.get_current_run_tree()
+    if tree is not None:
+        tree.add_metadata(dict(metadata))
 
 
 @contextmanager

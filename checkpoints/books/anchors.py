@@ -13,16 +13,19 @@ from bursar.state.money import USD
 
 
 class Head(BaseModel):
-    """The last event of a session's log, and what its calls came to."""
+    """The last event of a session's log, and what its calls came to.
+
+    A head from a trace, where every run leaves one, has no sums: then only the event itself is looked for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     session_id: str
     sequence: int = Field(ge=0)
     hash: str
-    spent: USD
-    held: USD
-    calls: int = Field(ge=0)
+    spent: USD | None = None
+    held: USD | None = None
+    calls: int | None = Field(default=None, ge=0)
 
 
 class Anchor(BaseModel):

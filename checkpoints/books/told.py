@@ -22,6 +22,7 @@ from bursar.state.events import (
     Event,
     Incident,
     Reconciled,
+    RequestClosed,
     RequestOpened,
     ToppedUp,
 )
@@ -114,6 +115,7 @@ class Log:
         self.actions: dict[str, ToldAction] = {}
         self.approvals: dict[str, tuple[str, str]] = {}  # the verdict, and the hash of what was shown
         self.unreadable: list[str] = []
+        self.requests: dict[str, tuple[str, str | None]] = {}  # hash of the text, and the outcome once it is closed
         self.budgets: dict[str, int | None] = {}  # caps that accounts of this session were opened with
         self.caps: dict[str, list[int | None]] = {}  # caps that the configuration gave wider accounts, the newest last
         self.granted: dict[str, int] = {}
@@ -161,7 +163,12 @@ class Log:
 
     def _tell(self, event: Event) -> None:
         match event:
+            case RequestClosed():
+                opened = self.requests.get(event.request_id)
+                if opened is not None:
+                    self.requests[event.request_id] = (opened[0], event.outcome)
             case RequestOpened():
+                self.requests[event.request_id] = (event.text_hash, None)
                 self.budgets[f"request:{event.request_id}"] = None if event.budget is None else event.budget.nanos
                 for scope, cap in event.caps.items():
                     given = self.caps.setdefault(scope, [])

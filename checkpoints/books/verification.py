@@ -162,9 +162,27 @@ def _check_session(log: Log, key: bytes | None) -> Iterator[str]:
     if row is not None and (row[2] is not None) != log.closed:
         is_now, should = ("open", "closed") if log.closed else ("closed", "open")
         yield f"session {log.session_id}: it is {is_now} to paid calls, its events say {should}"
+    yield from _check_requests(log)
     yield from _check_calls(log)
     yield from check_actions(log)
     yield from check_approvals(log)
+
+
+def _check_requests(log: Log) -> Iterator[str]:
+    """Every request was opened in the log, and closed if its row says so: a tail that was cut shows without money."""
+    columns = requests.c
+    query = select(columns.request_id, columns.text_hash, columns.outcome).where(columns.session_id == log.session_id)
+    rows = {str(name): (text_hash, outcome) for name, text_hash, outcome in log.connection.execute(query)}
+    for name in sorted(rows.keys() | log.requests.keys()):
+        row, told = rows.get(name), log.requests.get(name)
+        if told is None:
+            yield f"request {name}: it is in the books, and no event tells that it was opened"
+        elif row is None:
+            yield f"request {name}: its events tell of it, and it is not in the books"
+        elif row != told:
+            for what, fact, said in zip(("text hash", "outcome"), row, told, strict=True):
+                if fact != said:
+                    yield f"request {name}: its {what} is {fact!r}, its events say {said!r}"
 
 
 def _check_head(log: Log, head: Head | None) -> Iterator[str]:
@@ -177,6 +195,8 @@ def _check_head(log: Log, head: Head | None) -> Iterator[str]:
         return
     if log.totals.hash != head.hash:
         yield f"{where}: event {head.sequence} is not the one that the anchor has; the log was rewritten"
+    if head.spent is None or head.held is None or head.calls is None:
+        return
     found = (log.totals.spent, log.totals.held, log.totals.calls)
     if found != (head.spent.nanos, head.held.nanos, head.calls):
         spent, held, count = found

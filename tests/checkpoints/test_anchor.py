@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from bursar.checkpoints.books.anchors import Anchor
+from bursar.checkpoints.books.anchors import Anchor, Head
 from bursar.checkpoints.books.audit_chain import digest
 from bursar.checkpoints.books.books import Account, Hold, Usage
 from bursar.checkpoints.ledger import Ledger
@@ -93,15 +93,57 @@ def test_a_log_that_goes_on_agrees_with_its_anchor(books: Ledger) -> None:
         books.verify("s-2", anchor=anchor)
 
 
-def test_a_cut_tail_needs_an_anchor(books: Ledger, change: Callable[..., int]) -> None:
-    """Events without money, cut with their session's count, are missed by the anchor alone."""
+def test_a_cut_tail_without_money_is_missed_by_the_requests(books: Ledger, change: Callable[..., int]) -> None:
+    """Of events without money, cut with their session's count, the row of their request tells; or else an anchor."""
     anchor = books.anchor()
     cut(change, books, 3)
+    assert books.verify().problems == ("request r-1: its outcome is 'completed', its events say None",)
+    assert not books.verify("s-1")
+    change("UPDATE bursar_requests SET outcome = NULL, closed_at = NULL")
     assert books.verify().ok
     assert books.verify(anchor=anchor).problems == (
         "session s-1: event 5, which the anchor has as the last, is missing; the log was cut",
     )
     assert not books.verify("s-1", anchor=anchor)
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("DELETE FROM bursar_requests", "request r-1: its events tell of it, and it is not in the books"),
+        (
+            "INSERT INTO bursar_requests VALUES ('r-2', 's-1', 't', 'now', NULL, NULL)",
+            "request r-2: it is in the books, and no event tells that it was opened",
+        ),
+        (
+            "UPDATE bursar_requests SET text_hash = 'u'",
+            "request r-1: its text hash is 'u', its events say 't'",
+        ),
+        (
+            "UPDATE bursar_requests SET outcome = 'failed'",
+            "request r-1: its outcome is 'failed', its events say 'completed'",
+        ),
+    ],
+)
+def test_requests_and_their_events_tell_the_same(
+    books: Ledger, change: Callable[..., int], sql: str, problem: str
+) -> None:
+    """A request that was added, removed or edited behind the log's back is found."""
+    change(sql)
+    assert books.verify().problems == (problem,)
+
+
+def test_a_head_from_a_trace_is_an_anchor(books: Ledger, change: Callable[..., int]) -> None:
+    """A trace has the sequence and the hash alone; that is enough to find a log that was cut or rewritten."""
+    sequence, head = books.database.run(books.books.head("s-1")) or (0, "")
+    anchor = Anchor(at=NOW, keyed=False, heads=(Head(session_id="s-1", sequence=sequence, hash=head),))
+    assert books.verify(anchor=Anchor.model_validate_json(anchor.model_dump_json())).ok
+    cut(change, books, 4)
+    change("UPDATE bursar_requests SET outcome = NULL, closed_at = NULL")
+    assert books.verify().ok
+    assert books.verify("s-1", anchor=anchor).problems == (
+        "session s-1: event 5, which the anchor has as the last, is missing; the log was cut",
+    )
 
 
 def test_a_cut_tail_with_money_is_missed_by_the_totals(books: Ledger, change: Callable[..., int]) -> None:
