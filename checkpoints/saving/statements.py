@@ -73,13 +73,13 @@ class Batch(Prepared):
         if not rows:
             return
         dialect = connection.dialect
-        sql, _, order = self._rendered.get(dialect.name) or self._render(connection)
+        sql, _, ordered = self._rendered.get(dialect.name) or self._render(connection)
         cursor = connection.connection.cursor()
         try:
-            if order is None and len(rows) == 1:  # psycopg, whose `executemany` is dear
+            if ordered is None and len(rows) == 1:  # psycopg, whose `executemany` is dear
                 cursor.execute(sql, rows[0])
             else:
-                cursor.executemany(sql, rows if order is None else [[row[name] for name in order] for row in rows])
+                cursor.executemany(sql, rows if ordered is None else [*map(ordered, rows)])
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
         finally:

@@ -68,7 +68,9 @@ def test_langsmiths_run_has_the_head(ledger: Ledger) -> None:
     client = MagicMock(spec=Client)
     tracer = LangChainTracer(client=client)
     ask(ledger, {"callbacks": [tracer]})
-    told = [call.kwargs for call in client.update_run.call_args_list + client.create_run.call_args_list]
+    told: list[dict[str, Any]] = [
+        call.kwargs for call in client.update_run.call_args_list + client.create_run.call_args_list
+    ]
     found = [
         one["extra"]["metadata"] for one in told if "bursar.audit_head" in (one.get("extra") or {}).get("metadata", {})
     ]
