@@ -5,8 +5,8 @@ import time
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
-from bursar.checkpoints.leases import lease_of
 from bursar.checkpoints.books.anchors import Head
+from bursar.checkpoints.leases import lease_of
 from bursar.nodes import failpoints
 from bursar.nodes.actions.undoing import concluded
 from bursar.nodes.apart import TooManyLeftBehind
