@@ -98,7 +98,7 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
     held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **names)}
     without = [scope for scope in scopes if scope not in held]
     if without and connection.dialect.name == "postgresql":
-        # It may have judged by what stood there before it waited for a row. Now the rows are ours, and seen as they are.
+        # It may have judged by what stood there before it waited for a row. Now the rows are ours and seen as they are.
         held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **_named(without))}
         without = [scope for scope in without if scope not in held]
     if without:
