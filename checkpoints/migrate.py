@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from bursar.checkpoints import switches as _switches  # noqa: F401 - its tables are in the metadata
+from bursar.checkpoints import switches as _switches  # noqa: F401  # pyright: ignore[reportUnusedImport] - for its tables
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.saving.tables import metadata
 from bursar.state.errors import DatabaseError

@@ -147,7 +147,7 @@ def tell(monkeypatch: pytest.MonkeyPatch, left: threading.Event | asyncio.Event)
     """Set `left` when writes are left to wait."""
     leave = Companions.leave
 
-    def telling(of: Companions, session: tuple[str, str], rows: Rows) -> Parcel | None:
+    def telling(of: Companions, session: companions.Session, rows: Rows) -> Parcel | None:
         parcel = leave(of, session, rows)
         left.set()
         return parcel
@@ -169,7 +169,7 @@ def test_writes_outlive_the_failure_of_their_companion(url: str, monkeypatch: py
     def fail(_: Connection) -> None:
         raise RuntimeError("cannot be stored")
 
-    taken = saver._companions.take(("s-1", ""))  # pyright: ignore[reportPrivateUsage]
+    taken = saver._companions.take(("s-1", "", None))  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(RuntimeError, match="cannot be stored"):
         saver._store(companions.Storing(fail, True, False, taken=taken))  # pyright: ignore[reportPrivateUsage]
     waiting.join(timeout=20)

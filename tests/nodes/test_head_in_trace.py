@@ -68,11 +68,8 @@ def test_langsmiths_run_has_the_head(ledger: Ledger) -> None:
     client = MagicMock(spec=Client)
     tracer = LangChainTracer(client=client)
     ask(ledger, {"callbacks": [tracer]})
-    told: list[dict[str, Any]] = [
-        call.kwargs for call in client.update_run.call_args_list + client.create_run.call_args_list
-    ]
-    found = [
-        one["extra"]["metadata"] for one in told if "bursar.audit_head" in (one.get("extra") or {}).get("metadata", {})
-    ]
+    told: list[Any] = [call.kwargs for call in client.update_run.call_args_list + client.create_run.call_args_list]
+    metadata: list[Any] = [(one.get("extra") or {}).get("metadata", {}) for one in told]
+    found = [one for one in metadata if "bursar.audit_head" in one]
     assert found
     check(ledger, found[0])
