@@ -69,7 +69,7 @@ def test_langsmiths_run_has_the_head(ledger: Ledger) -> None:
     tracer = LangChainTracer(client=client)
     ask(ledger, {"callbacks": [tracer]})
     told: list[Any] = [call.kwargs for call in client.update_run.call_args_list + client.create_run.call_args_list]
-    metadata: list[Any] = [(one.get("extra") or {}).get("metadata", {}) for one in told]
+    metadata = [dict[str, Any](one.get("extra") or {}).get("metadata", {}) for one in told]
     found = [one for one in metadata if "bursar.audit_head" in one]
     assert found
     check(ledger, found[0])
