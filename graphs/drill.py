@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bursar.checkpoints.breakers import close_all
 from bursar.graphs.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, Fault, Stage, in_place_of, made
 from bursar.graphs.drill_provider import FailingProvider
 from bursar.graphs.supervisor import Supervisor, coordinator_of
@@ -219,6 +220,7 @@ class _Drilled:
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
+        self._at.ledger.database.run(close_all)
         began = time.monotonic()
         with forcing(forced):
             result = self._app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]

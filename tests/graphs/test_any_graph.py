@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bursar import Budget, Ledger, Outcome, Report, Task, deterministic
+from bursar.checkpoints.breakers import close_all
 from bursar.checkpoints.database import Database
 from bursar.nodes.doubles import ScriptedModel
 from bursar.state.errors import BudgetExceeded
@@ -117,6 +118,7 @@ def test_any_graph_ends_with_an_answer_within_its_budget(
             )
         )
     name = f"s-{next(SESSIONS)}"
+    books.database.run(close_all)
     app = build(books, specialists, budget=Budget(BUDGET, per_session=budget_left))
     entered: Any = {"messages": [("user", "now")]}
     result = asyncio.run(app.ainvoke(entered, session(name))) if asynchronous else app.invoke(entered, session(name))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bursar import Ledger, Report, Task
+from bursar.checkpoints.breakers import close_all
 from bursar.checkpoints.database import Database
 from tests.graphs.bench import answer_of, build, free, rules, session
 
@@ -104,6 +105,7 @@ def test_every_run_ends_once_and_in_time(books: Ledger, chains: list[list[str]],
     ]
     name = f"s-{next(SESSIONS)}"
     began = time.monotonic()
+    books.database.run(close_all)
     parts = _told(build(books, specialists), name, asynchronous=asynchronous)
     took = time.monotonic() - began
     result = [part for mode, part in parts if mode == "values"][-1]

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from langgraph.types import Command
 
 from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Specialist, Task, action
 from bursar.nodes.approval import Approvals
-from bursar.state.errors import ConfigurationError, LedgerError, NotApproved
+from bursar.state.errors import ConfigurationError, LedgerError, NotApproved, SessionBusy
 from bursar.state.events import Approval, RunStarted
 from bursar.state.report import Fault
 from tests.graphs.bench import App, RouteTo, answer_of, ask, build, rules, session, specialist
@@ -319,6 +320,12 @@ def test_a_graph_that_cannot_wait_does_not_build(ledger: Ledger) -> None:
     build(ledger, plain, checkpointer=None)
 
 
+def unless_busy(app: Any, answer: Any) -> Any:
+    """Resume, or find that another resume runs just now."""
+    with suppress(SessionBusy):
+        return app.invoke(answer, session())
+
+
 def test_a_hundred_resumes_run_it_once(any_ledger: Ledger) -> None:
     """However many resume with one approval at the same moment, it runs once; others are asked anew, or too late."""
     teller, ready = Teller(), threading.Barrier(20)
@@ -328,7 +335,7 @@ def test_a_hundred_resumes_run_it_once(any_ledger: Ledger) -> None:
     def resume(number: int) -> Any:
         if number < ready.parties:
             ready.wait()
-        return app.invoke(answer, session())
+        return unless_busy(app, answer)
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(resume, range(100)))
@@ -405,10 +412,10 @@ def test_the_hundred_resume_an_action_once_and_agree(any_ledger: Ledger) -> None
 
     def resume(number: int) -> Any:
         ready.wait()
-        return app.invoke(answer, session())
+        return unless_busy(app, answer)
 
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(resume, range(16)))
     assert paid == ["bob"]
     assert answer_of(app.get_state(session()).values) == "wired"
-    assert {answer_of(result) for result in results if "ending" in result} == {"wired"}
+    assert {answer_of(result) for result in results if result and "ending" in result} == {"wired"}

@@ -79,7 +79,7 @@ def test_a_locked_database_between_hold_and_settlement(tmp_path: Path, monkeypat
             with pytest.raises(DatabaseError, match="locked by another process"):
                 ask(app)
             lock.release()
-            assert [hold.state for hold in ledger.open_holds()] == ["held"]
+            assert [hold.state for hold in ledger.open_holds()] == ["sent"]
             result = app.invoke(None, session())
         assert answer_of(result) == "one"
         assert [hold.state for hold in ledger.open_holds()] == ["unknown"]
