@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
 from sqlalchemy import Connection, bindparam, select, text
 
 from bursar.checkpoints.database import Database, Work
@@ -23,6 +24,7 @@ from bursar.checkpoints.processes import Process
 from bursar.checkpoints.renewal import renewals
 from bursar.checkpoints.saving.tables import leases
 from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.events import Drained
 from bursar.state.events import Lease as LeaseEvent
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
@@ -143,14 +145,14 @@ class Owned:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._known():
-            self._database.run(self._release())
+            self._database.run(self._release(error))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Shielded: who is cancelled, or closes a stream, still frees the session.
         with self._known():
-            await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release())))
+            await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release(error))))
 
     @contextmanager
     def _known(self) -> Generator[None]:
@@ -213,7 +215,7 @@ class Owned:
 
         return lambda: self._database.run(work, durable=False)
 
-    def _release(self) -> Work[None]:
+    def _release(self, error: BaseException | None) -> Work[None]:
         """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
         lease, ledger = self.lease, self._wish.ledger
         renewals.remove(lease)
@@ -221,7 +223,10 @@ class Owned:
         def work(connection: Connection) -> None:
             freed = _free(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
             if freed and ledger is not None and ledger.books.head(lease.session_id)(connection) is not None:
-                ledger.books.record(lease.session_id, lease.event("released"), at=ledger.clock())(connection)
+                at = ledger.clock()
+                if isinstance(error, GraphDrained):
+                    ledger.books.record(lease.session_id, Drained(reason=error.reason), at=at)(connection)
+                ledger.books.record(lease.session_id, lease.event("released"), at=at)(connection)
 
         return work
 

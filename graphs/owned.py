@@ -12,6 +12,7 @@ from langgraph.types import Command, StateUpdate
 from bursar.checkpoints.leases import LEASE, Owned, lease_of
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.saver import LEDGER, SQLAlchemySaver
+from bursar.graphs.draining import installed
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
 WAIT, TAKE_OVER = "wait_seconds", "take_over"  # in a caller's `configurable`
@@ -22,12 +23,12 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
     `configurable` may ask for `wait_seconds`, and for `take_over` of a session whose owner still lives. A run raises
     `SessionBusy` if another owns the session, and `LeaseLost` if another takes it over meanwhile. Without a
-    `SQLAlchemySaver` it is a graph as any other.
+    `SQLAlchemySaver` it is a graph as any other. Inside `drain_on_sigterm` its runs end before their next step.
     """
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # noqa: A002
         run = cast(Any, super().stream)  # pyright: ignore[reportUnknownMemberType]
-        owned = self._owning(config, resumes=_resumes(input))
+        owned, options = self._owning(config, resumes=_resumes(input)), self._drained(config, options)
         if owned is None:
             yield from run(input, config, **options)
             return
@@ -36,7 +37,7 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AsyncIterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # noqa: A002
         run = cast(Any, super().astream)  # pyright: ignore[reportUnknownMemberType]
-        owned = self._owning(config, resumes=_resumes(input))
+        owned, options = self._owning(config, resumes=_resumes(input)), self._drained(config, options)
         if owned is None:
             async for chunk in run(input, config, **options):
                 yield chunk
@@ -60,6 +61,11 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return await super().abulk_update_state(config, supersteps)
         async with owned:
             return await super().abulk_update_state(_under(owned, config), supersteps)
+
+    def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with the process's control, unless there is one: inside another run it is that run's."""
+        inside = CONFIG_KEY_READ in merge_configs(self.config, config).get("configurable", {})
+        return options if inside or options.get("control") else {**options, "control": installed()}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> Owned | None:
         """What to enter before the session is read; None where it is owned already, or there is nothing to own."""

@@ -234,6 +234,13 @@ class Lease(_Event):
     epoch: int
 
 
+class Drained(_Event):
+    """A run ended before its next step, for its process is to end. The session is free, and can be resumed."""
+
+    kind: Literal["drained"] = "drained"
+    reason: Reason
+
+
 class Incident(_Event):
     """Something that must not happen did, such as a cost above its hold. It needs a person's eye.
 
@@ -324,6 +331,7 @@ Event = Annotated[
     | ActionIntended
     | ActionChanged
     | Lease
+    | Drained
     | Incident
     | Acknowledged
     | Reconciled

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bursar.checkpoints.ledger import Ledger
     from bursar.checkpoints.saver import SQLAlchemySaver
     from bursar.checkpoints.saving.cipher import Cipher
+    from bursar.graphs.draining import drain_on_sigterm
     from bursar.graphs.drill import Drill, Ground, drill
     from bursar.graphs.supervisor import build_supervisor
     from bursar.nodes.actions.action import action
@@ -53,6 +54,7 @@ _WHERE = {
     "Ledger": "bursar.checkpoints.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver",
     "Cipher": "bursar.checkpoints.saving.cipher",
+    "drain_on_sigterm": "bursar.graphs.draining",
     "Drill": "bursar.graphs.drill",
     "Ground": "bursar.graphs.drill",
     "drill": "bursar.graphs.drill",
@@ -138,6 +140,7 @@ __all__ = [
     "build_supervisor",
     "charged_as",
     "deterministic",
+    "drain_on_sigterm",
     "drill",
     "keep",
     "meter",

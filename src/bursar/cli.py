@@ -1,7 +1,7 @@
 """The command line: ask Genie, import statements, and look into sessions, spend and the audit log.
 
 Exit codes: 0 answered, 1 answered with gaps (of an import: rows were rejected), 2 wrong use or a file that cannot be
-read, 3 refused (budget, lease, policy, verification), 130 interrupted.
+read, 3 refused (budget, lease, policy, verification), 130 interrupted, 143 told to end (SIGTERM).
 """
 
 import os
@@ -21,6 +21,7 @@ from bursar.commands import drilling, people, reading, switches, upkeep
 from bursar.commands.options import (
     ANSWERED,
     DEFAULT_DATABASE,
+    DRAINED,
     GAPS,
     INTERRUPTED,
     REFUSED,
@@ -76,7 +77,11 @@ AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Judge as of thi
 
 
 class Interrupted(Exception):
-    """The user pressed Ctrl-C; the text says how to go on."""
+    """The user pressed Ctrl-C, or the process was told to end; the text says how to go on."""
+
+    def __init__(self, text: str, code: int = INTERRUPTED) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def main() -> None:
@@ -86,7 +91,7 @@ def main() -> None:
     except (Refused, SessionBusy) as error:
         _fail(error, REFUSED)
     except Interrupted as error:
-        _fail(error, INTERRUPTED)
+        _fail(error, error.code)
     except (BursarError, OSError) as error:
         _fail(error, WRONG_USE)
     except _data_errors() as error:  # evaluated when something was raised: nothing is imported for it before
@@ -202,9 +207,10 @@ def demo() -> None:
     import tempfile
 
     from bursar import show
+    from bursar.graphs.draining import drain_on_sigterm
     from bursar.nodes.genie.data.sample import END, sample_files
 
-    with tempfile.TemporaryDirectory(prefix="bursar-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bursar-demo-") as folder, drain_on_sigterm():
         database = f"sqlite:///{folder}/genie.db"
         genie = _genie(database, as_of=END.isoformat())
         _import(genie, list(sample_files()))
@@ -244,15 +250,20 @@ def _check_budget(budget: str) -> None:
 
 @contextmanager
 def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
-    """While Genie works: a status line on a terminal; Ctrl-C becomes one line that says how to go on."""
-    from bursar import show
+    """While Genie works: a status line on a terminal; Ctrl-C and SIGTERM become one line that says how to go on."""
+    from langgraph.errors import GraphDrained
 
+    from bursar import show
+    from bursar.graphs.draining import drain_on_sigterm
+
+    go_on = f"go on with: bursar resume {session}{_where(database)}" if session else "start again"
     try:
-        with show.status() as hear:
+        with drain_on_sigterm(), show.status() as hear:
             yield hear
     except KeyboardInterrupt:
-        go_on = f"go on with: bursar resume {session}{_where(database)}" if session else "start again"
         raise Interrupted(f"interrupted; what was paid for is kept; {go_on}") from None
+    except GraphDrained:
+        raise Interrupted(f"told to end; the step it was in is finished and kept; {go_on}", DRAINED) from None
 
 
 def _where(database: str) -> str:

@@ -93,7 +93,7 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_the_exit_codes_are_the_command_lines() -> None:
     """Each exit code of the table has a name in the command line, and each name is there."""
-    named = [cli.ANSWERED, cli.GAPS, cli.WRONG_USE, cli.REFUSED, cli.INTERRUPTED]
+    named = [cli.ANSWERED, cli.GAPS, cli.WRONG_USE, cli.REFUSED, cli.INTERRUPTED, cli.DRAINED]
     assert first_column("exit code") == [str(code) for code in named]
 
 

@@ -1,0 +1,57 @@
+"""Draining: told to end, a process finishes the steps that it is in, keeps them, and begins no other."""
+
+import os
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from langgraph.runtime import RunControl
+
+from bursar.state.errors import ConfigurationError
+
+REASON = "SIGTERM"
+_installed: list[RunControl] = []  # of this process, the innermost last
+
+
+@contextmanager
+def drain_on_sigterm() -> Generator[RunControl]:
+    """Inside the block, SIGTERM lets every run of a supervisor's graph end before its next step.
+
+    Runs of all threads and event loops finish the step that they are in, which has a deadline, and keep it; then they
+    free their session and raise LangGraph's `GraphDrained`, and so does a run that begins later. Each session is
+    resumed as after a crash, at once and in any process: `invoke(None, config)`. A second SIGTERM ends the process
+    there and then, without any of this; what was paid for is kept all the same.
+
+    The block is given the `RunControl` for runs of other graphs: `graph.invoke(…, control=control)`. A run that is
+    given another `control` listens to that one. A handler that was there before is called too, at the first SIGTERM,
+    and is there again afterwards. Raises `ConfigurationError` outside the main thread, where Python handles no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError("signals are handled in the main thread: enter drain_on_sigterm() there")
+    control, process, before = RunControl(), os.getpid(), signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        if control.drain_requested or os.getpid() != process:  # a fork inherits the handler, and none of the runs
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        control.request_drain(REASON)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+    _installed.append(control)
+    try:
+        yield control
+    finally:
+        _installed.remove(control)
+        if signal.getsignal(signal.SIGTERM) is drain:
+            # None: set by other code than Python's, which Python cannot set again.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def installed() -> RunControl | None:
+    """What a run listens to that is given no `control`: the innermost block's, or one that is drained already."""
+    return next((control for control in _installed if control.drain_requested), _installed[-1] if _installed else None)
