@@ -1,46 +1,20 @@
-"""A connection that is kept, whose transactions the driver begins and ends, and faults in words that say what to do."""
+"""A connection that is kept, whose transactions the driver begins and ends."""
 
-import re
 import select
 import sqlite3
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy import Connection, Engine
 
+from bursar.checkpoints.engines import FATAL, POOLED, fault_of, milliseconds
+from bursar.checkpoints.urls import Settings
 from bursar.state.errors import DatabaseError
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-BUSY_TIMEOUT_SECONDS = 10
 IDLE = 0  # libpq's PQTRANS_IDLE
-FATAL = 7  # libpq's PGRES_FATAL_ERROR
 CHECKPOINT_PAGES = 1000  # of SQLite's log, after which a durable commit moves it into the database
-MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
-
-
-def make_engine(url: URL) -> Engine:
-    """An engine whose connections are not pooled: who connects keeps the connection."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": BUSY_TIMEOUT_SECONDS})
-    in_memory = not url.database or MEMORY.search(url.database)
-    engine = create_engine(
-        url,
-        poolclass=StaticPool if in_memory else NullPool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    with suppress(sqlite3.OperationalError):  # a read-only file keeps its journal mode; reading it still works
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 class Held:
@@ -50,8 +24,9 @@ class Held:
     transaction that never ends, so that nothing it executes commits.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._settings = settings
         self._sqlite = engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
         self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
@@ -69,26 +44,35 @@ class Held:
         if self._one_statement:
             if kept and self._is_stale():
                 self.drop()
-            return self._open()
-        if self._sqlite:
-            opening = "BEGIN" if readonly else "BEGIN IMMEDIATE"
-        elif readonly:
-            opening = "BEGIN READ ONLY"
-        else:
-            opening = "BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit TO off"
+            connection = self._open()
+            self._one_statement = not connection.info[POOLED]  # else it needs a transaction that says its time-out
+            if self._one_statement:
+                return connection
         try:
             if self._sqlite:
                 self._tune(durable=self._durable if readonly else durable, patient=True)
-            self._send(opening)
+            self._send(self._opening(readonly=readonly, durable=durable))
         except self._engine.dialect.loaded_dbapi.Error as error:
             if self._sqlite and "readonly" in str(error):
                 self._send("BEGIN")  # a file that may only be read can still be read
             elif kept and not self._sqlite:
                 self.drop()
-                self._send(opening)
+                self._send(self._opening(readonly=readonly, durable=durable))
             else:
                 raise
         return self._open()
+
+    def _opening(self, *, readonly: bool, durable: bool) -> str:
+        if self._sqlite:
+            return "BEGIN" if readonly else "BEGIN IMMEDIATE"
+        opening = "BEGIN READ ONLY" if readonly else "BEGIN"
+        if not (readonly or durable):
+            opening += "; SET LOCAL synchronous_commit TO off"
+        if self._open().info[POOLED]:
+            limit = milliseconds(self._settings.statement_timeout)
+            opening += f"; SET LOCAL statement_timeout TO {limit}"
+            opening += f"; SET LOCAL idle_in_transaction_session_timeout TO {limit}"
+        return opening
 
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
         """As `begin` on SQLite, for a commit that is not durable; None where it would wait, or there is a fault."""
@@ -100,6 +84,11 @@ class Held:
         except self._engine.dialect.loaded_dbapi.Error:
             return None
         return self._connection
+
+    @property
+    def commits_itself(self) -> bool:
+        """Whether the statement of the work commits, and no `commit` does."""
+        return self._one_statement
 
     def commit(self) -> None:
         """End the transaction; what it did is durable. Raises the driver's errors, and `DatabaseError` if it was lost.
@@ -170,7 +159,7 @@ class Held:
             self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if durable else 0}")
             self._durable = durable
         if patient is not self._patient:
-            self._send(f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000 if patient else 0}")
+            self._send(f"PRAGMA busy_timeout={milliseconds(self._settings.timeout) if patient else 0}")
             self._patient = patient
 
     def _send(self, command: str) -> str | None:
@@ -182,50 +171,5 @@ class Held:
             return None
         done: PGresult = driver.pgconn.exec_(command.encode())  # by libpq itself: a third of the CPU of a cursor's way
         if done.status == FATAL:
-            raise _fault(done)
+            raise fault_of(done)
         return (done.command_status or b"").decode()
-
-
-def _fault(done: "PGresult") -> Exception:
-    from psycopg.errors import OperationalError, error_from_result
-
-    error = error_from_result(done)
-    return error if error.sqlstate else OperationalError(str(error))  # the connection is lost
-
-
-def explain(url: URL, error: Exception) -> Exception:
-    """What the caller hears: a `DatabaseError` of one line for a fault of the database, else the error as it is."""
-    if isinstance(error, DBAPIError):
-        text, lost = str(error.orig), error.connection_invalidated
-    elif isinstance(error, url.get_dialect().import_dbapi().Error):
-        text, lost = str(error), False
-    else:
-        return error
-    reason = _reason(text, lost=lost) or (None if isinstance(error, DBAPIError) else _first_line(text))
-    if reason is None:
-        return error
-    explained = DatabaseError(f"{url.render_as_string(hide_password=True)}: {reason}")
-    explained.__cause__ = error
-    return explained
-
-
-def _reason(text: str, *, lost: bool) -> str | None:
-    """What to do about an operational fault; None when the statement itself was at fault."""
-    lowered = text.lower()
-    if "locked" in lowered:
-        return f"locked by another process for over {BUSY_TIMEOUT_SECONDS} s; end that process or try again"
-    if "readonly" in lowered or "read-only" in lowered:
-        return "read-only; make the file and its folder writable"
-    if ("full" in lowered and "disk" in lowered) or "no space left" in lowered:
-        return "the disk is full; free some space, nothing was written"
-    if "unable to open" in lowered:
-        return "cannot be opened; check that the folder exists and is writable"
-    if "not a database" in lowered or "malformed" in lowered:
-        return "not an SQLite database, or damaged"
-    if lost or "connection" in lowered:
-        return f"no connection ({_first_line(text)})"
-    return None
-
-
-def _first_line(text: str) -> str:
-    return (text.strip() or "no reason given").splitlines()[0]

@@ -9,9 +9,9 @@ SQLite that waits for neither a lock nor a disk is done on the event loop: the w
 
 import asyncio
 import os
-import re
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +23,19 @@ from typing import Any, Generic, TypeVar, cast
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
-from bursar.checkpoints.connections import Held, explain, make_engine
+from bursar.checkpoints.connections import Held
+from bursar.checkpoints.engines import make_engine
+from bursar.checkpoints.faults import explain
 from bursar.checkpoints.shield import shielded
+from bursar.checkpoints.urls import DEFAULTS, parse
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
-DEFAULT_POOL_SIZE = 8
 WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
 MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
 
@@ -46,10 +48,12 @@ class _Job(Generic[T]):
     readonly: bool
     durable: bool
     one_statement: bool = False
+    asked: float = 0.0  # when, by the monotonic clock, where that matters
     waiting: "asyncio.Future[T] | None" = None
     turn: threading.Event | None = None  # of a sync caller that waits: it is done, or may do what is waiting
     done: bool = False
     result: T | None = None
+    committing: bool = False  # whether it was, when the error came
     error: BaseException | None = None
 
     def outcome(self) -> T:
@@ -64,16 +68,16 @@ class Database:
     _shared: dict[str, "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
     _shared_lock = threading.Lock()
 
-    def __init__(self, url: str | URL, *, pool_size: int = DEFAULT_POOL_SIZE) -> None:
-        self.url = _parse(url)
+    def __init__(self, url: str | URL) -> None:
+        self.url, self.settings = parse(url)
         self.dialect = self.url.get_backend_name()
-        self.workers = 1 if self.dialect == "sqlite" else pool_size
+        self.workers = 1 if self.dialect == "sqlite" else self.settings.pool_size
         self._inherited: list[object] = []
         self._start()
         _databases.add(self)
 
     def _start(self) -> None:
-        self.engine: Engine = make_engine(self.url)
+        self.engine: Engine = make_engine(self.url, self.settings)
         self._lock = threading.Lock()
         self._inside = threading.local()
         self._queue: deque[_Job[Any]] = deque()
@@ -81,18 +85,29 @@ class Database:
         self._executor: ThreadPoolExecutor | None = None
         self._free: LifoQueue[Held] = LifoQueue()
         for _ in range(self.workers):
-            self._free.put(Held(self.engine))
+            self._free.put(Held(self.engine, self.settings))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """The process's one database for `url`, so that an SQLite database in memory is one database too."""
+        """The process's one database for `url`, so that an SQLite database in memory is one database too.
+
+        A URL without settings shares it whatever its settings are. Raises `ConfigurationError` for other settings
+        than those that it was opened with.
+        """
         if isinstance(url, Database):
             return url
-        key = _parse(url).render_as_string(hide_password=False)
+        parsed, settings = parse(url)
+        key = parsed.render_as_string(hide_password=False)
         with cls._shared_lock:
             if key not in cls._shared:
                 cls._shared[key] = cls(url)
-            return cls._shared[key]
+            found = cls._shared[key]
+        if settings not in (DEFAULTS, found.settings):
+            where = parsed.render_as_string(hide_password=True)
+            raise ConfigurationError(
+                f"{where}: this process opened it with other settings; write the same URL everywhere"
+            )
+        return found
 
     def run(self, work: Work[T], *, readonly: bool = False, durable: bool = True, one_statement: bool = False) -> T:
         """Run `work` in a transaction and return its result once it is committed.
@@ -104,7 +119,7 @@ class Database:
         Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
         `BursarError` inside another piece of work: that one has its connection.
         """
-        job = _Job(work, readonly, durable, one_statement)
+        job = _Job(work, readonly, durable, one_statement, time.monotonic())
         self._check_outside()
         with shielded():
             if self.dialect == "sqlite":
@@ -136,7 +151,7 @@ class Database:
             if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = _Job(work, readonly, durable, one_statement, waiting)
+        job = _Job(work, readonly, durable, one_statement, time.monotonic(), waiting)
         with self._lock:
             if self.dialect == "sqlite":
                 self._call_worker()
@@ -176,7 +191,18 @@ class Database:
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
     def _do_one(self, job: _Job[Any]) -> None:
-        self._do(self._free.get(), lambda: [job])
+        """Do the job on the first connection that is free in time, which counts from when it was asked for."""
+        try:
+            held = self._free.get(timeout=max(0.0, job.asked + self.settings.pool_timeout - time.monotonic()))
+        except Empty:
+            where, settings = self.url.render_as_string(hide_password=True), self.settings
+            job.error = DatabaseError(
+                f"{where}: none of the {settings.pool_size} connections of this process was free within "
+                f"{settings.pool_timeout:g} s; raise pool_size or pool_timeout in the URL"
+            )
+            self._deliver([job])
+        else:
+            self._do(held, lambda: [job])
 
     def _do_at_once(self, job: _Job[Any]) -> bool:
         """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
@@ -266,6 +292,7 @@ class Database:
             held.rollback()
             for job in jobs:
                 job.error = job.error or error
+                job.committing = committing or held.commits_itself
             ended = True
         finally:
             self._inside.working = False
@@ -286,7 +313,7 @@ class Database:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
         for job in jobs:
             if isinstance(job.error, Exception):
-                job.error = explain(self.url, job.error)
+                job.error = explain(self.url, self.settings, job.error, committing=job.committing)
             job.done = True
             if job.turn is not None:
                 job.turn.set()
@@ -324,6 +351,7 @@ class _Attempt:
         # An asyncio future does not take a StopIteration.
         self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
         if self._alone:
+            self._job.committing = self._held.commits_itself
             self._held.rollback()
         elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
             return False
@@ -354,29 +382,3 @@ def _in_forked_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_forked_child)
-
-
-def _parse(url: str | URL) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigurationError(
-            f"not a database URL: {_mask(str(url))!r}; write sqlite:///file.db or postgresql+psycopg://user@host/database"
-        ) from None
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise ConfigurationError(
-            f"{parsed.drivername} is not supported; write sqlite:///file.db or postgresql+psycopg://user@host/database"
-        )
-    try:
-        parsed.get_dialect().import_dbapi()
-    except ImportError as error:
-        raise ConfigurationError(f"{parsed.drivername} needs its driver ({error}); install bursar[postgres]") from None
-    if parsed.get_backend_name() == "sqlite" and not (parsed.database or ":memory:").startswith((":memory:", "file:")):
-        parsed = parsed.set(database=os.path.abspath(parsed.database or ""))  # the same file after a change of folder
-    return parsed
-
-
-def _mask(url: str) -> str:
-    return re.sub(r"(//[^:@/]*):[^@]*@", r"\1:***@", url)

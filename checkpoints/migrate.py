@@ -61,6 +61,7 @@ def _check_known(database: Database, version: str | None, known: list[str]) -> N
 
 def _upgrade(connection: Connection, database: Database, known: list[str]) -> None:
     if connection.dialect.name == "postgresql":  # SQLite has taken its write lock with BEGIN IMMEDIATE
+        connection.execute(text("SET LOCAL statement_timeout TO 0"))  # as long as it takes, or another process takes
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
     there = set(inspect(connection).get_table_names())
     if there.isdisjoint({VERSION_TABLE, *metadata.tables}):

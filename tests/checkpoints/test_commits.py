@@ -123,7 +123,7 @@ async def test_a_server_that_forbids_work_on_its_loop_is_obeyed(
 
 def test_postgres_waits_for_the_disk_again_in_the_next_transaction(postgres: str) -> None:
     """The setting ends with its transaction."""
-    database = Database(postgres, pool_size=1)
+    database = Database(f"{postgres}?pool_size=1")
     show = text("SHOW synchronous_commit")
     shown = [database.run(lambda c: c.execute(show).scalar(), durable=durable) for durable in (True, False, True)]
     database.close()

@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from bursar.checkpoints import connections as module
 from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.prepared import Prepared
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
@@ -328,9 +327,9 @@ def test_a_swallowed_error_is_no_commit(postgres: str) -> None:
 @pytest.mark.postgres
 def test_a_connection_lost_while_idle_is_replaced(postgres: str) -> None:
     """When the server ended an idle connection, the next work gets a new one and its caller hears nothing of it."""
-    database = Database(postgres, pool_size=1)
+    database = Database(f"{postgres}?pool_size=1")
     mine = database.run(lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
-    other = Database(postgres, pool_size=1)
+    other = Database(f"{postgres}?pool_size=1")
     other.run(lambda connection: connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": mine}))
     assert database.run(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
     other.close()
@@ -478,14 +477,13 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_locked_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_said(tmp_path: Path) -> None:
     """A file that another process keeps locked is reported after the time-out, with what to do."""
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_SECONDS", 0)
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("PRAGMA journal_mode = WAL")
     other.execute("BEGIN IMMEDIATE")
-    assert "locked by another process for over 0 s; end that process or try again" in failure(
-        f"sqlite:///{tmp_path}/x.db"
+    assert "locked by another process for over 0.01 s; end that process or try again" in failure(
+        f"sqlite:///{tmp_path}/x.db?timeout=0.01"
     )
     other.close()
 

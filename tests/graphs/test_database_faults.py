@@ -10,7 +10,6 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from bursar import Ledger, Report, Task
-from bursar.checkpoints import connections
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
 from tests.graphs.bench import answer_of, ask, build, priced, scripted, session, specialist
@@ -36,9 +35,8 @@ class Lock:
 
 
 @contextmanager
-def _impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[tuple[Ledger, Lock]]:
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_SECONDS", 0.1)
-    ledger = Ledger(f"sqlite:///{tmp_path}/books.db")
+def _impatient(tmp_path: Path) -> Generator[tuple[Ledger, Lock]]:
+    ledger = Ledger(f"sqlite:///{tmp_path}/books.db?timeout=0.1")
     lock = Lock(tmp_path / "books.db")
     yield ledger, lock
     lock.close()
@@ -46,9 +44,9 @@ def _impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[tup
     ledger.database.close()
 
 
-def test_a_locked_database_after_a_paid_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_after_a_paid_call(tmp_path: Path) -> None:
     """The run cannot be booked, so the request stops with an error; resumed, it answers and pays for nothing twice."""
-    with _impatient(tmp_path, monkeypatch) as (ledger, lock), scripted("one") as model:
+    with _impatient(tmp_path) as (ledger, lock), scripted("one") as model:
 
         def handler(task: Task) -> Report:
             said = priced(model).invoke(task.text).text
@@ -66,9 +64,9 @@ def test_a_locked_database_after_a_paid_call(tmp_path: Path, monkeypatch: pytest
         assert result["spend"].spent == USD("0.001") == ledger.spend("s-1").spent
 
 
-def test_a_locked_database_between_hold_and_settlement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_between_hold_and_settlement(tmp_path: Path) -> None:
     """What a call cost could not be booked: the request stops; resumed, the call is unknown and a new one answers."""
-    with _impatient(tmp_path, monkeypatch) as (ledger, lock):
+    with _impatient(tmp_path) as (ledger, lock):
 
         def locks(messages: list[BaseMessage]) -> str:
             lock.take()
@@ -86,9 +84,9 @@ def test_a_locked_database_between_hold_and_settlement(tmp_path: Path, monkeypat
         assert result["spend"].spent == USD("0.006")
 
 
-def test_a_lock_that_passes_leaves_no_hold_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_passes_leaves_no_hold_behind(tmp_path: Path) -> None:
     """Where the books are back before the run ends, it has failed, its call is unknown, and the fallback answers."""
-    with _impatient(tmp_path, monkeypatch) as (ledger, lock):
+    with _impatient(tmp_path) as (ledger, lock):
 
         def locks(messages: list[BaseMessage]) -> str:
             lock.take()

@@ -12,7 +12,9 @@ BUSY_TIMEOUT_SECONDS = 10
 def open_household(url: URL) -> Engine:
     """An engine over the household's tables, which exist afterwards. Its connections are its own, not the ledger's."""
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True)
+        # Nothing is prepared, so that a pooler such as PgBouncer may be in between.
+        unprepared = {"prepare_threshold": None}
+        engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=unprepared)
     elif url.database in {None, "", ":memory:"}:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:

@@ -1,0 +1,81 @@
+"""An engine for a URL, and how each of its connections is set up."""
+
+import re
+import sqlite3
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool, StaticPool
+
+from bursar.checkpoints.urls import Settings
+
+if TYPE_CHECKING:
+    from psycopg import Connection as Psycopg
+    from psycopg.pq.abc import PGresult
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+FATAL = 7  # libpq's PGRES_FATAL_ERROR
+MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
+# A server that vanished without a word is noticed within half a minute, not when the operating system gives up.
+KEEPALIVE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is in between
+
+
+def make_engine(url: URL, settings: Settings) -> Engine:
+    """An engine whose connections are not pooled: who connects keeps the connection."""
+    if url.get_backend_name() != "sqlite":
+        usual = {"fallback_application_name": "bursar", **KEEPALIVE}
+        arguments: dict[str, object] = {name: value for name, value in usual.items() if name not in url.query}
+        arguments["connect_timeout"] = settings.connect_timeout
+        if not settings.prepared_statements:
+            arguments["prepare_threshold"] = None
+        engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+        event.listen(engine, "connect", partial(_prepare_postgres, settings=settings))
+        return engine
+    in_memory = not url.database or MEMORY.search(url.database)
+    engine = create_engine(
+        url,
+        poolclass=StaticPool if in_memory else NullPool,
+        connect_args={"check_same_thread": False, "timeout": settings.timeout},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
+    """Set the time-outs for the connection's life, unless a pooler is in between, which gives it to others after us.
+
+    A pooler hides which of the server's processes does the work. Behind one nothing may outlast a transaction: the
+    time-outs are set in each, and no statement is prepared.
+    """
+    limits = f"set_config('statement_timeout', '{milliseconds(settings.statement_timeout)}', false)"
+    limits += limits.replace("set_config('statement", " || set_config('idle_in_transaction_session")
+    same = f"pg_backend_pid() = {connection.info.backend_pid}"
+    done = connection.pgconn.exec_(f"SELECT CASE WHEN {same} THEN {limits} END".encode())
+    if done.status == FATAL:
+        raise fault_of(done)
+    record.info[POOLED] = done.get_value(0, 0) is None
+    if record.info[POOLED]:
+        connection.prepare_threshold = None
+
+
+def fault_of(done: "PGresult") -> Exception:
+    """The driver's error for a result that is one."""
+    from psycopg.errors import OperationalError, error_from_result
+
+    error = error_from_result(done)
+    return error if error.sqlstate else OperationalError(str(error))  # the connection is lost
+
+
+def milliseconds(seconds: float) -> int:
+    """As PostgreSQL and SQLite take them."""
+    return round(seconds * 1000)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    with suppress(sqlite3.OperationalError):  # a read-only file keeps its journal mode; reading it still works
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
