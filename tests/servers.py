@@ -1,0 +1,176 @@
+"""Servers of a test's own, on loopback: a PostgreSQL that it may restart, and a PgBouncer in front of one."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+START_SECONDS = 30
+
+
+@dataclass
+class Postgres:
+    """A cluster in a folder of its own: `url` is of its database `postgres`, whose user may do anything."""
+
+    folder: Path
+    port: int
+    settings: Sequence[str] = field(default=())
+
+    @cached_property
+    def url(self) -> str:
+        """For Bursar."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def make(self) -> None:
+        """Make the cluster and start it."""
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        self.start()
+
+    def start(self) -> None:
+        """Start it; returns once it answers."""
+        named = (
+            "listen_addresses=127.0.0.1",
+            f"port={self.port}",
+            f"unix_socket_directories={self.folder}",
+            "fsync=off",
+        )
+        options = " ".join(f"-c {setting}" for setting in (*named, *self.settings))
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it as a crash would: nobody is told, nothing is flushed."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
+
+    def restart(self) -> None:
+        """Stop it so, and start it again."""
+        self.stop()
+        self.start()
+
+    def execute(self, statement: str) -> None:
+        """Run a statement behind Bursar's back."""
+        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
+            admin.execute(statement.encode())
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.folder / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        found = _program(program)
+        assert found is not None
+        done = subprocess.run(
+            [str(found), *arguments],
+            user=owner(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=(log := (self.folder / "commands").open("a")),
+            stderr=subprocess.STDOUT,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        log.close()  # not a pipe: the server inherits it and keeps it open
+        assert done.returncode == 0, (self.folder / "commands").read_text()
+
+
+def owner() -> str | None:
+    """Whom servers run as: they refuse to run as root."""
+    if os.getuid():
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known)
+
+
+def _program(name: str) -> Path | None:
+    """PostgreSQL's own programs stand outside the path on Debian."""
+    if found := shutil.which(name):
+        return Path(found)
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda file: int(file.parts[4]))
+    return versions[-1] if versions else None
+
+
+@contextmanager
+def folder() -> Generator[Path]:
+    """A folder that the servers' user may use: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="bursar-") as made:
+        if user := owner():
+            shutil.chown(made, user)
+        yield Path(made)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def postgres(*settings: str) -> Generator[Postgres]:
+    """A PostgreSQL server of the test's own; the test is skipped where its programs are not installed."""
+    if _program("initdb") is None:
+        pytest.skip("no initdb: PostgreSQL's server programs are not installed")
+    with folder() as made:
+        server = Postgres(made, free_port(), settings)
+        server.make()
+        try:
+            yield server
+        finally:
+            if (server.data / "postmaster.pid").exists():
+                server.stop()
+
+
+@contextmanager
+def pgbouncer(url: str, *settings: str) -> Generator[str]:
+    """URL of a PgBouncer in transaction mode in front of the server at `url`; skipped where it is not installed."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("no pgbouncer: it is not installed")
+    server = make_url(url)
+    port = free_port()
+    with folder() as made:
+        (made / "users").write_text(f'"{server.username}" ""\n')
+        (made / "config").write_text(
+            "[databases]\n"
+            f"* = host={server.host} port={server.port or 5432}\n"
+            "[pgbouncer]\n"
+            "pool_mode = transaction\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {made / 'users'}\n"
+            f"logfile = {made / 'log'}\n"
+            "default_pool_size = 3\nmax_client_conn = 200\n" + "\n".join(settings) + "\n"
+        )
+        running = subprocess.Popen(
+            [program, "-q", str(made / "config")], user=owner(), cwd="/", stdin=subprocess.DEVNULL
+        )
+        try:
+            _wait_for(port, running, made / "log")
+            yield server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+        finally:
+            running.terminate()
+            running.wait(START_SECONDS)
+
+
+def _wait_for(port: int, running: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert running.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)  # between two polls, within the deadline
+        else:
+            return
+    raise AssertionError(f"nothing listens on port {port} within {START_SECONDS} s")
