@@ -1,9 +1,20 @@
 # Sourced by .ci/run: a PostgreSQL server for the tests, which must then run. Sets BURSAR_TEST_POSTGRES where it starts one.
+# And PgBouncer and PostgreSQL's programs where they can be installed; tests that need them are skipped where they cannot.
 export BURSAR_REQUIRE_POSTGRES=1
 
 answers() {
 	.venv/bin/python -c 'import psycopg, sys; psycopg.connect(sys.argv[1].replace("+psycopg", "", 1), connect_timeout=3).close()' \
 		"${BURSAR_TEST_POSTGRES:-postgresql://postgres@127.0.0.1:5432/postgres}" 2>/dev/null
+}
+
+can_install() {
+	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null
+}
+
+install() {
+	echo "Installing $1"
+	apt-get update -qq >/dev/null
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null
 }
 
 programs() {
@@ -22,10 +33,8 @@ stop_own() {
 start_own() {
 	local initdb port
 	initdb=$(programs || true)
-	if [ -z "$initdb" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-		echo "Installing PostgreSQL"
-		apt-get update -qq >/dev/null
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+	if [ -z "$initdb" ] && can_install; then
+		install postgresql
 		initdb=$(programs || true)
 	fi
 	if [ -z "$initdb" ]; then
@@ -45,3 +54,7 @@ start_own() {
 
 answers || start_own
 answers || { echo "PostgreSQL was started and does not answer at $BURSAR_TEST_POSTGRES" >&2; exit 1; }
+
+[ -n "$(programs || true)" ] || ! can_install || install postgresql || echo "Tests that restart PostgreSQL are skipped"
+command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || ! can_install || install pgbouncer ||
+	echo "PgBouncer could not be installed: its tests are skipped"

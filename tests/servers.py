@@ -133,15 +133,18 @@ def postgres(*settings: str) -> Generator[Postgres]:
 
 
 @contextmanager
-def pgbouncer(url: str, *settings: str) -> Generator[str]:
-    """URL of a PgBouncer in transaction mode in front of the server at `url`; skipped where it is not installed."""
+def pgbouncer(url: str, *, connections: int = 3) -> Generator[str]:
+    """URL of a PgBouncer in transaction mode in front of the server at `url`, to which it has so many connections.
+
+    The test is skipped where it is not installed.
+    """
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         pytest.skip("no pgbouncer: it is not installed")
     server = make_url(url)
     port = free_port()
     with folder() as made:
-        (made / "users").write_text(f'"{server.username}" ""\n')
+        (made / "users").write_text(f'"{server.username}" "{server.password or ""}"\n')
         (made / "config").write_text(
             "[databases]\n"
             f"* = host={server.host} port={server.port or 5432}\n"
@@ -150,7 +153,7 @@ def pgbouncer(url: str, *settings: str) -> Generator[str]:
             f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {made / 'users'}\n"
             f"logfile = {made / 'log'}\n"
-            "default_pool_size = 3\nmax_client_conn = 200\n" + "\n".join(settings) + "\n"
+            f"default_pool_size = {connections}\nmax_client_conn = 200\n"
         )
         running = subprocess.Popen(
             [program, "-q", str(made / "config")], user=owner(), cwd="/", stdin=subprocess.DEVNULL

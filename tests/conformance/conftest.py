@@ -1,15 +1,18 @@
-"""A fresh database for each test: SQLite in a file, and PostgreSQL where a server answers."""
+"""A fresh database for each test: SQLite in a file, PostgreSQL where a server answers, and that through PgBouncer."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from bursar.checkpoints.database import Database
+from tests import servers
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(kind, marks=pytest.mark.postgres) for kind in ("postgresql", "pooled"))]
+)
 def database(
     request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], AbstractContextManager[str]]
 ) -> Iterator[Database]:
@@ -19,7 +22,7 @@ def database(
         yield made
         made.close()
         return
-    with new_postgres() as url:
-        made = Database(url)
+    with new_postgres() as url, servers.pgbouncer(url) if request.param == "pooled" else nullcontext(url) as reached:
+        made = Database(reached)
         yield made
         made.close()
