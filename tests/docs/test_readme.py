@@ -10,23 +10,10 @@ import typer.main
 from bursar import cli
 from bursar.graphs.genie import Genie, open_genie
 from bursar.nodes.genie.data.sample import END, sample_files
+from tests.docs.pages import ROOT, blocks, first_column, run_python, wide_lines
 from tests.nodes.provider import Provider
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> Iterator[tuple[int, str]]:
-    """Each fenced block of a language: the line it starts on, and its text."""
-    for found in re.finditer(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
-        yield README.count("\n", 0, found.start(1)), found.group(1)
-
-
-def first_column(heading: str) -> list[str]:
-    """The first cells of the table under a header row that starts with `heading`."""
-    table = re.search(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert table is not None, f"no table of {heading}"
-    return [row.split("|")[1].strip().strip("`") for row in table.group(1).splitlines()]
 
 
 @pytest.fixture
@@ -44,10 +31,8 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
-    script: dict[str, object] = {"__name__": "readme"}
     try:
-        for line, source in blocks("python"):
-            exec(compile("\n" * line + source, str(ROOT / "README.md"), "exec"), script)
+        run_python(README, ROOT / "README.md")
     finally:
         provider.close()
     shown = capsys.readouterr().out.splitlines()
@@ -60,14 +45,14 @@ def test_the_picture_is_the_graphs_own() -> None:
     genie = open_genie("sqlite://")
     drawn = genie.app.get_graph().draw_mermaid()
     genie.close()
-    ((_, picture),) = blocks("mermaid")
+    ((_, picture),) = blocks(README, "mermaid")
     assert picture.strip() == drawn.strip()
 
 
 def test_the_demo_answers_what_the_readme_shows(sample: Genie) -> None:
     """The excerpt is the beginning of the first answer."""
     answer = sample.ask(cli.DEMO_QUESTIONS[0], "s-1")["messages"][-1].text
-    shown = next(text for _, text in blocks("text"))
+    shown = next(text for _, text in blocks(README, "text"))
     assert answer.startswith(shown.strip())
 
 
@@ -77,7 +62,7 @@ def test_every_setting_is_in_the_table() -> None:
         file.read_text() for folder in ("src", "state", "checkpoints", "nodes", "graphs") for file in python(folder)
     ]
     read = {name for source in sources for name in re.findall(r'"((?:BURSAR|OPENAI)_[A-Z_]+)"', source)}
-    assert set(first_column("variable")) == read
+    assert set(first_column(README, "variable")) == read
 
 
 def python(folder: str) -> Iterator[Path]:
@@ -88,13 +73,13 @@ def python(folder: str) -> Iterator[Path]:
 def test_every_command_is_in_the_table() -> None:
     """The commands of the table are those of the command line."""
     group = typer.main.get_group(cli.app)
-    assert {row.split()[1] for row in first_column("command")} == set(group.commands)
+    assert {row.split()[1] for row in first_column(README, "command")} == set(group.commands)
 
 
 def test_the_exit_codes_are_the_command_lines() -> None:
     """Each exit code of the table has a name in the command line, and each name is there."""
     named = [cli.ANSWERED, cli.GAPS, cli.WRONG_USE, cli.REFUSED, cli.INTERRUPTED, cli.DRAINED]
-    assert first_column("exit code") == [str(code) for code in named]
+    assert first_column(README, "exit code") == [str(code) for code in named]
 
 
 def test_every_file_that_is_named_exists() -> None:
@@ -108,5 +93,4 @@ def test_every_file_that_is_named_exists() -> None:
 
 def test_lines_fit() -> None:
     """Prose is at most 130 characters wide, so that it reads well as text."""
-    prose = re.sub(r"^```.*?^```|^\|.*?$", "", README, flags=re.DOTALL | re.MULTILINE)
-    assert [line for line in prose.splitlines() if len(line) > 130] == []
+    assert wide_lines(README) == []
