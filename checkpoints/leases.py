@@ -186,9 +186,10 @@ class Owned:
         return False
 
     def _take(self) -> Work[Lease | _Busy]:
-        session, owner, wish, ours = self._session_id, self._owner, self._wish, Process.current()
+        session, owner, wish = self._session_id, self._owner, self._wish
 
         def work(connection: Connection) -> Lease | _Busy:
+            ours = Process.current()  # reads files: here, where the event loop does not
             new = {"session": session, "owner": owner, "host": ours.host, "process": ours.process}
             new |= {"milliseconds": self._milliseconds}
             taken = _take(connection, **new, force=int(wish.take_over), dead="")

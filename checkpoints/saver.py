@@ -44,8 +44,8 @@ from bursar.checkpoints.saving.trails import Trails
 from bursar.checkpoints.saving.values import NewValues
 from bursar.state.errors import ConfigurationError
 
-# In `configurable`: the ledger of the run, in the same database. Checkpoints need not be on disk before its next
-# durable commit, which puts them there too. LangGraph keeps keys that begin so out of the metadata.
+# In `configurable`: the ledger of the run. Where it is in the saver's database, checkpoints need not be on disk before
+# its next durable commit, which puts them there too. LangGraph keeps keys that begin so out of the metadata.
 LEDGER = "__bursar_ledger"
 MAX_WAIT_SECONDS = 3600
 
@@ -317,14 +317,14 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
             store(connection, Rows(checkpoint=[row]).with_writes(writes), lease)
 
         one = not strange and Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes).is_one_statement
-        return at, Storing(work, _durable(config), one, again, taken)
+        return at, Storing(work, self._durable(config), one, again, taken)
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Storing:
         at = address_of(config)
         own = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
-        durable = _durable(config)
+        durable = self._durable(config)
         lease = lease_of(config)
         parcel: Parcel | None = None
         taken: list[Parcel] = []
@@ -375,6 +375,6 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
             self._learn(found.metadata)
         return found
 
-
-def _durable(config: RunnableConfig) -> bool:
-    return LEDGER not in config.get("configurable", {})
+    def _durable(self, config: RunnableConfig) -> bool:
+        ledger = config.get("configurable", {}).get(LEDGER)
+        return not isinstance(ledger, Ledger) or ledger.database is not self._database

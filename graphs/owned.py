@@ -71,7 +71,8 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         """What to enter before the session is read; None where it is owned already, or there is nothing to own."""
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
-        saver: object = asked.get(CONFIG_KEY_CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
+        given: object = asked.get(CONFIG_KEY_CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
+        saver = getattr(getattr(given, "own", None), "__self__", None)  # LangGraph's server wraps the saver that it has
         session_id = asked.get("thread_id")
         if not isinstance(saver, SQLAlchemySaver) or session_id is None:
             return None

@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.saver import LEDGER, SQLAlchemySaver
+from bursar.checkpoints.saver import LEDGER
 from bursar.graphs.owned import OwnedGraph
 from bursar.nodes.agents import after, first_node, run_agent
 from bursar.nodes.approval import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
@@ -94,10 +94,8 @@ def build_supervisor(
     longest = max(len(chain.links) for chain in chains.values())
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
     durability: dict[str, object] = {"__pregel_durability": "sync"} if checkpointer else {}
-    if isinstance(checkpointer, SQLAlchemySaver) and checkpointer.database is ledger.database:
-        durability[LEDGER] = ledger
     compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
-    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=durability)
+    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable={**durability, LEDGER: ledger})
 
 
 def coordinator_of(app: Supervisor) -> Coordinator:

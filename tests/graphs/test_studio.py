@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from langgraph.pregel.remote import RemoteGraph
+from langgraph.pregel.remote import RemoteException, RemoteGraph
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
@@ -132,3 +132,23 @@ def test_studio_draws_the_graph_with_its_fallbacks(client: SyncLangGraphClient) 
     assert {(e.source, e.target, e.conditional) for e in remote.edges} == {
         (e.source, e.target, e.conditional) for e in local.edges
     }
+
+
+def test_a_served_run_owns_its_session(studio: Studio, client: SyncLangGraphClient) -> None:
+    """It takes the lease and frees it; while another process owns the session, the run is told so and does nothing."""
+    thread = client.threads.create()["thread_id"]
+    genie = RemoteGraph("genie", sync_client=client)
+    entered = {"messages": [{"role": "user", "content": QUESTION}]}
+    saver = SQLAlchemySaver(studio.database)
+    genie.invoke(entered, {"configurable": {"thread_id": thread}}, durability="sync")
+    with saver.own(thread) as owned:
+        assert owned.lease.epoch == 2  # the first was the run's, which is over
+        with pytest.raises(RemoteException, match="SessionBusy"):
+            genie.invoke(entered, {"configurable": {"thread_id": thread}}, durability="sync")
+    genie.invoke(entered, {"configurable": {"thread_id": thread}}, durability="sync")
+    with saver.own(thread) as owned:
+        assert owned.lease.epoch == 4
+    ledger = Ledger(studio.database)
+    assert next(row.requests for row in ledger.sessions() if row.session_id == thread) == 2
+    told = [row.event.action for row in ledger.audit(thread) if row.event.kind == "lease"]
+    assert told == ["taken", "released"] * 2
