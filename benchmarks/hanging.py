@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks.harness import Ratio, Result, Rounds
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
+from bursar.checkpoints.breakers import close_all
+from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.apart import left_behind
 from bursar.nodes.routers.word_router import WordRouter
 
@@ -104,12 +106,15 @@ def run(*, smoke: bool) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline)
         first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0)
-        asyncio.run(ask_all(first, sessions // 10, over_seconds=1.0))  # what is made once is made now
+        asyncio.run(ask_all(first, sessions // 10, over_seconds=0.0))  # what is made once is made now
+        coordinator_of(app).database.run(close_all)  # which these have opened: nobody would be asked, and nobody hang
         threads, before, objects = settled()[0], resident_megabytes(), sys.getallocatedblocks()
         used = time.process_time()
         waited = asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
         used = time.process_time() - used
         (threads_after, left), after, objects_after = settled(), resident_megabytes(), sys.getallocatedblocks()
+    if min(waited) < deadline:
+        raise AssertionError(f"a session was answered after {min(waited):.2f} s: its agent did not hang")
     if left or threads_after > threads:
         raise AssertionError(f"{left} handlers and {threads_after - threads} threads were left behind")
     result = Result(f"{sessions} sessions at once whose agent hangs, deadline {deadline:g} s")
