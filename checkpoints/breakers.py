@@ -1,22 +1,28 @@
 """Breakers in the database, where every process sees them and a restart finds them again.
 
 A row is locked while it is read, changed by the rules of `state.breaker`, and written: of any number of callers of a
-half-open breaker, in any number of processes, one has the probe. Locked last in its transaction, after accounts and
-log, so that no two wait for each other.
+half-open breaker, in any number of processes, one has the probe. Whoever opens, probes or closes one says so in the
+log of its session, in the same transaction.
+
+Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
+count failing calls, so that one user opens them for everybody, and what processes share of them is in Redis, in no
+transaction of ours. Half open, purgatory and aiobreaker let every caller through, pybreaker one of each process, by a
+lock that it holds while it calls. So the rules are our own, and pure, in `state.breaker`.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from bursar.checkpoints.books.audit_chain import stamp
+from bursar.checkpoints.books.audit_chain import append, stamp
 from bursar.checkpoints.prepared import Prepared, insert_new
 from bursar.checkpoints.switches import breakers
 from bursar.state.breaker import Breaker, State
+from bursar.state.events import BreakerChanged
 
 VOTER_CHARACTERS = 16  # of the hash of a session's id
 
@@ -55,31 +61,35 @@ def read(record: str) -> Breaker:
         return Breaker()
 
 
-def claim(connection: Connection, name: str, caller: Caller, at: datetime) -> bool:
+def claim(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> bool:
     """Whether the caller may go through; afterwards it has the probe, if the breaker is half open."""
     found = _locked(connection, breaker=name)
     if not found:
         return True
-    claimed = read(found[0][0]).claimed(at, caller.token)
+    before = read(found[0][0])
+    claimed = before.claimed(at, caller.token)
     if claimed is not None and claimed.open_until is not None:
         _keep(connection, name, claimed)
+        _tell(connection, key, caller, at, _changed(name, before, claimed))
     return claimed is not None
 
 
-def failed(connection: Connection, name: str, caller: Caller, at: datetime) -> None:
+def failed(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
     """What it guards was at fault."""
     _insert(connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
-    _change(connection, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
+    change = _change(connection, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
+    _tell(connection, key, caller, at, change)
 
 
-def succeeded(connection: Connection, name: str, caller: Caller, at: datetime) -> None:
+def succeeded(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
     """What it guards worked. Nothing is written for a breaker that is not there, which is closed."""
-    _change(connection, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
+    change = _change(connection, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
+    _tell(connection, key, caller, at, change)
 
 
-def released(connection: Connection, name: str, caller: Caller) -> None:
+def released(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
     """The call ended and says nothing about what the breaker guards; a probe is free for the next."""
-    _change(connection, name, lambda found: found.released(caller.token))
+    _tell(connection, key, caller, at, _change(connection, name, lambda found: found.released(caller.token)))
 
 
 def listed(connection: Connection, at: datetime) -> list[BreakerRow]:
@@ -94,14 +104,33 @@ def listed(connection: Connection, at: datetime) -> list[BreakerRow]:
     return rows
 
 
-def _change(connection: Connection, name: str, rule: Callable[[Breaker], Breaker]) -> None:
+def _change(connection: Connection, name: str, rule: Callable[[Breaker], Breaker]) -> BreakerChanged | None:
     found = _locked(connection, breaker=name)
     if not found:
-        return
+        return None
     before = read(found[0][0])
     after = rule(before)
     if after != before:
         _keep(connection, name, after)
+    return _changed(name, before, after)
+
+
+def _changed(name: str, before: Breaker, after: Breaker) -> BreakerChanged | None:
+    """The event that tells of the change; a vote that changes nothing for anybody is not told."""
+    if after.openings > before.openings:
+        return BreakerChanged(breaker=name, change="opened", until=after.open_until)
+    if before.open_until is not None and after.open_until is None:
+        return BreakerChanged(breaker=name, change="closed")
+    if after.probe != before.probe:
+        return BreakerChanged(breaker=name, change="probed" if after.probe else "released", until=after.open_until)
+    return None
+
+
+def _tell(
+    connection: Connection, key: bytes | None, caller: Caller, at: datetime, changed: BreakerChanged | None
+) -> None:
+    if changed is not None:
+        append(connection, key, caller.session_id, stamp(at), [changed])
 
 
 def _keep(connection: Connection, name: str, breaker: Breaker) -> None:
@@ -124,3 +153,10 @@ _delete = Prepared(delete(breakers).where(breakers.c.name == bindparam("breaker"
 def close_all(connection: Connection) -> None:
     """Afterwards every breaker is closed, as if nothing had failed: for drills, which make things fail on purpose."""
     connection.execute(delete(breakers))
+
+
+def open_each(connection: Connection, names: Collection[str], until: datetime) -> None:
+    """Afterwards each of these breakers is open until then, whatever it saw: for drills."""
+    for name in names:
+        _insert(connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
+        _keep(connection, name, Breaker(open_until=until, openings=1))

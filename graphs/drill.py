@@ -4,10 +4,11 @@ import inspect
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
-from bursar.checkpoints.breakers import close_all
+from bursar.checkpoints.breakers import close_all, open_each
 from bursar.graphs.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, Fault, Stage, in_place_of, made
 from bursar.graphs.drill_provider import FailingProvider
 from bursar.graphs.supervisor import Supervisor, coordinator_of
@@ -167,22 +168,40 @@ class _Drilled:
 
     def _agent(self, chain: Chain, fault: Fault) -> Cell:
         name = chain.specialist.name
-        stage = Stage(self._file)
+        if fault.opens == "agent" and len(chain.links) == 1:
+            return Cell(name, fault.name, skipped="nobody could answer in its place")
+        stage, opened = Stage(self._file), self._opened(chain, fault)
+        if fault.opens is not None and not opened:
+            return Cell(name, fault.name, skipped="it asks no provider")
         forced = Forced(
             handlers={name: lambda own: in_place_of(own, fault, stage)},
             seconds={REQUEST: self._time_for(fault), **self._own_seconds(fault, name)},
             router=_RouteTo(name),
             min_confidence=0.0 if fault.outlived else CONFIDENCE,
         )
-        asked = self._ask(_question(chain), forced, fault, stage)
+        asked = self._ask(_question(chain), forced, fault, stage, opened)
         if fault.provider != "answers" and not asked.requests:
             return Cell(name, fault.name, skipped="it asks no provider")
         runs = [run for run in asked.result["runs"] if run.specialist == name]
         problems = [*asked.problems, *_of_chain(chain, fault, runs, asked.result)]
         if fault.make is not None and not fault.outlived and asked.spent:
             problems.append(f"{asked.spent} nano-dollars were spent by a handler that pays for nothing")
-        by = next((run.handler for run in runs[1:] if run.answers), "")
+        if fault.opens == "model" and asked.requests:
+            problems.append(f"{asked.requests} requests were sent to a provider whose breaker is open")
+        by = next((run.handler for run in runs if run.answers and run.level), "")
         return Cell(name, fault.name, asked.seconds, _end(runs[0]) if runs else "", by, tuple(problems))
+
+    def _opened(self, chain: Chain, fault: Fault) -> list[str]:
+        """The names of the breakers that are to be open; those of its models are known once they saw a fault."""
+        name = chain.specialist.name
+        if fault.opens != "model":
+            return [chain.links[0].breaker] if fault.opens else []
+        failing = replace(fault, provider="500")
+        forced = Forced(
+            handlers={}, seconds={REQUEST: self._deadline}, router=_RouteTo(name), min_confidence=CONFIDENCE
+        )
+        self._ask(_question(chain), forced, failing, Stage(self._file))
+        return [row.name for row in self._at.ledger.breakers() if row.name.startswith("model:")]
 
     def _own_seconds(self, fault: Fault, name: str) -> dict[str, float]:
         """What is not to be late has the time of its request."""
@@ -215,12 +234,14 @@ class _Drilled:
         end = asked.result["ending"] if agent != ROUTER else "replaced"
         return Cell(agent, fault.name, asked.seconds, end, "words" if agent == ROUTER else "", tuple(problems))
 
-    def _ask(self, question: str, forced: Forced, fault: Fault, stage: Stage) -> "_Asked":
+    def _ask(self, question: str, forced: Forced, fault: Fault, stage: Stage, opened: Sequence[str] = ()) -> "_Asked":
         """Put the question, and check what holds for every request, whatever was forced."""
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
         self._at.ledger.database.run(close_all)
+        until = self._at.clock() + timedelta(seconds=MAX_SECONDS)
+        self._at.ledger.database.run(lambda connection: open_each(connection, opened, until))
         began = time.monotonic()
         with forcing(forced):
             result = self._app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
@@ -281,7 +302,9 @@ def _question(chain: Chain) -> str:
 
 
 def _end(run: Run) -> str:
-    """A run's outcome, with the limit, the fault or the doubt that it names."""
+    """A run's outcome, with the limit, the fault or the doubt that it names; of a fallback, why it is the first."""
+    if run.level:
+        return "left alone"
     why = run.limit or run.fault or ("unsure" if run.unsure else "")
     return f"{run.outcome}: {why}" if why else str(run.outcome)
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel
 
@@ -40,6 +40,7 @@ class Fault:
 
     `ends` are the ends that are right for the run: its outcome, with the limit or fault that it names.
     `to_deadline`: it lasts until the deadline. `outlived`: the agent answers all the same, with nothing to disclose.
+    `opens`: the breaker that is open beforehand, the agent's own or those of the models that it asks.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Fault:
     provider: Mode = "answers"
     to_deadline: bool = False
     outlived: bool = False
+    opens: Literal["agent", "model"] | None = None
 
 
 def made(fault: Fault, stage: Stage) -> Function:
@@ -170,6 +172,8 @@ FAULTS = (
     Fault("provider cut", _ends("failed: provider"), provider="cut"),
     # The client's own timeout and the run's deadline are the same moment.
     Fault("provider hang", LATE | {"failed: provider"}, provider="hang", to_deadline=True),
+    Fault("provider's breaker open", _ends("failed: provider"), opens="model"),
+    Fault("breaker open", _ends("left alone"), opens="agent"),
 )
 # What a router or a gate can do wrong.
 OF_COORDINATOR = ("exception", "hang", "CPU spin", "malformed output")

@@ -1,6 +1,7 @@
 """The specialist nodes: one factory makes them all, own handlers and fallbacks alike."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
@@ -14,7 +15,7 @@ from bursar.nodes.edge import Update
 from bursar.nodes.judgement import Judgement
 from bursar.nodes.runner import run_link
 from bursar.nodes.specialist import Chain, Link
-from bursar.nodes.stops import tell, why_paused
+from bursar.nodes.stops import left_alone, paused_link, standing_of_link, tell
 from bursar.state.decision import Decision
 from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
 from bursar.state.money import USD, ZERO
@@ -48,14 +49,25 @@ async def run_agent(
     )
     # Before anything is written down: an interrupt runs this node again from here.
     denied = await unapproved(coordinator, link, task, request, config=config)
-    decisions, grant, refusal = await _prepare(
-        coordinator, chain, level, request, grant=grant, failed=failed, config=config
-    )
-    task, refusal = task.model_copy(update={"left": grant}), denied or refusal
-    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=refusal)
-    if not level and step is not None and refusal is None:
-        await tell(coordinator, request, step, run)
-    return {"runs": [run], "decisions": decisions}
+    ready = await _prepare(coordinator, chain, level, request, Ready([], grant, denied), failed=failed, config=config)
+    task = task.model_copy(update={"left": ready.grant})
+    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=ready.refusal)
+    watched = ready.watched or (not level and step is not None and step.watched)
+    if watched or ready.refusal is None:
+        await tell(coordinator, request, link, run, watched=watched)
+    return {"runs": [run], "decisions": ready.decisions}
+
+
+class Ready(NamedTuple):
+    """What is known before a run: the decisions to be told, what it may spend, and why it does not begin, if so.
+
+    `watched`: its breaker saw faults lately, and is to be told how it ends.
+    """
+
+    decisions: list[Decision]
+    grant: USD
+    refusal: Judgement | None
+    watched: bool = False
 
 
 async def _prepare(
@@ -63,36 +75,38 @@ async def _prepare(
     chain: Chain,
     level: int,
     request: Request,
+    before: Ready,
     *,
-    grant: USD,
     failed: Run | None,
     config: RunnableConfig,
-) -> tuple[list[Decision], USD, Judgement | None]:
+) -> Ready:
     """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
 
-    A fallback that may pay is priced and admitted anew. The decisions are those to be told: that this is a fork, which
-    pays again; then what it may spend, and why it is not admitted, if it is not.
+    A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price where it may pay. A
+    decision tells of a fork, which pays again.
     """
     books, link, at = coordinator.books, chain.links[level], coordinator.clock()
-    if not link.paid and failed is None:
-        return [], grant, None
+    if not link.paid and failed is None and (link.last or not level):
+        return before
     started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
-    def work(connection: Connection) -> tuple[list[Decision], USD, Judgement | None]:
-        decisions: list[Decision] = []
-        given, refusal = grant, None
-        if link.paid and (why := why_paused(coordinator, request, link.node, connection=connection)) is not None:
-            refusal = Judgement(Outcome.FAILED, why, fault=Fault.POLICY)
+    def work(connection: Connection) -> Ready:
+        decisions, grant, refusal, watched = before
+        now = standing_of_link(coordinator, request, link, level, connection)
+        refusal = refusal or paused_link(request, link, now)
         if link.paid:
             books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 books.open_account(Account("global", None))(connection)
             decisions = _forked(coordinator, link, request, checkpoint_ns(config), connection)
             if coordinator.ledger.action_books.is_undoing(request.session_id, checkpoint_ns(config))(connection):
-                refusal = UNDONE
+                refusal = before.refusal or UNDONE
         if link.paid and level and refusal is None:
-            given, refusal = _admitted(coordinator, link, request, connection)
+            grant, refusal = _admitted(coordinator, link, request, connection)
             books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
+        if level and refusal is None:
+            refusal = left_alone(coordinator, request, link, now, connection)
+            watched = refusal is None and link.breaker in now.breakers
         events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
         if failed is not None:
             taken = FallbackTaken(
@@ -101,7 +115,7 @@ async def _prepare(
             events = [taken, *events]
         for event in [*events, started]:
             books.record(request.session_id, event, at=at)(connection)
-        return decisions, given, refusal
+        return Ready(decisions, grant, refusal, watched)
 
     return await coordinator.database.arun(work, durable=False, brief=True)
 

@@ -31,7 +31,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
         room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)
         admitted, decision = _admit(coordinator, plan, room, stopped)
         if now.breakers:
-            admitted = watched(request, admitted, now, connection)
+            admitted = watched(coordinator, request, admitted, now, connection)
         for step in admitted.steps:
             if not step.level and coordinator.chains[step.name].links[step.level].paid:
                 coordinator.books.open_account(Account(agent_scope(request, step.name), step.grant.nanos))(connection)

@@ -13,7 +13,7 @@ from bursar.checkpoints.leases import lease_of
 from bursar.nodes.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.edge import Update
 from bursar.nodes.forcing import forced_timeout
-from bursar.nodes.stops import why_paused
+from bursar.nodes.stops import check_paused
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 
@@ -54,7 +54,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     lease = lease_of(config)
 
     def open_books(connection: Connection) -> None:
-        why_paused(coordinator, request, connection=connection)
+        check_paused(coordinator, request, connection)
         books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
         books.open_request(
             session_id,

@@ -122,7 +122,10 @@ class Specialist:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`."""
+    """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`.
+
+    `breaker` names the one that counts its faults: a specialist has one, wherever it stands in for another.
+    """
 
     node: str
     name: str
@@ -133,6 +136,7 @@ class Link:
     max_repeats: int
     expects: USD
     min_confidence: float
+    breaker: str
     high_risk: bool = False
     last: bool = False
 
@@ -211,6 +215,7 @@ def _link(specialist: Specialist, node: str) -> Link:
         max_repeats=specialist.max_repeats,
         expects=specialist.expects,
         min_confidence=specialist.min_confidence,
+        breaker=f"agent:{specialist.name}",
         high_risk=specialist.risk == "high",
     )
 
@@ -222,6 +227,7 @@ def _function_link(specialist: Specialist, function: Function) -> Link:
     return replace(
         own,
         node=f"{specialist.name}.{name}",
+        breaker=f"agent:{specialist.name}.{name}",
         name=name,
         handler=function,
         ceiling=ZERO if free else own.ceiling,

@@ -1,7 +1,7 @@
 """What keeps an agent from starting: a pause, or its own breaker. And what the end of its run says about it.
 
 An agent's breaker counts what the agent does wrong itself: it raises, or has no answer by its own deadline. Refusals,
-what a user's data break and what its provider does are not counted.
+what a user's data break and what its provider does are not counted. A fallback has one too, but not the last resort.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,12 @@ from bursar.checkpoints.breakers import Caller
 from bursar.checkpoints.pauses import pauses_of
 from bursar.checkpoints.standing import Standing, standing
 from bursar.nodes.coordinator import Coordinator, scopes_of
-from bursar.nodes.specialist import Chain
+from bursar.nodes.judgement import Judgement
+from bursar.nodes.specialist import Chain, Link
 from bursar.state.report import Fault, Limit, Outcome, Run
 from bursar.state.session import Plan, Request, Step
+
+LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a while"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,45 +56,79 @@ def stops(
         if (note := now.paused.get(f"agent:{step.name}")) is not None:
             found[step.name] = Stop(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
         elif step.level == 0 and not _claimed(coordinator, request, step, now, connection):
-            found[step.name] = Stop("it failed in several sessions lately, so it is left alone for a while", 1)
+            found[step.name] = Stop(LEFT_ALONE, 1)
     return found
 
 
-def watched(request: Request, plan: Plan, now: Standing, connection: Connection) -> Plan:
+def watched(coordinator: Coordinator, request: Request, plan: Plan, now: Standing, connection: Connection) -> Plan:
     """The plan, marked where a breaker waits to hear of a run. A probe that is not made after all is given back."""
+    key, at = coordinator.books.key, coordinator.clock()
     steps: list[Step] = []
     for step in plan.steps:
         name = breaker_of(step.name)
         if step.level and name in now.breakers:
-            breakers.released(connection, name, _caller(request))
+            breakers.released(connection, key, name, _caller(request), at)
         steps.append(step.model_copy(update={"watched": not step.level and name in now.breakers}))
     return plan.model_copy(update={"steps": tuple(steps)})
 
 
-def why_paused(coordinator: Coordinator, request: Request, *names: str, connection: Connection) -> str | None:
-    """Why none of these agents may start now, None if they may. Raises `Paused` for its tenant and for everything."""
-    pauses = pauses_of(request.tenant, *names)
+def check_paused(coordinator: Coordinator, request: Request, connection: Connection) -> None:
+    """Raises `Paused` where the request's tenant, or everything, is paused."""
+    pauses = pauses_of(request.tenant)
     now = standing(connection, (), pauses=pauses, breakers=(), at=coordinator.clock())
+    if (paused := now.refusal(pauses)) is not None:
+        raise paused
+
+
+def standing_of_link(
+    coordinator: Coordinator, request: Request, link: Link, level: int, connection: Connection
+) -> Standing:
+    """Whether a handler that may pay is paused and, where it stands in for another, what its breaker says.
+
+    The guardian asked the breakers of those that it starts. Raises `Paused` where its tenant, or everything, is paused.
+    """
+    pauses = pauses_of(request.tenant, link.node) if link.paid else ()
+    breakers = (link.breaker,) if level and not link.last else ()
+    if not pauses and not breakers:
+        return Standing(None)
+    now = standing(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock())
     if (paused := now.refusal(pauses[:2])) is not None:
         raise paused
-    refusal = now.refusal(pauses)
-    return None if refusal is None else str(refusal)
+    return now
 
 
-async def tell(coordinator: Coordinator, request: Request, step: Step, run: Run) -> None:
-    """Tell the agent's breaker how its own run ended. Nothing is read or written where all was and is well."""
+def paused_link(request: Request, link: Link, now: Standing) -> Judgement | None:
+    """The end of a run that a pause of its agent does not let begin."""
+    refusal = now.refusal(pauses_of(request.tenant, link.node))
+    return None if refusal is None else Judgement(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
+
+
+def left_alone(
+    coordinator: Coordinator, request: Request, link: Link, now: Standing, connection: Connection
+) -> Judgement | None:
+    """The end of a run that its breaker does not let begin; else it may, as the probe if the breaker is half open."""
+    if link.breaker not in now.breakers:
+        return None
+    at, key = coordinator.clock(), coordinator.books.key
+    if breakers.claim(connection, key, link.breaker, _caller(request), at):
+        return None
+    return Judgement(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
+
+
+async def tell(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
+    """Tell the agent's breaker how a run ended. Nothing is read or written where all was and is well."""
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
-    if not at_fault and not step.watched:
+    if link.last or not (at_fault or watched):
         return
-    name, caller, at = breaker_of(step.name), _caller(request), coordinator.clock()
+    key, name, caller, at = coordinator.books.key, link.breaker, _caller(request), coordinator.clock()
 
     def work(connection: Connection) -> None:
         if at_fault:
-            breakers.failed(connection, name, caller, at)
+            breakers.failed(connection, key, name, caller, at)
         elif run.outcome is Outcome.COMPLETED:
-            breakers.succeeded(connection, name, caller, at)
+            breakers.succeeded(connection, key, name, caller, at)
         else:
-            breakers.released(connection, name, caller)
+            breakers.released(connection, key, name, caller, at)
 
     await coordinator.database.arun(work, durable=False, brief=True)
 
@@ -106,7 +143,8 @@ def _claimed(coordinator: Coordinator, request: Request, step: Step, now: Standi
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:
         return True
-    return breakers.claim(connection, breaker_of(step.name), _caller(request), coordinator.clock())
+    key, at = coordinator.books.key, coordinator.clock()
+    return breakers.claim(connection, key, breaker_of(step.name), _caller(request), at)
 
 
 def _caller(request: Request) -> Caller:

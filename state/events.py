@@ -5,6 +5,7 @@ were. A field is never renamed or removed.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -306,6 +307,17 @@ class PauseLifted(_Event):
     note: Reason = ""
 
 
+class BreakerChanged(_Event):
+    """A call or run of this session changed a breaker that all share: it opened or closed it, or went through the
+    half-open one as its only probe, or gave that probe back. `until`: nobody goes through it as long.
+    """
+
+    kind: Literal["breaker_changed"] = "breaker_changed"
+    breaker: Reason
+    change: Literal["opened", "probed", "released", "closed"]
+    until: datetime | None = None
+
+
 class RequestClosed(_Event):
     """A request has its answer; `spent` is what it was charged, calls of unknown end included at their hold."""
 
@@ -339,6 +351,7 @@ Event = Annotated[
     | Erased
     | PauseSet
     | PauseLifted
+    | BreakerChanged
     | RequestClosed,
     Field(discriminator="kind"),
 ]

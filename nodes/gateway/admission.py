@@ -201,7 +201,7 @@ def _admission(claim: Claim) -> Work[Admitted | Refused | bytes]:
             books.hold(hold)(connection)
             _check_turns(scope, connection)
             guarded = Guarded(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None)
-            if guarded.watched and not claim_breaker(connection, offer.breaker, guarded.caller, at):
+            if guarded.watched and not claim_breaker(connection, books.key, offer.breaker, guarded.caller, at):
                 raise _ProbeTakenError
             return Admitted(hold, shaped.cap, place, guarded)
         return broken or _too_dear(claim, now.left or 0, connection)

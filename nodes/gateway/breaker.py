@@ -28,17 +28,17 @@ class Guarded:
         """The work that ends a call and, in the same transaction, what its end says. Nothing more where all is well."""
         if not self.name or not (self.watched or says == "at fault"):
             return work
-        at = scope.clock()
+        at, key = scope.clock(), scope.ledger.books.key
 
         def both(connection: Connection) -> None:
             work(connection)
             match says:
                 case "well":
-                    breakers.succeeded(connection, self.name, self.caller, at)
+                    breakers.succeeded(connection, key, self.name, self.caller, at)
                 case "at fault":
-                    breakers.failed(connection, self.name, self.caller, at)
+                    breakers.failed(connection, key, self.name, self.caller, at)
                 case "nothing":
-                    breakers.released(connection, self.name, self.caller)
+                    breakers.released(connection, key, self.name, self.caller, at)
 
         return both
 

@@ -10,8 +10,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 from pydantic_core import PydanticSerializationError, to_json
 
 from bursar.checkpoints.books.books import Usage
-from bursar.nodes.gateway.admission import Claim, Offer, Shaped
-from bursar.nodes.gateway.faults import Fault
+from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
+from bursar.nodes.gateway.faults import Fault, fault_of
 from bursar.nodes.gateway.purchases import Bill, Purchase, bought
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.steps import Do, adrive, drive
@@ -40,6 +40,8 @@ def priced(
     `free_on`: then nothing is owed. A result of plain JSON is kept, and a run that is repeated gets it again without
     paying; arguments count as equal when their JSON is. Other results are paid for each time.
 
+    Timeouts, broken connections and 5xx that it raises count for its breaker, as those of a model do.
+
     Raises `ConfigurationError` for a bad price or for a generator. A call raises `NoSession` outside any session, and
     `BudgetExceeded` where its price does not fit.
     """
@@ -54,14 +56,15 @@ def priced(
         def purchase(send: Do[Any], arguments: object) -> Purchase[Any]:
             scope = _scope(name)
             key = _key(name, arguments)
-            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left))
+            breaker = f"function:{name}"
+            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), breaker)
             return Purchase(
                 claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
                 send=send,
                 bill=lambda result: Bill(hold.nanos if cost_of is None else _nanos(cost_of(result)), Usage()),
                 write=_write,
                 read=json.loads,
-                fault=lambda error: _fault(error, free_on),
+                fault=lambda error: _fault(error, free_on, scope),
             )
 
         if is_async(function):
@@ -131,9 +134,12 @@ def _is_json(value: object) -> bool:
     return not isinstance(value, list) or all(map(_is_json, cast("list[object]", value)))
 
 
-def _fault(error: BaseException, free_on: tuple[type[BaseException], ...]) -> Fault:
-    owed = "nothing" if isinstance(error, free_on) else "unknown"
-    return Fault(owed, retried=False, reason=type(error).__name__)
+def _fault(error: BaseException, free_on: tuple[type[BaseException], ...], scope: Scope) -> Fault:
+    """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
+    if isinstance(error, free_on):
+        return Fault("nothing", retried=False, reason=type(error).__name__)
+    real = fault_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope)).real
+    return Fault("unknown", retried=False, reason=type(error).__name__, real=real)
 
 
 def _whole(amount: int, left: int | None) -> Shaped | None:

@@ -55,6 +55,8 @@ def bought(purchase: Purchase[T]) -> Flow[T]:
         pause = pause_before_retry(fault, attempt, seconds_left(claim.scope))
         if pause is None:
             claim.give_back()
+            if fault.real:
+                claim.scope.provider_failed(end.error)
             raise end.error
         yield Pause(pause)
         attempt += 1

@@ -1,5 +1,6 @@
 """Breakers and pauses in the database: one probe among many, kept over restarts, audited, seen at once."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.standing import standing
 from bursar.state.breaker import RULE
 from bursar.state.errors import LedgerError
+from bursar.state.events import BreakerChanged
 from tests.checkpoints.conftest import KEY, NOW
 
 NAME = "model:openai/gpt-4o-mini"
@@ -26,11 +28,11 @@ from concurrent.futures import ThreadPoolExecutor
 from bursar.checkpoints import breakers
 from bursar.checkpoints.breakers import Caller
 from bursar.checkpoints.database import Database
-url, name, at, process = sys.argv[1:]
+url, name, at, key, process = sys.argv[1:]
 database, when = Database(url), datetime.fromisoformat(at)
 def claim(number):
     caller = Caller(f"{process}-{number}", "acme", f"s-{number}")
-    return database.run(lambda connection: breakers.claim(connection, name, caller, when))
+    return database.run(lambda connection: breakers.claim(connection, key.encode(), name, caller, when))
 with ThreadPoolExecutor(20) as pool:
     print(sum(pool.map(claim, range(100))))
 database.close()
@@ -38,20 +40,43 @@ database.close()
 
 
 def fail(ledger: Ledger, sessions: int = 3, *, calls: int = 1) -> None:
+    for number in range(200):
+        ledger.database.run(ledger.books.open_session(f"s-{number}", "acme", at=NOW), durable=False)
     for number in range(sessions * calls):
         caller = Caller(f"c-{number}", "acme", f"s-{number % sessions}")
-        ledger.database.run(lambda connection, caller=caller: breakers.failed(connection, NAME, caller, NOW))
+        ledger.database.run(lambda connection, caller=caller: breakers.failed(connection, KEY, NAME, caller, NOW))
 
 
 def test_of_200_callers_in_two_processes_one_probes(ledger: Ledger, url: str) -> None:
     """A half-open breaker lets exactly one of them through, and it stays open for a process that starts later."""
     fail(ledger)
-    command = [sys.executable, "-c", CLAIM, url, NAME, LATER.isoformat()]
+    command = [sys.executable, "-c", CLAIM, url, NAME, LATER.isoformat(), KEY.decode()]
     processes = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(2)]
     assert sum(int(process.communicate(timeout=120)[0]) for process in processes) == 1
     assert [process.returncode for process in processes] == [0, 0]
     [row] = Ledger(Database(url), key=KEY, clock=lambda: LATER).breakers()
     assert (row.name, row.state, row.probing) == (NAME, "half_open", True)
+    told = [row.event for number in range(100) for row in ledger.audit(f"s-{number}")]
+    assert sorted(event.change for event in told if isinstance(event, BreakerChanged)) == ["opened", "probed"]
+    assert ledger.verify()
+
+
+def test_of_200_tasks_one_probes(ledger: Ledger) -> None:
+    """On one event loop as in threads; given back, the next one has it."""
+    fail(ledger)
+
+    async def claim(number: int) -> bool:
+        caller = Caller(f"p-{number}", "acme", f"s-{number}")
+        return await ledger.database.arun(lambda connection: breakers.claim(connection, KEY, NAME, caller, LATER))
+
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(claim(number) for number in range(200)))
+
+    first = asyncio.run(all_of_them())
+    assert first.count(True) == 1
+    caller = Caller(f"p-{first.index(True)}", "acme", "s-0")
+    ledger.database.run(lambda connection: breakers.released(connection, KEY, NAME, caller, LATER))
+    assert asyncio.run(all_of_them()).count(True) == 1
 
 
 def test_of_200_threads_one_probes_and_its_success_closes(ledger: Ledger) -> None:
@@ -60,13 +85,13 @@ def test_of_200_threads_one_probes_and_its_success_closes(ledger: Ledger) -> Non
 
     def claim(number: int) -> bool:
         caller = Caller(f"p-{number}", "acme", f"s-{number}")
-        return ledger.database.run(lambda connection: breakers.claim(connection, NAME, caller, LATER))
+        return ledger.database.run(lambda connection: breakers.claim(connection, KEY, NAME, caller, LATER))
 
     with ThreadPoolExecutor(40) as pool:
         claimed = list(pool.map(claim, range(200)))
     assert claimed.count(True) == 1
     caller = Caller(f"p-{claimed.index(True)}", "acme", "s-0")
-    ledger.database.run(lambda connection: breakers.succeeded(connection, NAME, caller, LATER))
+    ledger.database.run(lambda connection: breakers.succeeded(connection, KEY, NAME, caller, LATER))
     assert ledger.breakers() == []
     assert all(claim(number) for number in range(3))
 
