@@ -1,7 +1,8 @@
 """One owner per session: a lease with an epoch, taken before a run reads the session, and checked by all it writes.
 
-A lease expires by the database's clock and is renewed while its owner works. Whoever takes one over begins a new
-epoch; what the owner of an earlier epoch still writes or pays is refused in the very transaction that would do it.
+A lease expires by the database's clock and is renewed while its owner works. SQLite's clock is the machine's, which all
+processes of such a database share. Whoever takes a lease over begins a new epoch; what the owner of an earlier
+epoch still writes or pays is refused in the very transaction that would do it.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.prepared import Prepared
 from bursar.checkpoints.processes import Process
-from bursar.checkpoints.renewal import renewals
+from bursar.checkpoints.renewal import Renewals
 from bursar.checkpoints.saving.tables import leases
 from bursar.state.errors import LeaseLost, SessionBusy
 from bursar.state.events import Drained
@@ -178,7 +179,7 @@ class Owned:
     def _taken(self, found: Lease | _Busy) -> bool:
         if isinstance(found, Lease):
             self._lease = found
-            renewals.add(found, self._renew(found), every=self._milliseconds / 3000)
+            Renewals.of(self._database).add(found, self._renew(found), every=self._milliseconds / 3000)
             return True
         if self._last or not self._wish.wait_seconds:
             self._refused = True
@@ -219,7 +220,7 @@ class Owned:
     def _release(self, error: BaseException | None) -> Work[None]:
         """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
         lease, ledger = self.lease, self._wish.ledger
-        renewals.remove(lease)
+        Renewals.of(self._database).remove(lease)
 
         def work(connection: Connection) -> None:
             freed = _free(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)

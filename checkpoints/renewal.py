@@ -1,11 +1,13 @@
-"""Renewing leases while their owners work: one thread for the process, which sleeps until a lease is due."""
+"""Renewing leases while their owners work: a thread for each database, so that one that hangs delays no other's."""
 
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakSet
 
+from bursar.checkpoints.database import Database
 from bursar.state.errors import DatabaseError
 
 IDLE_SECONDS = 30.0  # the thread ends after so long without a lease
@@ -19,13 +21,26 @@ class _Due:
 
 
 class Renewals:
-    """What is renewed, and the thread that does it. A run that ends within a third of its lease never wakes it.
+    """What is renewed in one database, and the thread that does it, which sleeps until a lease is due.
 
-    It works on while handlers block or compute: it needs no event loop, only its turn of the interpreter.
+    A run that ends within a third of its lease never wakes it. It works on while handlers block or compute: it needs no
+    event loop, only its turn of the interpreter.
     """
+
+    _of: "WeakKeyDictionary[Database, Renewals]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
+    _lock = threading.Lock()
 
     def __init__(self) -> None:
         self._start()
+        _all.add(self)
+
+    @classmethod
+    def of(cls, database: Database) -> "Renewals":
+        """Those of this process in `database`."""
+        with cls._lock:
+            if database not in cls._of:
+                cls._of[database] = cls()
+            return cls._of[database]
 
     def _start(self) -> None:
         self._changed = threading.Condition()
@@ -75,7 +90,14 @@ class Renewals:
                 del self._due[key]
 
 
-renewals = Renewals()
+_all: "WeakSet[Renewals]" = WeakSet()
+
+
+def _in_forked_child() -> None:
+    Renewals._lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
+    for renewals in list(_all):
+        renewals._start()  # pyright: ignore[reportPrivateUsage] - a child owns nothing
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=renewals._start)  # pyright: ignore[reportPrivateUsage] - a child owns nothing
+    os.register_at_fork(after_in_child=_in_forked_child)

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -246,6 +248,29 @@ def test_renewing_ends_with_the_lease_and_leaves_no_thread() -> None:
     renewals.remove("kept")
     renewals.remove("kept")
     assert not renewed.acquire(timeout=0.05)
+
+
+def test_a_database_that_hangs_delays_no_others_leases(tmp_path: Path) -> None:
+    """While renewing in one waits for a lock, leases in another are renewed; the first goes on when it can."""
+    hangs = SQLAlchemySaver(f"sqlite:///{tmp_path}/hangs.db?timeout=60", lease_seconds=0.3)
+    works = SQLAlchemySaver(f"sqlite:///{tmp_path}/works.db", lease_seconds=0.3)
+    other = sqlite3.connect(tmp_path / "hangs.db", isolation_level=None)
+    with hangs.own(S), works.own(S):
+        other.execute("BEGIN IMMEDIATE")
+        seen: set[int] = set()
+        until = time.monotonic() + 30
+        while len(seen) < 5 and time.monotonic() < until:
+            seen.add(row(works)["expires_at"])
+            time.sleep(0.01)  # between two looks, within the deadline
+        stuck = other.execute("SELECT expires_at FROM bursar_leases").fetchone()
+        other.rollback()
+        assert len(seen) == 5
+        while row(hangs)["expires_at"] == stuck[0] and time.monotonic() < until:
+            time.sleep(0.01)
+        assert row(hangs)["expires_at"] > stuck[0]
+    other.close()
+    hangs.database.close()
+    works.database.close()
 
 
 def test_what_is_no_lease_fences_nothing() -> None:
