@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 IDLE = 0  # libpq's PQTRANS_IDLE
-CHECKPOINT_PAGES = 1000  # of SQLite's log, after which a durable commit moves it into the database
+CHECKPOINT_PAGES = 1000  # of SQLite's log, above which it is moved into the database
+MOVE_EVERY = 32  # durable commits: so often one looks whether the log is to be moved
 
 
 class Held:
@@ -31,6 +32,8 @@ class Held:
         self._connection: Connection | None = None
         self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
         self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
+        self._moves = True  # whether a commit may move SQLite's log into the database
+        self._commits = 0  # durable ones since one did
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
@@ -50,11 +53,16 @@ class Held:
                 return connection
         try:
             if self._sqlite:
-                self._tune(durable=self._durable if readonly else durable, patient=True)
+                self._tune(durable=self._durable if readonly else durable, patient=self._patient or readonly)
+                if durable and not readonly:
+                    self._look_after_log()
             self._send(self._opening(readonly=readonly, durable=durable))
         except self._engine.dialect.loaded_dbapi.Error as error:
             if self._sqlite and "readonly" in str(error):
                 self._send("BEGIN")  # a file that may only be read can still be read
+            elif self._sqlite and not self._patient and "locked" in str(error):
+                self._tune(durable=self._durable, patient=True)
+                self._send(self._opening(readonly=readonly, durable=durable))
             elif kept and not self._sqlite:
                 self.drop()
                 self._send(self._opening(readonly=readonly, durable=durable))
@@ -129,7 +137,7 @@ class Held:
     def drop(self) -> None:
         """Close the connection. The next use opens a new one."""
         connection, self._connection = self._connection, None
-        self._durable = self._patient = True
+        self._durable = self._patient = self._moves = True
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -151,13 +159,22 @@ class Held:
             self._connection = connection
         return self._connection
 
+    def _look_after_log(self) -> None:
+        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, where it has grown long."""
+        self._commits = (self._commits + 1) % MOVE_EVERY
+        if self._moves is bool(self._commits):
+            self._moves = not self._commits
+            self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._moves else 0}")
+
     def _tune(self, *, durable: bool, patient: bool) -> None:
         """How an SQLite connection commits: a commit that waits for no disk leaves moving the log to a durable one."""
         self._open()
         if durable is not self._durable:
             self._send(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if durable else 0}")
             self._durable = durable
+        if not durable and self._moves:
+            self._send("PRAGMA wal_autocheckpoint=0")
+            self._moves = False
         if patient is not self._patient:
             self._send(f"PRAGMA busy_timeout={milliseconds(self._settings.timeout) if patient else 0}")
             self._patient = patient

@@ -224,23 +224,23 @@ class Owned:
 
         def work(connection: Connection) -> None:
             freed = _free(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
-            if freed and ledger is not None and ledger.books.head(lease.session_id)(connection) is not None:
-                at = ledger.clock()
-                if isinstance(error, GraphDrained):
-                    ledger.books.record(lease.session_id, Drained(reason=error.reason), at=at)(connection)
-                ledger.books.record(lease.session_id, lease.event("released"), at=at)(connection)
+            if not freed or ledger is None:
+                return
+            told = [Drained(reason=error.reason)] if isinstance(error, GraphDrained) else []
+            for event in (*told, lease.event("released")):
+                ledger.books.record_if_known(lease.session_id, event, at=ledger.clock())(connection)
 
         return work
 
 
 def _tell(connection: Connection, ledger: Ledger, lease: Lease, *, took_over: bool, resumes: bool) -> None:
     books, session_id, at = ledger.books, lease.session_id, ledger.clock()
-    if not (took_over or resumes) or books.head(session_id)(connection) is None:
+    if not (took_over or resumes):
         return
     if took_over:  # its owner is gone, or may not pay any more: what it had in flight has no end that anyone will see
         books.recover(session_id, at=at)(connection)
     event = lease.event("taken_over" if took_over else "taken")
-    books.record(session_id, event, at=at)(connection)
+    books.record_if_known(session_id, event, at=at)(connection)
 
 
 _NOW = {

@@ -3,7 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -21,8 +21,7 @@ class Process:
     @classmethod
     def current(cls) -> "Process":
         """This process."""
-        number = os.getpid()
-        return cls(_host(), f"{number} {_start(number) or ''}".strip())
+        return _process(os.getpid())
 
     @property
     def name(self) -> str:
@@ -39,6 +38,11 @@ class Process:
             return False
         found = _start(int(number)) if start else None
         return _is_free(int(number)) if found is None else found != start
+
+
+@lru_cache(maxsize=1)  # by number: a fork is another process
+def _process(number: int) -> Process:
+    return Process(_host(), f"{number} {_start(number) or ''}".strip())
 
 
 @cache

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from bursar.checkpoints.patience import lend_thread
 from bursar.checkpoints.shield import guard_thread
 from bursar.nodes.watch import Abandoned, Watch
 
@@ -97,6 +98,7 @@ class Host:
 
     def _serve(self) -> None:
         guard_thread(self._lock)
+        lend_thread(lambda: len(self.runs) == 1)
         asyncio.set_event_loop(self.loop)
         for _ in range(MAX_RESTARTS):  # a handler may stop the loop, or be stopped on it
             with suppress(Stopped, RuntimeError, asyncio.CancelledError):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import Connection
 
+from bursar.checkpoints.leases import lease_of
 from bursar.nodes.coordinator import Coordinator, answer_id
 from bursar.nodes.edge import Update
 from bursar.nodes.ended import Ended
@@ -14,7 +14,6 @@ from bursar.nodes.review import ask
 from bursar.nodes.specialist import Chain
 from bursar.state.report import Outcome, Report, Run
 from bursar.state.session import Ending, SessionState, runs_of
-from bursar.state.spend import Spend
 
 NONE_FITS = "None of the specialists fits this request"
 
@@ -38,12 +37,10 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         elif verdict.text is not None:
             answer = verdict.text
     at = coordinator.clock()
-
-    def close(connection: Connection) -> Spend:
-        coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)(connection)
-        return coordinator.books.spend_of(f"request:{request.id}")(connection)
-
-    spend = await coordinator.database.arun(close)
+    close = coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)
+    lease = lease_of(config)  # giving the session back is on disk before the answer is heard, and this with it
+    owned = lease is not None and lease.database is coordinator.database
+    spend = await coordinator.database.arun(close, durable=not owned, brief=True)
     message = AIMessage(
         id=answer_id(request),
         content=_with_gaps(answer, gaps),

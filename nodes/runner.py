@@ -171,8 +171,7 @@ async def _end(
             turns=run.turns,
             unsure=run.unsure,
         )
-        books.record(request.session_id, ended, at=at)(connection)
-        sequence, hash_ = books.head(request.session_id)(connection) or (0, "")
+        sequence, hash_ = books.record(request.session_id, ended, at=at)(connection)
         return cost, Head(session_id=request.session_id, sequence=sequence, hash=hash_)
 
     return await coordinator.database.arun(work, durable=False, brief=True)

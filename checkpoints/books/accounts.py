@@ -71,9 +71,13 @@ def open_account(connection: Connection, account: Account) -> None:
 
 def set_caps(connection: Connection, wanted: Collection[Account]) -> None:
     """Afterwards each account exists with this cap and, on top of it, what it was topped up by."""
-    for account in sorted(wanted, key=lambda one: one.scope):  # as `lock` does, so that two can not deadlock
+    if not wanted:
+        return
+    values: dict[str, object] = {}
+    for place, account in enumerate(sorted(wanted, key=lambda one: one.scope)):  # as `lock` does: no deadlock
         _check_cap(account)
-        _set_cap(connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
+        values |= {f"scope_{place}": account.scope, f"cap_{place}": account.cap}
+    _set_caps(len(wanted))(connection, **values)
 
 
 def grant(connection: Connection, scope: str, amount: int) -> None:
@@ -169,23 +173,27 @@ def _among(count: int) -> ColumnElement[bool]:
     return accounts.c.scope.in_([bindparam(f"scope_{place}") for place in range(count)])
 
 
-def _upsert(differs: str) -> TextClause:
+def _upsert(count: int, differs: str) -> TextClause:
     # As text: importing the dialects' own inserts takes longer than importing all of Bursar.
+    rows = ", ".join(f"(:scope_{place}, CAST(:cap_{place} AS BIGINT), 0, 0, 0)" for place in range(count))
     return text(
-        "INSERT INTO bursar_accounts (scope, cap, spent, held, granted) "  # noqa: S608 - our own words
-        "VALUES (:scope, :cap, :spent, :held, :granted) "
+        f"INSERT INTO bursar_accounts (scope, cap, spent, held, granted) VALUES {rows} "  # noqa: S608 - our own words
         "ON CONFLICT (scope) DO UPDATE SET cap = excluded.cap + bursar_accounts.granted "
         f"WHERE bursar_accounts.cap {differs} excluded.cap + bursar_accounts.granted"
     )
 
 
 _insert = insert_new(accounts)
-_set_cap = Prepared(_upsert("IS DISTINCT FROM"), sqlite=_upsert("IS NOT"))
 _grant = Prepared(
     update(accounts)
     .values(cap=accounts.c.cap + bindparam("by"), granted=accounts.c.granted + bindparam("by"))
     .where(accounts.c.scope == bindparam("account"))
 )
+
+
+@cache
+def _set_caps(count: int) -> Prepared:
+    return Prepared(_upsert(count, "IS DISTINCT FROM"), sqlite=_upsert(count, "IS NOT"))
 
 
 @cache

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, literal_column, or_, select, text, update
 
 from bursar.checkpoints.books.approvals import use
 from bursar.checkpoints.books.audit_chain import append, lock_session, stamp
 from bursar.checkpoints.books.schema import OPEN_ACTIONS, actions
 from bursar.checkpoints.database import Work
-from bursar.checkpoints.prepared import insert_new
+from bursar.checkpoints.prepared import Prepared, insert_new
 from bursar.state.errors import ActionRefused, LedgerError
 from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
 
@@ -102,7 +102,7 @@ class ActionBooks:
                 arguments_hash=intent.arguments_hash,
                 irreversible=intent.irreversible,
             )
-            ordinal = append(connection, self.key, intent.session_id, when, [event])
+            ordinal, _ = append(connection, self.key, intent.session_id, when, [event])
             _check_order(connection, intent)
             if not _insert(connection, **_row(intent, ordinal, when)):
                 raise LedgerError(f"action {intent.key} was intended twice at the same moment")
@@ -172,12 +172,7 @@ class ActionBooks:
     def is_undoing(self, session_id: str, checkpoint_ns: str) -> Work[bool]:
         """Whether actions of this run were being undone when it ended before."""
 
-        def work(connection: Connection) -> bool:
-            here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
-            query = select(actions.c.key).where(here, actions.c.state.in_(UNDOING)).limit(1)
-            return connection.execute(query).first() is not None
-
-        return work
+        return lambda connection: bool(_undoing(connection, session=session_id, checkpoint=checkpoint_ns))
 
     def incident(self, session_id: str, key: str, what: str, *, at: datetime) -> Work[None]:
         """Afterwards the log says that a person must look at this action. An action tells each incident once."""
@@ -329,3 +324,12 @@ def _deed(row: Any) -> Deed:
 
 
 _insert = insert_new(actions)
+_undoing = Prepared(
+    select(actions.c.key)
+    .where(
+        actions.c.session_id == bindparam("session"),
+        actions.c.checkpoint_ns == bindparam("checkpoint"),
+        actions.c.state.in_([literal_column(f"'{state}'") for state in UNDOING]),
+    )
+    .limit(literal_column("1"))
+)

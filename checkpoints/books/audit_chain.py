@@ -18,6 +18,13 @@ from bursar.state.events import EVENTS, CallHeld, Event
 FIRST = "0" * 64  # what the first event of a session follows
 
 
+class UnknownSession(LedgerError):
+    """The books have no such session."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"no session {session_id!r} in the books")
+
+
 def stamp(at: datetime) -> str:
     """A time as the books keep it: UTC to the microsecond, of fixed width. Raises `LedgerError` without a time zone."""
     if at.tzinfo is None:
@@ -40,15 +47,17 @@ def _written(field: object) -> str:
     return json.dumps(field, separators=(",", ":"), default=repr)
 
 
-def append(connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]) -> int:
-    """Append events to the session's log in this transaction and return the last one's sequence.
+def append(
+    connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]
+) -> tuple[int, str]:
+    """Append events to the session's log in this transaction and return sequence and hash of the last one.
 
-    The session's row is locked until the transaction ends. Raises `LedgerError` for an unknown session, and
+    The session's row is locked until the transaction ends. Raises `UnknownSession`, and
     `AccountClosed` for a hold in a session that an incident closed.
     """
     found = _head(connection, session=session_id)
     if not found:
-        raise LedgerError(f"no session {session_id!r} in the books")
+        raise UnknownSession(session_id)
     sequence, head, incident = found[0]
     for event in new:
         if incident is not None and isinstance(event, CallHeld):
@@ -69,17 +78,17 @@ def append(connection: Connection, key: bytes | None, session_id: str, at: str, 
         )
     if connection.dialect.name == "sqlite":
         _advance(connection, session=session_id, last=sequence, hash=head)
-    return sequence
+    return sequence, head
 
 
 def lock_session(connection: Connection, session_id: str) -> None:
     """Afterwards others that append to the session's log wait for this transaction.
 
     Taken before the rows of actions and approvals, and after those of calls and accounts: so nobody waits in a circle.
-    Raises `LedgerError` for an unknown session.
+    Raises `UnknownSession`.
     """
     if not _head(connection, session=session_id):
-        raise LedgerError(f"no session {session_id!r} in the books")
+        raise UnknownSession(session_id)
 
 
 def check_readable(event: Event) -> None:

@@ -21,7 +21,7 @@ from bursar.checkpoints.books.accounts import (
     reserve,
     set_caps,
 )
-from bursar.checkpoints.books.audit_chain import FIRST, append, check_readable, head_of, stamp
+from bursar.checkpoints.books.audit_chain import FIRST, UnknownSession, append, check_readable, head_of, stamp
 from bursar.checkpoints.books.calls import Hold, Usage
 from bursar.checkpoints.books.schema import requests, sessions
 from bursar.checkpoints.books.sending import Sending
@@ -35,6 +35,7 @@ from bursar.state.events import (
     CallSettled,
     CallUnknown,
     CallVoided,
+    Decided,
     Event,
     Incident,
     Lease,
@@ -109,7 +110,8 @@ class Books:
             if new:
                 set_caps(connection, configured)
             for account in accounts:
-                open_account(connection, account)
+                if not new or account not in configured:
+                    open_account(connection, account)
             if not new:
                 _check_own(connection, session_id, request_id)
                 return
@@ -124,20 +126,22 @@ class Books:
         """Afterwards the account exists; one that existed keeps its cap and its spend."""
         return lambda connection: open_account(connection, account)
 
-    def close_request(self, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Work[None]:
-        """Afterwards the request is closed. Closed again, it keeps its first outcome."""
+    def close_request(self, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Work[Spend]:
+        """Afterwards the request is closed; what it was charged. Closed again, it keeps its first outcome."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> Spend:
             when = stamp(at)
             closed = _close_request(
                 connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
             )
             if not closed:
                 _check_own(connection, session_id, request_id)
-                return
             spend = spend_of(connection, f"request:{request_id}")
+            if not closed:
+                return spend
             event = RequestClosed(request_id=request_id, outcome=outcome, spent=spend.spent + spend.held)
             append(connection, self.key, session_id, when, [event])
+            return spend
 
         return work
 
@@ -284,13 +288,26 @@ class Books:
             occurrence=occurrence,
         )
 
-    def record(self, session_id: str, event: Event, *, at: datetime) -> Work[int]:
-        """Append one event to the session's log; the result is its sequence, from 1."""
+    def record(self, session_id: str, event: Event, *, at: datetime) -> Work[tuple[int, str]]:
+        """Append one event to the session's log; the result is its sequence, from 1, and its hash."""
 
-        def work(connection: Connection) -> int:
-            check_readable(event)
+        def work(connection: Connection) -> tuple[int, str]:
+            if isinstance(event, Decided):  # a router of the user's own may have had its hands in it
+                check_readable(event)
             self.sending.write(connection, at)
             return append(connection, self.key, session_id, stamp(at), [event])
+
+        return work
+
+    def record_if_known(self, session_id: str, event: Event, *, at: datetime) -> Work[bool]:
+        """As `record` where the books have the session, else nothing. Whether they have it."""
+
+        def work(connection: Connection) -> bool:
+            try:
+                self.record(session_id, event, at=at)(connection)
+            except UnknownSession:
+                return False
+            return True
 
         return work
 

@@ -132,7 +132,8 @@ def mark_all_unknown(
 ) -> list[Ended]:
     """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
-    _lock_held(connection, **where)
+    if not _lock_held(connection, **where):
+        return []
     found = _lose_all(connection, **where, ended=at, why=reason)
     return [Ended(call_id, session, amount, _scopes(scopes)) for call_id, session, amount, scopes in sorted(found)]
 

@@ -57,6 +57,10 @@ class ExampleRouter:
         """Fit the model for these candidates now, so that their first request need not wait for it."""
         self._model_for(tuple(candidates))
 
+    def is_fitted(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether the model for these candidates is there, so that routing is brief and waits for nothing."""
+        return tuple(candidates) in self._fitted
+
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
         if not candidates or not text.strip():
             return none_fit(candidates, confidence=1.0, rule="examples: nothing to route")

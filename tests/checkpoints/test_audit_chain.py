@@ -204,7 +204,7 @@ def test_events_come_back_as_they_went(books: Ledger) -> None:
     considered = Considered(name="tax", score=0.25, expected_cost=USD("0.000000001"), verdict="chosen")
     decision = Decision(kind="route", by="router ☃ \x00", rule="best", candidates=(considered,), left=USD("0.03"))
     event = Decided(request_id="r-1", decision=decision)
-    assert books.database.run(books.books.record("s-1", event, at=NOW)) == 6
+    assert books.database.run(books.books.record("s-1", event, at=NOW))[0] == 6
     assert books.audit("s-1")[-1].event == event
     assert EVENTS.validate_json(event.model_dump_json()) == event
     assert books.verify()

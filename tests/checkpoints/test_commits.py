@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from sqlalchemy import Connection, text
 
+from bursar.checkpoints.connections import MOVE_EVERY
 from bursar.checkpoints.database import WATCHER, Database
 
 NOTE = text("INSERT INTO notes (note) VALUES ('kept')")
@@ -46,7 +47,23 @@ def where(connection: Connection) -> tuple[int, object, object]:
 def test_a_commit_waits_for_the_disk_unless_it_need_not(lite: Database) -> None:
     """Durable work is committed under FULL, other work under NORMAL, whatever came before it."""
     levels = [lite.run(where, durable=durable)[1:] for durable in (True, False, True, False)]
-    assert levels == [(2, 1000), (1, 0), (2, 1000), (1, 0)]
+    assert levels == [(2, 0), (1, 0), (2, 0), (1, 0)]
+
+
+def test_one_durable_commit_in_many_moves_the_log(lite: Database) -> None:
+    """The others wait for less; one that is not durable never moves it."""
+    found = [lite.run(where, durable=durable)[2] for _ in range(2 * MOVE_EVERY) for durable in (True, False)]
+    assert found[1::2] == [0] * (2 * MOVE_EVERY)
+    assert found[::2].count(1000) == 2
+
+
+def test_the_log_does_not_grow_for_ever(lite: Database, tmp_path: Path) -> None:
+    """It holds what is to be moved, and what `MOVE_EVERY` commits add to that."""
+    pages = 16
+    fill = text(f"INSERT INTO notes (note) VALUES (zeroblob({pages * 4096}))")
+    for _ in range(10 * MOVE_EVERY):
+        lite.run(lambda connection: connection.execute(fill))
+    assert (tmp_path / "x.db-wal").stat().st_size < (1000 + 2 * MOVE_EVERY * pages) * 4200
 
 
 async def test_in_a_group_one_durable_commit_is_durable_for_all(lite: Database) -> None:
