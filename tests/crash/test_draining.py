@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from langgraph.errors import GraphDrained
@@ -22,47 +20,11 @@ from bursar.nodes.genie.data.sample import sample_files
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import Drained, RunEnded
 from tests.crash import drained, victim
+from tests.crash.lines import running
 from tests.graphs.bench import NANOS_PER_WORD, answer_of, ask, build, free, session
 from tests.nodes.provider import Provider, Reply
 
-ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 60
-
-
-class Running:
-    """The process; what it does is told by its lines."""
-
-    def __init__(self, process: "subprocess.Popen[str]", lines: IO[str]) -> None:
-        self.process = process
-        self._lines = lines
-
-    def says(self, line: str, times: int = 1) -> None:
-        """Wait until it has said so, that many times and nothing else between."""
-        assert [self._lines.readline().strip() for _ in range(times)] == [line] * times
-
-    def told_to_end(self) -> None:
-        """Wait until its handler has run."""
-        self.process.send_signal(signal.SIGTERM)
-        self.says("told")
-
-    def ends(self, say: str = "go on\n") -> tuple[int, list[str]]:
-        """What its handlers wait for has come; its exit code, and the rest of what it says."""
-        rest, _ = self.process.communicate(say, timeout=WAIT_SECONDS)
-        return self.process.returncode, rest.split("\n")[:-1]
-
-
-@contextmanager
-def _running(url: str, how: str) -> Generator[Running]:
-    command = [sys.executable, "-m", "tests.crash.drained", url, how]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield Running(process, process.stdout)
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -89,11 +51,13 @@ def _owners(ledger: Ledger) -> list[str]:
 @pytest.mark.parametrize("how", ["threads", "tasks"])
 def test_twenty_sessions_of_a_server_are_left_resumable(url: str, how: str) -> None:
     """Told to end while twenty handlers run: each ends, its run is booked, its fallback waits for the resume."""
-    with _running(url, how) as running:
-        running.says("inside", drained.MANY)
-        running.told_to_end()
-        code, said = running.ends()
-        assert (code, said) == (0, ["drained SIGTERM"] * (drained.MANY + 1))
+    with running("tests.crash.drained", url, how) as process:
+        process.says("inside", drained.MANY)
+        process.send_sigterm()
+        process.says("told")
+        process.go_on()
+        process.says("drained SIGTERM", drained.MANY + 1)
+        assert process.ends() == 0
     with _resuming(url, how) as (app, ledger):
         assert _owners(ledger) == []
         for number in range(drained.MANY):
@@ -110,10 +74,13 @@ def test_twenty_sessions_of_a_server_are_left_resumable(url: str, how: str) -> N
 
 def test_a_request_that_comes_while_a_process_drains_is_kept(url: str) -> None:
     """Nothing of it begins; resumed elsewhere it is answered."""
-    with _running(url, "one") as running:
-        running.says("inside")
-        running.told_to_end()
-        assert running.ends() == (0, ["drained SIGTERM"] * 2)
+    with running("tests.crash.drained", url, "one") as process:
+        process.says("inside")
+        process.send_sigterm()
+        process.says("told")
+        process.go_on()
+        process.says("drained SIGTERM", 2)
+        assert process.ends() == 0
     with _resuming(url, "one") as (app, ledger):
         assert "late" not in [row.session_id for row in ledger.sessions()]
         assert answer_of(app.invoke(None, session("late"))).startswith("helped: yes")
@@ -121,11 +88,12 @@ def test_a_request_that_comes_while_a_process_drains_is_kept(url: str) -> None:
 
 def test_a_handler_that_hangs_is_waited_for_until_its_deadline(url: str) -> None:
     """Then the process ends by itself, and the fallback is the next process's."""
-    with _running(url, "hang") as running:
-        running.says("inside")
-        running.told_to_end()
-        running.says("drained SIGTERM", 2)
-        assert running.process.wait(WAIT_SECONDS) == 0
+    with running("tests.crash.drained", url, "hang") as process:
+        process.says("inside")
+        process.send_sigterm()
+        process.says("told")
+        process.says("drained SIGTERM", 2)
+        assert process.ends() == 0
     with _resuming(url, "hang") as (app, ledger):
         assert _owners(ledger) == []
         [ended] = [row.event for row in ledger.audit("s-0") if isinstance(row.event, RunEnded)]
@@ -136,11 +104,12 @@ def test_a_handler_that_hangs_is_waited_for_until_its_deadline(url: str) -> None
 
 def test_the_second_sigterm_ends_the_process_at_once(url: str) -> None:
     """With a handler in flight and its session owned; the resume takes it over and pays nothing twice."""
-    with _running(url, "one") as running:
-        running.says("inside")
-        running.told_to_end()
-        running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(WAIT_SECONDS) == -signal.SIGTERM
+    with running("tests.crash.drained", url, "one") as process:
+        process.says("inside")
+        process.send_sigterm()
+        process.says("told")
+        process.send_sigterm()
+        assert process.ends() == -signal.SIGTERM
     with _resuming(url, "one") as (app, ledger):
         assert len(_owners(ledger)) == 1
         assert answer_of(app.invoke(None, session("s-0"))).startswith("helped: yes")
@@ -151,10 +120,13 @@ def test_the_second_sigterm_ends_the_process_at_once(url: str) -> None:
 
 def test_a_graph_that_is_a_handler_stops_between_its_steps(url: str) -> None:
     """Its run has not ended: resumed, it begins anew, and the call that it had paid for is not paid again."""
-    with _running(url, "graph") as running:
-        running.says("inside")
-        running.told_to_end()
-        assert running.ends() == (0, ["drained SIGTERM"] * 2)
+    with running("tests.crash.drained", url, "graph") as process:
+        process.says("inside")
+        process.send_sigterm()
+        process.says("told")
+        process.go_on()
+        process.says("drained SIGTERM", 2)
+        assert process.ends() == 0
     with _resuming(url, "graph") as (app, ledger):
         assert "run_ended" not in _kinds(ledger, "s-0")
         assert app.get_state(session("s-0")).next == ("a",)
@@ -165,10 +137,13 @@ def test_a_graph_that_is_a_handler_stops_between_its_steps(url: str) -> None:
 
 def test_a_graph_of_ones_own_drains_by_its_control(url: str) -> None:
     """LangGraph's own code over the checkpointer: the second node is left to the resume."""
-    with _running(url, "plain") as running:
-        running.says("inside")
-        running.told_to_end()
-        assert running.ends() == (0, ["drained SIGTERM"])
+    with running("tests.crash.drained", url, "plain") as process:
+        process.says("inside")
+        process.send_sigterm()
+        process.says("told")
+        process.go_on()
+        process.says("drained SIGTERM")
+        assert process.ends() == 0
     result = drained.plain(url, threading.Event(), None)
     assert [message.text for message in result["messages"]] == ["one", "two"]
 
