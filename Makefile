@@ -6,7 +6,7 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench mutants upstream lock clean
+.PHONY: help setup demo drill test check bench mutants upstream lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,6 +27,9 @@ setup: .venv/.ready  ## Make .venv with everything that is locked
 
 demo: setup  ## Ask Genie three questions about the sample household: no key, no server, no network
 	@$(BIN)/bursar demo
+
+drill: setup  ## Make each of Genie's agents fail in every way (a minute)
+	@$(BIN)/bursar drill --deadline 2 $(ARGS)
 
 test: setup  ## Run the tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
