@@ -34,6 +34,6 @@ def open_ledger(database: str) -> "Ledger":
 
 def check_exists(database: str) -> None:
     """To look into a database is not to make one: a wrong path is told, and leaves no empty file behind."""
-    kind, _, file = database.partition(":///")
+    kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
         raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
