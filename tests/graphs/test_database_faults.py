@@ -1,5 +1,6 @@
 """The database fails in the middle of a request: a clear error, nothing lost, and the request goes on afterwards."""
 
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from langchain_core.messages import BaseMessage
 from bursar import Ledger, Report, Task
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
+from tests import servers
 from tests.graphs.bench import answer_of, ask, build, priced, scripted, session, specialist
 
 
@@ -127,3 +129,71 @@ def test_lost_connections_are_replaced(postgres: str) -> None:
     assert ledger.open_holds() == []
     assert ledger.verify("s-cut")
     ledger.database.close()
+
+
+def test_a_disk_that_was_full_when_the_answer_came(ledger: Ledger) -> None:
+    """The answer could not be kept: its run has failed and says why, its call is unknown, and the fallback answers."""
+
+    def limit(pages: int) -> None:
+        ledger.database.run(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}"))
+
+    def fills(messages: list[BaseMessage]) -> str:
+        limit(1)  # which SQLite takes for as many as there are
+        return os.urandom(500_000).hex()
+
+    with scripted(fills) as model:
+
+        def handler(task: Task) -> Report:
+            try:
+                return Report(answer=priced(model).invoke(task.text).text)
+            finally:
+                limit(1_000_000)
+
+        result = ask(build(ledger, [specialist("a", handler)]))
+    assert answer_of(result).startswith("a by rule")
+    assert "the disk is full; free some space, nothing was written" in result["runs"][0].reason
+    assert [hold.state for hold in ledger.open_holds()] == ["unknown"]
+    assert result["spend"].spent == USD("0.005")
+
+
+@pytest.mark.postgres
+def test_a_server_that_crashes_between_hold_and_settlement() -> None:
+    """It is back before the call is: the request ends with its answer, paid for once, and the books agree."""
+    with servers.postgres() as server:
+        ledger = Ledger(server.url)
+
+        def crashes(messages: list[BaseMessage]) -> str:
+            server.restart()
+            return "one"
+
+        with scripted(crashes) as model:
+            result = ask(build(ledger, [specialist("a", priced(model))]))
+        assert answer_of(result) == "one"
+        assert result["spend"].spent == USD("0.001") == ledger.spend("s-1").spent
+        assert ledger.open_holds() == []
+        assert ledger.verify()
+        ledger.database.close()
+
+
+@pytest.mark.postgres
+def test_a_server_that_is_down_when_the_answer_comes() -> None:
+    """The request stops with one clear line; resumed when the server is back, it answers and every cent is known."""
+    with servers.postgres() as server:
+        ledger = Ledger(server.url)
+
+        def crashes(messages: list[BaseMessage]) -> str:
+            server.stop()
+            return "lost"
+
+        with scripted(crashes, "one") as model:
+            app = build(ledger, [specialist("a", priced(model))])
+            with pytest.raises(DatabaseError, match=r"no connection \(") as told:
+                ask(app)
+            assert "\n" not in str(told.value)
+            server.start()
+            result = app.invoke(None, session())
+        assert answer_of(result) == "one"
+        assert [hold.state for hold in ledger.open_holds()] == ["unknown"]
+        assert result["spend"].spent == USD("0.006")
+        assert ledger.verify()
+        ledger.database.close()
