@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from benchmarks.harness import Ratio, Result, interleave
 from bursar import Budget, Ledger, Outcome, Report, Specialist, Task, build_supervisor, deterministic
 from bursar.checkpoints.books.accounts import Account
-from bursar.checkpoints.books.forks import paid_elsewhere
+from bursar.checkpoints.standing import Place, standing
 from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.agents import run_agent
 from bursar.nodes.coordinator import Coordinator
@@ -105,11 +105,12 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     """The run's transactions, as `run_agent` submits them."""
     books, database = coordinator.books, coordinator.database
     pays = name == "specialist"
+    pauses = ("all", "tenant:t", f"agent:{name}")
     who: dict[str, Any] = {"request_id": "r", "specialist": name, "handler": name, "level": 0}
 
     def begin(connection: Connection) -> None:
         books.recover("s", checkpoint_ns="a:2", at=AT)(connection)
-        paid_elsewhere(connection, "r", name, "a:2")
+        standing(connection, (), pauses=pauses, breakers=(), at=AT, place=Place("s", "r", name, "a:2"))
         books.record("s", RunStarted(**who), at=AT)(connection)
 
     def end(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """How a caller stands: what is left of its accounts, what of it is paused, which of its breakers saw faults lately.
 
-One statement reads it all, because every paid call asks.
+One statement reads it all, because every paid call asks, and every run that may pay before it begins.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,33 @@ from bursar.state.errors import Paused
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the graph an agent runs for a request.
+
+    A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`; a fork and an edited state at
+    another.
+    """
+
+    session_id: str
+    request_id: str
+    agent: str
+    checkpoint_ns: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """`left` is in nano-dollars, None where no account has a cap. A breaker that is not there is closed.
 
-    `paused` holds why, by what is paused.
+    `paused` holds why, by what is paused. Of a place: `elsewhere` is how many calls its agent sent for the request at
+    other places and the nano-dollars they cost; `undoing`, whether actions of the run were being undone when it ended
+    before.
     """
 
     left: int | None
     paused: Mapping[str, str] = field(default_factory=dict[str, str])
     breakers: Mapping[str, Breaker] = field(default_factory=dict[str, Breaker])
+    elsewhere: tuple[int, int] = (0, 0)
+    undoing: bool = False
 
     def refusal(self, scopes: Sequence[str]) -> Paused | None:
         """The refusal to be raised where one of the scopes is paused, the first of them."""
@@ -43,32 +61,48 @@ def paused(scope: str, note: str) -> Paused:
 
 
 def standing(
-    connection: Connection, accounts: Sequence[str], *, pauses: Sequence[str], breakers: Sequence[str], at: datetime
+    connection: Connection,
+    accounts: Sequence[str],
+    *,
+    pauses: Sequence[str],
+    breakers: Sequence[str],
+    at: datetime,
+    place: Place | None = None,
 ) -> Standing:
-    """Read it, for these accounts, pauses and breakers."""
-    values: dict[str, str] = {f"account_{place}": name for place, name in enumerate(accounts)}
-    values |= {f"pause_{place}": name for place, name in enumerate(pauses)}
-    values |= {f"breaker_{place}": name for place, name in enumerate(breakers)}
+    """Read it, for these accounts, pauses and breakers, and this place."""
+    values: dict[str, str] = {f"account_{number}": name for number, name in enumerate(accounts)}
+    values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
+    values |= {f"breaker_{number}": name for number, name in enumerate(breakers)}
     if breakers:
         values["now"] = stamp(at)
+    if place is not None:
+        values |= {"session": place.session_id, "request": place.request_id}
+        values |= {"agent": place.agent, "checkpoint": place.checkpoint_ns}
     left: int | None = None
     stopped: dict[str, str] = {}
     faulty: dict[str, Breaker] = {}
-    for kind, name, room, what in _standing(len(accounts), len(pauses), len(breakers))(connection, **values):
-        if kind == "room":
-            left = None if room is None else int(room)
-        elif kind == "pause":
-            stopped[name] = what
-        else:
-            faulty[name] = read(what)
-    return Standing(left, stopped, faulty)
+    elsewhere, undoing = (0, 0), False
+    statement = _standing(len(accounts), len(pauses), len(breakers), place is not None)
+    for kind, name, number, what in statement(connection, **values):
+        match kind:
+            case "room":
+                left = None if number is None else int(number)
+            case "pause":
+                stopped[name] = what
+            case "breaker":
+                faulty[name] = read(what)
+            case "elsewhere":
+                elsewhere = (int(name), int(number or 0))
+            case _:
+                undoing = True
+    return Standing(left, stopped, faulty, elsewhere, undoing)
 
 
 @cache
-def _standing(accounts: int, pauses: int, breakers: int) -> Prepared:
+def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepared:
     # As one text: the parts differ in nothing but how many names they have. The casts are for PostgreSQL.
     parts = [
-        "SELECT 'room' AS kind, CAST(NULL AS TEXT) AS name, min(cap - spent - held) AS room, "  # noqa: S608 - our own words
+        "SELECT 'room' AS kind, CAST(NULL AS TEXT) AS name, min(cap - spent - held) AS number, "  # noqa: S608 - our own words
         f"CAST(NULL AS TEXT) AS what FROM bursar_accounts WHERE scope IN ({_names('account', accounts)})",
         "SELECT 'pause', scope, CAST(NULL AS BIGINT), note "  # noqa: S608
         f"FROM bursar_pauses WHERE scope IN ({_names('pause', pauses)})",
@@ -78,8 +112,18 @@ def _standing(accounts: int, pauses: int, breakers: int) -> Prepared:
             "SELECT 'breaker', name, CAST(NULL AS BIGINT), record "  # noqa: S608
             f"FROM bursar_breakers WHERE until > :now AND name IN ({_names('breaker', breakers)})"
         )
+    if placed:
+        parts += [
+            "SELECT 'elsewhere', CAST(count(*) AS TEXT), "
+            "CAST(sum(CASE state WHEN 'settled' THEN cost ELSE amount END) AS BIGINT), CAST(NULL AS TEXT) "
+            "FROM bursar_calls WHERE request_id = :request AND agent = :agent AND checkpoint_ns <> :checkpoint "
+            "AND state <> 'void'",
+            "SELECT 'undoing', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "
+            "FROM bursar_actions WHERE session_id = :session AND checkpoint_ns = :checkpoint "
+            "AND state IN ('undoing', 'undone')",
+        ]
     return Prepared(text(" UNION ALL ".join(parts)))
 
 
 def _names(kind: str, count: int) -> str:
-    return ", ".join(f":{kind}_{place}" for place in range(count)) or "NULL"
+    return ", ".join(f":{kind}_{number}" for number in range(count)) or "NULL"

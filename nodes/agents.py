@@ -8,7 +8,6 @@ from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
 from bursar.checkpoints.books.accounts import Account
-from bursar.checkpoints.books.forks import paid_elsewhere
 from bursar.nodes.consent import unapproved
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.edge import Update
@@ -92,14 +91,15 @@ async def _prepare(
 
     def work(connection: Connection) -> Ready:
         decisions, grant, refusal, watched = before
-        now = standing_of_link(coordinator, request, link, level, connection)
+        place = checkpoint_ns(config)
+        now = standing_of_link(coordinator, request, link, level, place=place, connection=connection)
         refusal = refusal or paused_link(request, link, now)
         if link.paid:
-            books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
+            books.recover(request.session_id, checkpoint_ns=place, at=at)(connection)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 books.open_account(Account("global", None))(connection)
-            decisions = _forked(coordinator, link, request, checkpoint_ns(config), connection)
-            if coordinator.ledger.action_books.is_undoing(request.session_id, checkpoint_ns(config))(connection):
+            decisions = _forked(coordinator, link, request, now.elsewhere, connection)
+            if now.undoing:
                 refusal = before.refusal or UNDONE
         if link.paid and level and refusal is None:
             grant, refusal = _admitted(coordinator, link, request, connection)
@@ -133,10 +133,10 @@ def _admitted(
 
 
 def _forked(
-    coordinator: Coordinator, link: Link, request: Request, place: str, connection: Connection
+    coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], connection: Connection
 ) -> list[Decision]:
     """The decision to pay again where the agent had paid for this request elsewhere, none where it had not."""
-    number, nanos = paid_elsewhere(connection, request.id, link.node, place)
+    number, nanos = elsewhere
     if not number:
         return []
     left = coordinator.books.left((f"request:{request.id}",))(connection)

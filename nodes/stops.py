@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from bursar.checkpoints import breakers
 from bursar.checkpoints.breakers import Caller
 from bursar.checkpoints.pauses import pauses_of
-from bursar.checkpoints.standing import Standing, standing
+from bursar.checkpoints.standing import Place, Standing, standing
 from bursar.nodes.coordinator import Coordinator, scopes_of
 from bursar.nodes.judgement import Judgement
 from bursar.nodes.specialist import Chain, Link
@@ -81,9 +81,10 @@ def check_paused(coordinator: Coordinator, request: Request, connection: Connect
 
 
 def standing_of_link(
-    coordinator: Coordinator, request: Request, link: Link, level: int, connection: Connection
+    coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, connection: Connection
 ) -> Standing:
-    """Whether a handler that may pay is paused and, where it stands in for another, what its breaker says.
+    """What is to be known before a run at `place`: of a handler that may pay, whether it is paused, had paid elsewhere
+    and was being undone; of one that stands in for another, what its breaker says.
 
     The guardian asked the breakers of those that it starts. Raises `Paused` where its tenant, or everything, is paused.
     """
@@ -91,7 +92,8 @@ def standing_of_link(
     breakers = (link.breaker,) if level and not link.last else ()
     if not pauses and not breakers:
         return Standing(None)
-    now = standing(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock())
+    here = Place(request.session_id, request.id, link.node, place) if link.paid else None
+    now = standing(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
     if (paused := now.refusal(pauses[:2])) is not None:
         raise paused
     return now

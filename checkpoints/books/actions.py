@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, literal_column, or_, select, text, update
+from sqlalchemy import Connection, and_, or_, select, text, update
 
 from bursar.checkpoints.books.approvals import use
 from bursar.checkpoints.books.audit_chain import append, lock_session, stamp
 from bursar.checkpoints.books.schema import OPEN_ACTIONS, actions
 from bursar.checkpoints.database import Work
-from bursar.checkpoints.prepared import Prepared, insert_new
+from bursar.checkpoints.prepared import insert_new
 from bursar.state.errors import ActionRefused, LedgerError
 from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
 
@@ -169,11 +169,6 @@ class ActionBooks:
         """The actions of one node's run, the last first."""
         return lambda connection: _of_run(connection, session_id, checkpoint_ns)
 
-    def is_undoing(self, session_id: str, checkpoint_ns: str) -> Work[bool]:
-        """Whether actions of this run were being undone when it ended before."""
-
-        return lambda connection: bool(_undoing(connection, session=session_id, checkpoint=checkpoint_ns))
-
     def incident(self, session_id: str, key: str, what: str, *, at: datetime) -> Work[None]:
         """Afterwards the log says that a person must look at this action. An action tells each incident once."""
 
@@ -324,12 +319,3 @@ def _deed(row: Any) -> Deed:
 
 
 _insert = insert_new(actions)
-_undoing = Prepared(
-    select(actions.c.key)
-    .where(
-        actions.c.session_id == bindparam("session"),
-        actions.c.checkpoint_ns == bindparam("checkpoint"),
-        actions.c.state.in_([literal_column(f"'{state}'") for state in UNDOING]),
-    )
-    .limit(literal_column("1"))
-)
