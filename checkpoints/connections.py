@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from bursar.checkpoints.engines import FATAL, POOLED, fault_of, milliseconds
+from bursar.checkpoints.engines import FATAL, POOLED, fault_of, limits_of, milliseconds
 from bursar.checkpoints.urls import Settings
 from bursar.state.errors import DatabaseError
 
@@ -77,9 +77,7 @@ class Held:
         if not (readonly or durable):
             opening += "; SET LOCAL synchronous_commit TO off"
         if self._open().info[POOLED]:
-            limit = milliseconds(self._settings.statement_timeout)
-            opening += f"; SET LOCAL statement_timeout TO {limit}"
-            opening += f"; SET LOCAL idle_in_transaction_session_timeout TO {limit}"
+            opening += "".join(f"; SET LOCAL {name} TO {limit}" for name, limit in limits_of(self._settings).items())
         return opening
 
     def begin_at_once(self, *, readonly: bool) -> Connection | None:

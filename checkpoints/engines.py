@@ -21,6 +21,7 @@ FATAL = 7  # libpq's PGRES_FATAL_ERROR
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 # A server that vanished without a word is noticed within half a minute, not when the operating system gives up.
 KEEPALIVE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+PAUSE = 10  # times the time of a statement
 POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is in between
 
 
@@ -51,8 +52,7 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
     A pooler hides which of the server's processes does the work. Behind one nothing may outlast a transaction: the
     time-outs are set in each, and no statement is prepared.
     """
-    limits = f"set_config('statement_timeout', '{milliseconds(settings.statement_timeout)}', false)"
-    limits += limits.replace("set_config('statement", " || set_config('idle_in_transaction_session")
+    limits = " || ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits_of(settings).items())
     same = f"pg_backend_pid() = {connection.info.backend_pid}"
     done = connection.pgconn.exec_(f"SELECT CASE WHEN {same} THEN {limits} END".encode())
     if done.status == FATAL:
@@ -68,6 +68,16 @@ def fault_of(done: "PGresult") -> Exception:
 
     error = error_from_result(done)
     return error if error.sqlstate else OperationalError(str(error))  # the connection is lost
+
+
+def limits_of(settings: Settings) -> dict[str, int]:
+    """PostgreSQL's time-outs, in milliseconds.
+
+    A pause between two statements may be this program's own work, such as verifying a long log, so it has more time;
+    what stops for good in a transaction does not keep its locks for ever.
+    """
+    statement = milliseconds(settings.statement_timeout)
+    return {"statement_timeout": statement, "idle_in_transaction_session_timeout": PAUSE * statement}
 
 
 def milliseconds(seconds: float) -> int:

@@ -29,7 +29,9 @@ class Settings:
     pool_size: int = 8  # connections of this process, opened when they are needed
     pool_timeout: float = 30  # for how long work waits until one of them is free
     connect_timeout: int = 10  # within which a connection must be open
-    statement_timeout: float = 30  # of one statement, waits for locks included, and of a pause between two
+    statement_timeout: float = (
+        30  # of one statement, waits for locks included; a pause between two has ten times as much
+    )
     prepared_statements: bool = True  # turned off by itself where a pooler such as PgBouncer is in between
     timeout: float = 10  # for how long SQLite waits for another process that writes
 
