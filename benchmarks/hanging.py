@@ -113,6 +113,9 @@ def run(*, smoke: bool) -> list[Result]:
         waited = asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
         used = time.process_time() - used
         (threads_after, left), after, objects_after = settled(), resident_megabytes(), sys.getallocatedblocks()
+        coordinator_of(app).database.run(close_all)
+        asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
+        again = (settled(), resident_megabytes())[1]
     if min(waited) < deadline:
         raise AssertionError(f"a session was answered after {min(waited):.2f} s: its agent did not hang")
     if left or threads_after > threads:
@@ -125,7 +128,8 @@ def run(*, smoke: bool) -> list[Result]:
     result.ratios = [
         Ratio("slowest answer", "its deadline", "wall", shares[-1], shares[quarter], shares[-quarter], bound),
         _one("objects in memory after", "before", "blocks", objects_after / objects, bound=1.1),
-        # What CPython keeps for itself of what a thousand sessions needed at once; a second thousand needs no more.
+        # What CPython keeps for itself of what a thousand sessions needed at once: a second thousand needs no more.
         _one("pages of memory after", "before", "resident", after / before),
+        _one("pages after as many again", "after", "resident", again / after, bound=bound),
     ]
     return [result]

@@ -419,3 +419,16 @@ def test_the_hundred_resume_an_action_once_and_agree(any_ledger: Ledger) -> None
     assert paid == ["bob"]
     assert answer_of(app.get_state(session()).values) == "wired"
     assert {answer_of(result) for result in results if result and "ending" in result} == {"wired"}
+
+
+def test_an_answer_to_an_earlier_request_is_no_answer(any_ledger: Ledger) -> None:
+    """Sent again when the same is asked for anew, it approves nothing: it was bound to the first."""
+    teller = Teller()
+    app = build(any_ledger, risky(teller), approvers=["ann"])
+    first = approve(ask(app))
+    assert answer_of(app.invoke(first, session())) == "transfer paid"
+    ask(app)
+    result = app.invoke(first, session())
+    assert teller.paid == ["transfer"]
+    assert "what was approved is not what would be done now" in result["gaps"][0]
+    assert verdicts(any_ledger) == ["asked", "approved", "used", "asked", "refused"]

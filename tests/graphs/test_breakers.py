@@ -1,13 +1,16 @@
 """Breakers in whole graphs: what opens none, what fallbacks have to do with them, and what the log says of them."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import httpx
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -154,6 +157,34 @@ def test_the_log_tells_of_every_change(any_ledger: Ledger) -> None:
     assert changes(any_ledger, "s-5") == [("s-5", "agent:tax", "probed"), ("s-5", "agent:tax", "closed")]
     assert own.asked == ["s-0", "s-1", "s-2", "s-4", "s-5"]
     assert any_ledger.verify()
+
+
+def test_of_twenty_sessions_at_once_one_probes_the_model(any_ledger: Ledger) -> None:
+    """While its call is on its way the others are answered by rule, and nothing of theirs is held or sent."""
+    clock, others_ended = Clock(), threading.Event()
+
+    def mended(messages: list[BaseMessage]) -> str:
+        others_ended.wait(60)
+        return "up again"
+
+    down = [httpx.ReadError("cut")] * RULE.least_failing
+    model = scripted(*down, mended, "well")
+    chat = metered(model)
+    app = build(any_ledger, [free("tax", lambda task: chat.invoke(task.text).text, timeout=100)], clock=clock)
+    for number in range(RULE.least_failing):
+        ask(app, name=f"s-{number}")
+    clock.now += timedelta(seconds=RULE.rest_seconds)
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(ask, app, name=f"p-{number}") for number in range(20)]
+        answers = [answer_of(end.result()) for end in islice(as_completed(asked), 19)]
+        others_ended.set()
+        answers += [answer_of(end.result()) for end in asked if answer_of(end.result()).startswith("up again")]
+    assert [answer.startswith("tax by rule") for answer in answers] == [True] * 19 + [False]
+    assert len(model.calls) == RULE.least_failing + 1
+    names = [f"p-{number}" for number in range(20)]
+    assert sorted(change for _, _, change in changes(any_ledger, *names)) == ["closed", "probed"]
+    assert sum(row.kind == "call_held" for name in names for row in any_ledger.audit(name)) == 1
+    assert answer_of(ask(app, name="after")) == "well"
 
 
 def test_a_fallback_that_fails_is_left_alone_too(any_ledger: Ledger) -> None:

@@ -126,3 +126,28 @@ def test_genie_answers_whoever_is_killed(victim: str) -> None:
     assert gap in result["messages"][-1].text
     assert genie.ledger.verify("s-1")
     genie.close()
+
+
+def test_genies_database_gate_fails_closed() -> None:
+    """Where the household's data cannot be read nobody answers in its place: the answer says so, and has no numbers."""
+
+    def lost(own: Any) -> Any:
+        @deterministic
+        def handler(task: Task) -> Report:
+            raise ConnectionError("no such host")
+
+        return handler
+
+    genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
+    genie.import_files(list(sample_files()))
+    forced = Forced(handlers={"database_connector": lost}, seconds={}, router=RouteTo(("database_connector",)))
+    with forcing(forced):
+        result = genie.ask("List my transactions in November", "s-1")
+    [run] = result["runs"]
+    assert (run.level, run.outcome, run.report) == (0, "failed", None)
+    assert result["ending"] == "answered_with_gaps"
+    text = result["messages"][-1].text
+    assert "database_connector: ConnectionError: no such host" in text
+    assert "$" not in text
+    assert genie.ledger.verify("s-1")
+    genie.close()
