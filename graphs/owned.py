@@ -64,8 +64,11 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
     def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
         """The options with the process's control, unless there is one: inside another run it is that run's."""
+        control = installed()
+        if control is None or options.get("control"):
+            return options
         inside = CONFIG_KEY_READ in merge_configs(self.config, config).get("configurable", {})
-        return options if inside or options.get("control") else {**options, "control": installed()}
+        return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> Owned | None:
         """What to enter before the session is read; None where it is owned already, or there is nothing to own."""
