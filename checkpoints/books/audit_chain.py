@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, text, update
 
 from bursar.checkpoints.books.schema import events, sessions
 from bursar.checkpoints.prepared import Prepared
@@ -55,29 +56,57 @@ def append(
     The session's row is locked until the transaction ends. Raises `UnknownSession`, and
     `AccountClosed` for a hold in a session that an incident closed.
     """
-    found = _head(connection, session=session_id)
-    if not found:
-        raise UnknownSession(session_id)
-    sequence, head, incident = found[0]
+    told = list(new)
+    seen = _seen.setdefault(connection.engine, {})
+    # What was seen last is no more than a guess: the row is changed only where it says the same.
+    end = _extend(connection, key, session_id, at, told, seen[session_id]) if session_id in seen else None
+    if end is None:
+        found = _head(connection, session=session_id)
+        if not found:
+            raise UnknownSession(session_id)
+        end = _extend(connection, key, session_id, at, told, (found[0][0], found[0][1]))
+    if end is None:
+        raise LedgerError(f"the log of session {session_id} changed under the lock of its row")
+    if len(seen) >= MAX_SEEN:
+        seen.clear()
+    seen[session_id] = end
+    return end
+
+
+def _extend(
+    connection: Connection, key: bytes | None, session_id: str, at: str, new: Sequence[Event], end: tuple[int, str]
+) -> tuple[int, str] | None:
+    """Append to a log that ends so; where it ends then. None, and nothing is done, where it does not end so."""
+    sequence, head = end
+    rows: list[dict[str, object]] = []
     for event in new:
-        if incident is not None and isinstance(event, CallHeld):
-            why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
-            raise AccountClosed(why, scope=f"session:{session_id}")
         sequence += 1
         payload = event.model_dump_json()
         previous, head = head, digest(key, (session_id, sequence, at, event.kind, payload, head))
-        _write(
-            connection,
-            session_id=session_id,
-            sequence=sequence,
-            at=at,
-            kind=event.kind,
-            payload=payload,
-            previous=previous,
-            hash=head,
+        rows.append(
+            {
+                "session_id": session_id,
+                "sequence": sequence,
+                "at": at,
+                "kind": event.kind,
+                "payload": payload,
+                "previous": previous,
+                "hash": head,
+            }
         )
-    if connection.dialect.name == "sqlite":
-        _advance(connection, session=session_id, last=sequence, hash=head)
+    if len(rows) == 1 and connection.dialect.name == "postgresql":
+        found = _write_one(connection, **rows[0], before=end[0])
+        rows = []
+    else:
+        found = _advance(connection, session=session_id, before=end[0], previous=end[1], last=sequence, hash=head)
+    if not found:
+        return None
+    [(incident,)] = found
+    if incident is not None and any(isinstance(event, CallHeld) for event in new):
+        why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
+        raise AccountClosed(why, scope=f"session:{session_id}")
+    for row in rows:
+        _write(connection, **row)
     return sequence, head
 
 
@@ -115,17 +144,31 @@ _head = Prepared(
 )
 _end = Prepared(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
 _columns = [column.name for column in events.columns]
-_insert = insert(events).values({name: bindparam(name) for name in _columns})
-_on = update(sessions).values(sequence=bindparam("sequence"), head=bindparam("hash"))
-# PostgreSQL takes both in one round trip.
-_write = Prepared(
-    _on.where(sessions.c.session_id == bindparam("session_id")).add_cte(_insert.cte("told")), sqlite=_insert
-)
+_write = Prepared(insert(events).values({name: bindparam(name) for name in _columns}))
 _advance = Prepared(
     update(sessions)
     .values(sequence=bindparam("last"), head=bindparam("hash"))
-    .where(sessions.c.session_id == bindparam("session"))
+    .where(
+        sessions.c.session_id == bindparam("session"),
+        sessions.c.sequence == bindparam("before"),
+        sessions.c.head == bindparam("previous"),
+    )
+    .returning(sessions.c.incident)
 )
+# Both in one round trip, for PostgreSQL.
+_write_one = Prepared(
+    text(
+        "WITH ended AS (UPDATE bursar_sessions SET sequence = :sequence, head = :hash "
+        "WHERE session_id = :session_id AND sequence = :before AND head = :previous RETURNING incident) "
+        "INSERT INTO bursar_events (session_id, sequence, at, kind, payload, previous, hash) "
+        "SELECT :session_id, CAST(:sequence AS BIGINT), :at, :kind, :payload, :previous, :hash FROM ended "
+        "RETURNING (SELECT incident FROM ended)"
+    )
+)
+
+MAX_SEEN = 10_000
+# Where the logs ended that this process wrote to last, by session.
+_seen: WeakKeyDictionary[Engine, dict[str, tuple[int, str]]] = WeakKeyDictionary()
 
 
 def check_chain(
