@@ -3,12 +3,14 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
+    Insert,
     Select,
     TextClause,
     Update,
@@ -26,6 +28,8 @@ from bursar.state.errors import BudgetExceeded, LedgerError
 from bursar.state.money import USD
 
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
+Beside: TypeAlias = tuple[Insert, dict[str, object]]  # a statement, the same object each time, and its values
+
 MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
 
 
@@ -91,15 +95,17 @@ def grant(connection: Connection, scope: str, amount: int) -> None:
     _grant(connection, account=scope, by=amount)
 
 
-def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
+def reserve(connection: Connection, scopes: Sequence[str], amount: int, *, beside: Beside | None = None) -> None:
     """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
 
     `scopes` stand outermost first. After a raise the transaction must be rolled back: some accounts were changed.
+    On PostgreSQL one row may be inserted `beside`, in the same round trip.
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
     names = _named(scopes)
-    held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **names)}
+    insert, row = beside or (None, {})
+    held = {row[0] for row in _reserve(len(scopes), insert)(connection, **{"amount": amount, **names, **row})}
     without = [scope for scope in scopes if scope not in held]
     if without and connection.dialect.name == "postgresql":
         # It may have judged by what stood there before it waited for a row. Now the rows are ours and seen as they are.
@@ -121,8 +127,12 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
     """Add `held` and `spent` (either may be negative) to every account of `scopes`."""
-    moved = _move(len(scopes))(connection, by_held=held, by_spent=spent, **_named(scopes))
-    if len(moved) != len(scopes):
+    check_moved(scopes, len(_move(len(scopes))(connection, by_held=held, by_spent=spent, **_named(scopes))))
+
+
+def check_moved(scopes: Sequence[str], number: int) -> None:
+    """Raises `LedgerError` unless so many accounts are all of `scopes`."""
+    if number != len(scopes):
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
 
 
@@ -197,12 +207,12 @@ def _set_caps(count: int) -> Prepared:
 
 
 @cache
-def _reserve(count: int) -> Prepared:
+def _reserve(count: int, beside: Insert | None = None) -> Prepared:
     amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
     # Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
     room = func.coalesce(accounts.c.cap, literal_column(str(2**62))) - accounts.c.spent - amount
     change = update(accounts).values(held=accounts.c.held + amount).where(accounts.c.held <= room)
-    return _in_turn(change, count)
+    return _in_turn(change if beside is None else change.add_cte(beside.cte("beside")), count)
 
 
 @cache

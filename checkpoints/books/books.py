@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from bursar.checkpoints.books import calls, upkeep
+from bursar.checkpoints.books import calls, charging, upkeep
 from bursar.checkpoints.books.accounts import (
     Account,
     cap_of,
@@ -18,7 +18,6 @@ from bursar.checkpoints.books.accounts import (
     lock,
     move,
     open_account,
-    reserve,
     set_caps,
 )
 from bursar.checkpoints.books.audit_chain import FIRST, UnknownSession, append, check_readable, head_of, stamp
@@ -157,8 +156,7 @@ class Books:
             check_amount("a hold", hold.amount)
             when = stamp(hold.at)
             self.sending.write(connection, hold.at)
-            calls.insert_held(connection, hold, when)
-            reserve(connection, hold.scopes, hold.amount)
+            charging.hold(connection, hold, when)
             event = CallHeld(
                 call_id=hold.call_id,
                 request_id=hold.request_id,
@@ -202,8 +200,7 @@ class Books:
             check_amount("a cost", cost)
             when = stamp(at)
             self.sending.end(call_id)
-            call = calls.settle(connection, call_id, cost=cost, usage=usage, response=response, at=when)
-            move(connection, call.scopes, held=-call.amount, spent=cost)
+            call = charging.settle(connection, call_id, cost=cost, usage=usage, response=response, at=when)
             settled = CallSettled(
                 call_id=call_id,
                 cost=USD.from_nanos(cost),

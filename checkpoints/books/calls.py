@@ -24,7 +24,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.books.schema import HELD_STATES, calls
 from bursar.checkpoints.prepared import Prepared, Row
@@ -76,43 +75,47 @@ class Ended:
     scopes: tuple[str, ...]
 
 
-def insert_held(connection: Connection, hold: Hold, at: str) -> None:
-    """Put the call in the books as held. Raises `LedgerError` if its id is there already."""
-    try:
-        _insert(
-            connection,
-            call_id=hold.call_id,
-            session_id=hold.session_id,
-            request_id=hold.request_id,
-            agent=hold.agent,
-            checkpoint_ns=hold.checkpoint_ns,
-            request_hash=hold.request_hash,
-            occurrence=hold.occurrence,
-            model=hold.model,
-            price_version=hold.price_version,
-            amount=hold.amount,
-            scopes=_written(hold.scopes),
-            held_at=at,
-        )
-    except IntegrityError as error:
-        raise LedgerError(f"call {hold.call_id} is already in the books; a new call needs a new id") from error
+def new_row(hold: Hold, at: str) -> dict[str, object]:
+    """The row of a call that is held."""
+    return {
+        "call_id": hold.call_id,
+        "session_id": hold.session_id,
+        "request_id": hold.request_id,
+        "agent": hold.agent,
+        "checkpoint_ns": hold.checkpoint_ns,
+        "request_hash": hold.request_hash,
+        "occurrence": hold.occurrence,
+        "model": hold.model,
+        "price_version": hold.price_version,
+        "amount": hold.amount,
+        "scopes": _written(hold.scopes),
+        "held_at": at,
+    }
 
 
-def settle(connection: Connection, call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> Ended:
+def insert_held(connection: Connection, row: dict[str, object]) -> None:
+    """Put the call in the books as held. Raises `IntegrityError` if its id is there already."""
+    _insert(connection, **row)
+
+
+def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
+    """What a call's row says once it is settled."""
+    return {
+        "call": call_id,
+        "ended": at,
+        "price": cost,
+        "answer": response,
+        "sent": usage.input_tokens,
+        "received": usage.output_tokens,
+        "cache_read": usage.cache_read_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "thought": usage.reasoning_tokens,
+    }
+
+
+def settle(connection: Connection, call_id: str, row: dict[str, object]) -> Ended:
     """held or sent → settled."""
-    found = _settle(
-        connection,
-        call=call_id,
-        ended=at,
-        price=cost,
-        answer=response,
-        sent=usage.input_tokens,
-        received=usage.output_tokens,
-        cache_read=usage.cache_read_tokens,
-        cache_write=usage.cache_write_tokens,
-        thought=usage.reasoning_tokens,
-    )
-    return _ended(found) or _cannot(connection, call_id, "settled")
+    return _ended(_settle(connection, **row)) or _cannot(connection, call_id, "settled")
 
 
 def void(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
@@ -213,28 +216,27 @@ _held_of_session = (
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
 
-_insert = Prepared(
-    insert(calls).values(
-        state=literal_column("'held'"),
-        **{
-            name: bindparam(name)
-            for name in (
-                "call_id",
-                "session_id",
-                "request_id",
-                "agent",
-                "checkpoint_ns",
-                "request_hash",
-                "occurrence",
-                "model",
-                "price_version",
-                "amount",
-                "scopes",
-                "held_at",
-            )
-        },
-    )
+INSERT = insert(calls).values(
+    state=literal_column("'held'"),
+    **{
+        name: bindparam(name)
+        for name in (
+            "call_id",
+            "session_id",
+            "request_id",
+            "agent",
+            "checkpoint_ns",
+            "request_hash",
+            "occurrence",
+            "model",
+            "price_version",
+            "amount",
+            "scopes",
+            "held_at",
+        )
+    },
 )
+_insert = Prepared(INSERT)
 _settle = _returning(
     _leave(*HELD_STATES).values(
         state=literal_column("'settled'"),
