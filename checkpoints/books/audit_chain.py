@@ -59,12 +59,12 @@ def append(
     told = list(new)
     seen = _seen.setdefault(connection.engine, {})
     # What was seen last is no more than a guess: the row is changed only where it says the same.
-    end = _extend(connection, key, session_id, at, told, seen[session_id]) if session_id in seen else None
+    end = _extend(connection, key, session_id, at, new=told, end=seen[session_id]) if session_id in seen else None
     if end is None:
         found = _head(connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)
-        end = _extend(connection, key, session_id, at, told, (found[0][0], found[0][1]))
+        end = _extend(connection, key, session_id, at, new=told, end=(found[0][0], found[0][1]))
     if end is None:
         raise LedgerError(f"the log of session {session_id} changed under the lock of its row")
     if len(seen) >= MAX_SEEN:
@@ -74,7 +74,7 @@ def append(
 
 
 def _extend(
-    connection: Connection, key: bytes | None, session_id: str, at: str, new: Sequence[Event], end: tuple[int, str]
+    connection: Connection, key: bytes | None, session_id: str, at: str, *, new: Sequence[Event], end: tuple[int, str]
 ) -> tuple[int, str] | None:
     """Append to a log that ends so; where it ends then. None, and nothing is done, where it does not end so."""
     sequence, head = end
