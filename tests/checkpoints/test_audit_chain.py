@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from bursar.checkpoints.books.audit_chain import digest
 from bursar.checkpoints.books.books import Account, Hold, Usage
+from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import LedgerError
@@ -216,3 +217,29 @@ def test_long_reasons_are_cut() -> None:
     assert len(event.what) == 1000
     assert event.what.startswith("?x")
     assert event.what.endswith("…")
+
+
+def test_processes_write_to_a_log_in_turn(books: Ledger) -> None:
+    """Each remembers where the log ended when it last wrote; what the other wrote meanwhile is not written over."""
+    other = Database(books.database.url)
+    try:
+        for turn in range(6):
+            writer = (books.database, other)[turn % 2]
+            assert writer.run(books.books.record("s-1", Incident(what="x"), at=NOW))[0] == 6 + turn
+    finally:
+        other.close()
+    assert books.verify()
+
+
+def test_a_log_goes_on_after_what_was_rolled_back(books: Ledger) -> None:
+    """An event of a transaction that failed leaves no trace in what is remembered."""
+    record = books.books.record("s-1", Incident(what="x"), at=NOW)
+
+    def failing(connection: Connection) -> None:
+        record(connection)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        books.database.run(failing)
+    assert books.database.run(record)[0] == 6
+    assert books.verify()

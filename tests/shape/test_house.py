@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -179,3 +180,10 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(bursar)
     with pytest.raises(AttributeError, match="no attribute 'ghost'"):
         bursar.ghost  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_mutant_finds_its_text() -> None:
+    """A fault that cannot be planted any more would count as caught by nobody."""
+    mutants = runpy.run_path(str(ROOT / "tests/mutation/mutants.py"))["MUTANTS"]
+    stale = [mutant.name for mutant in mutants if (ROOT / mutant.file).read_text().count(mutant.old) != 1]
+    assert stale == []
