@@ -33,7 +33,7 @@ class Held:
         self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
         self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
-        self._commits = 0  # durable ones since one did
+        self._commits = -1  # durable ones since one did: the first does, for a process may end before MOVE_EVERY
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
@@ -61,7 +61,7 @@ class Held:
             if self._sqlite and "readonly" in str(error):
                 self._send("BEGIN")  # a file that may only be read can still be read
             elif self._sqlite and not self._patient and "locked" in str(error):
-                self._tune(durable=self._durable, patient=True)
+                self._tune(durable=self._durable if readonly else durable, patient=True)
                 self._send(self._opening(readonly=readonly, durable=durable))
             elif kept and not self._sqlite:
                 self.drop()

@@ -9,7 +9,6 @@ SQLite that waits for neither a lock nor a disk is done on the event loop: the w
 
 import asyncio
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from bursar.checkpoints.connections import Held
 from bursar.checkpoints.engines import make_engine
 from bursar.checkpoints.faults import explain
+from bursar.checkpoints.patience import is_watched
 from bursar.checkpoints.shield import shielded
 from bursar.checkpoints.urls import DEFAULTS, parse
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
@@ -36,7 +36,6 @@ from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
-WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
 MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
 
 
@@ -144,7 +143,7 @@ class Database:
         `brief` promises that the work is done in less time than it takes to hand it to a thread.
         """
         self._check_outside()
-        if brief and (readonly or not durable) and self.dialect == "sqlite" and WATCHER not in sys.modules:
+        if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
             at_once = _Job(work, readonly, durable)
             with shielded():
                 done = self._do_at_once(at_once)

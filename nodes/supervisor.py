@@ -150,7 +150,7 @@ async def _scores(
 
     try:
         with scope.enter(), guarded(config):
-            if isinstance(router, ExampleRouter) and router.is_fitted(coordinator.candidates):
+            if type(router) is ExampleRouter and router.is_fitted(coordinator.candidates):
                 end = await ended(route)  # arithmetic over a short text: the way to another loop takes longer
             else:
                 end = await on_loop("supervisor", route, seconds=seconds)

@@ -59,7 +59,8 @@ def append(
     told = list(new)
     seen = _seen.setdefault(connection.engine, {})
     # What was seen last is no more than a guess: the row is changed only where it says the same.
-    end = _extend(connection, key, session_id, at, new=told, end=seen[session_id]) if session_id in seen else None
+    guess = seen.get(session_id)
+    end = None if guess is None else _extend(connection, key, session_id, at, new=told, end=guess)
     if end is None:
         found = _head(connection, session=session_id)
         if not found:

@@ -40,15 +40,16 @@ def settle(connection: Connection, call_id: str, *, cost: int, usage: Usage, res
     return ended
 
 
-# The accounts are locked in the order of their names, as `accounts.lock` does.
+# The accounts are locked in the order of their names, as `accounts.lock` does. Their names stand in an array, which is
+# there before one is looked for: so they are found by the index.
 _settle = Prepared(
     text(
         "WITH ended AS (UPDATE bursar_calls SET state = 'settled', ended_at = :ended, cost = :price, "
         "response = :answer, input_tokens = :sent, output_tokens = :received, cache_read_tokens = :cache_read, "
         "cache_write_tokens = :cache_write, reasoning_tokens = :thought "
         "WHERE call_id = :call AND state IN ('held', 'sent') RETURNING call_id, session_id, amount, scopes), "
-        "locked AS (SELECT account.scope FROM bursar_accounts AS account, ended WHERE account.scope IN "
-        "(SELECT json_array_elements_text(CAST(ended.scopes AS json))) ORDER BY account.scope FOR UPDATE OF account), "
+        "locked AS (SELECT scope FROM bursar_accounts WHERE scope = ANY(ARRAY("
+        "SELECT json_array_elements_text(CAST(scopes AS json)) FROM ended)) ORDER BY scope FOR UPDATE), "
         "moved AS (UPDATE bursar_accounts AS account SET held = account.held - ended.amount, "
         "spent = account.spent + CAST(:price AS BIGINT) FROM locked, ended "
         "WHERE account.scope = locked.scope RETURNING account.scope) "

@@ -44,7 +44,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> 
         found = str(request.getfixturevalue("postgres"))
         database = Database(found)
         migrate(database)
-        database.run(_empty)
+        database.run(empty)
         database.close()
     yield found
     Database.at(found).close()
@@ -95,6 +95,7 @@ def execute(ledger: Ledger) -> Callable[..., int]:
     return run
 
 
-def _empty(connection: Connection) -> None:
+def empty(connection: Connection) -> None:
+    """Take every row out of the tables."""
     tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))

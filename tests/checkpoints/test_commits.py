@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.connections import MOVE_EVERY
-from bursar.checkpoints.database import WATCHER, Database
+from bursar.checkpoints.database import Database
+from bursar.checkpoints.patience import WATCHER
 
 NOTE = text("INSERT INTO notes (note) VALUES ('kept')")
 PROMPT = {"durable": False, "brief": True}
@@ -64,6 +65,17 @@ def test_the_log_does_not_grow_for_ever(lite: Database, tmp_path: Path) -> None:
     for _ in range(10 * MOVE_EVERY):
         lite.run(lambda connection: connection.execute(fill))
     assert (tmp_path / "x.db-wal").stat().st_size < (1000 + 2 * MOVE_EVERY * pages) * 4200
+
+
+def test_the_log_does_not_grow_with_programs_that_soon_end(lite: Database, tmp_path: Path) -> None:
+    """Each looks after it once, also where none commits `MOVE_EVERY` times and another program keeps the file open."""
+    fill = text(f"INSERT INTO notes (note) VALUES (zeroblob({250 * 4096}))")
+    for _ in range(20):
+        brief = Database(lite.url)
+        for _ in range(2):
+            brief.run(lambda connection: connection.execute(fill))
+        brief.close()
+    assert (tmp_path / "x.db-wal").stat().st_size < (1000 + 4 * 250) * 4200
 
 
 async def test_in_a_group_one_durable_commit_is_durable_for_all(lite: Database) -> None:

@@ -1,9 +1,13 @@
 """An event loop may wait for a disk only where nobody else's work is on it."""
 
 import asyncio
+import sys
 import threading
+from types import ModuleType
 
-from bursar.checkpoints.patience import OWN_TASKS, lend_thread, may_wait
+import pytest
+
+from bursar.checkpoints.patience import OWN_TASKS, WATCHER, lend_thread, may_wait
 
 
 def _asked(*, alone: bool, others: int) -> bool:
@@ -45,3 +49,9 @@ def test_a_callers_loop_never_waits() -> None:
         return may_wait()
 
     assert not asyncio.run(ask())
+
+
+def test_a_server_that_forbids_work_on_its_loops_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the watcher of blocking calls is loaded, no loop waits."""
+    monkeypatch.setitem(sys.modules, WATCHER, ModuleType(WATCHER))
+    assert not _asked(alone=True, others=0)

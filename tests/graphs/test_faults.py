@@ -13,6 +13,8 @@ import pytest
 from langgraph.types import Command
 
 from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
+from bursar.nodes import supervisor
+from bursar.nodes.routers.example_router import ExampleRouter
 from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.state.errors import ScopeClosed
 from bursar.state.report import MAX_ANSWER_CHARACTERS
@@ -318,6 +320,27 @@ def test_a_router_takes_no_request_down(case: str, ledger: Ledger) -> None:
     assert result["gaps"] == [gap]
     assert result["runs"] == []
     assert "secret" not in answer_of(result)
+
+
+class _Hanging(ExampleRouter):
+    hangs: threading.Event | None = None
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        if self.hangs is not None:
+            self.hangs.wait(10)
+        return await super().route(text, candidates)
+
+
+def test_a_router_made_of_the_built_in_one_has_a_deadline(
+    ledger: Ledger, never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the built-in router is known to be brief; what a class of the user's adds to it may hang."""
+    monkeypatch.setattr(supervisor, "ROUTING_TIMEOUT_SECONDS", 0.2)
+    router = _Hanging()
+    app = build(ledger, [free("a", lambda task: "x", examples=["how much for food?"])], router=router)
+    router.fit([Candidate("a", "a", ("how much for food?",))])
+    router.hangs = never
+    assert "the router gave no answer within 0.2 s" in ask(app)["gaps"][0]
 
 
 class _Gate:

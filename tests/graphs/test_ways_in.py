@@ -1,6 +1,7 @@
 """Every way in gives the same answer for the same money: scripts, servers, threads, notebooks, streams."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -223,3 +224,23 @@ def test_a_user_may_correct_the_state(ledger: Ledger) -> None:
     request = app.get_state(config).values["request"]
     app.update_state(config, {"request": request.model_copy(update={"text": "corrected"})}, as_node="guardian")
     assert answer_of(app.invoke(None, config)) == "<corrected>"
+
+
+def test_a_server_that_forbids_blocking_is_obeyed(ledger: Ledger) -> None:
+    """`langgraph dev` lets no event loop touch a file; a paid call on the handlers' loop is committed elsewhere."""
+    known = "blockbuster" in sys.modules
+    watcher = pytest.importorskip("blockbuster").BlockBuster()
+    model = priced(scripted("two words"))
+
+    async def handler(task: Task) -> str:
+        return str((await model.ainvoke(task.text)).text)
+
+    app = build(ledger, [free("a", handler)])
+    watcher.activate()
+    try:
+        result = asyncio.run(_ainvoke(app))
+    finally:
+        watcher.deactivate()
+        if not known:
+            del sys.modules["blockbuster"]
+    assert (result["gaps"], answer_of(result)) == ([], "two words")
