@@ -3,17 +3,27 @@
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
+
+from bursar.checkpoints.shield import shielded
+
+T = TypeVar("T")
 
 WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
 OWN_TASKS = 3  # the one that keeps such a loop going, the caller's, and the one that LangChain makes of a model's call
+LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
 
 _threads = threading.local()
 
 
-def lend_thread(alone: Callable[[], bool]) -> None:
-    """From here on the work on this thread's event loop may wait in the thread itself, where it is `alone`."""
-    _threads.alone = alone
+def lend_thread(alone: Callable[[], bool], back: Callable[[], None]) -> None:
+    """From here on the work on this thread's event loop may wait in the thread itself, where it is `alone`.
+
+    `back` is called at the end of each wait: until then the loop answered nobody.
+    """
+    _threads.alone, _threads.back = alone, back
 
 
 def is_watched() -> bool:
@@ -28,3 +38,21 @@ def may_wait() -> bool:
     """
     alone: Callable[[], bool] | None = None if is_watched() else getattr(_threads, "alone", None)
     return alone is not None and alone() and len(asyncio.all_tasks()) <= OWN_TASKS
+
+
+async def wait(work: Callable[[], T]) -> T:
+    """Do the work in the thread of the running event loop, which may wait.
+
+    Nobody stops the thread before it is known what was done. A cancellation that came meanwhile, a time-out's included,
+    is raised at the end of the work, as if the work had been awaited.
+    """
+    began = time.monotonic()
+    with shielded():
+        try:
+            result = work()
+        finally:
+            _threads.back()
+    if time.monotonic() - began > LONG_SECONDS:
+        for _ in range(2):  # the loop runs what is ready, which this is, before timers that are due
+            await asyncio.sleep(0)
+    return result

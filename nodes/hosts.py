@@ -98,7 +98,7 @@ class Host:
 
     def _serve(self) -> None:
         guard_thread(self._lock)
-        lend_thread(lambda: len(self.runs) == 1)
+        lend_thread(lambda: len(self.runs) == 1, self._answer)
         asyncio.set_event_loop(self.loop)
         for _ in range(MAX_RESTARTS):  # a handler may stop the loop, or be stopped on it
             with suppress(Stopped, RuntimeError, asyncio.CancelledError):

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from langchain_core.outputs import ChatGenerationChunk
 
 from bursar.checkpoints.database import Database, Work
-from bursar.checkpoints.patience import may_wait
+from bursar.checkpoints.patience import may_wait, wait
 from bursar.checkpoints.shield import shielded
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Transact(Generic[T]):
 
     async def arun(self) -> T:
         if may_wait():
-            return self.run()
+            return await wait(self.run)
         if not self.outlast:
             return await self.database.arun(self.work)
         commit = asyncio.ensure_future(self.database.arun(self.work))

@@ -3,11 +3,16 @@
 import asyncio
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from types import ModuleType
+from typing import Any, TypeVar
 
 import pytest
 
-from bursar.checkpoints.patience import OWN_TASKS, WATCHER, lend_thread, may_wait
+from bursar.checkpoints.patience import LONG_SECONDS, OWN_TASKS, WATCHER, lend_thread, may_wait, wait
+from bursar.checkpoints.shield import guard_thread
+
+T = TypeVar("T")
 
 
 def _asked(*, alone: bool, others: int) -> bool:
@@ -21,7 +26,7 @@ def _asked(*, alone: bool, others: int) -> bool:
             task.cancel()
 
     def serve() -> None:
-        lend_thread(lambda: alone)
+        lend_thread(lambda: alone, lambda: None)
         asyncio.run(ask())
 
     thread = threading.Thread(target=serve)
@@ -55,3 +60,46 @@ def test_a_server_that_forbids_work_on_its_loops_is_obeyed(monkeypatch: pytest.M
     """Where the watcher of blocking calls is loaded, no loop waits."""
     monkeypatch.setitem(sys.modules, WATCHER, ModuleType(WATCHER))
     assert not _asked(alone=True, others=0)
+
+
+def _served(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, list[bool]]:
+    """What the work returns on a loop whose thread was lent, and whether it was shielded when it was back."""
+    lock, shields, results = threading.Lock(), list[bool](), list[T]()
+
+    def serve() -> None:
+        guard_thread(lock)
+        lend_thread(lambda: True, lambda: shields.append(lock.locked()))
+        results.append(asyncio.run(work()))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    return results[0], shields
+
+
+def test_who_has_waited_is_not_stopped_for_it() -> None:
+    """The loop counts as heard again before anyone may stop its thread, also where the work fails."""
+
+    async def work() -> None:
+        await wait(lambda: None)
+        with pytest.raises(ZeroDivisionError):
+            await wait(lambda: 1 // 0)
+
+    assert _served(work) == (None, [True, True])
+
+
+def test_a_time_out_that_came_meanwhile_is_heard_at_the_end_of_the_wait() -> None:
+    """And not where the next step waits, which may be a request that costs money."""
+    done: list[str] = []
+
+    async def work() -> None:
+        async with asyncio.timeout(LONG_SECONDS):
+            await wait(lambda: threading.Event().wait(3 * LONG_SECONDS))
+            done.append("the next step")
+
+    async def timed_out() -> None:
+        with pytest.raises(TimeoutError):
+            await work()
+
+    _served(timed_out)
+    assert not done

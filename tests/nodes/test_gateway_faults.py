@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Generator
@@ -13,6 +14,8 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk
 
+from bursar.nodes.apart import on_loop
+from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.faults import MAX_PAUSE_SECONDS, Fault, fault_of, pause_before_retry
 from bursar.state.errors import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import NOW, Bench
@@ -335,3 +338,26 @@ def test_only_a_providers_own_faults_open_a_breaker(error: BaseException, left: 
     """Timeouts and broken connections; not the caller's deadline, its cancellation, nor what cannot be read."""
     assert fault_of(error, answered=False, now=NOW, seconds_left=left).real is real
     assert fault_of(error, answered=True, now=NOW, seconds_left=left).real is real
+
+
+def test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing(bench: Bench) -> None:
+    """The handlers' loop waits in the commit itself; a call that times out there is not sent, and nothing is owed."""
+    model, scope = bench.model(), bench.scope()
+    lock = sqlite3.connect(str(bench.ledger.database.url.database), isolation_level=None, check_same_thread=False)
+
+    async def handler() -> None:
+        lock.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.3, lock.execute, ["COMMIT"]).start()
+        async with asyncio.timeout(0.05):
+            await model.ainvoke("hello")
+
+    async def run() -> Ended[None] | None:
+        with scope.enter():
+            return await on_loop("spending", handler, seconds=20)
+
+    end = asyncio.run(run())
+    lock.close()
+    assert end is not None
+    assert isinstance(end.error, TimeoutError)
+    assert bench.provider.requests == []
+    assert bench.kinds() == ["call_held", "call_voided"]
