@@ -19,7 +19,7 @@ from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger, meter
 from bursar.checkpoints.books.books import Account
-from bursar.checkpoints.database import DEFAULT_POOL_SIZE
+from bursar.checkpoints.urls import DEFAULTS
 from bursar.nodes.gateway.scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,7 +110,7 @@ def driver(url: str) -> Calls:
     def calls(operations: int) -> None:
         async def main() -> None:
             free: asyncio.Queue[Any] = asyncio.Queue()
-            for _ in range(DEFAULT_POOL_SIZE):
+            for _ in range(DEFAULTS.pool_size):
                 free.put_nowait(await psycopg.AsyncConnection.connect(address))
 
             async def transaction(*statements: tuple[str, tuple[object, ...]]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, LifoQueue
+from queue import Empty, LifoQueue, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakSet
@@ -82,7 +82,8 @@ class Database:
         self._queue: deque[_Job[Any]] = deque()
         self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
-        self._free: LifoQueue[Held] = LifoQueue()
+        # The one used last first, so that few are kept busy; a queue of one connection knows no order, and is quicker.
+        self._free: LifoQueue[Held] | SimpleQueue[Held] = LifoQueue() if self.workers > 1 else SimpleQueue()
         for _ in range(self.workers):
             self._free.put(Held(self.engine, self.settings))
 

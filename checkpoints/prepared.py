@@ -30,14 +30,12 @@ class Prepared:
         sql, defaults, ordered = self._rendered.get(dialect.name) or self._render(connection)
         if defaults:
             values = defaults | values
-        cursor = cast(Any, connection.connection.dbapi_connection).cursor()  # no wrapper of SQLAlchemy's around it
+        driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
         try:
-            cursor.execute(sql, values if ordered is None else ordered(values))
+            cursor = driver.execute(sql, values if ordered is None else ordered(values))
             return cursor.fetchall() if cursor.description else []
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
-        finally:
-            cursor.close()
 
     def _render(self, connection: Connection) -> Rendered:
         # Threads may render at the same time; they all render the same.
