@@ -24,7 +24,50 @@ BursarError
 └── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
 """
 
-from langgraph.errors import GraphBubbleUp
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bursar.state.refusals import (
+        AccountClosed,
+        ActionRefused,
+        BreakerOpen,
+        BudgetExceeded,
+        InDoubt,
+        LeaseLost,
+        Looping,
+        NoSession,
+        NotApproved,
+        Paused,
+        Refused,
+        ScopeClosed,
+        Unmetered,
+    )
+
+__all__ = [
+    "AccountClosed",
+    "ActionRefused",
+    "AmountError",
+    "BadOutput",
+    "BreakerOpen",
+    "BudgetExceeded",
+    "BursarError",
+    "CipherError",
+    "ConfigurationError",
+    "DatabaseError",
+    "InDoubt",
+    "LeaseLost",
+    "LedgerError",
+    "Looping",
+    "NoSession",
+    "NotApproved",
+    "Paused",
+    "Refused",
+    "ScopeClosed",
+    "SessionBusy",
+    "UnknownPrice",
+    "Unmetered",
+]
 
 
 class BursarError(Exception):
@@ -41,74 +84,6 @@ class UnknownPrice(ConfigurationError):
 
 class AmountError(BursarError, ValueError):
     """The value is not an amount of money: a float, a NaN, an infinity, text that is no number."""
-
-
-class Refused(GraphBubbleUp, BursarError):
-    """A paid call was not sent, or an action was not done. Nothing was spent or changed by it.
-
-    A `GraphBubbleUp`, so that LangGraph neither retries it nor hands it to a tool node's error text,
-    and siblings of the refused node keep their work.
-    """
-
-
-class BudgetExceeded(Refused):
-    """The call's worst case does not fit what is left of an account. `scope` names the account that refused."""
-
-    def __init__(self, message: str, *, scope: str = "") -> None:
-        super().__init__(message)
-        self.scope = scope
-
-
-class AccountClosed(BudgetExceeded):
-    """An incident closed the session's account; `ledger.acknowledge` opens it again. Trying again does not help."""
-
-
-class Looping(BudgetExceeded):
-    """The agent made the same tool call with the same arguments over and over; its run goes no further."""
-
-
-class ActionRefused(Refused):
-    """An action was not done; the message says why."""
-
-
-class InDoubt(ActionRefused):
-    """An earlier attempt may have done it and nobody knows, so it is not done again before that is settled."""
-
-
-class NotApproved(ActionRefused):
-    """What needs a person's approval has none that holds, so it is not done."""
-
-
-class BreakerOpen(Refused):
-    """What would be called has failed for several sessions lately. `breaker` names it; it tries again by itself."""
-
-    def __init__(self, message: str, breaker: str = "") -> None:
-        super().__init__(message)
-        self.breaker = breaker
-
-
-class Paused(Refused):
-    """A person has paused it. `scope` is `all`, `tenant:NAME` or `agent:NAME`; the session can be resumed later."""
-
-    def __init__(self, message: str, scope: str = "") -> None:
-        super().__init__(message)
-        self.scope = scope
-
-
-class NoSession(Refused):
-    """A metered model was called outside any session, so there is no budget to hold it to."""
-
-
-class ScopeClosed(Refused):
-    """The agent's run has ended (deadline or outcome); what still runs of it cannot spend."""
-
-
-class LeaseLost(Refused):
-    """Another run has taken the session over. Nothing more of this one is paid for, and none of its writes is kept."""
-
-
-class Unmetered(Refused):
-    """A chat model that was not metered was called inside a session."""
 
 
 class SessionBusy(BursarError):
@@ -129,3 +104,10 @@ class LedgerError(BursarError):
 
 class DatabaseError(BursarError):
     """The database cannot be used; the message says why and what to do."""
+
+
+def __getattr__(name: str) -> object:
+    """A refusal, which is LangGraph's too: loaded when it is first asked for."""
+    if name in __all__:
+        return getattr(import_module("bursar.state.refusals"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

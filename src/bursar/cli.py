@@ -31,7 +31,7 @@ from bursar.commands.options import (
     SessionArgument,
     check_exists,
 )
-from bursar.state.errors import AmountError, BursarError, ConfigurationError, Refused, SessionBusy
+from bursar.state.errors import AmountError, BursarError, ConfigurationError
 
 if TYPE_CHECKING:
     from bursar.graphs.genie import Genie
@@ -88,14 +88,22 @@ def main() -> None:
     """Run the command line. Errors are one line that says what to do, never a traceback."""
     try:
         app()
-    except (Refused, SessionBusy) as error:
+    except SystemExit:  # first, for the others load what they name: help needs nothing of it
+        raise
+    except _refusals() as error:
         _fail(error, REFUSED)
     except Interrupted as error:
         _fail(error, error.code)
     except (BursarError, OSError) as error:
         _fail(error, WRONG_USE)
-    except _data_errors() as error:  # evaluated when something was raised: nothing is imported for it before
+    except _data_errors() as error:
         _fail(error, WRONG_USE)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from bursar.state.errors import Refused, SessionBusy
+
+    return Refused, SessionBusy
 
 
 def _data_errors() -> tuple[type[Exception], ...]:

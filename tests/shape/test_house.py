@@ -163,6 +163,15 @@ def test_the_import_stays_light() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_help_is_quick() -> None:
+    """`bursar --help` loads neither LangGraph nor a database's library."""
+    command = [sys.executable, "-X", "importtime", "-m", "bursar", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "bursar.cli" in shown.stderr
+    assert "Usage" in shown.stdout
+    assert not re.search(r"\| +(langgraph|langchain_core|sqlalchemy)\b", shown.stderr)
+
+
 def test_every_public_name_is_there() -> None:
     """Names that load on first use are all found, are listed, and are the ones that type checkers see."""
     import bursar
