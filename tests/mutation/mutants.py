@@ -171,6 +171,13 @@ MUTANTS = (
         [f"{GATEWAY}::test_a_closed_scope_cannot_spend"],
     ),
     Mutant(
+        "a time-out that comes in a commit is heard where the provider is waited for",
+        "checkpoints/patience.py",
+        "        for _ in range(2):",
+        "        for _ in range(1):",
+        [f"{FAULTS}::test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing"],
+    ),
+    Mutant(
         "an unknown call frees its money",
         "checkpoints/books/books.py",
         "            move(connection, call.scopes, held=-call.amount, spent=call.amount)\n"
