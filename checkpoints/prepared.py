@@ -32,10 +32,17 @@ class Prepared:
             values = defaults | values
         driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
         try:
-            cursor = driver.execute(sql, values if ordered is None else ordered(values))
+            if ordered is None:  # psycopg: as text, a value of bytes would come at twice its size
+                cursor = driver.execute(sql, values, binary=True)
+            else:
+                cursor = driver.execute(sql, ordered(values))
             return cursor.fetchall() if cursor.description else []
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+
+    def sql(self, connection: Connection) -> str:
+        """The statement as the connection's driver receives it."""
+        return (self._rendered.get(connection.dialect.name) or self._render(connection))[0]
 
     def _render(self, connection: Connection) -> Rendered:
         # Threads may render at the same time; they all render the same.

@@ -98,61 +98,74 @@ head AS (
     SELECT * FROM bursar_checkpoints
     WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id AND NOT hidden
 )"""
+# Row by row through the key. PostgreSQL would rather read all of a session where it was not analysed since it grew:
+# a subquery with an OFFSET is not joined otherwise.
+_POSTGRESQL = {
+    r"{OPENED\((\w+)\)}": r"json_each_text(\1.versions::json)",
+    r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN LATERAL (SELECT * FROM \1 AS \2",
+    r"{OF\((\w+)\)}": r"OFFSET 0) AS \1",
+}
+_SQLITE = {
+    r"{OPENED\((\w+)\)}": r"json_each(\1.versions)",
+    r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN \1 AS \2",
+    r" {OF\(\w+\)}": "",
+}
 # What the checkpoint shows, and below each value the versions that it is stored as a difference to.
 _TUPLE = """,
 chain AS (
     SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
-    FROM head CROSS JOIN {OPENED(head)} AS shown CROSS JOIN bursar_channel_values AS held
+    FROM head CROSS JOIN {OPENED(head)} AS shown {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-        AND held.version = shown.value AND held.channel = shown.key
+        AND held.version = shown.value AND held.channel = shown.key {OF(held)}
     UNION ALL
     SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
-    FROM chain CROSS JOIN bursar_channel_values AS held
+    FROM chain {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < {MAX_CHAIN}
+        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < {MAX_CHAIN} {OF(held)}
 )
 SELECT {CHECKPOINT} AS part, checkpoint_id, parent_id, versions, 0 AS idx, kind, coding, payload FROM head
 UNION ALL
 SELECT {VALUE}, channel, version, base, 0, kind, coding, payload FROM chain
 UNION ALL
 SELECT {WRITE}, done.task_id, done.channel, done.task_path, done.idx, done.kind, done.coding, done.payload
-FROM head CROSS JOIN bursar_task_writes AS done
-WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns AND done.checkpoint_id = head.checkpoint_id
+FROM head {EACH(bursar_task_writes AS done)}
+WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
+    AND done.checkpoint_id = head.checkpoint_id {OF(done)}
 """
 
 # The walk goes up from the parent and ends at the nearest ancestor that shows a stored value of the channel.
 _FOUND = """EXISTS (
-        SELECT 1 FROM {OPENED(up)} AS shown CROSS JOIN bursar_channel_values AS held
+        SELECT 1 FROM {OPENED(up)} AS shown {EACH(bursar_channel_values AS held)}
         WHERE shown.key = :channel AND held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-            AND held.version = shown.value AND held.channel = :channel
+            AND held.version = shown.value AND held.channel = :channel {OF(held)}
     )"""
 _WALK = """,
 walk AS (
     SELECT up.checkpoint_id, up.parent_id, up.versions, 1 AS depth, {FOUND} AS found
-    FROM head CROSS JOIN bursar_checkpoints AS up
-    WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = head.parent_id
+    FROM head {EACH(bursar_checkpoints AS up)}
+    WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = head.parent_id {OF(up)}
     UNION ALL
     SELECT up.checkpoint_id, up.parent_id, up.versions, walk.depth + 1, {FOUND}
-    FROM walk CROSS JOIN bursar_checkpoints AS up
+    FROM walk {EACH(bursar_checkpoints AS up)}
     WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = walk.parent_id
-        AND NOT walk.found AND walk.depth < {MAX_ANCESTORS}
+        AND NOT walk.found AND walk.depth < {MAX_ANCESTORS} {OF(up)}
 ),
 chain AS (
     SELECT held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
-    FROM walk CROSS JOIN {OPENED(walk)} AS shown CROSS JOIN bursar_channel_values AS held
+    FROM walk CROSS JOIN {OPENED(walk)} AS shown {EACH(bursar_channel_values AS held)}
     WHERE walk.found AND shown.key = :channel AND held.thread_id = :thread_id
-        AND held.checkpoint_ns = :checkpoint_ns AND held.version = shown.value AND held.channel = :channel
+        AND held.checkpoint_ns = :checkpoint_ns AND held.version = shown.value AND held.channel = :channel {OF(held)}
     UNION ALL
     SELECT held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
-    FROM chain CROSS JOIN bursar_channel_values AS held
+    FROM chain {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-        AND held.version = chain.base AND held.channel = :channel AND chain.depth < {MAX_CHAIN}
+        AND held.version = chain.base AND held.channel = :channel AND chain.depth < {MAX_CHAIN} {OF(held)}
 )
 SELECT {WRITE} AS part, walk.depth, walk.checkpoint_id, done.task_path, done.task_id, done.idx,
     done.kind, done.coding, done.payload
-FROM walk CROSS JOIN bursar_task_writes AS done
+FROM walk {EACH(bursar_task_writes AS done)}
 WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
-    AND done.checkpoint_id = walk.checkpoint_id AND done.channel = :channel
+    AND done.checkpoint_id = walk.checkpoint_id AND done.channel = :channel {OF(done)}
 UNION ALL
 SELECT {SEED}, depth, '', version, base, 0, kind, coding, payload FROM chain
 """
@@ -162,10 +175,13 @@ def _prepared(sql: str) -> Prepared:
     words = {"FOUND": _FOUND, "CHECKPOINT": CHECKPOINT, "VALUE": VALUE, "WRITE": WRITE, "SEED": SEED}
     for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS, "MAX_CHAIN": MAX_CHAIN}).items():
         sql = sql.replace(f"{{{word}}}", str(meaning))
-    return Prepared(
-        text(re.sub(r"{OPENED\((\w+)\)}", r"json_each_text(\1.versions::json)", sql)),
-        sqlite=text(re.sub(r"{OPENED\((\w+)\)}", r"json_each(\1.versions)", sql)),
-    )
+    return Prepared(text(_replaced(sql, _POSTGRESQL)), sqlite=text(_replaced(sql, _SQLITE)))
+
+
+def _replaced(sql: str, words: Mapping[str, str]) -> str:
+    for word, meaning in words.items():
+        sql = re.sub(word, meaning, sql)
+    return sql
 
 
 def _insert(table: Table, *, conflict: str = "") -> Batch:

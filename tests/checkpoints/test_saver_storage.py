@@ -1,6 +1,7 @@
 """What sessions take on disk, and that values stored as differences are read as they were put."""
 
 import random
+import re
 import string
 from typing import Annotated, Any, TypedDict
 
@@ -17,8 +18,10 @@ from langgraph.graph.message import _messages_delta_reducer, add_messages  # pyr
 from sqlalchemy import Connection, UpdateBase, func, select, update
 
 from bursar.checkpoints.database import Database
+from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.saver import SQLAlchemySaver
 from bursar.checkpoints.saving.differences import check, difference, pack, unpack
+from bursar.checkpoints.saving.statements import latest, latest_history, one, one_history
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 from bursar.checkpoints.saving.trails import MAX_CHAIN, Trails
 from bursar.state.errors import DatabaseError
@@ -277,3 +280,28 @@ def test_removed_messages_read_as_in_memory(url: str) -> None:
         found.append([message.text for message in graph.get_state(SESSION).values["messages"]])
     assert found[0] == found[1]
     assert len(found[0]) == 18
+
+
+@pytest.mark.postgres
+def test_a_read_finds_each_row_by_its_key(postgres: str) -> None:
+    """Also where PostgreSQL has never analysed the tables, and would rather read all of a session for every row."""
+    database = Database(postgres)
+    migrate(database)
+    values = {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "c", "channel": "messages"}
+
+    def plans(connection: Connection) -> list[str]:
+        driver = connection.connection.dbapi_connection
+        assert driver is not None
+        found: list[str] = []
+        for statement in (latest, one, latest_history, one_history):
+            cursor = driver.cursor()
+            cursor.execute("EXPLAIN " + statement.sql(connection), values)
+            found.append("\n".join(row[0] for row in cursor.fetchall()))
+        return found
+
+    read = database.run(plans)
+    database.close()
+    for plan in read:
+        conditions = re.findall(r"using bursar_channel_values_pkey .*?\n\s+Index Cond: (.*)", plan)
+        assert conditions
+        assert all("channel = " in condition for condition in conditions), plan
