@@ -157,7 +157,7 @@ def _beside(result: Result) -> None:
     ):
         shares = sorted(one / 1_000 / BOUND_MILLISECONDS for one in added)
         low, _, high = statistics.quantiles(shares, n=4)
-        bound = 1.0 if what != "added" else None
+        bound = 1.0 if what == "added" else None
         result.ratios.append(
             Ratio(what, f"{BOUND_MILLISECONDS} ms", "cpu", statistics.median(shares), low, high, bound)
         )

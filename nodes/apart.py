@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -33,7 +34,7 @@ class TooManyLeftBehind(BursarError):
     """So many handlers of this agent sit in calls that do not return that no more are started."""
 
 
-class _Work(Generic[T]):
+class _Work(ABC, Generic[T]):
     """One piece of work of an agent, and the loop that waits for its end."""
 
     def __init__(self, agent: str) -> None:
@@ -48,11 +49,13 @@ class _Work(Generic[T]):
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(_resolve, self.told, end)
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Begin it, elsewhere."""
 
+    @abstractmethod
     def stop(self) -> None:
-        raise NotImplementedError
+        """Let it end soon: nobody waits for it any more."""
 
 
 class _Thread(_Work[T]):

@@ -165,6 +165,7 @@ def test_without_a_lease_nothing_is_fenced(saver: SQLAlchemySaver) -> None:
     """A graph that never asked may write beside an owner, as with any other checkpointer."""
     with saver.own(S):
         put(saver, {"configurable": {"thread_id": S}})
+        assert saver.get_tuple({"configurable": {"thread_id": S}}) is not None
 
 
 def test_deleting_a_session_ends_its_ownership(saver: SQLAlchemySaver) -> None:

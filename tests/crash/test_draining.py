@@ -27,6 +27,18 @@ from tests.nodes.provider import Provider, Reply
 WAIT_SECONDS = 60
 
 
+def _drain(url: str, how: str, *, ended: int, inside: int = 1, goes_on: bool = True) -> None:
+    """Tell the program to end while handlers run; so many of its runs then end as drained, and it by itself."""
+    with running("tests.crash.drained", url, how) as process:
+        process.says("inside", inside)
+        process.send_sigterm()
+        process.says("told")
+        if goes_on:
+            process.go_on()
+        process.says("drained SIGTERM", ended)
+        assert process.ends() == 0
+
+
 @contextmanager
 def _resuming(url: str, how: str) -> Generator[tuple[Any, Ledger]]:
     """The program once more, whose handlers wait no longer; its books must verify."""
@@ -51,13 +63,7 @@ def _owners(ledger: Ledger) -> list[str]:
 @pytest.mark.parametrize("how", ["threads", "tasks"])
 def test_twenty_sessions_of_a_server_are_left_resumable(url: str, how: str) -> None:
     """Told to end while twenty handlers run: each ends, its run is booked, its fallback waits for the resume."""
-    with running("tests.crash.drained", url, how) as process:
-        process.says("inside", drained.MANY)
-        process.send_sigterm()
-        process.says("told")
-        process.go_on()
-        process.says("drained SIGTERM", drained.MANY + 1)
-        assert process.ends() == 0
+    _drain(url, how, ended=drained.MANY + 1, inside=drained.MANY)
     with _resuming(url, how) as (app, ledger):
         assert _owners(ledger) == []
         for number in range(drained.MANY):
@@ -74,13 +80,7 @@ def test_twenty_sessions_of_a_server_are_left_resumable(url: str, how: str) -> N
 
 def test_a_request_that_comes_while_a_process_drains_is_kept(url: str) -> None:
     """Nothing of it begins; resumed elsewhere it is answered."""
-    with running("tests.crash.drained", url, "one") as process:
-        process.says("inside")
-        process.send_sigterm()
-        process.says("told")
-        process.go_on()
-        process.says("drained SIGTERM", 2)
-        assert process.ends() == 0
+    _drain(url, "one", ended=2)
     with _resuming(url, "one") as (app, ledger):
         assert "late" not in [row.session_id for row in ledger.sessions()]
         assert answer_of(app.invoke(None, session("late"))).startswith("helped: yes")
@@ -88,12 +88,7 @@ def test_a_request_that_comes_while_a_process_drains_is_kept(url: str) -> None:
 
 def test_a_handler_that_hangs_is_waited_for_until_its_deadline(url: str) -> None:
     """Then the process ends by itself, and the fallback is the next process's."""
-    with running("tests.crash.drained", url, "hang") as process:
-        process.says("inside")
-        process.send_sigterm()
-        process.says("told")
-        process.says("drained SIGTERM", 2)
-        assert process.ends() == 0
+    _drain(url, "hang", ended=2, goes_on=False)
     with _resuming(url, "hang") as (app, ledger):
         assert _owners(ledger) == []
         [ended] = [row.event for row in ledger.audit("s-0") if isinstance(row.event, RunEnded)]
@@ -120,13 +115,7 @@ def test_the_second_sigterm_ends_the_process_at_once(url: str) -> None:
 
 def test_a_graph_that_is_a_handler_stops_between_its_steps(url: str) -> None:
     """Its run has not ended: resumed, it begins anew, and the call that it had paid for is not paid again."""
-    with running("tests.crash.drained", url, "graph") as process:
-        process.says("inside")
-        process.send_sigterm()
-        process.says("told")
-        process.go_on()
-        process.says("drained SIGTERM", 2)
-        assert process.ends() == 0
+    _drain(url, "graph", ended=2)
     with _resuming(url, "graph") as (app, ledger):
         assert "run_ended" not in _kinds(ledger, "s-0")
         assert app.get_state(session("s-0")).next == ("a",)
@@ -137,13 +126,7 @@ def test_a_graph_that_is_a_handler_stops_between_its_steps(url: str) -> None:
 
 def test_a_graph_of_ones_own_drains_by_its_control(url: str) -> None:
     """LangGraph's own code over the checkpointer: the second node is left to the resume."""
-    with running("tests.crash.drained", url, "plain") as process:
-        process.says("inside")
-        process.send_sigterm()
-        process.says("told")
-        process.go_on()
-        process.says("drained SIGTERM")
-        assert process.ends() == 0
+    _drain(url, "plain", ended=1)
     result = drained.plain(url, threading.Event(), None)
     assert [message.text for message in result["messages"]] == ["one", "two"]
 

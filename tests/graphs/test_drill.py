@@ -103,21 +103,29 @@ def test_an_unknown_fault_is_named() -> None:
         drill(_graph, agents=["ghost"])
 
 
+def _raising(error: BaseException) -> Any:
+    """What makes, of an agent's own handler, one that raises."""
+
+    def instead(own: Any) -> Any:
+        @deterministic
+        def handler(task: Task) -> Report:
+            raise error
+
+        return handler
+
+    return instead
+
+
 @pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
 def test_genie_answers_whoever_is_killed(victim: str) -> None:
     """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
 
-    def dead(own: Any) -> Any:
-        @deterministic
-        def handler(task: Task) -> Report:
-            raise SystemExit("killed")
-
-        return handler
-
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
     others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
-    with forcing(Forced(handlers={victim: dead}, seconds={}, router=RouteTo((*others, victim)))):
+    with forcing(
+        Forced(handlers={victim: _raising(SystemExit("killed"))}, seconds={}, router=RouteTo((*others, victim)))
+    ):
         result = genie.ask("Where did my money go, and what should I do about it?", "s-1")
     ends = {run.specialist: run.outcome for run in result["runs"] if run.level == 0}
     assert ends.pop(victim) == "failed"
@@ -131,16 +139,13 @@ def test_genie_answers_whoever_is_killed(victim: str) -> None:
 def test_genies_database_gate_fails_closed() -> None:
     """Where the household's data cannot be read nobody answers in its place: the answer says so, and has no numbers."""
 
-    def lost(own: Any) -> Any:
-        @deterministic
-        def handler(task: Task) -> Report:
-            raise ConnectionError("no such host")
-
-        return handler
-
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
-    forced = Forced(handlers={"database_connector": lost}, seconds={}, router=RouteTo(("database_connector",)))
+    forced = Forced(
+        handlers={"database_connector": _raising(ConnectionError("no such host"))},
+        seconds={},
+        router=RouteTo(("database_connector",)),
+    )
     with forcing(forced):
         result = genie.ask("List my transactions in November", "s-1")
     [run] = result["runs"]
