@@ -16,11 +16,11 @@ from typing import Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, TextClause, bindparam, select, text
 
 from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.prepared import Prepared
+from bursar.checkpoints.prepared import Prepared, Returning
 from bursar.checkpoints.processes import Process
 from bursar.checkpoints.renewal import Renewals
 from bursar.checkpoints.saving.tables import leases
@@ -213,7 +213,7 @@ class Owned:
         values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
 
         def work(connection: Connection) -> bool:
-            return bool(_extend(connection, **values, milliseconds=self._milliseconds))
+            return bool(_extend.changes(connection, **values, milliseconds=self._milliseconds))
 
         return lambda: self._database.run(work, durable=False)
 
@@ -223,7 +223,7 @@ class Owned:
         Renewals.of(self._database).remove(lease)
 
         def work(connection: Connection) -> None:
-            freed = _free(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
+            freed = _free.changes(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
             if not freed or ledger is None:
                 return
             told = [Drained(reason=error.reason)] if isinstance(error, GraphDrained) else []
@@ -251,27 +251,35 @@ _NOW = {
 
 def _timed(statement: str) -> Prepared:
     """A statement in which `{now}` is the database's clock in milliseconds."""
-    return Prepared(text(statement.format(now=_NOW["postgresql"])), sqlite=text(statement.format(now=_NOW["sqlite"])))
+    return Prepared(_at_now(statement, "postgresql"), sqlite=_at_now(statement, "sqlite"))
+
+
+def _at_now(statement: str, dialect: str) -> TextClause:
+    return text(statement.format(now=_NOW[dialect]))
 
 
 # A lease that was released has no owner and expired at the beginning of time; its row keeps the epoch.
-_take = _timed(
+_TAKE = (
     "INSERT INTO bursar_leases (session_id, owner, epoch, expires_at, host, process, previous) "
     "VALUES (:session, :owner, 1, {now} + :milliseconds, :host, :process, '') "
     "ON CONFLICT (session_id) DO UPDATE SET owner = excluded.owner, epoch = bursar_leases.epoch + 1, "
     "expires_at = excluded.expires_at, host = excluded.host, process = excluded.process, "
     "previous = bursar_leases.owner "
-    "WHERE bursar_leases.expires_at <= {now} OR bursar_leases.owner = :dead OR :force = 1 "
-    "RETURNING epoch, previous"
+    "WHERE bursar_leases.expires_at <= {now} OR bursar_leases.owner = :dead OR :force = 1"
+)
+_take = Returning(
+    _at_now(f"{_TAKE} RETURNING epoch, previous", "postgresql"),
+    sqlite=_at_now(_TAKE, "sqlite"),
+    read=text("SELECT epoch, previous FROM bursar_leases WHERE session_id = :session"),
 )
 _holder = _timed("SELECT owner, host, process, expires_at - {now} FROM bursar_leases WHERE session_id = :session")
 _extend = _timed(
     "UPDATE bursar_leases SET expires_at = {now} + :milliseconds "
-    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch RETURNING epoch"
+    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch"
 )
 _free = _timed(
     "UPDATE bursar_leases SET owner = '', expires_at = 0 "
-    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch RETURNING epoch"
+    "WHERE session_id = :session AND owner = :owner AND epoch = :epoch"
 )
 _holds = Prepared(
     select(leases.c.epoch)

@@ -51,7 +51,7 @@ def pause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
     """Afterwards the scope is paused. False if it was already; it keeps who paused it first."""
     scope, at = scope_of(row.scope), stamp(row.at)
     by, note = clean(row.by), clean(row.note)
-    if not _insert(connection, scope=scope, at=at, by=by, note=note):
+    if not _insert.changes(connection, scope=scope, at=at, by=by, note=note):
         return False
     _log(connection, at)
     append(connection, key, LOG, at, [PauseSet(scope=scope, by=by, note=note)])
@@ -61,7 +61,7 @@ def pause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
 def unpause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
     """Afterwards the scope is not paused. False if it was not."""
     scope, at = scope_of(row.scope), stamp(row.at)
-    if not _delete(connection, paused=scope):
+    if not _delete.changes(connection, paused=scope):
         return False
     _log(connection, at)
     append(connection, key, LOG, at, [PauseLifted(scope=scope, by=row.by, note=row.note)])
@@ -109,5 +109,5 @@ def _log(connection: Connection, at: str) -> None:
 
 
 _insert = insert_new(pauses)
-_delete = Prepared(delete(pauses).where(pauses.c.scope == bindparam("paused")).returning(pauses.c.scope))
+_delete = Prepared(delete(pauses).where(pauses.c.scope == bindparam("paused")))
 _open = insert_new(sessions)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table, TextClause, UpdateBase, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -26,6 +26,14 @@ class Prepared:
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
         """The rows that the statement returns, none if it returns none by nature."""
+        cursor = self._executed(connection, values)
+        return cursor.fetchall() if cursor.description else []
+
+    def changes(self, connection: Connection, **values: object) -> int:
+        """How many rows the statement inserted, updated or deleted."""
+        return self._executed(connection, values).rowcount
+
+    def _executed(self, connection: Connection, values: dict[str, object]) -> Any:
         dialect = connection.dialect
         sql, defaults, ordered = self._rendered.get(dialect.name) or self._render(connection)
         if defaults:
@@ -33,10 +41,8 @@ class Prepared:
         driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
         try:
             if ordered is None:  # psycopg: as text, a value of bytes would come at twice its size
-                cursor = driver.execute(sql, values, binary=True)
-            else:
-                cursor = driver.execute(sql, ordered(values))
-            return cursor.fetchall() if cursor.description else []
+                return driver.execute(sql, values, binary=True)
+            return driver.execute(sql, ordered(values))
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
 
@@ -54,6 +60,25 @@ class Prepared:
         return rendered
 
 
+class Returning:
+    """A change of one row that returns it, or no row where it changed none.
+
+    SQLite builds a table for the rows of a RETURNING, at several times the cost of the change: there `read` finds it.
+    """
+
+    def __init__(
+        self, change: UpdateBase | TextClause, *, sqlite: UpdateBase | TextClause, read: ClauseElement
+    ) -> None:
+        self._change = Prepared(change, sqlite=sqlite)
+        self._read = Prepared(read)
+
+    def __call__(self, connection: Connection, **values: object) -> list[Row]:
+        """The row as the change left it."""
+        if connection.dialect.name != "sqlite":
+            return self._change(connection, **values)
+        return self._read(connection, **values) if self._change.changes(connection, **values) else []
+
+
 def _in_order(names: Sequence[str] | None) -> Callable[[Mapping[str, object]], Sequence[object]]:
     """What picks the values of these names, in this order."""
     names = names or ()
@@ -63,11 +88,10 @@ def _in_order(names: Sequence[str] | None) -> Callable[[Mapping[str, object]], S
 
 
 def insert_new(table: Table) -> Prepared:
-    """Insert a row unless its primary key is there already; returns the key if it was inserted, else no row."""
+    """Insert a row unless its primary key is there already; then it changes no row."""
     columns = ", ".join(column.name for column in table.columns)
     values = ", ".join(f":{column.name}" for column in table.columns)
-    keys = ", ".join(column.name for column in table.primary_key.columns)
     # As text, which both databases understand: importing their dialects' own inserts takes longer than all of Bursar.
     return Prepared(
-        text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING RETURNING {keys}")  # noqa: S608 - our own names
+        text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING")  # noqa: S608 - our own names
     )

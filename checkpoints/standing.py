@@ -86,7 +86,7 @@ def standing(
     for kind, name, number, what in statement(connection, **values):
         match kind:
             case "room":
-                left = None if number is None else int(number)
+                left = int(number) if left is None else min(left, int(number))
             case "pause":
                 stopped[name] = what
             case "breaker":
@@ -98,32 +98,39 @@ def standing(
     return Standing(left, stopped, faulty, elsewhere, undoing)
 
 
+MANY = 50  # names, above which SQLite too is asked for them all at once
+
+
 @cache
 def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepared:
-    # As one text: the parts differ in nothing but how many names they have. The casts are for PostgreSQL.
-    parts = [
-        "SELECT 'room' AS kind, CAST(NULL AS TEXT) AS name, min(cap - spent - held) AS number, "  # noqa: S608 - our own words
-        f"CAST(NULL AS TEXT) AS what FROM bursar_accounts WHERE scope IN ({_names('account', accounts)})",
-        "SELECT 'pause', scope, CAST(NULL AS BIGINT), note "  # noqa: S608
-        f"FROM bursar_pauses WHERE scope IN ({_names('pause', pauses)})",
-    ]
-    if breakers:
-        parts.append(
-            "SELECT 'breaker', name, CAST(NULL AS BIGINT), record "  # noqa: S608
-            f"FROM bursar_breakers WHERE until > :now AND name IN ({_names('breaker', breakers)})"
-        )
-    if placed:
-        parts += [
-            "SELECT 'elsewhere', CAST(count(*) AS TEXT), "
-            "CAST(sum(CASE state WHEN 'settled' THEN cost ELSE amount END) AS BIGINT), CAST(NULL AS TEXT) "
-            "FROM bursar_calls WHERE request_id = :request AND agent = :agent AND checkpoint_ns <> :checkpoint "
-            "AND state <> 'void'",
-            "SELECT 'undoing', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "
-            "FROM bursar_actions WHERE session_id = :session AND checkpoint_ns = :checkpoint "
-            "AND state IN ('undoing', 'undone')",
-        ]
-    return Prepared(text(" UNION ALL ".join(parts)))
+    named = (("account", _ROOM, accounts), ("pause", _PAUSES, pauses), ("breaker", _BREAKERS, breakers))
+    of_place = [_ELSEWHERE, _UNDOING] if placed else []
+    at_once = [f"{part} IN ({', '.join(_names(kind, count))})" for kind, part, count in named if count]
+    # SQLite builds a table of the names in a list, at the cost of a dozen looks at an index.
+    singly = [f"{part} = {name}" for kind, part, count in named for name in _names(kind, count)]
+    sqlite = singly if len(singly) <= MANY else at_once
+    return Prepared(text(" UNION ALL ".join(at_once + of_place)), sqlite=text(" UNION ALL ".join(sqlite + of_place)))
 
 
-def _names(kind: str, count: int) -> str:
-    return ", ".join(f":{kind}_{number}" for number in range(count)) or "NULL"
+def _names(kind: str, count: int) -> list[str]:
+    return [f":{kind}_{number}" for number in range(count)]
+
+
+# The casts are for PostgreSQL, to which NULL alone is a text.
+_ROOM = (
+    "SELECT 'room', CAST(NULL AS TEXT), cap - spent - held, CAST(NULL AS TEXT) "
+    "FROM bursar_accounts WHERE cap IS NOT NULL AND scope"
+)
+_PAUSES = "SELECT 'pause', scope, CAST(NULL AS BIGINT), note FROM bursar_pauses WHERE scope"
+_BREAKERS = "SELECT 'breaker', name, CAST(NULL AS BIGINT), record FROM bursar_breakers WHERE until > :now AND name"
+_ELSEWHERE = (
+    "SELECT 'elsewhere', CAST(count(*) AS TEXT), "
+    "CAST(sum(CASE state WHEN 'settled' THEN cost ELSE amount END) AS BIGINT), CAST(NULL AS TEXT) "
+    "FROM bursar_calls WHERE request_id = :request AND agent = :agent AND checkpoint_ns <> :checkpoint "
+    "AND state <> 'void'"
+)
+_UNDOING = (
+    "SELECT 'undoing', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "
+    "FROM bursar_actions WHERE session_id = :session AND checkpoint_ns = :checkpoint "
+    "AND state IN ('undoing', 'undone')"
+)

@@ -103,14 +103,18 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int, *, besid
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
-    names = _named(scopes)
-    insert, row = beside or (None, {})
-    held = {row[0] for row in _reserve(len(scopes), insert)(connection, **{"amount": amount, **names, **row})}
-    without = [scope for scope in scopes if scope not in held]
-    if without and connection.dialect.name == "postgresql":
-        # It may have judged by what stood there before it waited for a row. Now the rows are ours and seen as they are.
-        held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **_named(without))}
-        without = [scope for scope in without if scope not in held]
+    if connection.dialect.name == "sqlite":
+        # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
+        without = [scope for scope in scopes if not _reserve_one.changes(connection, account=scope, amount=amount)]
+    else:
+        insert, row = beside or (None, {})
+        values = {"amount": amount, **_named(scopes), **row}
+        held = {row[0] for row in _reserve(len(scopes), insert)(connection, **values)}
+        without = [scope for scope in scopes if scope not in held]
+        if without:
+            # It may have judged by what stood there before it waited for a row. Now they are ours and seen as they are.
+            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **_named(without))}
+            without = [scope for scope in without if scope not in held]
     if without:
         _refuse(connection, without, amount)
 
@@ -127,7 +131,12 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
     """Add `held` and `spent` (either may be negative) to every account of `scopes`."""
-    check_moved(scopes, len(_move(len(scopes))(connection, by_held=held, by_spent=spent, **_named(scopes))))
+    by = {"by_held": held, "by_spent": spent}
+    if connection.dialect.name == "sqlite":
+        moved = sum(_move_one.changes(connection, account=scope, **by) for scope in scopes)
+    else:
+        moved = len(_move(len(scopes))(connection, **by, **_named(scopes)))
+    check_moved(scopes, moved)
 
 
 def check_moved(scopes: Sequence[str], number: int) -> None:
@@ -206,31 +215,36 @@ def _set_caps(count: int) -> Prepared:
     return Prepared(_upsert(count, "IS DISTINCT FROM"), sqlite=_upsert(count, "IS NOT"))
 
 
+_amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
+# Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
+_room = func.coalesce(accounts.c.cap, literal_column(str(2**62))) - accounts.c.spent - _amount
+_RESERVE = update(accounts).values(held=accounts.c.held + _amount).where(accounts.c.held <= _room)
+_MOVE = update(accounts).values(
+    held=accounts.c.held + bindparam("by_held"), spent=accounts.c.spent + bindparam("by_spent")
+)
+_reserve_one = Prepared(_RESERVE.where(accounts.c.scope == bindparam("account")))
+_move_one = Prepared(_MOVE.where(accounts.c.scope == bindparam("account")))
+
+
 @cache
 def _reserve(count: int, beside: Insert | None = None) -> Prepared:
-    amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
-    # Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
-    room = func.coalesce(accounts.c.cap, literal_column(str(2**62))) - accounts.c.spent - amount
-    change = update(accounts).values(held=accounts.c.held + amount).where(accounts.c.held <= room)
-    return _in_turn(change if beside is None else change.add_cte(beside.cte("beside")), count)
+    return _in_turn(_RESERVE if beside is None else _RESERVE.add_cte(beside.cte("beside")), count)
 
 
 @cache
 def _move(count: int) -> Prepared:
-    changed = {"held": accounts.c.held + bindparam("by_held"), "spent": accounts.c.spent + bindparam("by_spent")}
-    return _in_turn(update(accounts).values(changed), count)
+    return _in_turn(_MOVE, count)
 
 
 def _in_turn(change: Update, count: int) -> Prepared:
-    """The change of so many accounts. On PostgreSQL it locks them first, in the order of their names, as `lock` does.
+    """The change of so many accounts on PostgreSQL, which locks them in the order of their names, as `lock` does.
 
     Without more than one there is no order; the change itself looks at a row again that it had to wait for.
     """
-    plain = change.where(_among(count)).returning(accounts.c.scope)
     if count == 1:
-        return Prepared(plain)
+        return Prepared(change.where(_among(count)).returning(accounts.c.scope))
     locked = _in_order(count).cte("locked")
-    return Prepared(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope), sqlite=plain)
+    return Prepared(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope))
 
 
 def _in_order(count: int) -> Select[tuple[str]]:

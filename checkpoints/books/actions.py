@@ -104,7 +104,7 @@ class ActionBooks:
             )
             ordinal, _ = append(connection, self.key, intent.session_id, when, [event])
             _check_order(connection, intent)
-            if not _insert(connection, **_row(intent, ordinal, when)):
+            if not _insert.changes(connection, **_row(intent, ordinal, when)):
                 raise LedgerError(f"action {intent.key} was intended twice at the same moment")
             if approval is not None:
                 use(connection, self.key, approval, at=at)

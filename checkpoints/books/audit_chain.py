@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, bindparam, insert, select, text, update
+from sqlalchemy import Boolean, Connection, Engine, bindparam, insert, not_, or_, select, text, update
 
 from bursar.checkpoints.books.schema import events, sessions
 from bursar.checkpoints.prepared import Prepared
@@ -59,15 +59,20 @@ def append(
     `AccountClosed` for a hold in a session that an incident closed.
     """
     told = list(new)
+    pays = any(isinstance(event, CallHeld) for event in told)
     seen = _seen.setdefault(connection.engine, {})
     # What was seen last is no more than a guess: the row is changed only where it says the same.
     guess = seen.get(session_id)
-    end = None if guess is None else _extend(connection, key, session_id, at, new=told, end=guess)
+    end = None if guess is None else _extend(connection, key, session_id, at, new=told, end=guess, pays=pays)
     if end is None:
         found = _head(connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)
-        end = _extend(connection, key, session_id, at, new=told, end=(found[0][0], found[0][1]))
+        [(sequence, head, incident)] = found
+        if pays and incident is not None:
+            why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
+            raise AccountClosed(why, scope=f"session:{session_id}")
+        end = _extend(connection, key, session_id, at, new=told, end=(sequence, head), pays=pays)
     if end is None:
         raise LedgerError(f"the log of session {session_id} changed under the lock of its row")
     if len(seen) >= MAX_SEEN:
@@ -77,9 +82,19 @@ def append(
 
 
 def _extend(
-    connection: Connection, key: bytes | None, session_id: str, at: str, *, new: Sequence[Event], end: tuple[int, str]
+    connection: Connection,
+    key: bytes | None,
+    session_id: str,
+    at: str,
+    *,
+    new: Sequence[Event],
+    end: tuple[int, str],
+    pays: bool,
 ) -> tuple[int, str] | None:
-    """Append to a log that ends so; where it ends then. None, and nothing is done, where it does not end so."""
+    """Append to a log that ends so; where it ends then.
+
+    None, and nothing is done, where it does not end so, or it `pays` and an incident closed the session.
+    """
     sequence, head = end
     rows: list[dict[str, object]] = []
     for event in new:
@@ -98,16 +113,11 @@ def _extend(
             }
         )
     if len(rows) == 1 and connection.dialect.name == "postgresql":
-        found = _write_one(connection, **rows[0], before=end[0])
-        rows = []
-    else:
-        found = _advance(connection, session=session_id, before=end[0], previous=end[1], last=sequence, hash=head)
-    if not found:
+        return (sequence, head) if _write_one.changes(connection, **rows[0], before=end[0], pays=pays) else None
+    if not _advance.changes(
+        connection, session=session_id, before=end[0], previous=end[1], last=sequence, hash=head, pays=pays
+    ):
         return None
-    [(incident,)] = found
-    if incident is not None and any(isinstance(event, CallHeld) for event in new):
-        why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
-        raise AccountClosed(why, scope=f"session:{session_id}")
     for row in rows:
         _write(connection, **row)
     return sequence, head
@@ -155,17 +165,17 @@ _advance = Prepared(
         sessions.c.session_id == bindparam("session"),
         sessions.c.sequence == bindparam("before"),
         sessions.c.head == bindparam("previous"),
+        or_(sessions.c.incident.is_(None), not_(bindparam("pays", type_=Boolean))),
     )
-    .returning(sessions.c.incident)
 )
 # Both in one round trip, for PostgreSQL.
 _write_one = Prepared(
     text(
         "WITH ended AS (UPDATE bursar_sessions SET sequence = :sequence, head = :hash "
-        "WHERE session_id = :session_id AND sequence = :before AND head = :previous RETURNING incident) "
+        "WHERE session_id = :session_id AND sequence = :before AND head = :previous "
+        "AND (incident IS NULL OR NOT CAST(:pays AS boolean)) RETURNING session_id) "
         "INSERT INTO bursar_events (session_id, sequence, at, kind, payload, previous, hash) "
-        "SELECT :session_id, CAST(:sequence AS BIGINT), :at, :kind, :payload, :previous, :hash FROM ended "
-        "RETURNING (SELECT incident FROM ended)"
+        "SELECT :session_id, CAST(:sequence AS BIGINT), :at, :kind, :payload, :previous, :hash FROM ended"
     )
 )
 

@@ -96,7 +96,7 @@ class Books:
         def work(connection: Connection) -> None:
             _check_id("request", request_id)
             when = stamp(at)
-            new = _open_request(
+            new = _open_request.changes(
                 connection,
                 request_id=request_id,
                 session_id=session_id,
@@ -130,7 +130,7 @@ class Books:
 
         def work(connection: Connection) -> Spend:
             when = stamp(at)
-            closed = _close_request(
+            closed = _close_request.changes(
                 connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
             )
             if not closed:
@@ -384,6 +384,5 @@ _close_request = Prepared(
         requests.c.session_id == bindparam("session"),
         requests.c.closed_at.is_(None),
     )
-    .returning(requests.c.request_id)
 )
 _owner = Prepared(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))

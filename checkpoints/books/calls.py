@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from bursar.checkpoints.books.schema import HELD_STATES, calls
-from bursar.checkpoints.prepared import Prepared, Row
+from bursar.checkpoints.prepared import Prepared, Returning, Row
 from bursar.state.errors import LedgerError
 
 PATH = " → "  # between an agent and the one that it called
@@ -163,7 +163,7 @@ def turns(connection: Connection, request_id: str, agent: str) -> int:
 
 def erase(connection: Connection, session_id: str) -> int:
     """Remove the answers that are kept for the session's calls; their number."""
-    return len(_erase(connection, session=session_id))
+    return _erase.changes(connection, session=session_id)
 
 
 @lru_cache  # a run's calls touch the same accounts
@@ -201,10 +201,12 @@ def _in_state(*states: str) -> ColumnElement[bool]:
     return calls.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
-def _returning(statement: Update) -> Prepared:
-    return Prepared(statement.returning(calls.c.call_id, calls.c.session_id, calls.c.amount, calls.c.scopes))
+def _returning(statement: Update) -> Returning:
+    read = select(*_ENDED).where(calls.c.call_id == bindparam("call"))
+    return Returning(statement.returning(*_ENDED), sqlite=statement, read=read)
 
 
+_ENDED = (calls.c.call_id, calls.c.session_id, calls.c.amount, calls.c.scopes)
 _lost: dict[str, ColumnElement[Any]] = {
     "state": literal_column("'unknown'"),
     "ended_at": bindparam("ended"),
@@ -254,8 +256,9 @@ _void = _returning(
     _leave(*HELD_STATES).values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
 )
 _lose = _returning(_leave(*HELD_STATES).values(_lost))
-_lose_all = _returning(update(calls).where(*_held_of_session).values(_lost))
-_lock_held = Prepared(select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update())
+_lose_all = Prepared(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
+_held = select(calls.c.call_id).where(*_held_of_session)
+_lock_held = Prepared(_held.order_by(calls.c.call_id).with_for_update(), sqlite=_held)
 _reconcile = _returning(
     _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
 )
@@ -273,7 +276,6 @@ _erase = Prepared(
     update(calls)
     .values(response=null())
     .where(calls.c.session_id == bindparam("session"), calls.c.response.is_not(None))
-    .returning(calls.c.call_id)
 )
 _state = Prepared(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
 _replayable = Prepared(

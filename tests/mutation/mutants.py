@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "a hold is not conditional on what is left",
         "checkpoints/books/accounts.py",
-        ".where(accounts.c.held <= room)",
+        ".where(accounts.c.held <= _room)",
         "",
         [BOOKS],
     ),
@@ -145,8 +145,8 @@ MUTANTS = (
     Mutant(
         "an incident closes nothing",
         "checkpoints/books/audit_chain.py",
-        "if incident is not None and any(",
-        "if incident is None and any(",
+        """        or_(sessions.c.incident.is_(None), not_(bindparam("pays", type_=Boolean))),\n""",
+        "",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
