@@ -143,12 +143,12 @@ class Held:
     def _is_idle(self) -> bool:
         """Whether a connection to PostgreSQL is open, with no statement or transaction going on."""
         driver = self._connection and self._connection.connection.driver_connection
-        return driver is not None and not driver.closed and driver.info.transaction_status == IDLE
+        return driver is not None and driver.pgconn.transaction_status == IDLE  # of one that is closed it is unknown
 
     def _is_stale(self) -> bool:
         """Whether the server has something to say although nothing was asked: that it has closed the connection."""
         driver = self._connection and self._connection.connection.driver_connection
-        return driver is None or not self._is_idle() or bool(select.select([driver.fileno()], [], [], 0)[0])
+        return driver is None or not self._is_idle() or _says_something(driver.pgconn.socket)
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -188,3 +188,12 @@ class Held:
         if done.status == FATAL:
             raise fault_of(done)
         return (done.command_status or b"").decode()
+
+
+def _says_something(socket: int) -> bool:
+    """Whether there is something to read from it now."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))

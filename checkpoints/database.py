@@ -239,7 +239,9 @@ class Database:
     def _give_back(self, held: Held) -> None:
         """Free the connection, and let the sync caller that waits longest take its turn; a worker waits by itself."""
         self._free.put(held)
-        with suppress(IndexError):  # nobody is waiting
+        if not self._queue:
+            return
+        with suppress(IndexError):  # nobody is waiting by now
             turn = self._queue[0].turn
             if turn is not None:
                 turn.set()

@@ -36,7 +36,7 @@ from bursar.checkpoints.saving.reading import get_rows, history_rows, listing_of
 from bursar.checkpoints.saving.rebasing import overwrite
 from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session
 from bursar.checkpoints.saving.retention import Pruning
-from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tuple, recall, write_rows
+from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tuple, recall, stored_metadata, write_rows
 from bursar.checkpoints.saving.serde import default_serde
 from bursar.checkpoints.saving.statements import StoredRow
 from bursar.checkpoints.saving.storing import Rows, store
@@ -294,11 +294,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> tuple[Address, Storing]:
-        at = address_of(config)._replace(checkpoint_id=checkpoint["id"])
-        codec = self._codec
-        row = checkpoint_row(codec, config, checkpoint, metadata)
-        new = NewValues.of(codec, at, checkpoint["channel_values"], new_versions)
         parent = address_of(config)
+        at = Address(parent.thread_id, parent.checkpoint_ns, checkpoint["id"])
+        codec = self._codec
+        row = checkpoint_row(codec, at, checkpoint, stored_metadata(config, metadata), parent.checkpoint_id)
+        new = NewValues.of(codec, at, checkpoint["channel_values"], new_versions)
         strange = parent.checkpoint_id is not None and new.is_strange(self._trails)
         if not strange:
             new.arrange(codec, self._trails)
@@ -306,17 +306,18 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         lease = lease_of(config)
         taken = self._companions.take((*at.session, lease))
         writes = [parcel.rows for parcel in taken]
+        rows = Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes)  # its lists are still filled
 
         def work(connection: Connection) -> None:
             if strange:
                 new.arrange(codec, self._trails, recall(codec, parent, get_rows(parent)(connection)))
-            store(connection, Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes), lease)
+            store(connection, rows, lease)
 
         def again(connection: Connection) -> None:
             overwrite(connection, codec, new)
             store(connection, Rows(checkpoint=[row]).with_writes(writes), lease)
 
-        one = not strange and Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes).is_one_statement
+        one = not strange and rows.is_one_statement
         return at, Storing(work, self._durable(config), one, again, taken)
 
     def _put_writes(

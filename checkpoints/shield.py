@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 _threads = threading.local()
 
@@ -12,16 +12,20 @@ def guard_thread(lock: threading.Lock) -> None:
     _threads.lock = lock
 
 
-@contextmanager
-def shielded() -> Generator[None]:
+def shielded() -> AbstractContextManager[None]:
     """Inside the block this thread is not stopped from outside. Costs nothing in threads that nobody may stop."""
     lock: threading.Lock | None = getattr(_threads, "lock", None)
-    if lock is None or getattr(_threads, "inside", False):
-        yield
-        return
+    return _NOTHING if lock is None or getattr(_threads, "inside", False) else _holding(lock)
+
+
+@contextmanager
+def _holding(lock: threading.Lock) -> Generator[None]:
     with lock:
         _threads.inside = True
         try:
             yield
         finally:
             _threads.inside = False
+
+
+_NOTHING = nullcontext()

@@ -8,8 +8,7 @@ returns, as ever; if nothing takes them along, or other writes of the session ar
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
@@ -26,12 +25,60 @@ SENDS = "__pregel_tasks"
 Session = tuple[str, str, Lease | None]  # session, namespace, and the run that owns it: no other takes its writes along
 
 
+class Notice:
+    """Tells one who waits, a thread or a task, whether the parcel is stored; False: whoever took it along has failed.
+
+    It is told at every step of a graph: a `concurrent.futures.Future` costs as much as encoding the writes does.
+    """
+
+    __slots__ = ("_stored", "_task", "_turn")
+
+    def __init__(self) -> None:
+        self._stored: bool | None = None
+        self._task: asyncio.Future[bool] | None = None
+        self._turn = threading.Lock()
+        self._turn.acquire()
+
+    def give(self, stored: bool) -> None:
+        """Say it, once, from any thread."""
+        self._stored = stored
+        self._turn.release()
+        self._wake()
+
+    def wait(self, seconds: float = -1) -> bool | None:
+        """Block until it is said; None where it was not in time."""
+        return self._stored if self._turn.acquire(timeout=seconds) else None
+
+    def wake(self, task: "asyncio.Future[bool]") -> None:
+        """Have this future of the running loop resolved when it is said; it may have been."""
+        self._task = task
+        self._wake()
+
+    def _wake(self) -> None:
+        # Whoever comes second of the two sides sees what the first has left.
+        task, stored = self._task, self._stored
+        if task is None or stored is None:
+            return
+        loop = task.get_loop()
+        if loop is asyncio._get_running_loop():
+            _resolve(task, stored)
+        else:
+            with suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(_resolve, task, stored)
+
+
+def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
+    """Unless it is."""
+    if not task.done():
+        task.set_result(stored)
+
+
 class Parcel(NamedTuple):
-    """Writes that wait. `stored` becomes True when they are, False when whoever took them along has failed."""
+    """Writes that wait."""
 
     session: Session
     rows: Rows
-    stored: "Future[bool]"
+    notice: Notice
 
 
 class Storing(NamedTuple):
@@ -57,7 +104,7 @@ class Storing(NamedTuple):
             stored = True
         finally:
             for parcel in self.taken:
-                parcel.stored.set_result(stored)
+                parcel.notice.give(stored)
 
 
 class Companions:
@@ -73,7 +120,7 @@ class Companions:
         with self._lock:
             if session in self._waiting:
                 return None
-            parcel = self._waiting[session] = Parcel(session, rows, Future())
+            parcel = self._waiting[session] = Parcel(session, rows, Notice())
             return parcel
 
     def take(self, session: Session) -> list[Parcel]:
@@ -86,23 +133,32 @@ class Companions:
 
     def wait(self, parcel: Parcel) -> bool:
         """Wait for a companion; False when there was none or it failed: then the caller stores the parcel."""
-        try:
-            return parcel.stored.result(PATIENCE_SECONDS)
-        except TimeoutError:
-            return not self._take_back(parcel) and parcel.stored.result()
+        stored = parcel.notice.wait(PATIENCE_SECONDS)
+        if stored is None and not self._take_back(parcel):
+            stored = parcel.notice.wait()
+        return bool(stored)
 
     async def await_(self, parcel: Parcel, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """As `wait`. If the caller is cancelled, `store` is called for it."""
-        stored = asyncio.wrap_future(parcel.stored)
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[bool] = loop.create_future()
+        parcel.notice.wake(told)
+        patience = loop.call_later(PATIENCE_SECONDS, self._give_up, parcel, told)
         try:
-            await asyncio.wait([stored], timeout=PATIENCE_SECONDS)
-            return not (not stored.done() and self._take_back(parcel)) and await stored
+            return await told
         except asyncio.CancelledError:
-            if self._take_back(parcel):
+            nobody_did = told.done() and not told.cancelled() and not told.result()
+            if nobody_did or self._take_back(parcel):
                 task = asyncio.ensure_future(store())
                 self._cancelled.add(task)
                 task.add_done_callback(self._cancelled.discard)
             raise
+        finally:
+            patience.cancel()
+
+    def _give_up(self, parcel: Parcel, told: "asyncio.Future[bool]") -> None:
+        if self._take_back(parcel):
+            _resolve(told, stored=False)
 
     def _take_back(self, parcel: Parcel) -> bool:
         """Whether nobody has taken the parcel; then nobody will."""

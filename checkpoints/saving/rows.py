@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from bursar.checkpoints.saving.address import Address, Row, address_of
+from bursar.checkpoints.saving.address import Address, Row
 from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.statements import SEED, VALUE, WRITE, HistoryRow, StoredRow
 from bursar.checkpoints.saving.storing import Rows
@@ -26,39 +26,45 @@ from bursar.checkpoints.saving.values import Version, Versions, read_encoded, re
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
 SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential", "cookie", "bearer")
+_TEXT = frozenset({str})
+_as_json = json.JSONEncoder(check_circular=False).encode
 _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in columns, not in the payload
 
 
-def checkpoint_row(codec: Codec, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Row:
-    """The row of `checkpoint`; its parent is the checkpoint that `config` points at."""
-    thread_id, checkpoint_ns, parent_id = address_of(config)
+def checkpoint_row(
+    codec: Codec, at: Address, checkpoint: Checkpoint, metadata: CheckpointMetadata, parent_id: str | None
+) -> Row:
+    """The row of `checkpoint`, which stands `at` an address of its own; `metadata` is stored as it is given."""
     versions = checkpoint["channel_versions"]
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
-    if not all(type(version) is str for version in versions.values()):
+    if not _TEXT.issuperset(map(type, versions.values())):
         rest["channel_versions"] = versions  # numbers of another saver's thread: the column keeps them as text only
-    stored = without_secrets(config, get_checkpoint_metadata(config, metadata))
-    run_id = stored.get("run_id")
-    kind, coding, payload = codec.dump((rest, stored), (CHECKPOINT_PLACE, checkpoint_ns, checkpoint["id"]))
+        versions = {channel: str(version) for channel, version in versions.items()}
+    run_id = metadata.get("run_id")
+    kind, coding, payload = codec.dump((rest, metadata), (CHECKPOINT_PLACE, at.checkpoint_ns, checkpoint["id"]))
     return {
-        "thread_id": thread_id,
-        "checkpoint_ns": checkpoint_ns,
+        "thread_id": at.thread_id,
+        "checkpoint_ns": at.checkpoint_ns,
         "checkpoint_id": checkpoint["id"],
         "parent_id": parent_id,
         "run_id": None if run_id is None else str(run_id),
         "hidden": False,
-        "versions": json.dumps({channel: str(version) for channel, version in versions.items()}),
+        "versions": _as_json(versions),
         "kind": kind,
         "payload": payload,
         "coding": coding,
     }
 
 
-def without_secrets(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
-    """`metadata` without what `configurable` holds under a name that says it is secret, such as `openai_api_key`."""
+def stored_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
+    """What is stored as metadata: LangGraph's own rule, save that what `configurable` holds under a name that says it
+    is secret, such as `openai_api_key`, is left out.
+    """
+    stored = get_checkpoint_metadata(config, metadata)
     secret = [name for name in config.get("configurable", {}) if _is_secret(name)]
     if not secret:
-        return metadata
-    return cast(CheckpointMetadata, {name: value for name, value in metadata.items() if name not in secret})
+        return stored
+    return cast(CheckpointMetadata, {name: value for name, value in stored.items() if name not in secret})
 
 
 @lru_cache(1024)

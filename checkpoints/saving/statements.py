@@ -6,7 +6,7 @@ JSON object.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
@@ -74,16 +74,17 @@ class Batch(Prepared):
             return
         dialect = connection.dialect
         sql, _, ordered = self._rendered.get(dialect.name) or self._render(connection)
-        cursor = connection.connection.cursor()
+        driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
         try:
-            if ordered is None and len(rows) == 1:  # psycopg, whose `executemany` is dear
-                cursor.execute(sql, rows[0])
+            if ordered is None:
+                with driver.cursor() as cursor:
+                    cursor.executemany(sql, rows)
+            elif len(rows) == 1:
+                driver.execute(sql, ordered(rows[0]))
             else:
-                cursor.executemany(sql, rows if ordered is None else [*map(ordered, rows)])
+                driver.executemany(sql, map(ordered, rows))
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
-        finally:
-            cursor.close()
 
 
 # CROSS JOIN and WHERE, not JOIN and ON: SQLite then keeps the order of the tables, which is the order of their size.

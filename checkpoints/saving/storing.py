@@ -1,12 +1,14 @@
 """Storing rows of one session, all in one transaction: on PostgreSQL in one statement, so in one round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from operator import itemgetter
+from typing import NamedTuple, cast
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Boolean, Connection, Integer, LargeBinary, Table, Text
 from sqlalchemy.exc import DBAPIError
 
+from bursar.checkpoints.direct import BOOL, BYTEA, INT8, TEXT, Direct, Value
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.saving.address import Row
 from bursar.checkpoints.saving.statements import (
@@ -23,9 +25,20 @@ MAX_IN_ONE = 24  # rows in a statement: each number of rows is a statement that 
 SHAPES = 128
 DIVISION_BY_ZERO = "22012"
 
-_VALUES = tuple(column.name for column in channel_values.columns)
-_WRITES = tuple(column.name for column in task_writes.columns)
-_CHECKPOINTS = tuple(column.name for column in checkpoints.columns)
+_TYPES: dict[type[object], int] = {Boolean: BOOL, LargeBinary: BYTEA, Integer: INT8, Text: TEXT}
+
+
+class _Columns:
+    """Columns of a table whose values a statement takes from a row, in this order; all of them by default."""
+
+    def __init__(self, table: Table, *names: str) -> None:
+        names = names or tuple(column.name for column in table.columns)
+        self.of: Callable[[Row], tuple[object, ...]] = itemgetter(*names)
+        self.types = tuple(_TYPES[type(table.columns[name].type)] for name in names)
+        self.row = f"({', '.join('?' * len(names))})"
+
+
+_VALUES, _WRITES, _CHECKPOINTS = _Columns(channel_values), _Columns(task_writes), _Columns(checkpoints)
 _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx")
 
 
@@ -76,56 +89,65 @@ def _store_in_one(connection: Connection, rows: Rows, lease: Lease | None) -> No
     shape = (len(rows.whole), len(rows.differences), len(rows.once), len(again), len(rows.checkpoint))
     if not any(shape):
         return
-    parameters: list[object] = [] if lease is None else [lease.session_id, lease.owner, lease.epoch]
-    parameters += [row[name] for row in rows.whole for name in _VALUES]
+    values: list[object] = [] if lease is None else [lease.session_id, lease.owner, lease.epoch]
+    for row in rows.whole:
+        values += _VALUES.of(row)
     for row in rows.differences:
-        parameters += (row[name] for name in _DIFFERENCE)
-    parameters += [row[name] for row in (*rows.once, *again) for name in _WRITES]
-    parameters += [row[name] for row in rows.checkpoint for name in _CHECKPOINTS]
-    dialect = connection.dialect
-    sql = _statement(*shape, fenced=lease is not None)
-    cursor = connection.connection.cursor()
+        values += _DIFFERENCE.of(row)
+    for row in (*rows.once, *again):
+        values += _WRITES.of(row)
+    for row in rows.checkpoint:
+        values += _CHECKPOINTS.of(row)
     try:
-        cursor.execute(sql, parameters)
-    except dialect.loaded_dbapi.Error as error:
-        if lease is not None and getattr(error, "sqlstate", "") == DIVISION_BY_ZERO:
+        _statement(*shape, fenced=lease is not None)(connection, cast(list[Value], values))
+    except DBAPIError as error:
+        if lease is not None and getattr(error.orig, "sqlstate", "") == DIVISION_BY_ZERO:
             raise lease.lost() from None
-        raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
-    finally:
-        cursor.close()
+        raise
 
 
 # Where the payload stands it is read through the base, which stays until this commits; without a base it is NULL.
-_DIFFERENCE = (
+_DIFFERENCE = _Columns(
+    channel_values,
     *("thread_id", "checkpoint_ns", "version", "channel", "kind"),
     *("payload", "thread_id", "checkpoint_ns", "base", "channel"),
     *("coding", "base"),
 )
 _BASED = (
-    "(%s, %s, %s, %s, %s, (SELECT CAST(%s AS bytea) FROM bursar_channel_values AS held WHERE held.thread_id = %s"
-    " AND held.checkpoint_ns = %s AND held.version = %s AND held.channel = %s FOR KEY SHARE), %s, %s)"
+    "(?, ?, ?, ?, ?, (SELECT ? FROM bursar_channel_values AS held WHERE held.thread_id = ?"
+    " AND held.checkpoint_ns = ? AND held.version = ? AND held.channel = ? FOR KEY SHARE), ?, ?)"
 )
 
 
 # The statement fails as a whole where the lease is gone; the row is locked against who would take it over meanwhile.
-_FENCE = "fence AS (SELECT 1 FROM bursar_leases WHERE session_id = %s AND owner = %s AND epoch = %s FOR SHARE)"
+_FENCE = "fence AS (SELECT 1 FROM bursar_leases WHERE session_id = ? AND owner = ? AND epoch = ? FOR SHARE)"
 _FENCED = " RETURNING (SELECT 1 / count(*) FROM fence)"
 
 
 @lru_cache(SHAPES)
-def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int, *, fenced: bool) -> str:
+def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int, *, fenced: bool) -> Direct:
     parts = [
-        _insert(channel_values, [_row(_VALUES)] * whole),
+        _insert(channel_values, [_VALUES.row] * whole),
         _insert(channel_values, [_BASED] * differences),
-        _insert(task_writes, [_row(_WRITES)] * once, "ON CONFLICT DO NOTHING"),
-        _insert(task_writes, [_row(_WRITES)] * again, overwriting(task_writes)),
-        _insert(checkpoints, [_row(_CHECKPOINTS)] * checkpoint, overwriting(checkpoints)),
+        _insert(task_writes, [_WRITES.row] * once, "ON CONFLICT DO NOTHING"),
+        _insert(task_writes, [_WRITES.row] * again, overwriting(task_writes)),
+        _insert(checkpoints, [_CHECKPOINTS.row] * checkpoint, overwriting(checkpoints)),
     ]
     *first, last = [part for part in parts if part]
     named = [f"part_{number} AS ({part})" for number, part in enumerate(first)]
     if fenced:
         named, last = [_FENCE, *named], last + _FENCED
-    return f"WITH {', '.join(named)} {last}" if named else last
+    sql = f"WITH {', '.join(named)} {last}" if named else last
+    start, *rest = sql.split("?")
+    numbered = "".join((start, *(f"${number}{text}" for number, text in enumerate(rest, 1))))
+    types = (
+        *((TEXT, TEXT, INT8) if fenced else ()),
+        *(_VALUES.types * whole),
+        *(_DIFFERENCE.types * differences),
+        *(_WRITES.types * (once + again)),
+        *(_CHECKPOINTS.types * checkpoint),
+    )
+    return Direct(numbered.encode(), types)
 
 
 def _insert(table: Table, rows: Sequence[str], conflict: str = "") -> str:
@@ -133,7 +155,3 @@ def _insert(table: Table, rows: Sequence[str], conflict: str = "") -> str:
         return ""
     columns = ", ".join(column.name for column in table.columns)
     return f"INSERT INTO {table.name} ({columns}) VALUES {', '.join(rows)} {conflict}"  # noqa: S608 - our own names
-
-
-def _row(columns: Sequence[str]) -> str:
-    return f"({', '.join(['%s'] * len(columns))})"
