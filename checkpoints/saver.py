@@ -40,7 +40,7 @@ from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tu
 from bursar.checkpoints.saving.serde import default_serde
 from bursar.checkpoints.saving.statements import StoredRow
 from bursar.checkpoints.saving.storing import Rows, store
-from bursar.checkpoints.saving.trails import Trails
+from bursar.checkpoints.saving.trails import RANDOM, Trails
 from bursar.checkpoints.saving.values import NewValues
 from bursar.state.errors import ConfigurationError
 
@@ -48,6 +48,7 @@ from bursar.state.errors import ConfigurationError
 # its next durable commit, which puts them there too. LangGraph keeps keys that begin so out of the metadata.
 LEDGER = "__bursar_ledger"
 MAX_WAIT_SECONDS = 3600
+DIGITS = 12  # of a version's number: a session of a step every millisecond has them for thirty years
 
 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
@@ -125,8 +126,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
         """A version that sorts after `current`, and differs from the one that another branch would give."""
-        number = 0 if current is None else int(current.split(".")[0] if isinstance(current, str) else current)
-        return f"{number + 1:032}.{self._randomness():016}"
+        digits = current.partition(".")[0] if isinstance(current, str) else str(int(current or 0))
+        # As wide as the last, which another saver may have made, so that text sorts as numbers do.
+        width = max(len(digits), DIGITS)
+        return f"{int(digits) + 1:0{width}}.{int(self._randomness() * 10**RANDOM):0{RANDOM}}"
 
     def put(
         self,

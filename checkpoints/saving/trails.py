@@ -18,7 +18,7 @@ MAX_CHAIN = 3 * FINE  # rows that a value is ever read from
 MIN_SIZE = 512  # bytes; what is smaller is stored whole
 MAX_ADDED = 0.75  # of a value's bytes; with more new ones it is stored whole
 MAX_KEPT = 64 * 2**20  # bytes that a saver remembers
-UNIQUE = 49  # characters of a version that no other value ever has: 32 digits, a point, 16 or more
+RANDOM = 16  # random digits after the point of a version, or more: no other value ever has it
 
 
 class Kept(NamedTuple):

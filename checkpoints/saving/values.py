@@ -14,7 +14,7 @@ from bursar.checkpoints.saving.trails import (
     FINE,
     MAX_CHAIN,
     MIN_SIZE,
-    UNIQUE,
+    RANDOM,
     Kept,
     Place,
     Trail,
@@ -199,7 +199,8 @@ def _lasts(one: Encoded) -> bool:
 
     Versions that `get_next_version` of this saver made are unique; a plain number is not.
     """
-    return len(one.data) >= MIN_SIZE and CHANGES not in one.kind and len(one.version) >= UNIQUE
+    unique = len(one.version.partition(".")[2]) >= RANDOM
+    return unique and len(one.data) >= MIN_SIZE and CHANGES not in one.kind
 
 
 def _chain(stored: Versions, version: str) -> list[str]:

@@ -10,6 +10,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import CipherProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -169,11 +170,19 @@ def test_versions_grow_and_tell_branches_apart(url: str) -> None:
     draws = iter([0.75, 0.25, 0.5, 0.5])
     saver = SQLAlchemySaver(url, randomness=lambda: next(draws))
     first = saver.get_next_version(None)
-    assert first == f"{1:032}.{0.75:016}"
+    assert first == "000000000001.7500000000000000"
     one, other = saver.get_next_version(first), saver.get_next_version(first)
     assert first < min(one, other)
     assert one != other
-    assert saver.get_next_version(41).startswith("00000000000000000000000000000042.")
+    assert saver.get_next_version(41) == "000000000042.5000000000000000"
+
+
+def test_a_session_that_another_saver_began_goes_on_with_versions_as_wide(url: str) -> None:
+    """Text sorts as the numbers do only where they are equally wide, so a session keeps the width it began with."""
+    theirs = InMemorySaver().get_next_version(None, None)
+    saver = SQLAlchemySaver(url)
+    ours = saver.get_next_version(theirs)
+    assert theirs < ours < InMemorySaver().get_next_version(ours, None) < saver.get_next_version(f"{9:032}.0")
 
 
 def test_numeric_versions_of_another_saver_keep_their_type(url: str) -> None:
