@@ -2,18 +2,14 @@
 
 import select
 import sqlite3
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from bursar.checkpoints.engines import FATAL, POOLED, fault_of, limits_of, milliseconds
+from bursar.checkpoints.engines import POOLED, limits_of, milliseconds
+from bursar.checkpoints.libpq import IDLE, command
 from bursar.checkpoints.urls import Settings
 from bursar.state.errors import DatabaseError
 
-if TYPE_CHECKING:
-    from psycopg.pq.abc import PGresult
-
-IDLE = 0  # libpq's PQTRANS_IDLE
 CHECKPOINT_PAGES = 1000  # of SQLite's log, above which it is moved into the database
 MOVE_EVERY = 32  # durable commits: so often one looks whether the log is to be moved
 
@@ -177,17 +173,14 @@ class Held:
             self._send(f"PRAGMA busy_timeout={milliseconds(self._settings.timeout) if patient else 0}")
             self._patient = patient
 
-    def _send(self, command: str) -> str | None:
+    def _send(self, order: str) -> str | None:
         """Send a command that has no values; PostgreSQL's own word for what it did."""
         driver = self._open().connection.driver_connection
         assert driver is not None
         if self._sqlite:
-            driver.execute(command).close()
+            driver.execute(order).close()
             return None
-        done: PGresult = driver.pgconn.exec_(command.encode())  # by libpq itself: a third of the CPU of a cursor's way
-        if done.status == FATAL:
-            raise fault_of(done)
-        return (done.command_status or b"").decode()
+        return command(driver, order)
 
 
 def _says_something(socket: int) -> bool:

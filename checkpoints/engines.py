@@ -10,14 +10,13 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool, StaticPool
 
+from bursar.checkpoints.libpq import FATAL, fault_of
 from bursar.checkpoints.urls import Settings
 
 if TYPE_CHECKING:
     from psycopg import Connection as Psycopg
-    from psycopg.pq.abc import PGresult
     from sqlalchemy.pool import ConnectionPoolEntry
 
-FATAL = 7  # libpq's PGRES_FATAL_ERROR
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 # A server that vanished without a word is noticed within half a minute, not when the operating system gives up.
 KEEPALIVE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
@@ -60,14 +59,6 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
     record.info[POOLED] = done.get_value(0, 0) is None
     if record.info[POOLED]:
         connection.prepare_threshold = None
-
-
-def fault_of(done: "PGresult") -> Exception:
-    """The driver's error for a result that is one."""
-    from psycopg.errors import OperationalError, error_from_result
-
-    error = error_from_result(done)
-    return error if error.sqlstate else OperationalError(str(error))  # the connection is lost
 
 
 def limits_of(settings: Settings) -> dict[str, int]:

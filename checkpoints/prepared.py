@@ -1,4 +1,4 @@
-"""SQL that is rendered once and then handed straight to the driver: a third of the CPU of `Connection.execute`."""
+"""SQL that is rendered once and then handed straight to the driver: a fraction of the CPU of `Connection.execute`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
@@ -9,8 +9,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from bursar.checkpoints.libpq import Link
+
 Row: TypeAlias = tuple[Any, ...]
-Rendered: TypeAlias = tuple[str, dict[str, object], Callable[[Mapping[str, object]], Sequence[object]] | None]
+Rendered: TypeAlias = tuple[str, dict[str, object], Callable[[Mapping[str, object]], Sequence[object]]]
 
 
 class Prepared:
@@ -26,38 +28,66 @@ class Prepared:
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
         """The rows that the statement returns, none if it returns none by nature."""
-        cursor = self._executed(connection, values)
-        return cursor.fetchall() if cursor.description else []
+        return self._run(connection, values)[0]
 
     def changes(self, connection: Connection, **values: object) -> int:
         """How many rows the statement inserted, updated or deleted."""
-        return self._executed(connection, values).rowcount
+        return self._run(connection, values)[1]
 
-    def _executed(self, connection: Connection, values: dict[str, object]) -> Any:
+    def _run(self, connection: Connection, values: dict[str, object]) -> tuple[list[Row], int]:
         dialect = connection.dialect
         sql, defaults, ordered = self._rendered.get(dialect.name) or self._render(connection)
-        if defaults:
-            values = defaults | values
-        driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
-        try:
-            if ordered is None:  # psycopg: as text, a value of bytes would come at twice its size
-                return driver.execute(sql, values, binary=True)
-            return driver.execute(sql, ordered(values))
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+        return execute(connection, sql, ordered(defaults | values if defaults else values))
 
-    def sql(self, connection: Connection) -> str:
-        """The statement as the connection's driver receives it."""
-        return (self._rendered.get(connection.dialect.name) or self._render(connection))[0]
+    def explained(self, connection: Connection, **values: object) -> list[Row]:
+        """How the database would do it: PostgreSQL's plan, or SQLite's program."""
+        sql, _, ordered = self._render(connection)
+        return execute(connection, f"EXPLAIN {sql}", ordered(values))[0]
 
     def _render(self, connection: Connection) -> Rendered:
         # Threads may render at the same time; they all render the same.
-        compiled = self._statements[connection.dialect.name].compile(dialect=connection.dialect)
+        dialect = connection.dialect
+        if dialect.name == "postgresql":
+            dialect = cast(Any, type(dialect))(paramstyle="numeric_dollar")
+        compiled = self._statements[dialect.name].compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         defaults = {name: value for name, value in (compiled.params or {}).items() if value is not None}
-        rendered = (str(compiled), defaults, _in_order(compiled.positiontup) if compiled.positional else None)
-        self._rendered[connection.dialect.name] = rendered
+        rendered = (str(compiled), defaults, _in_order(compiled.positiontup or ()))
+        self._rendered[dialect.name] = rendered
         return rendered
+
+
+def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
+    """The rows that a statement returns, and how many it returned or changed; its parameters are `?` or `$1`, `$2` ….
+
+    Raises SQLAlchemy's errors, as `Connection.execute` does.
+    """
+    dialect = connection.dialect
+    try:
+        if dialect.name == "postgresql":
+            return Link.of(connection).run(sql, values)
+        driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
+        cursor = driver.execute(sql, values)
+        return cursor.fetchall() if cursor.description else [], cursor.rowcount
+    except dialect.loaded_dbapi.Error as error:
+        raise _fault(connection, sql, error) from error
+
+
+def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
+    """Execute it for the values of each of `rows`, in order. Raises as `execute`."""
+    try:
+        if connection.dialect.name == "postgresql":
+            Link.of(connection).run_many(sql, rows)
+        else:
+            cast(Any, connection.connection.dbapi_connection).executemany(sql, rows)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _fault(connection, sql, error) from error
+
+
+def _fault(connection: Connection, sql: str, error: Any) -> DBAPIError:
+    """SQLAlchemy's error for one of the driver's."""
+    dialect = connection.dialect
+    return cast(DBAPIError, DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect))
 
 
 class Returning:
@@ -79,9 +109,8 @@ class Returning:
         return self._read(connection, **values) if self._change.changes(connection, **values) else []
 
 
-def _in_order(names: Sequence[str] | None) -> Callable[[Mapping[str, object]], Sequence[object]]:
+def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], Sequence[object]]:
     """What picks the values of these names, in this order."""
-    names = names or ()
     if len(names) > 1:
         return itemgetter(*names)
     return lambda values: [values[name] for name in names]

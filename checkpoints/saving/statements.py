@@ -6,12 +6,11 @@ JSON object.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, text
-from sqlalchemy.exc import DBAPIError
 
-from bursar.checkpoints.prepared import Prepared
+from bursar.checkpoints.prepared import Prepared, execute_many
 from bursar.checkpoints.saving.codec import Stored
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 from bursar.checkpoints.saving.trails import MAX_CHAIN
@@ -72,19 +71,8 @@ class Batch(Prepared):
         """Run it for each of `rows`, in order; there may be none. Raises as `Prepared`."""
         if not rows:
             return
-        dialect = connection.dialect
-        sql, _, ordered = self._rendered.get(dialect.name) or self._render(connection)
-        driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
-        try:
-            if ordered is None:
-                with driver.cursor() as cursor:
-                    cursor.executemany(sql, rows)
-            elif len(rows) == 1:
-                driver.execute(sql, ordered(rows[0]))
-            else:
-                driver.executemany(sql, map(ordered, rows))
-        except dialect.loaded_dbapi.Error as error:
-            raise DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect) from error
+        sql, _, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
+        execute_many(connection, sql, [*map(ordered, rows)])
 
 
 # CROSS JOIN and WHERE, not JOIN and ON: SQLite then keeps the order of the tables, which is the order of their size.

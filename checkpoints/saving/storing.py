@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from sqlalchemy import Boolean, Connection, Integer, LargeBinary, Table, Text
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from bursar.checkpoints.direct import BOOL, BYTEA, INT8, TEXT, Direct, Value
 from bursar.checkpoints.leases import Lease
+from bursar.checkpoints.prepared import execute
 from bursar.checkpoints.saving.address import Row
 from bursar.checkpoints.saving.statements import (
     overwrite_write,
@@ -25,8 +25,6 @@ MAX_IN_ONE = 24  # rows in a statement: each number of rows is a statement that 
 SHAPES = 128
 DIVISION_BY_ZERO = "22012"
 
-_TYPES: dict[type[object], int] = {Boolean: BOOL, LargeBinary: BYTEA, Integer: INT8, Text: TEXT}
-
 
 class _Columns:
     """Columns of a table whose values a statement takes from a row, in this order; all of them by default."""
@@ -34,7 +32,6 @@ class _Columns:
     def __init__(self, table: Table, *names: str) -> None:
         names = names or tuple(column.name for column in table.columns)
         self.of: Callable[[Row], tuple[object, ...]] = itemgetter(*names)
-        self.types = tuple(_TYPES[type(table.columns[name].type)] for name in names)
         self.row = f"({', '.join('?' * len(names))})"
 
 
@@ -99,7 +96,7 @@ def _store_in_one(connection: Connection, rows: Rows, lease: Lease | None) -> No
     for row in rows.checkpoint:
         values += _CHECKPOINTS.of(row)
     try:
-        _statement(*shape, fenced=lease is not None)(connection, cast(list[Value], values))
+        execute(connection, _statement(*shape, fenced=lease is not None), values)
     except DBAPIError as error:
         if lease is not None and getattr(error.orig, "sqlstate", "") == DIVISION_BY_ZERO:
             raise lease.lost() from None
@@ -114,7 +111,7 @@ _DIFFERENCE = _Columns(
     *("coding", "base"),
 )
 _BASED = (
-    "(?, ?, ?, ?, ?, (SELECT ? FROM bursar_channel_values AS held WHERE held.thread_id = ?"
+    "(?, ?, ?, ?, ?, (SELECT CAST(? AS bytea) FROM bursar_channel_values AS held WHERE held.thread_id = ?"
     " AND held.checkpoint_ns = ? AND held.version = ? AND held.channel = ? FOR KEY SHARE), ?, ?)"
 )
 
@@ -125,7 +122,7 @@ _FENCED = " RETURNING (SELECT 1 / count(*) FROM fence)"
 
 
 @lru_cache(SHAPES)
-def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int, *, fenced: bool) -> Direct:
+def _statement(whole: int, differences: int, once: int, again: int, checkpoint: int, *, fenced: bool) -> str:
     parts = [
         _insert(channel_values, [_VALUES.row] * whole),
         _insert(channel_values, [_BASED] * differences),
@@ -139,15 +136,7 @@ def _statement(whole: int, differences: int, once: int, again: int, checkpoint: 
         named, last = [_FENCE, *named], last + _FENCED
     sql = f"WITH {', '.join(named)} {last}" if named else last
     start, *rest = sql.split("?")
-    numbered = "".join((start, *(f"${number}{text}" for number, text in enumerate(rest, 1))))
-    types = (
-        *((TEXT, TEXT, INT8) if fenced else ()),
-        *(_VALUES.types * whole),
-        *(_DIFFERENCE.types * differences),
-        *(_WRITES.types * (once + again)),
-        *(_CHECKPOINTS.types * checkpoint),
-    )
-    return Direct(numbered.encode(), types)
+    return "".join((start, *(f"${number}{text}" for number, text in enumerate(rest, 1))))
 
 
 def _insert(table: Table, rows: Sequence[str], conflict: str = "") -> str:

@@ -290,14 +290,10 @@ def test_a_read_finds_each_row_by_its_key(postgres: str) -> None:
     values = {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "c", "channel": "messages"}
 
     def plans(connection: Connection) -> list[str]:
-        driver = connection.connection.dbapi_connection
-        assert driver is not None
-        found: list[str] = []
-        for statement in (latest, one, latest_history, one_history):
-            cursor = driver.cursor()
-            cursor.execute("EXPLAIN " + statement.sql(connection), values)
-            found.append("\n".join(row[0] for row in cursor.fetchall()))
-        return found
+        return [
+            "\n".join(line for (line,) in read.explained(connection, **values))
+            for read in (latest, one, latest_history, one_history)
+        ]
 
     read = database.run(plans)
     database.close()
