@@ -48,7 +48,8 @@ def bursar(url: str) -> Callable[[int], None]:
                 at=AT,
             )
             run(books.hold(hold))
-            run(books.settle(call_id, cost=COST, usage=Usage(120, 20), response=PAYLOAD, at=AT))
+            usage = Usage(120, 20)
+            run(books.settle(call_id, session_id="s", cost=COST, usage=usage, response=PAYLOAD, at=AT))
 
     calls(1)
     spent = ledger.spend("s").spent.nanos

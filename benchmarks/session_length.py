@@ -80,7 +80,8 @@ class Session:
         return call_id
 
     def _settle(self, call_id: str) -> Callable[[Connection], None]:
-        return self.books.settle(call_id, cost=COST, usage=Usage(120, 20), response=PAYLOAD, at=AT)
+        usage = Usage(120, 20)
+        return self.books.settle(call_id, session_id=self.name, cost=COST, usage=usage, response=PAYLOAD, at=AT)
 
 
 def run(*, smoke: bool) -> list[Result]:

@@ -3,14 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
     Connection,
-    Insert,
     Select,
     TextClause,
     Update,
@@ -28,8 +26,8 @@ from bursar.state.errors import BudgetExceeded, LedgerError
 from bursar.state.money import USD
 
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
-Beside: TypeAlias = tuple[Insert, dict[str, object]]  # a statement, the same object each time, and its values
 
+NO_CAP = 2**62  # what an account without a cap may hold, in place of none
 MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
 
 
@@ -95,11 +93,10 @@ def grant(connection: Connection, scope: str, amount: int) -> None:
     _grant(connection, account=scope, by=amount)
 
 
-def reserve(connection: Connection, scopes: Sequence[str], amount: int, *, beside: Beside | None = None) -> None:
+def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
     """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
 
     `scopes` stand outermost first. After a raise the transaction must be rolled back: some accounts were changed.
-    On PostgreSQL one row may be inserted `beside`, in the same round trip.
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
@@ -107,13 +104,11 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int, *, besid
         # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
         without = [scope for scope in scopes if not _reserve_one.changes(connection, account=scope, amount=amount)]
     else:
-        insert, row = beside or (None, {})
-        values = {"amount": amount, **_named(scopes), **row}
-        held = {row[0] for row in _reserve(len(scopes), insert)(connection, **values)}
+        held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **named(scopes))}
         without = [scope for scope in scopes if scope not in held]
         if without:
             # It may have judged by what stood there before it waited for a row. Now they are ours and seen as they are.
-            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **_named(without))}
+            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **named(without))}
             without = [scope for scope in without if scope not in held]
     if without:
         _refuse(connection, without, amount)
@@ -126,7 +121,7 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
     `reserve` and `move` do it by themselves; this is for who moves several times.
     """
     if len(scopes) > 1 and connection.dialect.name == "postgresql":
-        _lock_rows(len(scopes))(connection, **_named(scopes))
+        _lock_rows(len(scopes))(connection, **named(scopes))
 
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
@@ -135,7 +130,7 @@ def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int
     if connection.dialect.name == "sqlite":
         moved = sum(_move_one.changes(connection, account=scope, **by) for scope in scopes)
     else:
-        moved = len(_move(len(scopes))(connection, **by, **_named(scopes)))
+        moved = len(_move(len(scopes))(connection, **by, **named(scopes)))
     check_moved(scopes, moved)
 
 
@@ -149,7 +144,7 @@ def left(connection: Connection, scopes: Sequence[str]) -> int | None:
     """The least that is left of the capped accounts among `scopes`, in nano-dollars; None if none has a cap."""
     if not scopes:
         return None
-    rows = _left(len(scopes))(connection, **_named(scopes))
+    rows = _left(len(scopes))(connection, **named(scopes))
     return None if rows[0][0] is None else int(rows[0][0])
 
 
@@ -171,7 +166,7 @@ def _check_cap(account: Account) -> None:
 
 
 def _refuse(connection: Connection, without_room: Sequence[str], amount: int) -> None:
-    found = {row[0]: row for row in _read(len(without_room))(connection, **_named(without_room))}
+    found = {row[0]: row for row in _read(len(without_room))(connection, **named(without_room))}
     missing = [scope for scope in without_room if scope not in found]
     if missing:
         raise LedgerError(f"no account for {in_words(missing[0])}; open it before holding against it")
@@ -184,7 +179,8 @@ def _refuse(connection: Connection, without_room: Sequence[str], amount: int) ->
     )
 
 
-def _named(scopes: Collection[str]) -> dict[str, str]:
+def named(scopes: Collection[str]) -> dict[str, str]:
+    """The scopes as the values of a statement's `scope_0`, `scope_1` and so on."""
     return {f"scope_{place}": scope for place, scope in enumerate(scopes)}
 
 
@@ -217,7 +213,7 @@ def _set_caps(count: int) -> Prepared:
 
 _amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
 # Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
-_room = func.coalesce(accounts.c.cap, literal_column(str(2**62))) - accounts.c.spent - _amount
+_room = func.coalesce(accounts.c.cap, literal_column(str(NO_CAP))) - accounts.c.spent - _amount
 _RESERVE = update(accounts).values(held=accounts.c.held + _amount).where(accounts.c.held <= _room)
 _MOVE = update(accounts).values(
     held=accounts.c.held + bindparam("by_held"), spent=accounts.c.spent + bindparam("by_spent")
@@ -227,8 +223,8 @@ _move_one = Prepared(_MOVE.where(accounts.c.scope == bindparam("account")))
 
 
 @cache
-def _reserve(count: int, beside: Insert | None = None) -> Prepared:
-    return _in_turn(_RESERVE if beside is None else _RESERVE.add_cte(beside.cte("beside")), count)
+def _reserve(count: int) -> Prepared:
+    return _in_turn(_RESERVE, count)
 
 
 @cache

@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
@@ -98,20 +99,8 @@ def _extend(
     sequence, head = end
     rows: list[dict[str, object]] = []
     for event in new:
-        sequence += 1
-        payload = event.model_dump_json()
-        previous, head = head, digest(key, (session_id, sequence, at, event.kind, payload, head))
-        rows.append(
-            {
-                "session_id": session_id,
-                "sequence": sequence,
-                "at": at,
-                "kind": event.kind,
-                "payload": payload,
-                "previous": previous,
-                "hash": head,
-            }
-        )
+        rows.append(_row(key, session_id, at, event, (sequence, head)))
+        sequence, head = _end_after(rows[-1])
     if len(rows) == 1 and connection.dialect.name == "postgresql":
         return (sequence, head) if _write_one.changes(connection, **rows[0], before=end[0], pays=pays) else None
     if not _advance.changes(
@@ -121,6 +110,41 @@ def _extend(
     for row in rows:
         _write(connection, **row)
     return sequence, head
+
+
+def next_row(
+    connection: Connection, key: bytes | None, session_id: str, at: str, event: Event
+) -> dict[str, object] | None:
+    """The row of the event if it is the log's next, with the sequence `before` it, for a statement that does more.
+
+    The statement has to see that the log still ends `before` it, and who runs it says so by `written`. None where this
+    process has not seen the log's end.
+    """
+    end = _seen.get(connection.engine, {}).get(session_id)
+    return None if end is None else {**_row(key, session_id, at, event, end), "before": end[0]}
+
+
+def written(connection: Connection, row: Mapping[str, object]) -> None:
+    """The row is in the log, and its end."""
+    _seen[connection.engine][str(row["session_id"])] = _end_after(row)
+
+
+def _row(key: bytes | None, session_id: str, at: str, event: Event, end: tuple[int, str]) -> dict[str, object]:
+    sequence, previous = end[0] + 1, end[1]
+    payload = event.model_dump_json()
+    return {
+        "session_id": session_id,
+        "sequence": sequence,
+        "at": at,
+        "kind": event.kind,
+        "payload": payload,
+        "previous": previous,
+        "hash": digest(key, (session_id, sequence, at, event.kind, payload, previous)),
+    }
+
+
+def _end_after(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["sequence"], row["hash"]
 
 
 def lock_session(connection: Connection, session_id: str) -> None:

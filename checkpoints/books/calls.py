@@ -5,6 +5,7 @@ held may have been sent all the same: `sending` says why.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -113,7 +114,7 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
     }
 
 
-def settle(connection: Connection, call_id: str, row: dict[str, object]) -> Ended:
+def settle(connection: Connection, call_id: str, row: Mapping[str, object]) -> Ended:
     """held or sent → settled."""
     return _ended(_settle(connection, **row)) or _cannot(connection, call_id, "settled")
 
@@ -138,7 +139,7 @@ def mark_all_unknown(
     if not _lock_held(connection, **where):
         return []
     found = _lose_all(connection, **where, ended=at, why=reason)
-    return [Ended(call_id, session, amount, _scopes(scopes)) for call_id, session, amount, scopes in sorted(found)]
+    return [Ended(call_id, session, amount, scopes_of(scopes)) for call_id, session, amount, scopes in sorted(found)]
 
 
 def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> Ended:
@@ -172,7 +173,8 @@ def _written(scopes: tuple[str, ...]) -> str:
 
 
 @lru_cache
-def _scopes(written: str) -> tuple[str, ...]:
+def scopes_of(written: str) -> tuple[str, ...]:
+    """The scopes that a call's row names."""
     return tuple(json.loads(written))
 
 
@@ -180,7 +182,7 @@ def _ended(found: list[Row]) -> Ended | None:
     if not found:
         return None
     call_id, session_id, amount, scopes = found[0]
-    return Ended(call_id, session_id, amount, _scopes(scopes))
+    return Ended(call_id, session_id, amount, scopes_of(scopes))
 
 
 def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:
@@ -218,27 +220,11 @@ _held_of_session = (
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
 
-INSERT = insert(calls).values(
-    state=literal_column("'held'"),
-    **{
-        name: bindparam(name)
-        for name in (
-            "call_id",
-            "session_id",
-            "request_id",
-            "agent",
-            "checkpoint_ns",
-            "request_hash",
-            "occurrence",
-            "model",
-            "price_version",
-            "amount",
-            "scopes",
-            "held_at",
-        )
-    },
-)
-_insert = Prepared(INSERT)
+NEW = (
+    *("call_id", "session_id", "request_id", "agent", "checkpoint_ns", "request_hash", "occurrence"),
+    *("model", "price_version", "amount", "scopes", "held_at"),
+)  # the columns of a call that is held
+_insert = Prepared(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
 _settle = _returning(
     _leave(*HELD_STATES).values(
         state=literal_column("'settled'"),

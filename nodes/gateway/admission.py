@@ -149,8 +149,10 @@ def settle(
     claim: Claim, admitted: Admitted, *, cost: int, usage: Usage, response: bytes | None, says: Says = "well"
 ) -> Flow[None]:
     """Charge a call that was answered its cost in place of its hold, and keep the answer."""
-    scope = claim.scope
-    work = claim.books.settle(admitted.hold.call_id, cost=cost, usage=usage, response=response, at=scope.clock())
+    scope, hold = claim.scope, admitted.hold
+    work = claim.books.settle(
+        hold.call_id, session_id=hold.session_id, cost=cost, usage=usage, response=response, at=scope.clock()
+    )
     yield claim.transact(admitted.guarded.also(scope, work, says))
     failpoints.hit("after_settle")
 

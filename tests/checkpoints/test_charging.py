@@ -58,7 +58,7 @@ def test_no_account_but_the_calls_own_is_read(books: Ledger) -> None:
     )
     run(lambda connection: connection.execute(text(grown)))
     held = books.books.hold(_hold("c-1", "s-1", 10))
-    settled = books.books.settle("c-1", cost=1, usage=Usage(), response=None, at=NOW)
+    settled = books.books.settle("c-1", session_id="s-1", cost=1, usage=Usage(), response=None, at=NOW)
     looked = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'bursar_accounts'")
 
     def work(connection: Connection) -> int:
@@ -86,7 +86,8 @@ def test_two_processes_that_race_for_a_tenants_day_keep_it_to_the_nano(books: Le
             done += 1
             if turn % 5:
                 cost = chance.randrange(3)
-                work = ledger.books.settle(call_id, cost=cost, usage=Usage(), response=b"x", at=NOW)
+                known = session_id if turn % 2 else None
+                work = ledger.books.settle(call_id, session_id=known, cost=cost, usage=Usage(), response=b"x", at=NOW)
             else:
                 work = ledger.books.void(call_id, reason="refused", at=NOW)
             ledger.database.run(work)

@@ -168,9 +168,11 @@ class LedgerMachine(RuleBasedStateMachine):
         call_id = data.draw(st.sampled_from([*self.model.calls, "none"]))
         call = self.model.calls.get(call_id)
         cost = 0 if call is None else call.amount * share // 4
-        books = self.books
+        books, session = self.books, self.name if share % 2 else None
         work = {
-            "settle": books.settle(call_id, cost=cost, usage=Usage(1, 2), response=b"x", at=self.now),
+            "settle": books.settle(
+                call_id, session_id=session, cost=cost, usage=Usage(1, 2), response=b"x", at=self.now
+            ),
             "void": books.void(call_id, reason="429", at=self.now),
             "unknown": books.mark_unknown(call_id, reason="cut off", at=self.now),
             "reconcile": books.reconcile(call_id, cost=cost, at=self.now),
