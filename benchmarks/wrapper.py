@@ -109,7 +109,6 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     who: dict[str, Any] = {"request_id": "r", "specialist": name, "handler": name, "level": 0}
 
     def begin(connection: Connection) -> None:
-        books.recover("s", checkpoint_ns="a:2", at=AT)(connection)
         standing(connection, (), pauses=pauses, breakers=(), at=AT, place=Place("s", "r", name, "a:2"))
         books.record("s", RunStarted(**who), at=AT)(connection)
 

@@ -40,9 +40,10 @@ class Prepared:
         return execute(connection, sql, ordered(defaults | values if defaults else values))
 
     def explained(self, connection: Connection, **values: object) -> list[Row]:
-        """How the database would do it: PostgreSQL's plan, or SQLite's program."""
-        sql, _, ordered = self._render(connection)
-        return execute(connection, f"EXPLAIN {sql}", ordered(values))[0]
+        """How the database would do it, in its own words."""
+        sql, defaults, ordered = self._render(connection)
+        explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+        return execute(connection, f"{explain} {sql}", ordered(defaults | values))[0]
 
     def _render(self, connection: Connection) -> Rendered:
         # Threads may render at the same time; they all render the same.

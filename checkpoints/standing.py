@@ -11,6 +11,7 @@ from functools import cache
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.books.audit_chain import stamp
+from bursar.checkpoints.books.schema import OPEN_STATES
 from bursar.checkpoints.breakers import read
 from bursar.checkpoints.prepared import Prepared
 from bursar.state.breaker import Breaker
@@ -36,14 +37,15 @@ class Standing:
     """`left` is in nano-dollars, None where no account has a cap. A breaker that is not there is closed.
 
     `paused` holds why, by what is paused. Of a place: `elsewhere` is how many calls its agent sent for the request at
-    other places and the nano-dollars they cost; `undoing`, whether actions of the run were being undone when it ended
-    before.
+    other places and the nano-dollars they cost; `held`, whether calls of the run were in flight when it ended before,
+    and `undoing`, whether its actions were being undone.
     """
 
     left: int | None
     paused: Mapping[str, str] = field(default_factory=dict[str, str])
     breakers: Mapping[str, Breaker] = field(default_factory=dict[str, Breaker])
     elsewhere: tuple[int, int] = (0, 0)
+    held: bool = False
     undoing: bool = False
 
     def refusal(self, scopes: Sequence[str]) -> Paused | None:
@@ -70,18 +72,18 @@ def standing(
     place: Place | None = None,
 ) -> Standing:
     """Read it, for these accounts, pauses and breakers, and this place."""
-    values: dict[str, str] = {f"account_{number}": name for number, name in enumerate(accounts)}
+    values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
     values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
     values |= {f"breaker_{number}": name for number, name in enumerate(breakers)}
     if breakers:
         values["now"] = stamp(at)
     if place is not None:
         values |= {"session": place.session_id, "request": place.request_id}
-        values |= {"agent": place.agent, "checkpoint": place.checkpoint_ns}
+        values |= {"agent": place.agent, "checkpoint": place.checkpoint_ns, "length": len(place.checkpoint_ns)}
     left: int | None = None
     stopped: dict[str, str] = {}
     faulty: dict[str, Breaker] = {}
-    elsewhere, undoing = (0, 0), False
+    elsewhere, held, undoing = (0, 0), False, False
     statement = _standing(len(accounts), len(pauses), len(breakers), place is not None)
     for kind, name, number, what in statement(connection, **values):
         match kind:
@@ -93,9 +95,11 @@ def standing(
                 faulty[name] = read(what)
             case "elsewhere":
                 elsewhere = (int(name), int(number or 0))
+            case "held":
+                held = True
             case _:
                 undoing = True
-    return Standing(left, stopped, faulty, elsewhere, undoing)
+    return Standing(left, stopped, faulty, elsewhere, held, undoing)
 
 
 MANY = 50  # names, above which SQLite too is asked for them all at once
@@ -104,12 +108,15 @@ MANY = 50  # names, above which SQLite too is asked for them all at once
 @cache
 def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepared:
     named = (("account", _ROOM, accounts), ("pause", _PAUSES, pauses), ("breaker", _BREAKERS, breakers))
-    of_place = [_ELSEWHERE, _UNDOING] if placed else []
     at_once = [f"{part} IN ({', '.join(_names(kind, count))})" for kind, part, count in named if count]
     # SQLite builds a table of the names in a list, at the cost of a dozen looks at an index.
     singly = [f"{part} = {name}" for kind, part, count in named for name in _names(kind, count)]
     sqlite = singly if len(singly) <= MANY else at_once
-    return Prepared(text(" UNION ALL ".join(at_once + of_place)), sqlite=text(" UNION ALL ".join(sqlite + of_place)))
+    if placed:
+        at_once = [*at_once, _ELSEWHERE, _UNDOING, _HELD.format(index="")]
+        # Of two indexes of a session's calls SQLite would take the one that holds them all.
+        sqlite = [*sqlite, _ELSEWHERE, _UNDOING, _HELD.format(index="INDEXED BY bursar_calls_open")]
+    return Prepared(text(" UNION ALL ".join(at_once)), sqlite=text(" UNION ALL ".join(sqlite)))
 
 
 def _names(kind: str, count: int) -> list[str]:
@@ -128,6 +135,11 @@ _ELSEWHERE = (
     "CAST(sum(CASE state WHEN 'settled' THEN cost ELSE amount END) AS BIGINT), CAST(NULL AS TEXT) "
     "FROM bursar_calls WHERE request_id = :request AND agent = :agent AND checkpoint_ns <> :checkpoint "
     "AND state <> 'void'"
+)
+_HELD = (
+    "SELECT 'held', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "  # noqa: S608 - our own words
+    f"FROM bursar_calls {{index}} WHERE session_id = :session AND {OPEN_STATES} AND state <> 'unknown' "
+    "AND substr(checkpoint_ns, 1, CAST(:length AS INTEGER)) = :checkpoint"
 )
 _UNDOING = (
     "SELECT 'undoing', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "

@@ -49,7 +49,8 @@ async def run_agent(
     # Before anything is written down: an interrupt runs this node again from here.
     denied = await unapproved(coordinator, link, task, request, config=config)
     ready = await _prepare(coordinator, chain, level, request, Ready([], grant, denied), failed=failed, config=config)
-    task = task.model_copy(update={"left": ready.grant})
+    if ready.grant != grant:
+        task = task.model_copy(update={"left": ready.grant})
     run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=ready.refusal)
     watched = ready.watched or (not level and step is not None and step.watched)
     if watched or ready.refusal is None:
@@ -95,7 +96,8 @@ async def _prepare(
         now = standing_of_link(coordinator, request, link, level, place=place, connection=connection)
         refusal = refusal or paused_link(request, link, now)
         if link.paid:
-            books.recover(request.session_id, checkpoint_ns=place, at=at)(connection)
+            if now.held:
+                books.recover(request.session_id, checkpoint_ns=place, at=at)(connection)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 books.open_account(Account("global", None))(connection)
             decisions = _forked(coordinator, link, request, now.elsewhere, connection)

@@ -221,7 +221,7 @@ class Books:
                 response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
             )
             row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when)
-            call = charging.settle(connection, self.key, session_id, when, row, settled)
+            call = charging.settle(connection, self.key, session_id, at=when, row=row, told=settled)
             _check_overrun(connection, self.key, call, cost=cost, at=when)
 
         return work

@@ -23,10 +23,11 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    text,
     update,
 )
 
-from bursar.checkpoints.books.schema import HELD_STATES, calls
+from bursar.checkpoints.books.schema import HELD_STATES, OPEN_STATES, calls
 from bursar.checkpoints.prepared import Prepared, Returning, Row
 from bursar.state.errors import LedgerError
 
@@ -153,7 +154,7 @@ def replayable(
 ) -> bytes | None:
     """The answer that was paid for under this key, the newest if there are several; None if there is none."""
     found = _replayable(connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence)
-    return bytes(found[0][0]) if found else None
+    return bytes(max(found)[1]) if found else None
 
 
 def turns(connection: Connection, request_id: str, agent: str) -> int:
@@ -216,6 +217,7 @@ _lost: dict[str, ColumnElement[Any]] = {
 }
 _held_of_session = (
     calls.c.session_id == bindparam("session"),
+    text(OPEN_STATES),  # what the index of open calls holds: SQLite uses it only where it finds these very words
     _in_state(*HELD_STATES),
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
@@ -243,7 +245,8 @@ _void = _returning(
 )
 _lose = _returning(_leave(*HELD_STATES).values(_lost))
 _lose_all = Prepared(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
-_held = select(calls.c.call_id).where(*_held_of_session)
+# Of two indexes of a session's calls SQLite would take the one that holds them all.
+_held = select(calls.c.call_id).with_hint(calls, "INDEXED BY bursar_calls_open", "sqlite").where(*_held_of_session)
 _lock_held = Prepared(_held.order_by(calls.c.call_id).with_for_update(), sqlite=_held)
 _reconcile = _returning(
     _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
@@ -265,8 +268,7 @@ _erase = Prepared(
 )
 _state = Prepared(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
 _replayable = Prepared(
-    select(calls.c.response)
-    .where(
+    select(calls.c.held_at, calls.c.response).where(
         calls.c.session_id == bindparam("session"),
         calls.c.checkpoint_ns == bindparam("checkpoint"),
         calls.c.request_hash == bindparam("request"),
@@ -274,6 +276,4 @@ _replayable = Prepared(
         calls.c.state == literal_column("'settled'"),
         calls.c.response.is_not(None),
     )
-    .order_by(calls.c.held_at.desc())
-    .limit(literal_column("1"))
 )

@@ -44,6 +44,7 @@ def settle(
     connection: Connection,
     key: bytes | None,
     session_id: str | None,
+    *,
     at: str,
     row: Mapping[str, object],
     told: CallSettled,

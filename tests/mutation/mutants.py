@@ -138,8 +138,8 @@ MUTANTS = (
     Mutant(
         "a cost above the hold is cut to the hold",
         "nodes/gateway/admission.py",
-        "settle(admitted.hold.call_id, cost=cost,",
-        "settle(admitted.hold.call_id, cost=min(cost, admitted.hold.amount),",
+        "session_id=hold.session_id, cost=cost,",
+        "session_id=hold.session_id, cost=min(cost, hold.amount),",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
@@ -148,6 +148,20 @@ MUTANTS = (
         """        or_(sessions.c.incident.is_(None), not_(bindparam("pays", type_=Boolean))),\n""",
         "",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
+    ),
+    Mutant(
+        "a hold in one statement asks no account whether it has room",
+        "checkpoints/books/charging.py",
+        "bool_and(room)",
+        "bool_and(true)",
+        [BOOKS],
+    ),
+    Mutant(
+        "an incident closes no session to a hold in one statement",
+        "checkpoints/books/charging.py",
+        "AND incident IS NULL AND",
+        "AND",
+        [BOOKS],
     ),
     Mutant(
         "a log is written on from where it was seen to end, wherever it ends",
