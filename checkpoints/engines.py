@@ -62,13 +62,15 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
 
 
 def limits_of(settings: Settings) -> dict[str, int]:
-    """PostgreSQL's time-outs, in milliseconds.
+    """PostgreSQL's time-outs, in milliseconds, and that it compiles no statement.
 
     A pause between two statements may be this program's own work, such as verifying a long log, so it has more time;
-    what stops for good in a transaction does not keep its locks for ever.
+    what stops for good in a transaction does not keep its locks for ever. Every statement looks up a few rows by
+    their keys. Where a table was not analysed since it grew the server expects many, and would compile each read anew
+    for half a second.
     """
     statement = milliseconds(settings.statement_timeout)
-    return {"statement_timeout": statement, "idle_in_transaction_session_timeout": PAUSE * statement}
+    return {"statement_timeout": statement, "idle_in_transaction_session_timeout": PAUSE * statement, "jit": 0}
 
 
 def milliseconds(seconds: float) -> int:

@@ -97,6 +97,20 @@ class Occupied:
 
 
 @pytest.mark.postgres
+def test_the_server_compiles_no_statement(small: Database) -> None:
+    """It would, for half a second a read, where it expects many rows: here it is told to expect them at no cost."""
+
+    def work(connection: Connection) -> str:
+        connection.execute(text("SET LOCAL jit_above_cost TO 0"))
+        plan = connection.execute(
+            text("EXPLAIN (ANALYZE, FORMAT JSON) SELECT sum(relpages) FROM pg_class")
+        ).scalar_one()
+        return str(plan)
+
+    assert "JIT" not in small.run(work)
+
+
+@pytest.mark.postgres
 def test_a_pool_has_so_many_connections_and_so_much_patience(small: Database) -> None:
     """The third piece of work is told, sync and async, and goes on once there is room."""
 
