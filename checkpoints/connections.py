@@ -2,16 +2,27 @@
 
 import select
 import sqlite3
+import threading
+import time
+from concurrent.futures import Future
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from bursar.checkpoints.engines import POOLED, limits_of, milliseconds
 from bursar.checkpoints.libpq import IDLE, command
+from bursar.checkpoints.overdue import Line, Server
 from bursar.checkpoints.urls import Settings
 from bursar.state.errors import DatabaseError
 
+_threads = threading.local()
 CHECKPOINT_PAGES = 1000  # of SQLite's log, above which it is moved into the database
 MOVE_EVERY = 32  # durable commits: so often one looks whether the log is to be moved
+
+
+def is_opening() -> bool:
+    """Whether this thread opens a connection to a database of Bursar's own."""
+    return getattr(_threads, "opening", False)
 
 
 class Held:
@@ -21,7 +32,7 @@ class Held:
     transaction that never ends, so that nothing it executes commits.
     """
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, server: Server) -> None:
         self._engine = engine
         self._settings = settings
         self._sqlite = engine.dialect.name == "sqlite"
@@ -29,6 +40,7 @@ class Held:
         self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
         self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
+        self.line = None if self._sqlite else Line(server, statement_seconds=settings.statement_timeout)
         self._commits = -1  # durable ones since one did: the first does, for a process may end before MOVE_EVERY
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
@@ -38,6 +50,8 @@ class Held:
         A commit that is not `durable` waits for no disk. A connection that was lost since its last use is replaced,
         once. Raises the driver's errors and SQLAlchemy's.
         """
+        if self.line is not None and self.line.suspect:
+            self.drop()
         kept = self._connection is not None
         self._one_statement = one_statement and durable and not self._sqlite
         if self._one_statement:
@@ -45,7 +59,9 @@ class Held:
                 self.drop()
             connection = self._open()
             self._one_statement = not connection.info[POOLED]  # else it needs a transaction that says its time-out
-            if self._one_statement:
+            if self.line is not None and self._one_statement:
+                self.line.begun()
+                self.line.committing = True
                 return connection
         try:
             if self._sqlite:
@@ -59,11 +75,13 @@ class Held:
             elif self._sqlite and not self._patient and "locked" in str(error):
                 self._tune(durable=self._durable if readonly else durable, patient=True)
                 self._send(self._opening(readonly=readonly, durable=durable))
-            elif kept and not self._sqlite:
+            elif kept and self.line is not None and self.line.replaced():
                 self.drop()
                 self._send(self._opening(readonly=readonly, durable=durable))
             else:
                 raise
+        if self.line is not None:
+            self.line.begun()
         return self._open()
 
     def _opening(self, *, readonly: bool, durable: bool) -> str:
@@ -72,7 +90,8 @@ class Held:
         opening = "BEGIN READ ONLY" if readonly else "BEGIN"
         if not (readonly or durable):
             opening += "; SET LOCAL synchronous_commit TO off"
-        if self._open().info[POOLED]:
+        if self._open().info[POOLED] and self.line is not None:
+            self.line.begun()
             opening += "".join(f"; SET LOCAL {name} TO {limit}" for name, limit in limits_of(self._settings).items())
         return opening
 
@@ -97,8 +116,13 @@ class Held:
 
         PostgreSQL answers COMMIT with ROLLBACK, and no error, when a statement had failed and its error was swallowed.
         """
-        if not self._one_statement and self._send("COMMIT") == "ROLLBACK":
-            raise DatabaseError("a statement of the work had failed, so nothing of it was kept")
+        if not self._one_statement:
+            if self.line is not None:
+                self.line.committing = True
+            if self._send("COMMIT") == "ROLLBACK":
+                raise DatabaseError("a statement of the work had failed, so nothing of it was kept")
+        if self.line is not None:
+            self.line.heard()
 
     def rollback(self) -> None:
         """Undo the transaction; the connection is dropped if that is not possible."""
@@ -130,6 +154,8 @@ class Held:
 
     def drop(self) -> None:
         """Close the connection. The next use opens a new one."""
+        if self.line is not None:
+            self.line.driver = None
         connection, self._connection = self._connection, None
         self._durable = self._patient = self._moves = True
         if connection is not None:
@@ -148,10 +174,48 @@ class Held:
 
     def _open(self) -> Connection:
         if self._connection is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            began = time.monotonic()
+            patience = None if self.line is None else self.line.patience
+            _threads.opening = True
+            try:
+                made = self._engine.connect() if patience is None else self._connect_within(patience)
+            finally:
+                _threads.opening = False
+            connection = made.execution_options(isolation_level="AUTOCOMMIT")
             connection.begin()
             self._connection = connection
+            if self.line is not None:
+                self.line.opened(connection.connection.driver_connection, time.monotonic() - began)
         return self._connection
+
+    def _connect_within(self, seconds: float) -> Connection:
+        """Open one in a thread of its own: the driver gives a server that does not answer two seconds at least.
+
+        One that comes too late is closed there. Raises `DatabaseError`.
+        """
+        coming: Future[Connection] = Future()
+
+        def connect() -> None:
+            try:
+                made = self._engine.connect()
+            except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+                if coming.set_running_or_notify_cancel():
+                    coming.set_exception(error)
+                return
+            if coming.set_running_or_notify_cancel():
+                coming.set_result(made)
+            else:
+                made.close()
+
+        threading.Thread(target=connect, name="bursar-connect", daemon=True).start()
+        try:
+            return coming.result(seconds)
+        except TimeoutError:
+            if not coming.cancel():  # it came just now
+                return coming.result()
+        assert self.line is not None
+        self.line.unanswered()
+        raise DatabaseError(f"no connection was opened within {seconds:.2f} s")
 
     def _look_after_log(self) -> None:
         """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, where it has grown long."""

@@ -15,50 +15,28 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, LifoQueue, SimpleQueue
-from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from bursar.checkpoints.again import Again
 from bursar.checkpoints.connections import Held
 from bursar.checkpoints.engines import make_engine
-from bursar.checkpoints.faults import explain
+from bursar.checkpoints.faults import explain, overdue
+from bursar.checkpoints.jobs import Attempt, Job, Work, resolve
+from bursar.checkpoints.overdue import Server
 from bursar.checkpoints.patience import is_watched
 from bursar.checkpoints.shield import shielded
 from bursar.checkpoints.urls import DEFAULTS, parse
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 T = TypeVar("T")
-Work = Callable[[Connection], T]
 
 MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
-
-
-@dataclass(slots=True, eq=False)
-class _Job(Generic[T]):
-    """A piece of work on its way. Once `done`, it was committed, or `error` says why nothing of it was."""
-
-    work: Work[T]
-    readonly: bool
-    durable: bool
-    one_statement: bool = False
-    asked: float = 0.0  # when, by the monotonic clock, where that matters
-    waiting: "asyncio.Future[T] | None" = None
-    turn: threading.Event | None = None  # of a sync caller that waits: it is done, or may do what is waiting
-    done: bool = False
-    result: T | None = None
-    committing: bool = False  # whether it was, when the error came
-    error: BaseException | None = None
-
-    def outcome(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return cast(T, self.result)
 
 
 class Database:
@@ -79,13 +57,15 @@ class Database:
         self.engine: Engine = make_engine(self.url, self.settings)
         self._lock = threading.Lock()
         self._inside = threading.local()
-        self._queue: deque[_Job[Any]] = deque()
+        self._queue: deque[Job[Any]] = deque()
         self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
         # The one used last first, so that few are kept busy; a queue of one connection knows no order, and is quicker.
         self._free: LifoQueue[Held] | SimpleQueue[Held] = LifoQueue() if self.workers > 1 else SimpleQueue()
+        self.again = Again(lambda work, until: self.run(work, until=until))
+        server = Server()
         for _ in range(self.workers):
-            self._free.put(Held(self.engine, self.settings))
+            self._free.put(Held(self.engine, self.settings, server))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
@@ -109,17 +89,29 @@ class Database:
             )
         return found
 
-    def run(self, work: Work[T], *, readonly: bool = False, durable: bool = True, one_statement: bool = False) -> T:
+    def run(
+        self,
+        work: Work[T],
+        *,
+        readonly: bool = False,
+        durable: bool = True,
+        one_statement: bool = False,
+        until: float | None = None,
+        lasting: bool = False,
+    ) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
         `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
         survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
         so what was committed first is on disk first. `one_statement` promises that the work is a single statement on
-        PostgreSQL, which is a transaction by itself, in one round trip.
+        PostgreSQL, which is a transaction by itself, in one round trip. On PostgreSQL the work is given up at `until`,
+        in seconds of `time.monotonic`, if it waits for a lock or for the server then; never, if that is infinite; else
+        when the server has said nothing for some seconds longer than a statement may take. `lasting` work is tried
+        again in the background where a fault of PostgreSQL keeps it from being kept, which is raised all the same.
         Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
         `BursarError` inside another piece of work: that one has its connection.
         """
-        job = _Job(work, readonly, durable, one_statement, time.monotonic())
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting)
         self._check_outside()
         with shielded():
             if self.dialect == "sqlite":
@@ -138,6 +130,8 @@ class Database:
         durable: bool = True,
         brief: bool = False,
         one_statement: bool = False,
+        until: float | None = None,
+        lasting: bool = False,
     ) -> T:
         """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
 
@@ -145,13 +139,13 @@ class Database:
         """
         self._check_outside()
         if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
-            at_once = _Job(work, readonly, durable)
+            at_once = Job(work, readonly, durable)
             with shielded():
                 done = self._do_at_once(at_once)
             if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = _Job(work, readonly, durable, one_statement, time.monotonic(), waiting)
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, waiting)
         with self._lock:
             if self.dialect == "sqlite":
                 self._call_worker()
@@ -162,6 +156,7 @@ class Database:
 
     def close(self) -> None:
         """Finish what was submitted and close every connection. Using the database again opens it anew."""
+        self.again.forget()
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -190,21 +185,24 @@ class Database:
         if getattr(self._inside, "working", False):
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
-    def _do_one(self, job: _Job[Any]) -> None:
+    def _do_one(self, job: Job[Any]) -> None:
         """Do the job on the first connection that is free in time, which counts from when it was asked for."""
+        seconds = self.settings.pool_timeout
+        if job.until is not None:
+            seconds = min(seconds, max(0.0, job.until - job.asked))
         try:
-            held = self._free.get(timeout=max(0.0, job.asked + self.settings.pool_timeout - time.monotonic()))
+            held = self._free.get(timeout=max(0.0, job.asked + seconds - time.monotonic()))
         except Empty:
-            where, settings = self.url.render_as_string(hide_password=True), self.settings
+            where, size = self.url.render_as_string(hide_password=True), self.settings.pool_size
             job.error = DatabaseError(
-                f"{where}: none of the {settings.pool_size} connections of this process was free within "
-                f"{settings.pool_timeout:g} s; raise pool_size or pool_timeout in the URL"
+                f"{where}: none of the {size} connections of this process was free within {seconds:g} s; raise "
+                "pool_size or pool_timeout in the URL"
             )
             self._deliver([job])
         else:
             self._do(held, lambda: [job])
 
-    def _do_at_once(self, job: _Job[Any]) -> bool:
+    def _do_at_once(self, job: Job[Any]) -> bool:
         """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
         try:
             held = self._free.get_nowait()
@@ -223,7 +221,7 @@ class Database:
         while self._queue:  # bounded by what is submitted
             self._work_off()
 
-    def _take_turn(self, job: _Job[Any]) -> None:
+    def _take_turn(self, job: Job[Any]) -> None:
         """Do what is waiting, if the connection is free; else wait until it is, or somebody else has done the job."""
         try:
             held = self._free.get_nowait()
@@ -250,15 +248,15 @@ class Database:
         """Do what is waiting, the longest waiting first, in one transaction."""
         self._do(self._free.get(), self._waiting)
 
-    def _waiting(self) -> list[_Job[Any]]:
-        jobs: list[_Job[Any]] = []
+    def _waiting(self) -> list[Job[Any]]:
+        jobs: list[Job[Any]] = []
         while self._queue and len(jobs) < MAX_GROUP:
             jobs.append(self._queue.popleft())
         return jobs
 
-    def _do(self, held: Held, which: Callable[[], list[_Job[Any]]], begun: Connection | None = None) -> None:
+    def _do(self, held: Held, which: Callable[[], list[Job[Any]]], begun: Connection | None = None) -> None:
         """Do the jobs. The connection is free again before anyone is told, so that who goes on at once finds it."""
-        ended: list[_Job[Any]] = []
+        ended: list[Job[Any]] = []
         try:
             try:
                 if jobs := which():
@@ -269,7 +267,7 @@ class Database:
             self._deliver(ended)
 
     def _transact(
-        self, held: Held, jobs: list[_Job[Any]], told: list[_Job[Any]], begun: Connection | None = None
+        self, held: Held, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
         """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all.
 
@@ -277,6 +275,9 @@ class Database:
         """
         ended = committing = False
         self._inside.working = True
+        line = held.line
+        if line is not None:
+            line.begin(jobs[0].until)
         try:
             connection = begun or held.begin(
                 readonly=all(job.readonly for job in jobs),
@@ -284,7 +285,7 @@ class Database:
                 one_statement=jobs[0].one_statement,
             )
             for job in jobs:
-                with _Attempt(held, job, alone=len(jobs) == 1):
+                with Attempt(held, job, alone=len(jobs) == 1):
                     job.result = job.work(connection)
             if len(jobs) > 1 or jobs[0].error is None:
                 committing = True
@@ -302,20 +303,29 @@ class Database:
                 held.rollback()
                 self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
+            if line is not None and line.end():
+                held.drop()
+                self._tell_overdue(jobs[0], unheard=line.unheard)
             told += jobs
 
-    def _put_back(self, jobs: Sequence[_Job[Any]]) -> None:
+    def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
+        if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
+            job.error = overdue(self.url, job.error, unheard=unheard, committing=job.committing)
+
+    def _put_back(self, jobs: Sequence[Job[Any]]) -> None:
         if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
             with self._lock:
                 self._queue.extendleft(reversed(jobs))
                 self._call_worker()
 
-    def _deliver(self, jobs: Sequence[_Job[Any]]) -> None:
+    def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
         """Tell every caller; one whose event loop has ended meanwhile hears nothing."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
         for job in jobs:
             if isinstance(job.error, Exception):
                 job.error = explain(self.url, self.settings, job.error, committing=job.committing)
+                if job.lasting and isinstance(job.error, DatabaseError) and self.dialect != "sqlite":
+                    self.again.add(job.work)
             job.done = True
             if job.turn is not None:
                 job.turn.set()
@@ -323,53 +333,12 @@ class Database:
                 by_loop.setdefault(job.waiting.get_loop(), []).append(job)
         for loop, done in by_loop.items():
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, done)
+                loop.call_soon_threadsafe(resolve, done)
 
     def _leave_to_parent(self) -> None:
         """In a forked child: neither threads nor connections are inherited. The parent's are kept, never closed."""
         self._inherited.append((self.engine, self._free, self._executor))
         self._start()
-
-
-class _Attempt:
-    """Around one job of a group: keeps its error, and undoes it alone."""
-
-    __slots__ = ("_alone", "_held", "_job")
-
-    def __init__(self, held: Held, job: _Job[Any], *, alone: bool) -> None:
-        self._held = held
-        self._job = job
-        self._alone = alone
-
-    def __enter__(self) -> None:
-        if not self._alone:
-            self._held.savepoint()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if error is None:
-            return False
-        # An asyncio future does not take a StopIteration.
-        self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
-        if self._alone:
-            self._job.committing = self._held.commits_itself
-            self._held.rollback()
-        elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
-            return False
-        else:
-            self._held.undo_to_savepoint()
-        # A user's interrupt goes on in the main thread, whoever's work it happened to hit.
-        return kind is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread()
-
-
-def _resolve(jobs: Sequence[_Job[Any]]) -> None:
-    for job in jobs:
-        if job.waiting is not None and not job.waiting.done():
-            if job.error is None:
-                job.waiting.set_result(job.result)
-            else:
-                job.waiting.set_exception(job.error)
 
 
 _databases: WeakSet[Database] = WeakSet()

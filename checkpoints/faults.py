@@ -57,6 +57,18 @@ def explain(url: URL, settings: Settings, error: Exception, *, committing: bool 
     return explained
 
 
+def overdue(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
+    """What the caller hears of work that was given up when its time was over."""
+    if unheard:
+        why = "the server does not answer; it may be frozen, or cut off"
+    else:
+        why = "no answer in time; another program may hold a lock that the work needs, end that one"
+    kept = "whether the work was kept is not known" if committing else "nothing was written, try again"
+    explained = DatabaseError(f"{url.render_as_string(hide_password=True)}: given up: {why}; {kept}")
+    explained.__cause__ = error
+    return explained
+
+
 def _reason(cause: object, settings: Settings, text: str) -> str | None:
     """What to do about an operational fault; None when the statement itself was at fault, or the connection is gone."""
     code: object = getattr(cause, "sqlite_errorcode", None)

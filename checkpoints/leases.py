@@ -24,13 +24,14 @@ from bursar.checkpoints.prepared import Prepared, Returning
 from bursar.checkpoints.processes import Process
 from bursar.checkpoints.renewal import Renewals
 from bursar.checkpoints.saving.tables import leases
-from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
 from bursar.state.events import Drained
 from bursar.state.events import Lease as LeaseEvent
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
 # Owners of this process that nobody works under, though their leases may stand: the database could not be told.
 _ended: deque[str] = deque(maxlen=10_000)
+RELEASE_SECONDS = 1.0  # what giving a session back may wait for a lock of another program
 PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
 
 
@@ -146,14 +147,29 @@ class Owned:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._known():
-            self._database.run(self._release(error))
+            work = self._release(error)
+            try:
+                self._database.run(work, until=self._until(error))
+            except DatabaseError as fault:
+                self._leave(work, fault)
+                if error is None:
+                    self._database.run(_flush, until=self._until(None))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Shielded: who is cancelled, or closes a stream, still frees the session.
         with self._known():
-            await asyncio.shield(asyncio.ensure_future(self._database.arun(self._release(error))))
+            await asyncio.shield(asyncio.ensure_future(self._areleased(error)))
+
+    async def _areleased(self, error: BaseException | None) -> None:
+        work = self._release(error)
+        try:
+            await self._database.arun(work, until=self._until(error))
+        except DatabaseError as fault:
+            self._leave(work, fault)
+            if error is None:
+                await self._database.arun(_flush, until=self._until(None))
 
     @contextmanager
     def _known(self) -> Generator[None]:
@@ -215,7 +231,22 @@ class Owned:
         def work(connection: Connection) -> bool:
             return bool(_extend.changes(connection, **values, milliseconds=self._milliseconds))
 
-        return lambda: self._database.run(work, durable=False)
+        patience = self._milliseconds / 30_000  # less than a renewal has: those of other sessions wait their turn
+        return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
+
+    def _until(self, error: BaseException | None) -> float:
+        """When giving the session back is left for later; at once where the run has waited for the database already."""
+        return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
+
+    def _leave(self, release: Work[None], fault: DatabaseError) -> None:
+        """Give the session back later, in the background; else another process has it when the lease expires.
+
+        This process has it at once. Raises the fault on SQLite, where it is not a row that is locked.
+        """
+        if self._database.dialect == "sqlite":
+            raise fault
+        self._database.again.add(release)
+        _ended.append(self._owner)
 
     def _release(self, error: BaseException | None) -> Work[None]:
         """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
@@ -231,6 +262,11 @@ class Owned:
                 ledger.books.record_if_known(lease.session_id, event, at=ledger.clock())(connection)
 
         return work
+
+
+def _flush(connection: Connection) -> None:
+    """A commit that changes nothing; on PostgreSQL it is on disk all the same, and with it all that came before."""
+    connection.exec_driver_sql("SELECT pg_logical_emit_message(true, 'bursar', '')")
 
 
 def _tell(connection: Connection, ledger: Ledger, lease: Lease, *, took_over: bool, resumes: bool) -> None:

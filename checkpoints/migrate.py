@@ -1,5 +1,6 @@
 """Bring a database to the version of this Bursar: create the tables, or change them, at start-up."""
 
+import math
 import threading
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +30,7 @@ def migrate(database: Database) -> None:
     if _is_at(database, known):
         return
     with _alembic_lock:
-        database.run(lambda connection: _upgrade(connection, database, known))
+        database.run(lambda connection: _upgrade(connection, database, known), until=math.inf)
 
 
 def known_versions() -> list[str]:

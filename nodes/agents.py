@@ -119,7 +119,7 @@ async def _prepare(
             books.record(request.session_id, event, at=at)(connection)
         return Ready(decisions, grant, refusal, watched)
 
-    return await coordinator.database.arun(work, durable=False, brief=True)
+    return await coordinator.commit(work, request)
 
 
 def _admitted(

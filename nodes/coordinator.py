@@ -5,19 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.books.books import Books
-from bursar.checkpoints.database import Database
+from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.ledger import Ledger
 from bursar.nodes.approval import NO_APPROVALS, Approvals, MustApprove
+from bursar.nodes.deadlines import request_until
 from bursar.nodes.gate import Gate
 from bursar.nodes.routers.routing import Candidate, Router
 from bursar.nodes.specialist import Chain
 from bursar.state.budget import Budget
 from bursar.state.session import Request
 
+T = TypeVar("T")
 DEFAULT_TENANT = "default"
 
 
@@ -43,6 +46,11 @@ class Coordinator:
             Candidate(name=name, description=chain.specialist.description, examples=tuple(chain.specialist.examples))
             for name, chain in self.chains.items()
         )
+
+    async def commit(self, work: Work[T], request: Request, *, durable: bool = False) -> T:
+        """Write something of a request down; given up a little after its deadline, if it has one."""
+        until = request_until(request, now=self.clock())
+        return await self.database.arun(work, durable=durable, brief=True, until=until)
 
     @property
     def database(self) -> Database:

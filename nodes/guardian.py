@@ -39,7 +39,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
         return admitted, decision
 
-    admitted, decision = await coordinator.database.arun(admit, durable=False, brief=True)
+    admitted, decision = await coordinator.commit(admit, request)
     return {"plan": admitted, "decisions": [decision]}
 
 

@@ -65,7 +65,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
             lease=None if lease is None else lease.event("taken"),
         )(connection)
 
-    await coordinator.database.arun(open_books, durable=False, brief=True)
+    await coordinator.commit(open_books, request)
     return {
         "request": request,
         "plan": Plan(),

@@ -40,7 +40,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
     close = coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)
     lease = lease_of(config)  # giving the session back is on disk before the answer is heard, and this with it
     owned = lease is not None and lease.database is coordinator.database
-    spend = await coordinator.database.arun(close, durable=not owned, brief=True)
+    spend = await coordinator.commit(close, request, durable=not owned)
     message = AIMessage(
         id=answer_id(request),
         content=_with_gaps(answer, gaps),

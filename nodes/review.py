@@ -43,7 +43,7 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
         policy_hash=verdict.policy_hash,
     )
     record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
-    await coordinator.database.arun(record, durable=False, brief=True)
+    await coordinator.commit(record, request)
     return verdict
 
 

@@ -12,13 +12,14 @@ from bursar.nodes.actions.undoing import concluded
 from bursar.nodes.apart import TooManyLeftBehind
 from bursar.nodes.approval import Acting
 from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
-from bursar.nodes.deadlines import time_for
+from bursar.nodes.deadlines import books_until, time_for
 from bursar.nodes.ended import Ended
 from bursar.nodes.forcing import forced_link
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.veto import guarded
 from bursar.nodes.handlers import call
 from bursar.nodes.judgement import Judgement, judged, late
+from bursar.nodes.offline import watch_network
 from bursar.nodes.specialist import Link
 from bursar.nodes.telling import Teller
 from bursar.nodes.tracing import agent_span
@@ -54,6 +55,8 @@ async def run_link(
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
+    if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
+        _take_offline(scope)
     scope.on_turn = teller.turn
     if link.paid:  # a deterministic handler moves no money, and does nothing else either
         scope.acting = Acting(request, task.specialist, task.left, coordinator.approvals)
@@ -83,7 +86,9 @@ async def run_link(
         )
         run = _weighed(run, link)
         error = None if end is None else end.error
-        cost, head = await _end(coordinator, link, request, run, scope if isinstance(error, DatabaseError) else None)
+        if isinstance(error, DatabaseError):
+            await _recover(coordinator, scope)
+        cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
         run = run.model_copy(update={"cost": cost})
         span.ended(run, error, head)
     failpoints.hit("before_node_end")
@@ -107,6 +112,11 @@ def _scope(coordinator: Coordinator, link: Link, request: Request, config: Runna
         clock=coordinator.clock,
         lease=lease_of(config),
     )
+
+
+def _take_offline(scope: Scope) -> None:
+    scope.offline = True
+    watch_network()
 
 
 async def _attempt(
@@ -143,18 +153,24 @@ def _weighed(run: Run, link: Link) -> Run:
     return run.model_copy(update={"unsure": True, "reason": reason})
 
 
-async def _end(
-    coordinator: Coordinator, link: Link, request: Request, run: Run, lost: Scope | None
-) -> tuple[USD, Head]:
-    """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then.
+async def _recover(coordinator: Coordinator, scope: Scope) -> None:
+    """After a run whose books failed under it: calls that it could not settle are of unknown end.
 
-    `lost` is the scope of a run whose books failed under it: calls that it could not settle are of unknown end.
+    Where another program keeps their accounts locked they stay held, until their settlement can be booked.
     """
+    work = coordinator.books.recover(scope.session_id, checkpoint_ns=scope.checkpoint_ns, at=coordinator.clock())
+    try:
+        await coordinator.database.arun(work, durable=False, brief=True, until=time.monotonic())
+    except DatabaseError:
+        if coordinator.database.dialect == "sqlite":
+            raise  # it is the file that is locked: nothing else can be written either
+
+
+async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, *, until: float) -> tuple[USD, Head]:
+    """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then."""
     books, at = coordinator.books, coordinator.clock()
 
     def work(connection: Connection) -> tuple[USD, Head]:
-        if lost is not None:
-            books.recover(lost.session_id, checkpoint_ns=lost.checkpoint_ns, at=at)(connection)
         charged = books.cost_of_agent(request.id, link.node)(connection) if link.paid else 0
         cost = USD.from_nanos(charged)
         ended = RunEnded(
@@ -174,4 +190,4 @@ async def _end(
         sequence, hash_ = books.record(request.session_id, ended, at=at)(connection)
         return cost, Head(session_id=request.session_id, sequence=sequence, hash=hash_)
 
-    return await coordinator.database.arun(work, durable=False, brief=True)
+    return await coordinator.database.arun(work, durable=False, brief=True, until=until)

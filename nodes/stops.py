@@ -132,7 +132,7 @@ async def tell(coordinator: Coordinator, request: Request, link: Link, run: Run,
         else:
             breakers.released(connection, key, name, caller, at)
 
-    await coordinator.database.arun(work, durable=False, brief=True)
+    await coordinator.commit(work, request)
 
 
 def breaker_of(agent: str) -> str:

@@ -47,7 +47,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     request = state["request"]
     free = is_deterministic(coordinator.router)
     if not free:
-        await coordinator.database.arun(_opened(coordinator, request, config), durable=False, brief=True)
+        await coordinator.commit(_opened(coordinator, request, config), request)
     scores, fault = await _scores(coordinator, request, config, paid=not free)
     if fault and fault != NO_QUESTION:
         scores = _by_words(request, coordinator, fault)
@@ -58,7 +58,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
         return decision
 
-    decision = await coordinator.database.arun(decide, durable=False, brief=True)
+    decision = await coordinator.commit(decide, request)
     return {"decisions": [decision], "plan": _plan(coordinator, decision)}
 
 

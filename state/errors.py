@@ -16,6 +16,7 @@ BursarError
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
+│   ├── NetworkRefused        a last resort would have opened a connection
 │   └── Unmetered             a chat model that was not metered ran inside a session
 ├── SessionBusy               another run owns the session
 ├── CipherError               what is stored cannot be read with the keys that are given
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         InDoubt,
         LeaseLost,
         Looping,
+        NetworkRefused,
         NoSession,
         NotApproved,
         Paused,
@@ -58,6 +60,7 @@ __all__ = [
     "InDoubt",
     "LeaseLost",
     "LedgerError",
+    "NetworkRefused",
     "Looping",
     "NoSession",
     "NotApproved",

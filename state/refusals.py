@@ -69,5 +69,9 @@ class LeaseLost(Refused):
     """Another run has taken the session over. Nothing more of this one is paid for, and none of its writes is kept."""
 
 
+class NetworkRefused(Refused):
+    """A last resort would have opened a connection; it answers from what is there."""
+
+
 class Unmetered(Refused):
     """A chat model that was not metered was called inside a session."""

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -62,6 +63,13 @@ class Postgres:
         """Run a statement behind Bursar's back."""
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(statement.encode())
+
+    @property
+    def processes(self) -> list[int]:
+        """Its process ids, the one that listens first."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        threads = Path(f"/proc/{first}/task").iterdir()
+        return [first, *(int(child) for thread in threads for child in (thread / "children").read_text().split())]
 
     @property
     def data(self) -> Path:
@@ -130,6 +138,24 @@ def postgres(*settings: str) -> Generator[Postgres]:
         finally:
             if (server.data / "postmaster.pid").exists():
                 server.stop()
+
+
+@contextmanager
+def frozen(server: Postgres, *, clients_only: bool = False) -> Generator[None]:
+    """Inside the block the server does nothing, though its host acknowledges what it is sent.
+
+    `clients_only`: the processes that serve a client now, while new ones are served.
+    """
+    processes = server.processes
+    if clients_only:
+        processes = [one for one in processes[1:] if b"127.0.0.1" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            os.kill(process, signal.SIGCONT)
 
 
 @contextmanager

@@ -68,8 +68,8 @@ class Claim:
         return self.scope.ledger.books
 
     def transact(self, work: Work[None]) -> Transact[None]:
-        """The step that commits `work`."""
-        return Transact(self.scope.ledger.database, work)
+        """The step that commits `work`: now, or when the database can keep it again."""
+        return Transact(self.scope.ledger.database, work, lasting=True)
 
     def give_back(self) -> None:
         """It got no answer. A caller that tries again makes the same call again: the answer belongs to this one."""
@@ -111,10 +111,10 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
         raise (yield from _refused(claim, why_not))
     for _ in range(MAX_ADMISSIONS):
         failpoints.hit("before_hold")
-        admission = Transact(scope.ledger.database, scope.fenced(_admission(claim)), outlast=True)
+        admission = Transact(scope.ledger.database, scope.fenced(_admission(claim)), outlast=True, until=scope.until)
         try:
             if scope.lease is not None and scope.lease.database is not scope.ledger.database:
-                yield from do(Transact(scope.lease.database, scope.lease.check))
+                yield from do(Transact(scope.lease.database, scope.lease.check, until=scope.until))
             outcome = yield from do(admission)
         except LeaseLost as refusal:
             claim.give_back()
@@ -261,7 +261,8 @@ def _refused(claim: Claim, refusal: Refused) -> Flow[Refused]:
     claim.give_back()
     if not claim.scope.books_gone:
         hold = _hold(claim, claim.cheapest, claim.cheapest.least)
-        yield claim.transact(claim.books.refuse(hold, scope=account, reason=str(refusal)))
+        work = claim.books.refuse(hold, scope=account, reason=str(refusal))
+        yield Transact(claim.scope.ledger.database, work)
     return refusal
 
 

@@ -21,6 +21,7 @@ from bursar.state.errors import ConfigurationError, Refused
 from bursar.state.report import Report
 
 T = TypeVar("T")
+LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold
 _current: Inherited["Scope"] = Inherited("bursar_scope")
 
 
@@ -49,7 +50,8 @@ class Scope:
     those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
     `time.monotonic`. `max_repeats` is how often a model may ask for the same tool call. `on_turn` is told the number
     and the model of each paid call. `lease` must hold for each of them. The first refusal of a run stays, also where
-    the handler swallows the exception. Without `acting` no action is done.
+    the handler swallows the exception. Without `acting` no action is done. `offline` is of a last resort: it opens no
+    connection.
     """
 
     ledger: Ledger
@@ -68,6 +70,7 @@ class Scope:
     opens: tuple[str, ...] = ()
     acting: Acting | None = None
     lease: Lease | None = None
+    offline: bool = False
     _tally: _Tally = field(default_factory=_Tally, repr=False)
 
     @property
@@ -99,6 +102,11 @@ class Scope:
     def books_gone(self) -> bool:
         """Whether the run has outlived its books, as those in memory end with their session."""
         return self._tally.books_gone
+
+    @property
+    def until(self) -> float | None:
+        """When a hold is given up: its run, which has gone on without it, is not to wait for its locks."""
+        return None if self.deadline is None else self.deadline + LATE_SECONDS
 
     @property
     def owner(self) -> str:
@@ -204,6 +212,17 @@ def current_scope() -> Scope | None:
     A raw thread has the scope that it was started in.
     """
     return _current.get()
+
+
+def offline_agent() -> str | None:
+    """The agent whose run here may open no connection; None where there is none.
+
+    A thread that it has started and that outlives it, as those of tracers do, is free when the run has ended.
+    """
+    scope = _current.get()
+    if scope is None or not scope.offline or (scope.closed and not _current.is_bound_to(scope)):
+        return None
+    return scope.agent
 
 
 @contextmanager

@@ -57,24 +57,26 @@ class Transact(Generic[T]):
     """Commit one piece of work. Once submitted it is finished, also where the caller is cancelled.
 
     With `outlast` a cancelled caller waits for the commit, so that `result` tells what it did before the cancellation
-    goes on.
+    goes on. `until` and `lasting` are as in `Database.run`.
     """
 
     database: Database
     work: Work[T]
     outlast: bool = False
+    until: float | None = None
+    lasting: bool = False
     result: T | None = None
 
     def run(self) -> T:
-        self.result = result = self.database.run(self.work)
+        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)
         return result
 
     async def arun(self) -> T:
         if may_wait():
             return await wait(self.run)
         if not self.outlast:
-            return await self.database.arun(self.work)
-        commit = asyncio.ensure_future(self.database.arun(self.work))
+            return await self.database.arun(self.work, until=self.until, lasting=self.lasting)
+        commit = asyncio.ensure_future(self.database.arun(self.work, until=self.until))
         try:
             self.result = result = await asyncio.shield(commit)
         except asyncio.CancelledError:

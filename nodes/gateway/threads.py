@@ -36,6 +36,10 @@ class Inherited(Generic[T]):
         value = self._variable.get()
         return getattr(threading.current_thread(), self._attribute, None) if value is None else value
 
+    def is_bound_to(self, value: T) -> bool:
+        """Whether it is the value of the context itself, not one that the thread was started in."""
+        return self._variable.get() is value
+
     @contextmanager
     def bound_to(self, value: T) -> Generator[None]:
         """Inside the block, and in every task, thread and job of a pool that it starts, `value` is the value."""

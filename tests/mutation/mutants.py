@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "the hold is not in the books when the call is sent",
         "nodes/gateway/steps.py",
-        "        self.result = result = self.database.run(self.work)\n",
+        "        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)\n",
         "        if self.outlast:\n"
         "            done = []\n"
         "            try:\n"
@@ -118,7 +118,7 @@ MUTANTS = (
         "            except ZeroDivisionError:\n"
         "                self.result = done[0]\n"
         "                return done[0]\n"
-        "        self.result = result = self.database.run(self.work)\n",
+        "        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)\n",
         [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
     ),
     Mutant(

@@ -1,0 +1,81 @@
+"""A piece of work on its way through a database, and how it ends."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+from sqlalchemy import Connection
+
+from bursar.checkpoints.connections import Held
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[T]):
+    """A piece of work on its way. Once `done`, it was committed, or `error` says why nothing of it was."""
+
+    work: Work[T]
+    readonly: bool
+    durable: bool
+    one_statement: bool = False
+    asked: float = 0.0  # when, by the monotonic clock, where that matters
+    until: float | None = None  # when it is given up, by that clock
+    lasting: bool = False  # whether it is tried again in the background where it cannot be kept now
+    waiting: "asyncio.Future[T] | None" = None
+    turn: threading.Event | None = None  # of a sync caller that waits: it is done, or may do what is waiting
+    done: bool = False
+    result: T | None = None
+    committing: bool = False  # whether it was, when the error came
+    error: BaseException | None = None
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.result)
+
+
+class Attempt:
+    """Around one job of a group: keeps its error, and undoes it alone."""
+
+    __slots__ = ("_alone", "_held", "_job")
+
+    def __init__(self, held: Held, job: Job[Any], *, alone: bool) -> None:
+        self._held = held
+        self._job = job
+        self._alone = alone
+
+    def __enter__(self) -> None:
+        if not self._alone:
+            self._held.savepoint()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            return False
+        # An asyncio future does not take a StopIteration.
+        self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
+        if self._alone:
+            self._job.committing = self._held.commits_itself
+            self._held.rollback()
+        elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
+            return False
+        else:
+            self._held.undo_to_savepoint()
+        # A user's interrupt goes on in the main thread, whoever's work it happened to hit.
+        return kind is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread()
+
+
+def resolve(jobs: Sequence[Job[Any]]) -> None:
+    """Tell the async callers, on their event loop."""
+    for job in jobs:
+        if job.waiting is not None and not job.waiting.done():
+            if job.error is None:
+                job.waiting.set_result(job.result)
+            else:
+                job.waiting.set_exception(job.error)
