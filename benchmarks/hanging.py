@@ -128,8 +128,8 @@ def run(*, smoke: bool) -> list[Result]:
     result.ratios = [
         Ratio("slowest answer", "its deadline", "wall", shares[-1], shares[quarter], shares[-quarter], bound),
         _one("objects in memory after", "before", "blocks", objects_after / objects, bound=1.1),
-        # Not bounded against the start: CPython gives an arena back only when all of it is free. Of 99 MB of arenas after
-        # 600 sessions 54 MB were in use and 43 MB free; malloc_trim found a few megabytes. So what is bounded is that
+        # Not bounded against the start: CPython gives an arena back only when all of it is free. Of 99 MB of arenas
+        # after 600 sessions 54 MB were in use and 43 MB free; malloc_trim found little more. So what is bounded is that
         # objects return to the start, and that as many sessions again need no more pages.
         _one("pages of memory after", "before", "resident", after / before),
         _one("pages after as many again", "after", "resident", again / after, bound=bound),
