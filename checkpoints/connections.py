@@ -1,6 +1,5 @@
 """A connection that is kept, whose transactions the driver begins and ends."""
 
-import select
 import sqlite3
 import threading
 import time
@@ -10,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from bursar.checkpoints.engines import POOLED, limits_of, milliseconds
-from bursar.checkpoints.libpq import IDLE, command
+from bursar.checkpoints.libpq import IDLE, command, says_something
 from bursar.checkpoints.overdue import Line, Server
 from bursar.checkpoints.urls import Settings
 from bursar.state.errors import DatabaseError
@@ -170,7 +169,7 @@ class Held:
     def _is_stale(self) -> bool:
         """Whether the server has something to say although nothing was asked: that it has closed the connection."""
         driver = self._connection and self._connection.connection.driver_connection
-        return driver is None or not self._is_idle() or _says_something(driver.pgconn.socket)
+        return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -245,12 +244,3 @@ class Held:
             driver.execute(order).close()
             return None
         return command(driver, order)
-
-
-def _says_something(socket: int) -> bool:
-    """Whether there is something to read from it now."""
-    if not hasattr(select, "poll"):
-        return bool(select.select([socket], [], [], 0)[0])
-    poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
-    poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))

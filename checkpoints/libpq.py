@@ -3,6 +3,7 @@
 Values and rows are adapted by psycopg. Parameters stand in a statement as `$1`, `$2` and so on.
 """
 
+import select
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -93,6 +94,15 @@ class Link:
         if done.status == FATAL:
             raise fault_of(done)
         return done
+
+
+def says_something(socket: int) -> bool:
+    """Whether there is something to read from it now."""
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def command(driver: Any, sql: str) -> str:

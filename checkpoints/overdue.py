@@ -7,7 +7,6 @@ on acknowledging what it is sent.
 
 import math
 import os
-import select
 import socket
 import struct
 import threading
@@ -16,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from bursar.checkpoints.libpq import says_something
 from bursar.state.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Line:
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
             return 0.0
         number = driver.pgconn.socket
-        if select.select([number], [], [], 0)[0]:
+        if says_something(number):
             return 0.0
         try:
             with socket.socket(fileno=os.dup(number)) as line:
