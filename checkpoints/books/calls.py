@@ -217,7 +217,6 @@ _lost: dict[str, ColumnElement[Any]] = {
 }
 _held_of_session = (
     calls.c.session_id == bindparam("session"),
-    text(OPEN_STATES),  # what the index of open calls holds: SQLite uses it only where it finds these very words
     _in_state(*HELD_STATES),
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
@@ -245,9 +244,14 @@ _void = _returning(
 )
 _lose = _returning(_leave(*HELD_STATES).values(_lost))
 _lose_all = Prepared(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
-# Of two indexes of a session's calls SQLite would take the one that holds them all.
-_held = select(calls.c.call_id).with_hint(calls, "INDEXED BY bursar_calls_open", "sqlite").where(*_held_of_session)
-_lock_held = Prepared(_held.order_by(calls.c.call_id).with_for_update(), sqlite=_held)
+_lock_held = Prepared(
+    select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update(),
+    # Of two indexes of a session's calls SQLite would take the one that holds them all.
+    sqlite=text(
+        f"SELECT call_id FROM bursar_calls INDEXED BY bursar_calls_open WHERE session_id = :session AND {OPEN_STATES} "  # noqa: S608 - our own words
+        "AND state <> 'unknown' AND substr(checkpoint_ns, 1, :length) = :checkpoint"
+    ),
+)
 _reconcile = _returning(
     _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
 )
