@@ -17,6 +17,7 @@ ROWS: Final = 2  # PGRES_TUPLES_OK
 FATAL: Final = 7  # PGRES_FATAL_ERROR
 BINARY: Final = 1
 MAX_PREPARED = 200  # statements that a connection prepares; those after them are parsed each time
+UNPREPARED = ("26000", "0A000")  # the server does not know what was prepared, or its tables have changed since
 _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
@@ -33,6 +34,7 @@ class Link:
         self._text, self._binary = PyFormat.TEXT, PyFormat.BINARY
         self._uses: dict[str, int] = {}  # of statements that are not prepared yet
         self._names: dict[str, bytes] = {}
+        self._prepared = 0  # how often something was; an interrupt may have kept its name from being known here
 
     @classmethod
     def of(cls, connection: Connection) -> "Link":
@@ -52,7 +54,7 @@ class Link:
         pgconn, adapt = self._driver.pgconn, self._adapt
         # As text, a value of bytes would come at twice its size.
         dumped = adapt.dump_sequence(values, [self._binary if type(one) is bytes else self._text for one in values])
-        name = self._names.get(sql) or self._prepared(sql)
+        name = self._names.get(sql) or self._prepare(sql)
         if name:
             pgconn.send_query_prepared(name, dumped, adapt.formats, BINARY)
         else:
@@ -73,16 +75,17 @@ class Link:
         with RawCursor(self._driver) as cursor:
             cursor.executemany(sql.encode(), rows)
 
-    def _prepared(self, sql: str) -> bytes | None:
+    def _prepare(self, sql: str) -> bytes | None:
         """The name that the statement is prepared under, from its fifth use on; None where the driver prepares none."""
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)
-        if threshold is None or len(self._names) == MAX_PREPARED:
+        if threshold is None or self._prepared == MAX_PREPARED:
             return None
         if uses < threshold:
             self._uses[sql] = uses + 1
             return None
-        name = f"bursar_{len(self._names)}".encode()
+        name = f"bursar_{self._prepared}".encode()
+        self._prepared += 1
         self._driver.pgconn.send_prepare(name, sql.encode())
         self._answer()
         self._names[sql] = name
@@ -92,7 +95,10 @@ class Link:
     def _answer(self) -> "PGresult":
         *_, done = self._driver.wait(self._execute(self._driver.pgconn))
         if done.status == FATAL:
-            raise fault_of(done)
+            error = fault_of(done)
+            if getattr(error, "sqlstate", None) in UNPREPARED:
+                self._names.clear()  # a later try finds them new
+            raise error
         return done
 
 
@@ -103,6 +109,16 @@ def says_something(socket: int) -> bool:
     poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
     poll.register(socket, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def socket_of(driver: Any) -> int | None:
+    """The number of the connection's socket; None where it has none any more."""
+    from psycopg import Error
+
+    try:
+        return int(driver.pgconn.socket)
+    except Error:
+        return None
 
 
 def command(driver: Any, sql: str) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from bursar.checkpoints.libpq import says_something
+from bursar.checkpoints.libpq import says_something, socket_of
 from bursar.state.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ class Line:
         driver = self._driver
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
             return 0.0
-        number = driver.pgconn.socket
-        if says_something(number):
+        number = socket_of(driver)
+        if number is None or says_something(number):
             return 0.0
         try:
             with socket.socket(fileno=os.dup(number)) as line:
@@ -198,8 +198,9 @@ class Line:
         """Whoever waits for the server is told that the connection is lost."""
         driver = self._driver
         self.unheard = self._server.silent = True
-        if driver is not None and not driver.closed:
-            with suppress(OSError), socket.socket(fileno=os.dup(driver.pgconn.socket)) as line:
+        number = None if driver is None else socket_of(driver)
+        if number is not None:
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as line:
                 line.shutdown(socket.SHUT_RDWR)
 
 

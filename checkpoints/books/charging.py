@@ -2,7 +2,8 @@
 
 On PostgreSQL in one statement, where the log ends as this process saw it last and nothing stands in the way. That
 statement changes all or nothing; where it changes nothing, the tables are changed one after the other, and who meets
-the obstacle says what it is. Both lock the call first, then the accounts in the order of their names, then the session.
+the obstacle says what it is. Both lock the accounts in the order of their names, then the session; a settlement locks
+its call before them, which for a hold is new.
 """
 
 from collections.abc import Mapping
