@@ -125,18 +125,16 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
 
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
-    """Add `held` and `spent` (either may be negative) to every account of `scopes`."""
+    """Add `held` and `spent` (either may be negative) to every account of `scopes`.
+
+    Raises `LedgerError` if one of them does not exist.
+    """
     by = {"by_held": held, "by_spent": spent}
     if connection.dialect.name == "sqlite":
         moved = sum(_move_one.changes(connection, account=scope, **by) for scope in scopes)
     else:
         moved = len(_move(len(scopes))(connection, **by, **named(scopes)))
-    check_moved(scopes, moved)
-
-
-def check_moved(scopes: Sequence[str], number: int) -> None:
-    """Raises `LedgerError` unless so many accounts are all of `scopes`."""
-    if number != len(scopes):
+    if moved != len(scopes):
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
 
 
