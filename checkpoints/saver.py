@@ -32,13 +32,12 @@ from bursar.checkpoints.saving.cipher import Cipher
 from bursar.checkpoints.saving.codec import Codec
 from bursar.checkpoints.saving.companions import Companions, Parcel, Storing, may_wait
 from bursar.checkpoints.saving.erasing import empty_log
-from bursar.checkpoints.saving.reading import get_rows, history_rows, listing_of
+from bursar.checkpoints.saving.reading import Read, get_known_rows, get_rows, history_rows, listing_of
 from bursar.checkpoints.saving.rebasing import overwrite
 from bursar.checkpoints.saving.removal import copy_session, delete_runs, delete_session
 from bursar.checkpoints.saving.retention import Pruning
 from bursar.checkpoints.saving.rows import checkpoint_row, read_history, read_tuple, recall, stored_metadata, write_rows
 from bursar.checkpoints.saving.serde import default_serde
-from bursar.checkpoints.saving.statements import StoredRow
 from bursar.checkpoints.saving.storing import Rows, store
 from bursar.checkpoints.saving.trails import RANDOM, Trails
 from bursar.checkpoints.saving.values import NewValues
@@ -173,12 +172,12 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
         at = address_of(config)
-        return self._found(at, self._database.run(get_rows(at), readonly=True))
+        return self._found(at, self._database.run(get_known_rows(at, self._trails), readonly=True))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
         at = address_of(config)
-        return self._found(at, await self._database.arun(get_rows(at), readonly=True, brief=True))
+        return self._found(at, await self._database.arun(get_known_rows(at, self._trails), readonly=True, brief=True))
 
     def list(
         self,
@@ -373,8 +372,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """Which channels are delta channels, whose writes LangGraph waits for."""
         self._delta_channels.update(metadata.get("counters_since_delta_snapshot") or ())
 
-    def _found(self, at: Address, rows: Sequence[StoredRow]) -> CheckpointTuple | None:
-        found = read_tuple(self._codec, at, rows, self._trails)
+    def _found(self, at: Address, read: Read) -> CheckpointTuple | None:
+        found = read_tuple(self._codec, at, read.rows, self._trails, known=read.known)
         if found is not None:
             self._learn(found.metadata)
         return found

@@ -1,6 +1,7 @@
 """What each kind of read asks the database for."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
@@ -9,7 +10,24 @@ from bursar.checkpoints.database import Work
 from bursar.checkpoints.saving.address import Address, address_of
 from bursar.checkpoints.saving.codec import Codec
 from bursar.checkpoints.saving.listing import Listing
-from bursar.checkpoints.saving.statements import HistoryRow, StoredRow, latest, latest_history, one, one_history
+from bursar.checkpoints.saving.statements import (
+    VALUE,
+    HistoryRow,
+    StoredRow,
+    latest,
+    latest_history,
+    one,
+    one_history,
+)
+from bursar.checkpoints.saving.trails import Trail, Trails
+from bursar.checkpoints.saving.values import mark
+
+
+class Read(NamedTuple):
+    """The rows of a checkpoint, and by channel what is remembered of its values: what those build on may be missing."""
+
+    rows: Sequence[StoredRow]
+    known: Mapping[str, Trail]
 
 
 def get_rows(at: Address) -> Work[list[StoredRow]]:
@@ -20,6 +38,36 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
         return [StoredRow(*row) for row in read(connection, **at.parameters())]
 
     return work
+
+
+def get_known_rows(at: Address, trails: Trails) -> Work[Read]:
+    """As `get_rows`, without what values build on, if `trails` remember all that build on anything."""
+
+    def work(connection: Connection) -> Read:
+        read = one if at.checkpoint_id else latest
+        rows = [StoredRow(*row) for row in read(connection, **at.parameters(), steps=1)]
+        known = known_values(at, rows, trails)
+        if any(row.part == VALUE and row.third is not None and row.first not in known for row in rows):
+            rows = [StoredRow(*row) for row in read(connection, **at.parameters())]
+            known = known_values(at, rows, trails)  # by now it may be another checkpoint
+        return Read(rows, known)
+
+    return work
+
+
+def known_values(at: Address, rows: Sequence[StoredRow], trails: Trails) -> dict[str, Trail]:
+    """By channel, the trails that end in one of `rows`."""
+    known: dict[str, Trail] = {}
+    for row in rows:
+        if row.part == VALUE:
+            trail = trails.get((*at.session, row.first))
+            if (
+                trail is not None
+                and trail.last.version == row.second
+                and trail.last.mark == mark(row.third, row.stored)
+            ):
+                known[row.first] = trail
+    return known
 
 
 def history_rows(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:

@@ -1,8 +1,9 @@
 """Between LangGraph's values and rows: every channel value, write, checkpoint and metadata goes through the serde."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -20,7 +21,7 @@ from bursar.checkpoints.saving.address import Address, Row
 from bursar.checkpoints.saving.codec import Codec, Stored
 from bursar.checkpoints.saving.statements import SEED, VALUE, WRITE, HistoryRow, StoredRow
 from bursar.checkpoints.saving.storing import Rows
-from bursar.checkpoints.saving.trails import Trails
+from bursar.checkpoints.saving.trails import Trail, Trails
 from bursar.checkpoints.saving.values import Version, Versions, read_encoded, read_values
 
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
@@ -104,11 +105,16 @@ def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str,
 
 
 def read_tuple(
-    codec: Codec, at: Address, rows: Iterable[StoredRow], trails: Trails | None = None
+    codec: Codec,
+    at: Address,
+    rows: Iterable[StoredRow],
+    trails: Trails | None = None,
+    *,
+    known: Mapping[str, Trail] = MappingProxyType({}),
 ) -> CheckpointTuple | None:
     """The checkpoint that `rows` hold, with its values and its writes in order; None if they hold none.
 
-    `trails` remembers the values, for the next `put`.
+    `trails` remembers the values, for the next `put`; `known` has by channel what it remembered of them before.
     """
     sorted_rows = _sort(rows)
     if sorted_rows is None:
@@ -116,7 +122,7 @@ def read_tuple(
     head, shown, versions, writes = sorted_rows
     here = at._replace(checkpoint_id=head.first)
     rest, metadata = read_payload(codec, here, head.stored)
-    values = read_values(codec, here, shown, versions, trails)
+    values = read_values(codec, here, shown, versions, trails, known=known)
     checkpoint = {"channel_versions": shown, **rest, "id": head.first, "channel_values": values}
     writes.sort(key=lambda row: writes_sort_key(str(row.third), row.first, row.idx))
     parent = None if head.second is None else at._replace(checkpoint_id=head.second).config()

@@ -93,28 +93,33 @@ _POSTGRESQL = {
     r"{OPENED\((\w+)\)}": r"json_each_text(\1.versions::json)",
     r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN LATERAL (SELECT * FROM \1 AS \2",
     r"{OF\((\w+)\)}": r"OFFSET 0) AS \1",
+    r"{CONTENT}": "held.kind, held.coding, held.payload",
+    r"{CONTENTS}": "chain AS held",
 }
 _SQLITE = {
     r"{OPENED\((\w+)\)}": r"json_each(\1.versions)",
     r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN \1 AS \2",
     r" {OF\(\w+\)}": "",
+    # A payload that goes through the recursion is copied several times, so rows go through it by number alone.
+    r"{CONTENT}": "held.rowid AS place",
+    r"{CONTENTS}": "chain CROSS JOIN bursar_channel_values AS held WHERE held.rowid = chain.place",
 }
 # What the checkpoint shows, and below each value the versions that it is stored as a difference to.
 _TUPLE = """,
 chain AS (
-    SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
+    SELECT held.channel, held.version, held.base, {CONTENT}, 1 AS depth
     FROM head CROSS JOIN {OPENED(head)} AS shown {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
         AND held.version = shown.value AND held.channel = shown.key {OF(held)}
     UNION ALL
-    SELECT held.channel, held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
+    SELECT held.channel, held.version, held.base, {CONTENT}, chain.depth + 1
     FROM chain {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
-        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < {MAX_CHAIN} {OF(held)}
+        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < :steps {OF(held)}
 )
 SELECT {CHECKPOINT} AS part, checkpoint_id, parent_id, versions, 0 AS idx, kind, coding, payload FROM head
 UNION ALL
-SELECT {VALUE}, channel, version, base, 0, kind, coding, payload FROM chain
+SELECT {VALUE}, held.channel, held.version, held.base, 0, held.kind, held.coding, held.payload FROM {CONTENTS}
 UNION ALL
 SELECT {WRITE}, done.task_id, done.channel, done.task_path, done.idx, done.kind, done.coding, done.payload
 FROM head {EACH(bursar_task_writes AS done)}
@@ -140,12 +145,12 @@ walk AS (
         AND NOT walk.found AND walk.depth < {MAX_ANCESTORS} {OF(up)}
 ),
 chain AS (
-    SELECT held.version, held.base, held.kind, held.coding, held.payload, 1 AS depth
+    SELECT held.version, held.base, {CONTENT}, 1 AS depth
     FROM walk CROSS JOIN {OPENED(walk)} AS shown {EACH(bursar_channel_values AS held)}
     WHERE walk.found AND shown.key = :channel AND held.thread_id = :thread_id
         AND held.checkpoint_ns = :checkpoint_ns AND held.version = shown.value AND held.channel = :channel {OF(held)}
     UNION ALL
-    SELECT held.version, held.base, held.kind, held.coding, held.payload, chain.depth + 1
+    SELECT held.version, held.base, {CONTENT}, chain.depth + 1
     FROM chain {EACH(bursar_channel_values AS held)}
     WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
         AND held.version = chain.base AND held.channel = :channel AND chain.depth < {MAX_CHAIN} {OF(held)}
@@ -156,15 +161,16 @@ FROM walk {EACH(bursar_task_writes AS done)}
 WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
     AND done.checkpoint_id = walk.checkpoint_id AND done.channel = :channel {OF(done)}
 UNION ALL
-SELECT {SEED}, depth, '', version, base, 0, kind, coding, payload FROM chain
+SELECT {SEED}, depth, '', held.version, held.base, 0, held.kind, held.coding, held.payload FROM {CONTENTS}
 """
 
 
-def _prepared(sql: str) -> Prepared:
+def _prepared(sql: str, **usual: object) -> Prepared:
     words = {"FOUND": _FOUND, "CHECKPOINT": CHECKPOINT, "VALUE": VALUE, "WRITE": WRITE, "SEED": SEED}
     for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS, "MAX_CHAIN": MAX_CHAIN}).items():
         sql = sql.replace(f"{{{word}}}", str(meaning))
-    return Prepared(text(_replaced(sql, _POSTGRESQL)), sqlite=text(_replaced(sql, _SQLITE)))
+    statement, sqlite = (text(_replaced(sql, words)).bindparams(**usual) for words in (_POSTGRESQL, _SQLITE))
+    return Prepared(statement, sqlite=sqlite)
 
 
 def _replaced(sql: str, words: Mapping[str, str]) -> str:
@@ -202,14 +208,15 @@ def _insert_difference() -> Batch:
 
 
 # Parameters are named as the columns. The first six store rows; `latest` and `one` read a checkpoint with its values
-# and writes in one round trip, the histories what one delta channel is rebuilt from.
+# and writes in one round trip, and of what its values build on so many `steps`; the histories read what one delta
+# channel is rebuilt from.
 put_checkpoint = _insert(checkpoints, conflict=overwriting(checkpoints))
 put_value = _insert(channel_values)
 put_difference = _insert_difference()
 overwrite_value = _insert(channel_values, conflict=overwriting(channel_values))
 put_write = _insert(task_writes, conflict="ON CONFLICT DO NOTHING")
 overwrite_write = _insert(task_writes, conflict=overwriting(task_writes))
-latest = _prepared("WITH RECURSIVE" + _LATEST + _TUPLE)
-one = _prepared("WITH RECURSIVE" + _ONE + _TUPLE)
+latest = _prepared("WITH RECURSIVE" + _LATEST + _TUPLE, steps=MAX_CHAIN)
+one = _prepared("WITH RECURSIVE" + _ONE + _TUPLE, steps=MAX_CHAIN)
 latest_history = _prepared("WITH RECURSIVE" + _LATEST + _WALK)
 one_history = _prepared("WITH RECURSIVE" + _ONE + _WALK)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import ChannelVersions
@@ -123,18 +124,30 @@ def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
 
 
 def read_values(
-    codec: Codec, at: Address, shown: Mapping[str, str], versions: Mapping[str, Versions], trails: Trails | None = None
+    codec: Codec,
+    at: Address,
+    shown: Mapping[str, str],
+    versions: Mapping[str, Versions],
+    trails: Trails | None = None,
+    *,
+    known: Mapping[str, Trail] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The value of each channel that has one at the version in `shown`; `versions` hold all that they are made of.
 
-    `trails` remember them.
+    `trails` remember them. Of a channel whose trail is `known` and ends in that version, its own row is enough.
     """
-    found = read_encoded(codec, at, shown, versions, trails)
+    found = read_encoded(codec, at, shown, versions, trails, known=known)
     return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
 
 
 def read_encoded(
-    codec: Codec, at: Address, shown: Mapping[str, str], versions: Mapping[str, Versions], trails: Trails | None = None
+    codec: Codec,
+    at: Address,
+    shown: Mapping[str, str],
+    versions: Mapping[str, Versions],
+    trails: Trails | None = None,
+    *,
+    known: Mapping[str, Trail] = MappingProxyType({}),
 ) -> list[Encoded]:
     """As `read_values`, without decoding."""
     found: list[Encoded] = []
@@ -142,11 +155,10 @@ def read_encoded(
         stored = versions.get(channel, {})
         if version not in stored:
             continue
-        place = (at.thread_id, at.checkpoint_ns, channel)
-        trail = trails and trails.get(place)
-        if trail and trail.last.version == version and trail.last.mark == _mark(*stored[version]):
-            found.append(Encoded(channel, version, stored[version].stored.kind, trail.last.body))
-            continue  # it was stored or read a moment ago, and its row is the same
+        last = known[channel].last if channel in known else None
+        if last is not None and last.version == version:
+            found.append(Encoded(channel, version, stored[version].stored.kind, last.body))
+            continue
         data, trail = assemble(codec, at, channel, version, stored)
         one = Encoded(channel, version, stored[version].stored.kind, data)
         found.append(one)
@@ -156,7 +168,7 @@ def read_encoded(
             and _lasts(one)
             and all(codec.is_current(stored[name].stored.coding) for name in _chain(stored, version))
         ):
-            trails.keep(place, trail)
+            trails.keep((*at.session, channel), trail)
     return found
 
 
@@ -167,7 +179,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
     """
     first, *later = reversed(_chain(stored, version))
     whole = codec.open(stored[first].stored, value_place(at, channel, first))
-    last = Kept(first, 0, whole, _mark(*stored[first]))
+    last = Kept(first, 0, whole, mark(*stored[first]))
     if not later:
         return whole, Trail(last, last, last)
     steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
@@ -180,12 +192,12 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
         if name == version:
             check(body, step)
         if name == version or [name] in kept.values():
-            last = Kept(name, step.number, bytes(body), _mark(*stored[name]))
+            last = Kept(name, step.number, bytes(body), mark(*stored[name]))
             copied.update({every: last for every, names in kept.items() if names == [name]})
     return last.body, Trail(last, copied[FINE], copied[COARSE])
 
 
-def _mark(base: str | None, stored: Stored) -> int:
+def mark(base: str | None, stored: Stored) -> int:
     """What tells a row from another that was stored under the same name."""
     return hash((base, stored.kind, stored.coding, stored.payload))
 

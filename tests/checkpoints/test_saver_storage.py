@@ -20,7 +20,9 @@ from sqlalchemy import Connection, UpdateBase, func, select, update
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.migrate import migrate
 from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.saving.address import Address, address_of
 from bursar.checkpoints.saving.differences import check, difference, pack, unpack
+from bursar.checkpoints.saving.reading import get_known_rows
 from bursar.checkpoints.saving.statements import latest, latest_history, one, one_history
 from bursar.checkpoints.saving.tables import channel_values, checkpoints, task_writes
 from bursar.checkpoints.saving.trails import MAX_CHAIN, Trails
@@ -211,6 +213,25 @@ def test_a_saver_that_remembers_nothing_still_goes_on_with_the_chain(url: str) -
     put(saver, config.config, 10, {"texts": saver.get_next_version(10)}, texts=[words(n) for n in range(11)])
     assert list(bases(url).values()).count(None) == 1
     assert texts_at(saver, SESSION) == [words(number) for number in range(11)]
+
+
+def test_what_is_remembered_is_not_read_again(url: str) -> None:
+    """A saver reads one row of a value that it stored itself, however many it builds on; what is elsewhere, whole."""
+    saver = SQLAlchemySaver(url)
+    configs = grow(saver, 20)
+    at = address_of(SESSION)
+
+    def rows(at: Address, trails: Trails) -> int:
+        return len(saver.database.run(get_known_rows(at, trails), readonly=True).rows)
+
+    trails = saver._trails  # pyright: ignore[reportPrivateUsage]
+    whole = rows(at, Trails())
+    assert whole > rows(at, trails) == 2
+    assert rows(address_of(configs[18]), trails) == whole - 1
+    grow(SQLAlchemySaver(url), 5)
+    assert rows(at, trails) == 6
+    assert texts_at(saver, SESSION) == [words(number) for number in range(5)]
+    assert rows(at, trails) == 2
 
 
 def test_what_another_process_deleted_is_not_built_on(url: str) -> None:
