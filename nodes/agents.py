@@ -85,9 +85,10 @@ async def _prepare(
     A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price where it may pay. A
     decision tells of a fork, which pays again.
     """
-    books, link, at = coordinator.books, chain.links[level], coordinator.clock()
+    link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
         return before
+    books, at = coordinator.books, coordinator.clock()
     started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
     def work(connection: Connection) -> Ready:

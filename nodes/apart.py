@@ -146,11 +146,14 @@ async def in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> End
     threads = _here.threads.get(loop)
     if threads is None:
         threads = _here.threads[loop] = asyncio.Semaphore(THREADS_AT_ONCE)
-    try:
-        async with asyncio.timeout(seconds):
-            await threads.acquire()
-    except TimeoutError:
-        return None
+    if threads.locked():
+        try:
+            async with asyncio.timeout(seconds):
+                await threads.acquire()
+        except TimeoutError:
+            return None
+    else:
+        await threads.acquire()  # at once
     try:
         return await _attend(_Thread(agent, work), began + seconds - time.monotonic())
     finally:

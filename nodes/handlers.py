@@ -17,7 +17,7 @@ from bursar.checkpoints.saving.serde import default_serde
 from bursar.nodes.apart import in_thread, on_loop
 from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import current_scope
-from bursar.nodes.specialist import Handler, is_async
+from bursar.nodes.specialist import Handler, Link, is_awaited
 from bursar.state.errors import BadOutput
 from bursar.state.report import MAX_REPORT_BYTES, Report, Task
 
@@ -26,27 +26,23 @@ Keep: TypeAlias = Callable[[str], None]
 _serde = default_serde()
 
 
-async def call(handler: Handler, task: Task, *, agent: str, seconds: float, keep: Keep) -> Ended[Report] | None:
-    """How the handler ended on the task, None at the deadline; then it is left behind. See `apart` for where it runs.
+async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Ended[Report] | None:
+    """How the link's handler ended on the task, None at the deadline; then it is left behind. See `apart` for where.
 
     A compiled graph is given `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
     `keep` is told what a graph had answered after each of its steps. The error is what the handler raised, or
     `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyLeftBehind`.
     """
-    if isinstance(handler, Runnable):
-        runnable = cast("Runnable[Any, Any]", handler)
-        return await on_loop(agent, partial(_run, runnable, task, keep), seconds=seconds)
-    if is_async(handler):
-        function = cast("Callable[[Task], Awaitable[object]]", handler)
-        return await on_loop(agent, partial(_awaited, partial(function, task)), seconds=seconds)
+    if link.awaited:
+        return await on_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
     began = time.monotonic()
-    function = cast("Callable[[Task], object]", handler)
-    end = await in_thread(agent, partial(_in_thread, function, task), seconds=seconds)
+    function = cast("Callable[[Task], object]", link.handler)
+    end = await in_thread(link.node, partial(_in_thread, function, task), seconds=seconds)
     if end is None or end.error is not None or isinstance(end.value, Report):
         return cast("Ended[Report] | None", end)
     left = seconds - (time.monotonic() - began)
     waiting = cast("Awaitable[object]", end.value)
-    return await on_loop(agent, partial(_awaited, lambda: waiting), seconds=left)
+    return await on_loop(link.node, partial(_awaited, lambda _: waiting, task, keep), seconds=left)
 
 
 async def call_directly(handler: Handler, task: Task) -> Report:
@@ -54,10 +50,8 @@ async def call_directly(handler: Handler, task: Task) -> Report:
 
     Raises what the handler raises, and `BadOutput`.
     """
-    if isinstance(handler, Runnable):
-        return await _run(cast("Runnable[Any, Any]", handler), task, lambda _: None)
-    if is_async(handler):
-        return report_of(await cast("Callable[[Task], Awaitable[object]]", handler)(task))
+    if is_awaited(handler):
+        return await _awaited(handler, task, lambda _: None)
     result = await asyncio.to_thread(cast("Callable[[Task], object]", handler), task)
     return report_of(await result if inspect.isawaitable(result) else result)
 
@@ -72,8 +66,10 @@ def keep(work: Report | str) -> None:
         scope.keep(report_of(work))
 
 
-async def _awaited(begin: Callable[[], Awaitable[object]]) -> Report:
-    return report_of(await begin())
+async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
+    if isinstance(handler, Runnable):
+        return await _run(cast("Runnable[Any, Any]", handler), task, keep)
+    return report_of(await cast("Callable[[Task], Awaitable[object]]", handler)(task))
 
 
 def _in_thread(function: Callable[[Task], object], task: Task) -> object:
@@ -121,7 +117,7 @@ def report_of(result: object) -> Report:
 
 def _checked(report: Report) -> Report:
     try:
-        fresh = Report.model_validate(dict(report))
+        fresh = Report.model_validate(vars(report))
         size = len(fresh.answer.encode())
         if fresh.data or fresh.sources or fresh.gaps:
             size = len(_serde.dumps_typed(fresh)[1])

@@ -24,6 +24,7 @@ from bursar.state.errors import (
 from bursar.state.events import clean
 from bursar.state.report import Fault, Limit, Outcome, Report
 
+INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run
 MAX_CAUSES = 20
 SHOWN_CHARACTERS = 300
 # Raised where a model's tool call does not fit the tool; by name, for not everybody has the package they come from.
@@ -48,12 +49,13 @@ def judged(end: Ended[Report] | None, scope: Scope, *, seconds: float, deadline:
     if end is None:
         return late(seconds, deadline)
     error = end.error
-    if isinstance(error, KeyboardInterrupt | GraphInterrupt | GraphDrained):
+    refusal = scope.refusal
+    if isinstance(error, INTERRUPTS):
         raise error
-    if isinstance(scope.refusal, LeaseLost):
-        raise scope.refusal
-    if scope.refusal is not None:
-        return refused(scope.refusal, deadline)
+    if isinstance(refusal, LeaseLost):
+        raise refusal
+    if refusal is not None:
+        return refused(refusal, deadline)
     if error is None:
         return Judgement(Outcome.COMPLETED)
     if isinstance(error, Refused):

@@ -22,7 +22,7 @@ from bursar.nodes.judgement import Judgement, judged, late
 from bursar.nodes.offline import watch_network
 from bursar.nodes.specialist import Link
 from bursar.nodes.telling import Teller
-from bursar.nodes.tracing import agent_span
+from bursar.nodes.tracing import agent_span, tell_span
 from bursar.state.errors import DatabaseError
 from bursar.state.events import RunEnded
 from bursar.state.money import USD
@@ -89,8 +89,8 @@ async def run_link(
         if isinstance(error, DatabaseError):
             await _recover(coordinator, scope)
         cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
-        run = run.model_copy(update={"cost": cost})
-        span.ended(run, error, head)
+        run = run.model_copy(update={"cost": cost}) if cost else run
+        tell_span(span, run, error, head)
     failpoints.hit("before_node_end")
     teller.terminal(run)
     return run
@@ -125,7 +125,7 @@ async def _attempt(
     steps = STEPS_BESIDE_TURNS + STEPS_PER_TURN * link.max_turns
     try:
         with scope.enter(), guarded({**config, "recursion_limit": steps}):
-            return await call(link.handler, task, agent=link.node, seconds=seconds, keep=scope.keep)
+            return await call(link, task, seconds=seconds, keep=scope.keep)
     except TooManyLeftBehind as error:
         end = Ended[Report]()
         end.error = error

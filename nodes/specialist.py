@@ -124,7 +124,8 @@ class Specialist:
 class Link:
     """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`.
 
-    `breaker` names the one that counts its faults: a specialist has one, wherever it stands in for another.
+    `breaker` names the one that counts its faults: a specialist has one, wherever it stands in for another. `paid`:
+    it may make paid calls. `awaited`: it runs on an event loop.
     """
 
     node: str
@@ -139,11 +140,12 @@ class Link:
     breaker: str
     high_risk: bool = False
     last: bool = False
+    paid: bool = field(init=False)
+    awaited: bool = field(init=False)
 
-    @property
-    def paid(self) -> bool:
-        """Whether it may make paid calls."""
-        return not is_deterministic(self.handler)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paid", not is_deterministic(self.handler))
+        object.__setattr__(self, "awaited", is_awaited(self.handler))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,11 @@ def handler_name(handler: object) -> str:
     """A handler's name in decisions and in the picture of the graph."""
     name = getattr(handler, "__name__", None) or getattr(handler, "name", None) or type(handler).__name__
     return re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_") or "handler"
+
+
+def is_awaited(handler: Handler) -> bool:
+    """Whether the handler runs on an event loop: a Runnable, or what gives a coroutine."""
+    return isinstance(handler, Runnable) or is_async(handler)
 
 
 def is_async(handler: object) -> bool:

@@ -101,7 +101,7 @@ def standing_of_link(
 
 def paused_link(request: Request, link: Link, now: Standing) -> Judgement | None:
     """The end of a run that a pause of its agent does not let begin."""
-    refusal = now.refusal(pauses_of(request.tenant, link.node))
+    refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else Judgement(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
 

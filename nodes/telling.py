@@ -41,6 +41,8 @@ class Teller:
 
     def terminal(self, run: Run) -> None:
         """The run has ended so."""
+        if self._write is None:
+            return
         event = Terminal(
             bursar="terminal",
             **self._who,

@@ -2,9 +2,8 @@
 
 import heapq
 import threading
-from collections import Counter, defaultdict
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -35,9 +34,9 @@ class _Tally:
     books_gone: bool = False
     provider_error: BaseException | None = None
     kept: Report | str | None = None
-    repeats: Counter[str] = field(default_factory=Counter[str])
-    occurrences: Counter[str] = field(default_factory=Counter[str])
-    given_back: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list[int]))
+    repeats: dict[str, int] = field(default_factory=dict[str, int])
+    occurrences: dict[str, int] = field(default_factory=dict[str, int])
+    given_back: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -131,11 +130,9 @@ class Scope:
         account = next((scope for scope in self.scopes if scope.startswith("tenant:")), "")
         return account.partition(":")[2].rpartition(":")[0]
 
-    @contextmanager
-    def enter(self) -> Generator[None]:
+    def enter(self) -> AbstractContextManager[None]:
         """Make this the current scope of the block and of every task, thread and executor call started in it."""
-        with _current.bound_to(self):
-            yield
+        return _current.bound_to(self)
 
     def child(self, name: str) -> "Scope":
         """The same run on behalf of `name`: its calls are charged to the path `agent → name` and to all it is part of.
@@ -178,8 +175,8 @@ class Scope:
         """Count a tool call that the model asks for; how often it has asked for this very call in this run."""
         tally = self._tally
         with tally.lock:
-            tally.repeats[call] += 1
-            return tally.repeats[call]
+            number = tally.repeats[call] = tally.repeats.get(call, 0) + 1
+            return number
 
     def keep(self, work: Report | str) -> None:
         """Keep what the handler has so far, in place of what it had before. Nothing once the run has ended."""
@@ -194,16 +191,16 @@ class Scope:
         """How often this request was answered before in this run: 0 at first. The same when the run is repeated."""
         tally = self._tally
         with tally.lock:
-            if given_back := tally.given_back[request_hash]:
+            if given_back := tally.given_back.get(request_hash):
                 return heapq.heappop(given_back)
-            occurrence = tally.occurrences[request_hash]
-            tally.occurrences[request_hash] += 1
+            occurrence = tally.occurrences.get(request_hash, 0)
+            tally.occurrences[request_hash] = occurrence + 1
             return occurrence
 
     def give_back(self, request_hash: str, occurrence: int) -> None:
         """Let the next such request have this occurrence: it got no answer, so the journal must not count it."""
         with self._tally.lock:
-            heapq.heappush(self._tally.given_back[request_hash], occurrence)
+            heapq.heappush(self._tally.given_back.setdefault(request_hash, []), occurrence)
 
 
 def current_scope() -> Scope | None:

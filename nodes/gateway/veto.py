@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import merge_configs, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
 from bursar.nodes.gateway.metered import MARK
 from bursar.state.errors import Unmetered
@@ -53,11 +53,19 @@ class Veto(BaseCallbackHandler):
         _veto(serialized)
 
 
+_VETO = Veto()
+
+
 @contextmanager
 def guarded(config: RunnableConfig) -> Generator[None]:
     """Inside the block, every Runnable that is called without a config of its own has `config` and the veto."""
-    # The veto first: each is filled up from the ambient config, and `config` must have the last word.
-    token = var_child_runnable_config.set(merge_configs({"callbacks": [Veto()]}, config))
+    ours = ensure_config(config)  # a copy, and filled up from the ambient config
+    callbacks = ours.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks.add_handler(_VETO)
+    else:
+        ours["callbacks"] = [_VETO, *(callbacks or ())]
+    token = var_child_runnable_config.set(ours)
     try:
         yield
     finally:
