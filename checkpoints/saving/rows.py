@@ -6,6 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
+import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -28,7 +29,6 @@ CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
 SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential", "cookie", "bearer")
 _TEXT = frozenset({str})
-_as_json = json.JSONEncoder(check_circular=False).encode
 _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in columns, not in the payload
 
 
@@ -50,7 +50,7 @@ def checkpoint_row(
         "parent_id": parent_id,
         "run_id": None if run_id is None else str(run_id),
         "hidden": False,
-        "versions": _as_json(versions),
+        "versions": orjson.dumps(versions).decode(),
         "kind": kind,
         "payload": payload,
         "coding": coding,

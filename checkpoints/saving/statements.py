@@ -192,27 +192,27 @@ def overwriting(table: Table) -> str:
     return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
 
 
-def _insert_difference() -> Batch:
-    """Its payload is read through its base, which stays until this commits: without a base it is NULL, and refused."""
+def _insert_value() -> Batch:
+    """A difference goes through its base, which stays until this commits: without a base it is NULL, and refused."""
     columns = ", ".join(column.name for column in channel_values.columns)
-    based = """(SELECT {payload} FROM bursar_channel_values AS held WHERE held.thread_id = :thread_id
-        AND held.checkpoint_ns = :checkpoint_ns AND held.version = :base AND held.channel = :channel{lock})"""
-    insert = (
-        f"INSERT INTO bursar_channel_values ({columns}) VALUES (:thread_id, :checkpoint_ns, :version, :channel,"  # noqa: S608
-        f" :kind, {based}, :coding, :base)"
-    )
+    insert = f"""INSERT INTO bursar_channel_values ({columns})
+        VALUES (:thread_id, :checkpoint_ns, :version, :channel, :kind,
+        CASE WHEN {{base}} IS NULL THEN {{payload}} ELSE (
+            SELECT {{payload}} FROM bursar_channel_values AS held
+            WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+                AND held.version = {{base}} AND held.channel = :channel{{lock}}
+        ) END, :coding, :base)"""  # noqa: S608 - our own names
     return Batch(
-        text(insert.format(payload="CAST(:payload AS bytea)", lock=" FOR KEY SHARE")),
-        sqlite=text(insert.format(payload=":payload", lock="")),
+        text(insert.format(payload="CAST(:payload AS bytea)", base="CAST(:base AS text)", lock=" FOR KEY SHARE")),
+        sqlite=text(insert.format(payload=":payload", base=":base", lock="")),
     )
 
 
-# Parameters are named as the columns. The first six store rows; `latest` and `one` read a checkpoint with its values
+# Parameters are named as the columns. The first five store rows; `latest` and `one` read a checkpoint with its values
 # and writes in one round trip, and of what its values build on so many `steps`; the histories read what one delta
 # channel is rebuilt from.
 put_checkpoint = _insert(checkpoints, conflict=overwriting(checkpoints))
-put_value = _insert(channel_values)
-put_difference = _insert_difference()
+put_value = _insert_value()
 overwrite_value = _insert(channel_values, conflict=overwriting(channel_values))
 put_write = _insert(task_writes, conflict="ON CONFLICT DO NOTHING")
 overwrite_write = _insert(task_writes, conflict=overwriting(task_writes))

@@ -15,7 +15,6 @@ from bursar.checkpoints.saving.statements import (
     overwrite_write,
     overwriting,
     put_checkpoint,
-    put_difference,
     put_value,
     put_write,
 )
@@ -73,8 +72,7 @@ def store(connection: Connection, rows: Rows, lease: Lease | None = None) -> Non
         return
     if lease is not None:
         lease.check(connection)
-    put_value.many(connection, rows.whole)
-    put_difference.many(connection, rows.differences)
+    put_value.many(connection, [*rows.whole, *rows.differences])
     put_write.many(connection, rows.once)
     overwrite_write.many(connection, rows.again)
     put_checkpoint.many(connection, rows.checkpoint)

@@ -60,7 +60,13 @@ class Trail(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes it holds on to."""
-        return sum(len(body) for body in {id(kept): kept.body for kept in self}.values())
+        last, fine, coarse = self
+        size = len(last.body)
+        if fine is not last:
+            size += len(fine.body)
+        if coarse is not fine and coarse is not last:
+            size += len(coarse.body)
+        return size
 
 
 class Step(NamedTuple):

@@ -82,14 +82,16 @@ class NewValues:
     def arrange(self, codec: Codec, trails: Trails, remembered: Trails | None = None) -> None:
         """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values."""
         for one in self.encoded:
+            if not _lasts(one):
+                self.whole.append(value_row(codec, self.at, one, one.data))
+                continue
             place = self._place(one)
-            trail = (remembered or trails).get(place) if _lasts(one) else None
+            trail = (remembered or trails).get(place)
             step = next_step(trail, one.data) if trail is not None and trail.last.version != one.version else None
             if trail is None or step is None:
                 row = value_row(codec, self.at, one, one.data)
                 self.whole.append(row)
-                if _lasts(one):
-                    trails.keep(place, Trail.begin(one.version, one.data, _mark_of(row)))
+                trails.keep(place, Trail.begin(one.version, one.data, _mark_of(row)))
             else:
                 row = value_row(codec, self.at, one, pack(step.number, one.data, step.made), base=step.base)
                 self.differences.append(row)
@@ -211,8 +213,7 @@ def _lasts(one: Encoded) -> bool:
 
     Versions that `get_next_version` of this saver made are unique; a plain number is not.
     """
-    unique = len(one.version.partition(".")[2]) >= RANDOM
-    return unique and len(one.data) >= MIN_SIZE and CHANGES not in one.kind
+    return len(one.data) >= MIN_SIZE and len(one.version.partition(".")[2]) >= RANDOM and CHANGES not in one.kind
 
 
 def _chain(stored: Versions, version: str) -> list[str]:
