@@ -1,6 +1,7 @@
 """SQL that is rendered once and then handed straight to the driver: a fraction of the CPU of `Connection.execute`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
@@ -38,6 +39,11 @@ class Prepared:
         dialect = connection.dialect
         sql, defaults, ordered = self._rendered.get(dialect.name) or self._render(connection)
         return execute(connection, sql, ordered(defaults | values if defaults else values))
+
+    def changes_of_each(self, connection: Connection, rows: Sequence[dict[str, object]]) -> list[int]:
+        """Execute it for each of `rows`, in order; how many rows each changed. On SQLite, by one call of the driver."""
+        sql, defaults, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
+        return _execute_each(connection, sql, [ordered(defaults | row) for row in rows])
 
     def explained(self, connection: Connection, **values: object) -> list[Row]:
         """How the database would do it, in its own words."""
@@ -83,6 +89,24 @@ def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[objec
             cast(Any, connection.connection.dbapi_connection).executemany(sql, rows)
     except connection.dialect.loaded_dbapi.Error as error:
         raise _fault(connection, sql, error) from error
+
+
+def _execute_each(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> list[int]:
+    if connection.dialect.name == "postgresql":
+        return [execute(connection, sql, row)[1] for row in rows]
+    driver = cast(Any, connection.connection.dbapi_connection)
+    changed: list[int] = [driver.total_changes]
+
+    def in_turn() -> Iterator[Sequence[object]]:
+        for row in rows:
+            yield row
+            changed.append(driver.total_changes)  # the driver asks for a row once it is done with the one before
+
+    try:
+        driver.executemany(sql, in_turn())
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _fault(connection, sql, error) from error
+    return [after - before for before, after in pairwise(changed)]
 
 
 def _fault(connection: Connection, sql: str, error: Any) -> DBAPIError:

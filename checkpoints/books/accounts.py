@@ -102,7 +102,8 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
     if connection.dialect.name == "sqlite":
         # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
-        without = [scope for scope in scopes if not _reserve_one.changes(connection, account=scope, amount=amount)]
+        held = _reserve_one.changes_of_each(connection, [{"account": scope, "amount": amount} for scope in scopes])
+        without = [scope for scope, changed in zip(scopes, held, strict=True) if not changed]
     else:
         held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **named(scopes))}
         without = [scope for scope in scopes if scope not in held]
@@ -131,7 +132,7 @@ def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int
     """
     by = {"by_held": held, "by_spent": spent}
     if connection.dialect.name == "sqlite":
-        moved = sum(_move_one.changes(connection, account=scope, **by) for scope in scopes)
+        moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **by} for scope in scopes]))
     else:
         moved = len(_move(len(scopes))(connection, **by, **named(scopes)))
     if moved != len(scopes):
