@@ -65,6 +65,7 @@ class _Thread(_Work[T]):
         super().__init__(agent)
         self._work = work
         self._lock = threading.Lock()
+        self._begun = self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"bursar-{agent}", daemon=True)
 
     def start(self) -> None:
@@ -77,8 +78,13 @@ class _Thread(_Work[T]):
             self.over = True
 
     def _do(self) -> None:
-        end = Ended[T]()
         guard_thread(self._lock)
+        # No stop hits the thread before this: it would end it unseen, and the next stop whoever has its number then.
+        with self._lock:
+            self._begun, self.over = True, self._stopping
+        if self.over:
+            return
+        end = Ended[T]()
         with end:
             end.value = self.context.run(self._work)
         with self._lock:
@@ -86,7 +92,8 @@ class _Thread(_Work[T]):
         self.tell(end)
 
     def stop(self) -> None:
-        stop_thread(self._thread, self._lock, lambda: not self.over)
+        self._stopping = True
+        stop_thread(self._thread, self._lock, lambda: self._begun and not self.over)
 
 
 class _Coroutine(_Work[T]):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
@@ -73,6 +74,29 @@ def test_what_computes_for_ever_is_stopped(plain: bool) -> None:
     assert asyncio.run(_either(spins, plain=plain, seconds=0.05)) is None
     _until(lambda: left_behind("a") == 0)
     assert [type(error) for error in ends] == [Stopped]
+
+
+def test_a_stop_hits_only_what_was_left_behind() -> None:
+    """Also where the deadline passes before the thread has begun, and beside work that keeps Python busy."""
+
+    def spins(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    async def one() -> list[object]:
+        others: list[object] = []
+        for number in range(60):
+            await in_thread("a", partial(spins, 0.008), seconds=0.001 * (number % 10))
+            end = await in_thread("b", lambda: 1, seconds=20)
+            others.append(None if end is None else end.error or end.value)
+        return others
+
+    async def three() -> list[list[object]]:
+        return list(await asyncio.gather(one(), one(), one()))
+
+    assert asyncio.run(three()) == [[1] * 60] * 3
+    _until(lambda: left_behind() == 0)
 
 
 def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
