@@ -4,6 +4,8 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
+# Else each of the hundreds of processes that the tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo drill test check bench mutants upstream lock clean
