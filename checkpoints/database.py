@@ -101,6 +101,7 @@ class Database:
     ) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
+        It may be done more than once, the last time counts, so it changes nothing but the database.
         `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
         survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
         so what was committed first is on disk first. `one_statement` promises that the work is a single statement on
@@ -279,14 +280,9 @@ class Database:
         if line is not None:
             line.begin(jobs[0].until)
         try:
-            connection = begun or held.begin(
-                readonly=all(job.readonly for job in jobs),
-                durable=any(job.durable for job in jobs),
-                one_statement=jobs[0].one_statement,
-            )
-            for job in jobs:
-                with Attempt(held, job, alone=len(jobs) == 1):
-                    job.result = job.work(connection)
+            if not self._attempt(held, jobs, begun):
+                held.rollback()
+                self._attempt(held, jobs, marked=True)
             if len(jobs) > 1 or jobs[0].error is None:
                 committing = True
                 held.commit()
@@ -307,6 +303,24 @@ class Database:
                 held.drop()
                 self._tell_overdue(jobs[0], unheard=line.unheard)
             told += jobs
+
+    def _attempt(
+        self, held: Held, jobs: Sequence[Job[Any]], begun: Connection | None = None, *, marked: bool = False
+    ) -> bool:
+        """Do the jobs in a transaction; False where one of several raised, and none is `marked` to be undone alone."""
+        connection = begun or held.begin(
+            readonly=all(job.readonly for job in jobs),
+            durable=any(job.durable for job in jobs),
+            one_statement=jobs[0].one_statement,
+        )
+        alone = len(jobs) == 1
+        for job in jobs:
+            if job.error is None:  # else it was interrupted
+                with Attempt(held, job, alone=alone, marked=marked) as attempt:
+                    job.result = job.work(connection)
+                if attempt.again:
+                    return False
+        return True
 
     def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
         if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -40,24 +40,33 @@ class Job(Generic[T]):
 
 
 class Attempt:
-    """Around one job of a group: keeps its error, and undoes it alone."""
+    """Around one job of a transaction: keeps its error, and undoes it alone where it is `alone` or `marked`.
 
-    __slots__ = ("_alone", "_held", "_job")
+    Else it is done together with others, with no place to go back to, and where it raised they are to be done `again`.
+    """
 
-    def __init__(self, held: Held, job: Job[Any], *, alone: bool) -> None:
+    __slots__ = ("_alone", "_held", "_job", "_marked", "again")
+
+    def __init__(self, held: Held, job: Job[Any], *, alone: bool, marked: bool) -> None:
         self._held = held
         self._job = job
         self._alone = alone
+        self._marked = marked
+        self.again = False
 
-    def __enter__(self) -> None:
-        if not self._alone:
+    def __enter__(self) -> Self:
+        if self._marked:
             self._held.savepoint()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if error is None:
             return False
+        self.again = not (self._alone or self._marked)
+        if self.again and isinstance(error, Exception):
+            return not self._held.is_over()
         # An asyncio future does not take a StopIteration.
         self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
         if self._alone:
@@ -65,7 +74,7 @@ class Attempt:
             self._held.rollback()
         elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
             return False
-        else:
+        elif self._marked:
             self._held.undo_to_savepoint()
         # A user's interrupt goes on in the main thread, whoever's work it happened to hit.
         return kind is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread()

@@ -80,7 +80,12 @@ class NewValues:
         )
 
     def arrange(self, codec: Codec, trails: Trails, remembered: Trails | None = None) -> None:
-        """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values."""
+        """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values.
+
+        It may be done again, where the transaction that it is part of is.
+        """
+        self.whole.clear()
+        self.differences.clear()
         for one in self.encoded:
             if not _lasts(one):
                 self.whole.append(value_row(codec, self.at, one, one.data))

@@ -1,8 +1,11 @@
 """What sessions take on disk, and that values stored as differences are read as they were put."""
 
+import asyncio
 import random
 import re
 import string
+import threading
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -213,6 +216,39 @@ def test_a_saver_that_remembers_nothing_still_goes_on_with_the_chain(url: str) -
     put(saver, config.config, 10, {"texts": saver.get_next_version(10)}, texts=[words(n) for n in range(11)])
     assert list(bases(url).values()).count(None) == 1
     assert texts_at(saver, SESSION) == [words(number) for number in range(11)]
+
+
+def test_work_that_shares_its_transaction_and_fails_costs_no_room(tmp_path: Path) -> None:
+    """A step that is done again, for what waited with it on SQLite raised, is stored as a difference still."""
+    url = f"sqlite:///{tmp_path}/steps.db"
+    config = grow(SQLAlchemySaver(url), 10)[-1]
+    saver, reached, go_on = SQLAlchemySaver(url), threading.Event(), threading.Event()
+    versions: ChannelVersions = {"texts": saver.get_next_version(10)}
+    made = empty_checkpoint()
+    made.update(channel_values={"texts": [words(number) for number in range(11)]}, channel_versions=versions)
+
+    def wait(_connection: Connection) -> None:
+        reached.set()
+        assert go_on.wait(10)
+
+    def fail(_connection: Connection) -> None:
+        raise LookupError
+
+    async def together() -> None:
+        busy = asyncio.create_task(saver.database.arun(wait))
+        await asyncio.to_thread(reached.wait, 10)
+        tasks = [
+            asyncio.create_task(saver.aput(config, made, {"step": 10}, versions)),
+            asyncio.create_task(saver.database.arun(fail)),
+        ]
+        await asyncio.sleep(0)  # both have asked now
+        go_on.set()
+        done = await asyncio.gather(busy, *tasks, return_exceptions=True)
+        assert isinstance(done[2], LookupError)
+
+    asyncio.run(together())
+    assert list(bases(url).values()).count(None) == 1
+    assert texts_at(SQLAlchemySaver(url), SESSION) == [words(number) for number in range(11)]
 
 
 def test_what_is_remembered_is_not_read_again(url: str) -> None:
