@@ -3,8 +3,9 @@
 There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
 it runs in a transaction on a connection that is kept: in the caller's thread for a sync caller, on a worker thread for
 an async one, so that no event loop waits. PostgreSQL has `pool_size` connections. SQLite has one writer, so one
-connection: whoever has it does all the work that is waiting in one transaction, and pays for one commit. Brief work on
-SQLite that waits for neither a lock nor a disk is done on the event loop: the way to a thread and back takes longer.
+connection: whoever has it does all the work that is waiting, and what comes meanwhile, in one transaction, and pays for
+one commit. Brief work on SQLite that waits for neither a lock nor a disk is done on the event loop: the way to a thread
+and back takes longer.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from bursar.checkpoints.again import Again
 from bursar.checkpoints.connections import Held
 from bursar.checkpoints.engines import make_engine
 from bursar.checkpoints.faults import explain, overdue
-from bursar.checkpoints.jobs import Attempt, Job, Work, resolve
+from bursar.checkpoints.jobs import Attempt, Job, Turn, Work, resolve
 from bursar.checkpoints.overdue import Server
 from bursar.checkpoints.patience import is_watched
 from bursar.checkpoints.shield import shielded
@@ -228,10 +229,9 @@ class Database:
             held = self._free.get_nowait()
         except Empty:
             if job.turn is None:
-                job.turn = threading.Event()  # from now on it is set, so look once more before waiting for that
+                job.turn = Turn()  # from now on it is given, so look once more before waiting for that
             else:
                 job.turn.wait()
-                job.turn.clear()
         else:
             self._do(held, self._waiting)
 
@@ -243,7 +243,7 @@ class Database:
         with suppress(IndexError):  # nobody is waiting by now
             turn = self._queue[0].turn
             if turn is not None:
-                turn.set()
+                turn.give()
 
     def _work_off(self) -> None:
         """Do what is waiting, the longest waiting first, in one transaction."""
@@ -305,22 +305,34 @@ class Database:
             told += jobs
 
     def _attempt(
-        self, held: Held, jobs: Sequence[Job[Any]], begun: Connection | None = None, *, marked: bool = False
+        self, held: Held, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
     ) -> bool:
-        """Do the jobs in a transaction; False where one of several raised, and none is `marked` to be undone alone."""
-        connection = begun or held.begin(
-            readonly=all(job.readonly for job in jobs),
-            durable=any(job.durable for job in jobs),
-            one_statement=jobs[0].one_statement,
-        )
-        alone = len(jobs) == 1
-        for job in jobs:
+        """Do the jobs in a transaction, and those that come while it writes, which are added to them.
+
+        False where one of several raised, and none is `marked` to be undone alone.
+        """
+        readonly, durable = all(job.readonly for job in jobs), any(job.durable for job in jobs)
+        joined = not (readonly or marked or begun)  # what only reads sees nothing that others wrote since it began
+        connection = begun or held.begin(readonly=readonly, durable=durable, one_statement=jobs[0].one_statement)
+        for job in jobs:  # it may get longer on the way
             if job.error is None:  # else it was interrupted
-                with Attempt(held, job, alone=alone, marked=marked) as attempt:
+                with Attempt(held, job, alone=len(jobs) == 1, marked=marked) as attempt:
                     job.result = job.work(connection)
                 if attempt.again:
                     return False
+            if self._queue and job is jobs[-1] and joined and job.error is None:
+                jobs += self._joining(MAX_GROUP - len(jobs), durable=durable)
         return True
+
+    def _joining(self, most: int, *, durable: bool) -> list[Job[Any]]:
+        """Jobs that have come since a transaction was begun that writes, and may be part of it."""
+        jobs: list[Job[Any]] = []
+        while self._queue and len(jobs) < most:
+            job = self._queue[0]  # nobody else takes it: who has the connection does
+            if job.durable and not (durable or job.readonly):
+                break
+            jobs.append(self._queue.popleft())
+        return jobs
 
     def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
         if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
@@ -342,7 +354,7 @@ class Database:
                     self.again.add(job.work)
             job.done = True
             if job.turn is not None:
-                job.turn.set()
+                job.turn.give()
             if job.waiting is not None:
                 by_loop.setdefault(job.waiting.get_loop(), []).append(job)
         for loop, done in by_loop.items():

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -131,12 +132,16 @@ def test_work_inside_work_is_refused(database: Database) -> None:
 
 
 class Busy:
-    """Keeps SQLite's one connection at work, so that whatever is asked for meanwhile waits; hears its statements."""
+    """Keeps SQLite's one connection at work, so that whatever is asked for meanwhile waits; hears its statements.
 
-    def __init__(self, database: Database) -> None:
+    By default it reads, so that nothing joins it.
+    """
+
+    def __init__(self, database: Database, *, readonly: bool = True, durable: bool = True) -> None:
         self.statements: list[str] = []
         self._begun, self._go_on = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=database.run, args=(self._work,))
+        work = partial(database.run, self._work, readonly=readonly, durable=durable)
+        self._thread = threading.Thread(target=work)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -197,6 +202,33 @@ def test_waiting_work_shares_one_commit_and_fails_alone(lite: Database) -> None:
     assert [type(one) for one in done[1:4]] == [LookupError, IntegrityError, RuntimeError]
     assert statements.count("COMMIT") == 2  # Busy's own, and one for all
     assert notes(lite) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("work", ["write", "brief write", "read"])
+@pytest.mark.parametrize("begun", ["write", "brief write", "read"])
+def test_work_joins_what_is_being_written(lite: Database, begun: str, work: str) -> None:
+    """On SQLite, work that comes before a commit is part of it, unless it needs one that waits for the disk.
+
+    It never joins what is only read: that sees nothing that another process wrote since.
+    """
+    kinds = {
+        "write": {"readonly": False, "durable": True},
+        "brief write": {"readonly": False, "durable": False},
+        "read": {"readonly": True, "durable": True},
+    }
+    joins = begun == "write" or (begun == "brief write" and work != "write")
+
+    async def ask() -> tuple[str, list[str]]:
+        with Busy(lite, **kinds[begun]) as busy:
+            asked = asyncio.create_task(lite.arun(noting() if work == "read" else noting("a"), **kinds[work]))
+            await asyncio.sleep(0)  # it has asked now
+            busy.go_on()
+            return await asked, busy.statements
+
+    done, statements = asyncio.run(ask())
+    assert done == ("" if work == "read" else "a")
+    assert statements.count("COMMIT") == (1 if joins else 2)
+    assert notes(lite) == ([] if work == "read" else ["a"])
 
 
 def test_a_full_disk_fails_what_it_undoes(lite: Database) -> None:
