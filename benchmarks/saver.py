@@ -1,7 +1,8 @@
 """Checkpoints against the savers that LangGraph ships: single puts, a graph of 20 steps, long sessions, many sessions.
 
 Equal durability: every `put` and `put_writes` is on disk when it returns, on both sides. One by one, a put costs what
-the disk takes; who is faster there saves commits, not instructions.
+the disk takes; who is faster there saves commits, not instructions. The graph of 20 steps is also run with what no
+saver gets below that keeps each step on SQLite: everything in memory, and one commit of a row a step.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -10,19 +11,27 @@ import asyncio
 import itertools
 import operator
 import random
+import sqlite3
 import string
 import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import psycopg
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
-from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    empty_checkpoint,
+)
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -41,6 +50,7 @@ SESSIONS = 100
 TEXT = "What was spent, on what, and when? " * 14  # half a kilobyte
 OURS = {"SQLite": "SQLAlchemySaver, SQLite", "PostgreSQL": "SQLAlchemySaver, PostgreSQL"}
 THEIRS = {"SQLite": "SqliteSaver", "PostgreSQL": "PostgresSaver"}
+LEAST = "in memory, a bare commit a step"
 
 Saver = BaseCheckpointSaver[Any]
 Savers = dict[str, Saver]
@@ -109,6 +119,29 @@ def steps(saver: Saver) -> Contender:
                 raise AssertionError(f"{len(state['notes'])} of {STEPS} steps are in the state")
 
     return runs
+
+
+class BareCommits(InMemorySaver):
+    """LangGraph's saver in memory, and at each checkpoint one commit of a row by SQLite's driver."""
+
+    def __init__(self, path: str, stack: ExitStack) -> None:
+        super().__init__()
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._commits = stack.enter_context(closing(connection))
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE bare (row TEXT)")
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As in memory, once the row is on disk."""
+        self._commits.execute("INSERT INTO bare VALUES (?)", (TEXT,))  # which commits
+        return super().put(config, checkpoint, metadata, new_versions)
 
 
 def words(draw: random.Random, size: int = 600) -> str:
@@ -252,7 +285,8 @@ def _say(result: Result, database: str, how: str, sizes: tuple[int, int], bound:
 def run(*, smoke: bool) -> list[Result]:
     """Measure every saver that is there."""
     rounds, puts, runs, turns = (1, 8, 1, 12) if smoke else (10, 160, 10, 500)
-    with all_savers() as savers:
+    with all_savers() as savers, ExitStack() as stack:
+        least = BareCommits(f"{stack.enter_context(tempfile.TemporaryDirectory())}/least.db", stack)
         long = {name: saver for name, saver in savers.items() if name != "InMemorySaver"}
         kinds: tuple[tuple[str, Savers, Callable[[Saver], Contender], int], ...] = (
             ("saver, put and put_writes, one by one", savers, lambda saver: partial(put, saver), puts),
@@ -262,7 +296,7 @@ def run(*, smoke: bool) -> list[Result]:
                 lambda saver: partial(put_in_threads, saver),
                 puts * 2,
             ),
-            (f"saver, a graph of {STEPS} steps, sync durability", savers, steps, runs),
+            (f"saver, a graph of {STEPS} steps, sync durability", savers | {LEAST: least}, steps, runs),
         )
         results = [measure(title, of, what, rounds=rounds, operations=count) for title, of, what, count in kinds]
         for saver in long.values():
@@ -272,6 +306,7 @@ def run(*, smoke: bool) -> list[Result]:
         )
         for result, bound in zip(results, (None, 1 / 1.5, 0.7, 1.0), strict=True):
             compare(result, savers, bound)
+        results[2].compare(LEAST, THEIRS["SQLite"], what="wall")
     with a_postgres_database() as one, a_postgres_database() as other:
         if one and other:
             results.append(many_sessions(one, other, rounds=min(rounds, 5), steps=2 if smoke else 5))

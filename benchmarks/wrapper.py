@@ -1,7 +1,8 @@
 """What a run costs beside its handler: the specialist's node against a bare one, with and without its commits.
 
 The bare node awaits the same handler and returns its report. The commits are those of the run, booked by themselves:
-its beginning, where it may pay, and its end.
+its beginning, where it may pay, and its end. Commits and way are what no run gets below that is kept in the books, and
+whose handler cannot hold up the others: its commits, and the way to where handlers run and back.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.agents import run_agent
 from bursar.nodes.coordinator import Coordinator
 from bursar.nodes.edge import Node
+from bursar.nodes.handlers import call
 from bursar.state.events import RunEnded, RunStarted
 from bursar.state.money import ZERO
 from bursar.state.session import Plan, Request, Step
@@ -78,8 +80,12 @@ def _repeat(one: Callable[[], Any]) -> Callable[[int], None]:
     return lambda operations: asyncio.run(many(operations))
 
 
+def _task(name: str) -> Task:
+    return Task(text="go", specialist=name, session_id="s", request_id="r", tenant="t", now=AT)
+
+
 def _bare(name: str) -> Callable[[int], None]:
-    task = Task(text="go", specialist=name, session_id="s", request_id="r", tenant="t", now=AT)
+    task = _task(name)
 
     async def body(state: Any, config: Any) -> Any:
         handler: Any = HANDLERS[name]
@@ -93,7 +99,7 @@ def _wrapped(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     places = itertools.count()
 
     async def one() -> None:
-        config = {**CONFIG, "metadata": {"langgraph_checkpoint_ns": f"{name}:{next(places)}"}}
+        config: Any = {**CONFIG, "metadata": {"langgraph_checkpoint_ns": f"{name}:{next(places)}"}}
         update = await node.ainvoke(state, config)
         if update["runs"][0].outcome != "completed":
             raise AssertionError(update["runs"][0].reason)
@@ -101,8 +107,8 @@ def _wrapped(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     return _repeat(one)
 
 
-def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
-    """The run's transactions, as `run_agent` submits them."""
+def _commits(coordinator: Coordinator, name: str, *, way: bool) -> Callable[[int], None]:
+    """The run's transactions, as `run_agent` submits them, and its handler where it runs, if the `way` is wanted."""
     books, database = coordinator.books, coordinator.database
     pays = name == "specialist"
     pauses = ("all", "tenant:t", f"agent:{name}")
@@ -121,6 +127,8 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     async def one() -> None:
         if pays:
             await database.arun(begin, durable=False, brief=True)
+        if way:
+            await call(coordinator.chains[name].links[0], _task(name), seconds=30, keep=lambda _: None)
         await database.arun(end, durable=False, brief=True)
 
     return _repeat(one)
@@ -137,7 +145,8 @@ def run(*, smoke: bool) -> list[Result]:
             contenders = [
                 ("bare node", _bare(name)),
                 ("its run", _wrapped(coordinator, name)),
-                ("its commits alone", _commits(coordinator, name)),
+                ("its commits alone", _commits(coordinator, name, way=False)),
+                ("its commits and its way", _commits(coordinator, name, way=True)),
             ]
             result.rounds = interleave(contenders, rounds=rounds, operations=operations)
             result.compare("its run", "bare node")
@@ -148,11 +157,12 @@ def run(*, smoke: bool) -> list[Result]:
 
 
 def _beside(result: Result) -> None:
-    """What the run adds to the node, with and without the commits, as a share of the bound."""
-    bare, whole, commits = (one.cpu for one in result.rounds)
+    """What the run adds to the node, with and without the commits, as a share of the bound; and the least it can."""
+    bare, whole, commits, least = (one.cpu for one in result.rounds)
     for what, added in (
         ("added", [a - b for a, b in zip(whole, bare, strict=True)]),
         ("added without commits", [a - b - c for a, b, c in zip(whole, bare, commits, strict=True)]),
+        ("commits and way", [a - b for a, b in zip(least, bare, strict=True)]),
     ):
         shares = sorted(one / 1_000 / BOUND_MILLISECONDS for one in added)
         low, _, high = statistics.quantiles(shares, n=4)
