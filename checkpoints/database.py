@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, LifoQueue, SimpleQueue
@@ -202,7 +202,7 @@ class Database:
             )
             self._deliver([job])
         else:
-            self._do(held, lambda: [job])
+            self._do(held, [job])
 
     def _do_at_once(self, job: Job[Any]) -> bool:
         """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
@@ -214,7 +214,7 @@ class Database:
         if connection is None:
             self._give_back(held)
             return False
-        self._do(held, lambda: [job], connection)
+        self._do(held, [job], connection)
         return True
 
     def _work_off_all(self) -> None:
@@ -233,7 +233,7 @@ class Database:
             else:
                 job.turn.wait()
         else:
-            self._do(held, self._waiting)
+            self._do(held, [])
 
     def _give_back(self, held: Held) -> None:
         """Free the connection, and let the sync caller that waits longest take its turn; a worker waits by itself."""
@@ -247,21 +247,17 @@ class Database:
 
     def _work_off(self) -> None:
         """Do what is waiting, the longest waiting first, in one transaction."""
-        self._do(self._free.get(), self._waiting)
+        self._do(self._free.get(), [])
 
-    def _waiting(self) -> list[Job[Any]]:
-        jobs: list[Job[Any]] = []
-        while self._queue and len(jobs) < MAX_GROUP:
-            jobs.append(self._queue.popleft())
-        return jobs
+    def _do(self, held: Held, jobs: list[Job[Any]], begun: Connection | None = None) -> None:
+        """Do the jobs, or, where there are none, what waits.
 
-    def _do(self, held: Held, which: Callable[[], list[Job[Any]]], begun: Connection | None = None) -> None:
-        """Do the jobs. The connection is free again before anyone is told, so that who goes on at once finds it."""
+        The connection is free again before anyone is told, so that who goes on at once finds it.
+        """
         ended: list[Job[Any]] = []
         try:
             try:
-                if jobs := which():
-                    self._transact(held, jobs, ended, begun)
+                self._transact(held, jobs, ended, begun)
             finally:
                 self._give_back(held)
         finally:
@@ -270,9 +266,10 @@ class Database:
     def _transact(
         self, held: Held, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
-        """Do the jobs in one transaction. One that raises is undone alone; a fault of the database fails them all.
+        """Do the jobs, or what waits, in one transaction.
 
-        Jobs that have ended are added to `told`.
+        One that raises is undone alone; a fault of the database fails them all. Those that have ended are added to
+        `told`.
         """
         ended = committing = False
         self._inside.working = True
@@ -280,10 +277,12 @@ class Database:
         if line is not None:
             line.begin(jobs[0].until)
         try:
-            if not self._attempt(held, jobs, begun):
+            if not jobs:
+                self._join(jobs)
+            if jobs and not self._attempt(held, jobs, begun):
                 held.rollback()
                 self._attempt(held, jobs, marked=True)
-            if len(jobs) > 1 or jobs[0].error is None:
+            if len(jobs) > 1 or (jobs and jobs[0].error is None):
                 committing = True
                 held.commit()
             ended = True
@@ -321,18 +320,17 @@ class Database:
                 if attempt.again:
                     return False
             if self._queue and job is jobs[-1] and joined and job.error is None:
-                jobs += self._joining(MAX_GROUP - len(jobs), durable=durable)
+                self._join(jobs, durable=durable)
         return True
 
-    def _joining(self, most: int, *, durable: bool) -> list[Job[Any]]:
-        """Jobs that have come since a transaction was begun that writes, and may be part of it."""
-        jobs: list[Job[Any]] = []
-        while self._queue and len(jobs) < most:
+    def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
+        """Add what waits, up to what needs a `durable` commit where this is none."""
+        while self._queue and len(jobs) < MAX_GROUP:
             job = self._queue[0]  # nobody else takes it: who has the connection does
             if job.durable and not (durable or job.readonly):
                 break
-            jobs.append(self._queue.popleft())
-        return jobs
+            jobs.append(job)
+            self._queue.popleft()  # afterwards: where the user interrupts it is in both, and not in none
 
     def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
         if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
@@ -341,7 +339,8 @@ class Database:
     def _put_back(self, jobs: Sequence[Job[Any]]) -> None:
         if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
             with self._lock:
-                self._queue.extendleft(reversed(jobs))
+                waiting = set(self._queue)
+                self._queue.extendleft(job for job in reversed(jobs) if job not in waiting)
                 self._call_worker()
 
     def _deliver(self, jobs: Sequence[Job[Any]]) -> None:

@@ -6,11 +6,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from sqlalchemy import Connection, bindparam, text
@@ -266,6 +267,62 @@ def test_an_interrupt_ends_its_own_work_only(lite: Database) -> None:
         thread.join(20)
         assert done == ["b"]
         assert notes(lite) == ["b"]
+
+
+class Interrupted(deque[Any]):
+    """A queue whose first job is asked for by the main thread, which the user interrupts while it takes that."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+        self.asked = [threading.Event(), threading.Event()]
+        self.interrupted = False
+
+    def append(self, job: object, /) -> None:
+        super().append(job)
+        self.asked[len(self) - 1].set()
+
+    def popleft(self) -> object:
+        if self.interrupted:
+            return super().popleft()
+        self.interrupted = True
+        assert threading.current_thread() is threading.main_thread()
+        if self.when == "after":
+            super().popleft()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_loses_nothing_that_is_being_taken(lite: Database, when: str) -> None:
+    """Who is interrupted on the way from the queue to the transaction leaves the work of others, and leaves it once."""
+    queue, done, begun = Interrupted(when), list[str](), list[str]()
+
+    def counted(name: str) -> Work[str]:
+        def work(connection: Connection) -> str:
+            begun.append(name)
+            return add(name, connection)
+
+        return work
+
+    def ask() -> None:
+        assert queue.asked[0].wait(10)
+        done.append(lite.run(counted("b")))
+
+    def free() -> None:
+        assert queue.asked[1].wait(10)
+        busy.go_on()
+
+    threads = [threading.Thread(target=ask), threading.Thread(target=free)]
+    with Busy(lite) as busy:
+        lite._queue = queue  # pyright: ignore[reportPrivateUsage]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            lite.run(counted("a"))
+    for thread in threads:
+        thread.join(20)
+    assert done == ["b"]
+    assert begun == notes(lite) == ["a", "b"]
 
 
 KILLED = """
