@@ -1,4 +1,4 @@
-"""Plant one fault at a time in a copy of gateway and ledger; the tests beside it must catch it: `make mutants`."""
+"""Plant one fault at a time in a copy of gateway and ledger; the tests beside must catch it: `make mutants`."""
 
 import os
 import shutil
@@ -27,6 +27,7 @@ CAPS = "tests/checkpoints/test_caps.py"
 CHAIN = "tests/checkpoints/test_audit_chain.py"
 AGENTS = "tests/adversaries/test_agents.py"
 PROVIDERS = "tests/adversaries/test_providers.py"
+SHARING = "tests/checkpoints/test_sharing.py"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "work joins a transaction that only reads, and sees what was there when it began",
+        "checkpoints/database.py",
+        "joined = not (readonly or marked or begun)",
+        "joined = not (marked or begun)",
+        [SHARING],
+    ),
+    Mutant(
+        "what must be on disk joins a commit that waits for no disk",
+        "checkpoints/database.py",
+        "if job.durable and not (durable or job.readonly):",
+        "if durable is None:",
+        [SHARING],
+    ),
+    Mutant(
+        "where one of several raises, what the others did is kept and done again",
+        "checkpoints/database.py",
+        "                held.rollback()\n                self._attempt(held, jobs, marked=True)\n",
+        "                held.commit()\n                self._attempt(held, jobs, marked=True)\n",
+        [SHARING],
+    ),
     Mutant(
         "a hold is not conditional on what is left",
         "checkpoints/books/accounts.py",
