@@ -1,4 +1,4 @@
-"""Plant one fault at a time in a copy of gateway and ledger; the tests beside must catch it: `make mutants`."""
+"""Plant one fault at a time in a copy of gateway and ledger; the tests beside it must catch it: `make mutants`."""
 
 import os
 import shutil
