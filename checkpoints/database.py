@@ -99,6 +99,7 @@ class Database:
         one_statement: bool = False,
         until: float | None = None,
         lasting: bool = False,
+        apart: bool = False,
     ) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
@@ -110,16 +111,22 @@ class Database:
         in seconds of `time.monotonic`, if it waits for a lock or for the server then; never, if that is infinite; else
         when the server has said nothing for some seconds longer than a statement may take. `lasting` work is tried
         again in the background where a fault of PostgreSQL keeps it from being kept, which is raised all the same.
+        No other work is part of the transaction of work that is `apart`.
         Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
         `BursarError` inside another piece of work: that one has its connection.
         """
-        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting)
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()
         with shielded():
             if self.dialect == "sqlite":
                 self._queue.append(job)
-                while not job.done:  # bounded: each turn does the longest waiting of what stands before it
-                    self._take_turn(job)
+                try:
+                    while not job.done:  # bounded: each turn does the longest waiting of what stands before it
+                        self._take_turn(job)
+                finally:
+                    if not job.done:  # the user interrupts: those behind it wait for a turn that nobody takes
+                        with self._lock:
+                            self._call_worker()
             else:
                 self._do_one(job)
         return job.outcome()
@@ -134,6 +141,7 @@ class Database:
         one_statement: bool = False,
         until: float | None = None,
         lasting: bool = False,
+        apart: bool = False,
     ) -> T:
         """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
 
@@ -147,7 +155,7 @@ class Database:
             if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, waiting)
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart, waiting)
         with self._lock:
             if self.dialect == "sqlite":
                 self._call_worker()
@@ -328,6 +336,8 @@ class Database:
         while self._queue and len(jobs) < MAX_GROUP:
             job = self._queue[0]  # nobody else takes it: who has the connection does
             if job.durable and not (durable or job.readonly):
+                break
+            if jobs and (job.apart or jobs[-1].apart):
                 break
             jobs.append(job)
             self._queue.popleft()  # afterwards: where the user interrupts it is in both, and not in none

@@ -1,6 +1,7 @@
 """A piece of work on its way through a database, and how it ends."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from bursar.checkpoints.connections import Held
 
@@ -46,6 +48,7 @@ class Job(Generic[T]):
     asked: float = 0.0  # when, by the monotonic clock, where that matters
     until: float | None = None  # when it is given up, by that clock
     lasting: bool = False  # whether it is tried again in the background where it cannot be kept now
+    apart: bool = False  # whether no other is part of its transaction
     waiting: "asyncio.Future[T] | None" = None
     turn: "Turn | None" = None  # of a sync caller that waits: it is done, or may do what is waiting
     done: bool = False
@@ -85,15 +88,15 @@ class Attempt:
         if error is None:
             return False
         self.again = not (self._alone or self._marked)
-        if self.again and isinstance(error, Exception):
-            return not self._held.is_over()
+        if self.again and isinstance(error, Exception) and not self._held.is_over():
+            return True
         # An asyncio future does not take a StopIteration.
         self._job.error = RuntimeError("a piece of work raised StopIteration") if kind is StopIteration else error
         if self._alone:
             self._job.committing = self._held.commits_itself
             self._held.rollback()
-        elif self._held.is_over():  # some faults, such as a full disk, undo SQLite's transaction as a whole
-            return False
+        elif self._held.is_over() and (self._marked or isinstance(error, DBAPIError | sqlite3.Error)):
+            return False  # some faults, such as a full disk, undo SQLite's transaction as a whole
         elif self._marked:
             self._held.undo_to_savepoint()
         # A user's interrupt goes on in the main thread, whoever's work it happened to hit.

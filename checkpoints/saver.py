@@ -194,7 +194,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """
         listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
-            for found in self._database.run(listing.next_page, readonly=True):
+            for found in listing.take(self._database.run(listing.next_page, readonly=True)):
                 yield found()
 
     async def alist(
@@ -208,7 +208,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """As `list`."""
         listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
-            for found in await self._database.arun(listing.next_page, readonly=True):
+            for found in listing.take(await self._database.arun(listing.next_page, readonly=True)):
                 yield found()
 
     def get_delta_channel_history(
@@ -230,12 +230,12 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def delete_thread(self, thread_id: str) -> None:
         """Delete the session. Afterwards nothing of it is stored; the ledger's audit log keeps its hashes."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
-        self._database.run(empty_log, readonly=True)
+        self._database.run(empty_log, readonly=True, apart=True)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
         await self._database.arun(lambda connection: delete_session(connection, str(thread_id)))
-        await self._database.arun(empty_log, readonly=True)
+        await self._database.arun(empty_log, readonly=True, apart=True)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
@@ -273,7 +273,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         found = self._database.run(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
         for thread_id in found:
             self._database.run(pruning.of(str(thread_id)))
-        self._database.run(empty_log, readonly=True)
+        self._database.run(empty_log, readonly=True, apart=True)
 
     async def aprune(
         self,
@@ -287,7 +287,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         found = await self._database.arun(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
         for thread_id in found:
             await self._database.arun(pruning.of(str(thread_id)))
-        await self._database.arun(empty_log, readonly=True)
+        await self._database.arun(empty_log, readonly=True, apart=True)
 
     def _put(
         self,

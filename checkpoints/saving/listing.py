@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from itertools import groupby
+from typing import NamedTuple
 
 from langgraph.checkpoint.base import CheckpointTuple
 from sqlalchemy import ColumnElement, Connection, select, tuple_
@@ -20,8 +21,17 @@ ValueKey = tuple[str, str, str, str]  # session, namespace, channel, version
 Found = Callable[[], CheckpointTuple]
 
 
+class Page(NamedTuple):
+    """What was found, and how far the list is with it."""
+
+    found: list[Found]
+    after: Key | None
+    left: int | None
+    done: bool
+
+
 class Listing:
-    """A list in progress: `next_page` is work for the database, until `done`.
+    """A list in progress, until `done`: `next_page` is work for the database, and `take` goes on behind the page.
 
     `thread_id` None lists every session, `checkpoint_ns` None every namespace. `wanted` are metadata keys and the
     values they must all have. Newest first means descending checkpoint id; equal ids follow session and namespace.
@@ -53,8 +63,17 @@ class Listing:
         if before is not None:
             self._conditions.append(checkpoints.c.checkpoint_id < before)
 
-    def next_page(self, connection: Connection) -> list[Found]:
-        """The next checkpoints that match, each as a function that decodes it, so that decoding holds no lock."""
+    def take(self, page: Page) -> list[Found]:
+        """What was found; the page after it is the next."""
+        found, self._after, self._left, self.done = page
+        return found
+
+    def next_page(self, connection: Connection) -> Page:
+        """The next checkpoints that match, each as a function that decodes it, so that decoding holds no lock.
+
+        The same again until it is taken: the transaction may be done again.
+        """
+        after, left = self._after, self._left
         size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)
         columns = checkpoints.c
         order = (columns.checkpoint_id.desc(), columns.thread_id, columns.checkpoint_ns)
@@ -72,9 +91,9 @@ class Listing:
             )
             .order_by(*order)
         ).all()
-        self.done = len(rows) < size
+        done = len(rows) < size
         if rows:
-            self._after = (rows[-1].thread_id, rows[-1].checkpoint_ns, rows[-1].checkpoint_id)
+            after = (rows[-1].thread_id, rows[-1].checkpoint_ns, rows[-1].checkpoint_id)
         heads: dict[Key, StoredRow] = {}
         for row in rows:
             key = (row.thread_id, row.checkpoint_ns, row.checkpoint_id)
@@ -83,11 +102,11 @@ class Listing:
             )
             if self._matches(Address(*key), head.stored):
                 heads[key] = head
-        if self._left is not None:
-            heads = dict(list(heads.items())[: self._left])
-            self._left -= len(heads)
-            self.done = self.done or self._left == 0
-        return self._complete(connection, heads)
+        if left is not None:
+            heads = dict(list(heads.items())[:left])
+            left -= len(heads)
+            done = done or left == 0
+        return Page(self._complete(connection, heads), after, left, done)
 
     def _matches(self, at: Address, stored: Stored) -> bool:
         if not self._wanted:

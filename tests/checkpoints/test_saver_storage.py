@@ -234,14 +234,20 @@ def test_work_that_shares_its_transaction_and_fails_costs_no_room(tmp_path: Path
     def fail(_connection: Connection) -> None:
         raise LookupError
 
+    async def listed() -> int:
+        return len([found async for found in saver.alist(SESSION)])
+
     async def together() -> None:
         busy = asyncio.create_task(saver.database.arun(wait))
         await asyncio.to_thread(reached.wait, 10)
         putting = asyncio.create_task(saver.aput(config, made, {"step": 10}, versions))
+        listing = asyncio.create_task(listed())
+        await asyncio.sleep(0)
         failing = asyncio.create_task(saver.database.arun(fail))
         await asyncio.sleep(0)  # both have asked now
         go_on.set()
         await asyncio.gather(busy, putting)
+        assert await listing == 11  # nothing is passed over
         with pytest.raises(LookupError):
             await failing
 

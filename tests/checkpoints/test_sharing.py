@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database import Database, Work
+from bursar.checkpoints.jobs import Turn
 from bursar.state.errors import DatabaseError
 from tests.checkpoints.notes import add, notes, noting, with_notes
 
@@ -109,6 +110,59 @@ def test_work_joins_what_is_being_written(lite: Database, begun: str, work: str)
     assert done == ("" if work == "read" else "a")
     assert statements.count("COMMIT") == (1 if joins else 2)
     assert notes(lite) == ([] if work == "read" else ["a"])
+
+
+def test_work_apart_shares_with_nobody(lite: Database) -> None:
+    """Neither what waits with it nor what is being written is part of its transaction."""
+
+    async def ask(*, readonly: bool) -> list[str]:
+        with Busy(lite, readonly=readonly) as busy:
+            tasks = [asyncio.create_task(lite.arun(noting(), apart=apart)) for apart in (True, False)]
+            await asyncio.sleep(0)  # both have asked now
+            busy.go_on()
+            await asyncio.gather(*tasks)
+            return busy.statements
+
+    for readonly in (True, False):
+        assert asyncio.run(ask(readonly=readonly)).count("COMMIT") == 3
+
+
+def test_an_error_behind_an_undone_transaction_is_its_own(lite: Database) -> None:
+    """Work that hides the fault with which SQLite undid all is told its error, once; the others are done."""
+    times = 0
+
+    def hide(connection: Connection) -> str:
+        nonlocal times
+        times += 1
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute("ROLLBACK")  # as a full disk does
+        raise ValueError("hidden")
+
+    done, _ = asyncio.run(meanwhile(lite, [noting("a"), hide, noting("b")]))
+    assert [done[0], done[2]] == notes(lite) == ["a", "b"]
+    assert isinstance(done[1], ValueError)
+    assert times == 1
+
+
+def test_an_interrupted_caller_holds_nobody_up(lite: Database) -> None:
+    """Who is interrupted while it waits leaves its turn to those behind it."""
+    done: list[str] = []
+    other = threading.Thread(target=lambda: done.append(lite.run(noting("b"))))
+
+    class Interrupting(Turn):
+        def wait(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, Busy(lite) as busy:
+        patch.setattr("bursar.checkpoints.database.Turn", Interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            lite.run(noting("a"))
+        patch.undo()
+        other.start()
+        busy.go_on()
+    other.join(20)
+    assert done == ["b"]
 
 
 def test_a_full_disk_fails_what_it_undoes(lite: Database) -> None:
