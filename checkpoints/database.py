@@ -10,6 +10,7 @@ and back takes longer.
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -279,7 +280,7 @@ class Database:
         One that raises is undone alone; a fault of the database fails them all. Those that have ended are added to
         `told`.
         """
-        ended = committing = False
+        ended = committing = failed = False
         self._inside.working = True
         line = held.line
         if line is not None:
@@ -292,7 +293,11 @@ class Database:
                 self._attempt(held, jobs, marked=True)
             if len(jobs) > 1 or (jobs and jobs[0].error is None):
                 committing = True
-                held.commit()
+                try:
+                    held.commit()
+                except sqlite3.Error:  # noted before any call, so that no interrupt comes between
+                    failed = True
+                    raise
             ended = True
         except (DBAPIError, DatabaseError, self.engine.dialect.loaded_dbapi.Error) as error:
             held.rollback()
@@ -302,13 +307,15 @@ class Database:
             ended = True
         finally:
             self._inside.working = False
-            if not ended and not (committing and held.is_over()):  # the user interrupts: work of others waits its turn
+            if not ended and (failed or not (committing and held.is_over())):
+                # The user interrupts, and nothing is kept: work of others waits its turn.
                 held.rollback()
                 self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
             if line is not None and line.end():
                 held.drop()
-                self._tell_overdue(jobs[0], unheard=line.unheard)
+                for job in jobs:  # none where it was interrupted, and one at most
+                    self._tell_overdue(job, unheard=line.unheard)
             told += jobs
 
     def _attempt(

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -55,6 +55,7 @@ class Job(Generic[T]):
     result: T | None = None
     committing: bool = False  # whether it was, when the error came
     error: BaseException | None = None
+    caller: int = field(default_factory=threading.get_ident)  # the thread that asked for it
 
     def outcome(self) -> T:
         if self.error is not None:
@@ -87,6 +88,10 @@ class Attempt:
     ) -> bool:
         if error is None:
             return False
+        # A user's interrupt goes on in the main thread, whoever's work it happened to hit; that of others is done anew.
+        interrupt = kind is KeyboardInterrupt and threading.current_thread() is threading.main_thread()
+        if interrupt and self._job.caller != threading.get_ident():
+            return False
         self.again = not (self._alone or self._marked)
         if self.again and isinstance(error, Exception) and not self._held.is_over():
             return True
@@ -99,8 +104,7 @@ class Attempt:
             return False  # some faults, such as a full disk, undo SQLite's transaction as a whole
         elif self._marked:
             self._held.undo_to_savepoint()
-        # A user's interrupt goes on in the main thread, whoever's work it happened to hit.
-        return kind is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread()
+        return not interrupt
 
 
 def resolve(jobs: Sequence[Job[Any]]) -> None:

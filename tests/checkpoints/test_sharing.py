@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
+from bursar.checkpoints.connections import Held
 from bursar.checkpoints.database import Database, Work
 from bursar.checkpoints.jobs import Turn
 from bursar.state.errors import DatabaseError
@@ -200,6 +202,66 @@ def test_an_interrupt_ends_its_own_work_only(lite: Database) -> None:
         thread.join(20)
         assert done == ["b"]
         assert notes(lite) == ["b"]
+
+
+def interrupted_beside(database: Database, theirs: Work[str]) -> list[str]:
+    """What another thread is told of its work, which joins the main thread's transaction, where the user interrupts."""
+    told: list[str] = []
+    other = threading.Thread(target=lambda: told.append(database.run(theirs)))
+
+    def mine(connection: Connection) -> str:
+        if other.ident is None:  # else it is done again
+            other.start()
+            while not database._queue:  # pyright: ignore[reportPrivateUsage] - until it has asked
+                time.sleep(0)
+        return add("a", connection)
+
+    with pytest.raises(KeyboardInterrupt):
+        database.run(mine)
+    other.join(20)
+    return told
+
+
+def test_an_interrupt_beside_a_commit_that_failed_tells_nobody_of_success(
+    lite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted while a failed commit is being handled: nothing was kept, so the others' work is done anew."""
+    failed: list[str] = []
+
+    def commit(held: Held) -> None:
+        if failed:
+            return committed(held)
+        failed.append("once")
+        undone(held)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def rollback(held: Held) -> None:
+        undone(held)
+        if failed == ["once"]:
+            failed.append("interrupted")
+            raise KeyboardInterrupt
+
+    committed, undone = Held.commit, Held.rollback
+    monkeypatch.setattr(Held, "commit", commit)
+    monkeypatch.setattr(Held, "rollback", rollback)
+    assert interrupted_beside(lite, noting("b")) == ["b"]
+    assert failed == ["once", "interrupted"]
+    assert "b" in notes(lite)
+
+
+def test_an_interrupt_in_anothers_work_is_not_told_to_its_caller(lite: Database) -> None:
+    """The user interrupts the main thread while it does what another thread waits for: that is done all the same."""
+    times: list[threading.Thread] = []
+
+    def work(connection: Connection) -> str:
+        times.append(threading.current_thread())
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return add("b", connection)
+
+    assert interrupted_beside(lite, work) == ["b"]
+    assert threading.main_thread() in times
+    assert "b" in notes(lite)
 
 
 class Interrupted(deque[Any]):
