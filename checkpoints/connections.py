@@ -138,7 +138,7 @@ class Held:
 
     def is_over(self) -> bool:
         """Whether SQLite has no transaction any more. PostgreSQL always has one until it is ended."""
-        if self._connection is None:
+        if self._connection is None or self._connection.invalidated:  # as SQLAlchemy does where it is interrupted
             return True
         driver = self._connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and not driver.in_transaction

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from queue import Empty, LifoQueue, SimpleQueue
+from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -62,11 +62,12 @@ class Database:
         self._queue: deque[Job[Any]] = deque()
         self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
-        # The one used last first, so that few are kept busy; a queue of one connection knows no order, and is quicker.
-        self._free: LifoQueue[Held] | SimpleQueue[Held] = LifoQueue() if self.workers > 1 else SimpleQueue()
-        self.again = Again(lambda work, until: self.run(work, until=until))
         server = Server()
-        for _ in range(self.workers):
+        # SQLite's one connection, and who has it: taken by `with` alone, which no interrupt gets into the middle of.
+        self._one, self._busy = Held(self.engine, self.settings, server), threading.Lock()
+        self._free: LifoQueue[Held] = LifoQueue()  # those to PostgreSQL, the one used last first: few are kept busy
+        self.again = Again(lambda work, until: self.run(work, until=until))
+        for _ in range(0 if self.dialect == "sqlite" else self.workers):
             self._free.put(Held(self.engine, self.settings, server))
 
     @classmethod
@@ -120,12 +121,14 @@ class Database:
         self._check_outside()
         with shielded():
             if self.dialect == "sqlite":
-                self._queue.append(job)
+                interrupted = True
                 try:
+                    self._queue.append(job)
                     while not job.done:  # bounded: each turn does the longest waiting of what stands before it
                         self._take_turn(job)
+                    interrupted = False
                 finally:
-                    if not job.done:  # the user interrupts: those behind it wait for a turn that nobody takes
+                    if interrupted:  # by the user: those behind it wait for a turn that nobody takes
                         with self._lock:
                             self._call_worker()
             else:
@@ -152,7 +155,7 @@ class Database:
         if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
             at_once = Job(work, readonly, durable)
             with shielded():
-                done = self._do_at_once(at_once)
+                done = self._lead([at_once], at_once=True)
             if done:
                 return at_once.outcome()
         waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -174,10 +177,14 @@ class Database:
             executor.shutdown(wait=True)
         if self._queue:
             self._work_off_all()
-        connections = [self._free.get() for _ in range(self.workers)]
-        for held in connections:
-            held.drop()
-            self._give_back(held)
+        if self.dialect == "sqlite":
+            with self._busy:
+                self._one.drop()
+        else:
+            connections = [self._free.get() for _ in range(self.workers)]
+            for held in connections:
+                held.drop()
+                self._free.put(held)
         self.engine.dispose()
 
     def _workers(self) -> ThreadPoolExecutor:
@@ -211,66 +218,65 @@ class Database:
             )
             self._deliver([job])
         else:
-            self._do(held, [job])
-
-    def _do_at_once(self, job: Job[Any]) -> bool:
-        """Do the job here and now; False, and nothing was done, where that would have to wait for another."""
-        try:
-            held = self._free.get_nowait()
-        except Empty:
-            return False
-        connection = None if self._queue else held.begin_at_once(readonly=job.readonly)
-        if connection is None:
-            self._give_back(held)
-            return False
-        self._do(held, [job], connection)
-        return True
+            ended: list[Job[Any]] = []
+            try:
+                try:
+                    self._transact(held, [job], ended)
+                finally:
+                    self._free.put(held)
+            finally:
+                self._deliver(ended)
 
     def _work_off_all(self) -> None:
         with self._lock:
             self._called = False
         while self._queue:  # bounded by what is submitted
-            self._work_off()
+            self._lead([])
 
     def _take_turn(self, job: Job[Any]) -> None:
         """Do what is waiting, if the connection is free; else wait until it is, or somebody else has done the job."""
-        try:
-            held = self._free.get_nowait()
-        except Empty:
-            if job.turn is None:
-                job.turn = Turn()  # from now on it is given, so look once more before waiting for that
-            else:
-                job.turn.wait()
+        if not self._busy.locked():
+            self._lead([])
+        elif job.turn is None:
+            job.turn = Turn()  # from now on it is given, so look once more before waiting for that
         else:
-            self._do(held, [])
+            job.turn.wait()
 
-    def _give_back(self, held: Held) -> None:
-        """Free the connection, and let the sync caller that waits longest take its turn; a worker waits by itself."""
-        self._free.put(held)
-        if not self._queue:
-            return
-        with suppress(IndexError):  # nobody is waiting by now
-            turn = self._queue[0].turn
-            if turn is not None:
-                turn.give()
+    def _lead(self, jobs: list[Job[Any]], *, at_once: bool = False) -> bool:
+        """Do the jobs on SQLite's connection, or, where there are none, what waits, the longest waiting first.
 
-    def _work_off(self) -> None:
-        """Do what is waiting, the longest waiting first, in one transaction."""
-        self._do(self._free.get(), [])
-
-    def _do(self, held: Held, jobs: list[Job[Any]], begun: Connection | None = None) -> None:
-        """Do the jobs, or, where there are none, what waits.
-
-        The connection is free again before anyone is told, so that who goes on at once finds it.
+        False, and nothing was done, where that was to be done `at_once` and would have to wait for another. The
+        connection is free again before anyone is told, so that who goes on at once finds it.
         """
-        ended: list[Job[Any]] = []
+        if at_once and (self._queue or self._busy.locked()):
+            return False
+        held, ended, told = self._one, list[Job[Any]](), False
         try:
-            try:
-                self._transact(held, jobs, ended, begun)
-            finally:
-                self._give_back(held)
+            with self._busy:
+                begun = None
+                try:
+                    if at_once and (begun := held.begin_at_once(readonly=jobs[0].readonly)) is None:
+                        return False
+                    self._transact(held, jobs, ended, begun)
+                finally:
+                    held.rollback()  # what an interrupt left; else there is nothing
         finally:
-            self._deliver(ended)
+            try:
+                self._pass_on(ended)
+                told = True
+            finally:
+                if not told:  # the user interrupts: others wait for it
+                    self._pass_on(ended)
+        return True
+
+    def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
+        """Let the sync caller that waits longest take its turn, as a worker waits by itself; and tell of what ended."""
+        if self._queue:
+            with suppress(IndexError):  # nobody is waiting by now
+                turn = self._queue[0].turn
+                if turn is not None:
+                    turn.give()
+        self._deliver(ended)
 
     def _transact(
         self, held: Held, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
@@ -379,7 +385,7 @@ class Database:
 
     def _leave_to_parent(self) -> None:
         """In a forked child: neither threads nor connections are inherited. The parent's are kept, never closed."""
-        self._inherited.append((self.engine, self._free, self._executor))
+        self._inherited.append((self.engine, self._one, self._free, self._executor))
         self._start()
 
 

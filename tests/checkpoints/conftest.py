@@ -14,6 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from bursar.checkpoints.database import Database
 from bursar.checkpoints.ledger import Ledger
 from bursar.checkpoints.migrate import VERSION_TABLE, migrate
+from tests.checkpoints.notes import with_notes
 
 KEY = b"a key of the tests"
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
@@ -99,3 +100,10 @@ def empty(connection: Connection) -> None:
     """Take every row out of the tables."""
     tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> Iterator[Database]:
+    """An SQLite database with one table of notes."""
+    with with_notes(f"sqlite:///{tmp_path}/notes.db") as made:
+        yield made

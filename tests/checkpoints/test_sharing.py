@@ -2,55 +2,16 @@
 
 import asyncio
 import sqlite3
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from bursar.checkpoints.connections import Held
 from bursar.checkpoints.database import Database, Work
-from bursar.checkpoints.jobs import Turn
 from bursar.state.errors import DatabaseError
-from tests.checkpoints.notes import add, notes, noting, with_notes
-
-
-class Busy:
-    """Keeps SQLite's one connection at work, so that whatever is asked for meanwhile waits; hears its statements.
-
-    By default it reads, so that nothing joins it.
-    """
-
-    def __init__(self, database: Database, *, readonly: bool = True, durable: bool = True) -> None:
-        self.statements: list[str] = []
-        self._begun, self._go_on = threading.Event(), threading.Event()
-        work = partial(database.run, self._work, readonly=readonly, durable=durable)
-        self._thread = threading.Thread(target=work)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._begun.wait(10)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.go_on()
-
-    def go_on(self) -> None:
-        self._go_on.set()
-        self._thread.join()
-
-    def _work(self, connection: Connection) -> None:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        self._begun.set()
-        assert self._go_on.wait(10)
-        driver.set_trace_callback(self.statements.append)
+from tests.checkpoints.notes import Busy, add, notes, noting
 
 
 async def meanwhile(database: Database, works: Sequence[Work[str]]) -> tuple[list[str | BaseException], list[str]]:
@@ -60,13 +21,6 @@ async def meanwhile(database: Database, works: Sequence[Work[str]]) -> tuple[lis
         await asyncio.sleep(0)  # each task has asked now
         busy.go_on()
         return await asyncio.gather(*tasks, return_exceptions=True), busy.statements
-
-
-@pytest.fixture
-def lite(tmp_path: Path) -> Iterator[Database]:
-    """An SQLite database with one table of notes."""
-    with with_notes(f"sqlite:///{tmp_path}/notes.db") as made:
-        yield made
 
 
 def test_waiting_work_shares_one_commit_and_fails_alone(lite: Database) -> None:
@@ -147,26 +101,6 @@ def test_an_error_behind_an_undone_transaction_is_its_own(lite: Database) -> Non
     assert times == 1
 
 
-def test_an_interrupted_caller_holds_nobody_up(lite: Database) -> None:
-    """Who is interrupted while it waits leaves its turn to those behind it."""
-    done: list[str] = []
-    other = threading.Thread(target=lambda: done.append(lite.run(noting("b"))))
-
-    class Interrupting(Turn):
-        def wait(self) -> None:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch, Busy(lite) as busy:
-        patch.setattr("bursar.checkpoints.database.Turn", Interrupting)
-        with pytest.raises(KeyboardInterrupt):
-            lite.run(noting("a"))
-        patch.undo()
-        other.start()
-        busy.go_on()
-    other.join(20)
-    assert done == ["b"]
-
-
 def test_a_full_disk_fails_what_it_undoes(lite: Database) -> None:
     """When SQLite undoes a transaction as a whole, all who shared it hear of it: what was acknowledged is there."""
 
@@ -179,145 +113,6 @@ def test_a_full_disk_fails_what_it_undoes(lite: Database) -> None:
     assert isinstance(done[1], DatabaseError)
     assert "the disk is full" in str(done[1])
     assert notes(lite) == [one for one in done if isinstance(one, str)]
-
-
-def test_an_interrupt_ends_its_own_work_only(lite: Database) -> None:
-    """A user's interrupt in the middle of shared work undoes it; the work of others is done in its turn."""
-
-    def interrupt(connection: Connection) -> str:
-        raise KeyboardInterrupt
-
-    def ask(done: list[str]) -> None:
-        done.append(asyncio.run(lite.arun(noting("b"))))
-
-    for _ in range(10):
-        done: list[str] = []
-        lite.run(lambda connection: connection.execute(text("DELETE FROM notes")))
-        thread = threading.Thread(target=ask, args=(done,))
-        with Busy(lite) as busy:
-            thread.start()
-            threading.Thread(target=busy.go_on).start()
-            with pytest.raises(KeyboardInterrupt):
-                lite.run(interrupt)
-        thread.join(20)
-        assert done == ["b"]
-        assert notes(lite) == ["b"]
-
-
-def interrupted_beside(database: Database, theirs: Work[str]) -> list[str]:
-    """What another thread is told of its work, which joins the main thread's transaction, where the user interrupts."""
-    told: list[str] = []
-    other = threading.Thread(target=lambda: told.append(database.run(theirs)))
-
-    def mine(connection: Connection) -> str:
-        if other.ident is None:  # else it is done again
-            other.start()
-            while not database._queue:  # pyright: ignore[reportPrivateUsage] - until it has asked
-                time.sleep(0)
-        return add("a", connection)
-
-    with pytest.raises(KeyboardInterrupt):
-        database.run(mine)
-    other.join(20)
-    return told
-
-
-def test_an_interrupt_beside_a_commit_that_failed_tells_nobody_of_success(
-    lite: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Interrupted while a failed commit is being handled: nothing was kept, so the others' work is done anew."""
-    failed: list[str] = []
-
-    def commit(held: Held) -> None:
-        if failed:
-            return committed(held)
-        failed.append("once")
-        undone(held)
-        raise sqlite3.OperationalError("database or disk is full")
-
-    def rollback(held: Held) -> None:
-        undone(held)
-        if failed == ["once"]:
-            failed.append("interrupted")
-            raise KeyboardInterrupt
-
-    committed, undone = Held.commit, Held.rollback
-    monkeypatch.setattr(Held, "commit", commit)
-    monkeypatch.setattr(Held, "rollback", rollback)
-    assert interrupted_beside(lite, noting("b")) == ["b"]
-    assert failed == ["once", "interrupted"]
-    assert "b" in notes(lite)
-
-
-def test_an_interrupt_in_anothers_work_is_not_told_to_its_caller(lite: Database) -> None:
-    """The user interrupts the main thread while it does what another thread waits for: that is done all the same."""
-    times: list[threading.Thread] = []
-
-    def work(connection: Connection) -> str:
-        times.append(threading.current_thread())
-        if threading.current_thread() is threading.main_thread():
-            raise KeyboardInterrupt
-        return add("b", connection)
-
-    assert interrupted_beside(lite, work) == ["b"]
-    assert threading.main_thread() in times
-    assert "b" in notes(lite)
-
-
-class Interrupted(deque[Any]):
-    """A queue whose first job is asked for by the main thread, which the user interrupts while it takes that."""
-
-    def __init__(self, when: str) -> None:
-        super().__init__()
-        self.when = when
-        self.asked = [threading.Event(), threading.Event()]
-        self.interrupted = False
-
-    def append(self, job: object, /) -> None:
-        super().append(job)
-        self.asked[len(self) - 1].set()
-
-    def popleft(self) -> object:
-        if self.interrupted:
-            return super().popleft()
-        self.interrupted = True
-        assert threading.current_thread() is threading.main_thread()
-        if self.when == "after":
-            super().popleft()
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_an_interrupt_loses_nothing_that_is_being_taken(lite: Database, when: str) -> None:
-    """Who is interrupted on the way from the queue to the transaction leaves the work of others, and leaves it once."""
-    queue, done, begun = Interrupted(when), list[str](), list[str]()
-
-    def counted(name: str) -> Work[str]:
-        def work(connection: Connection) -> str:
-            begun.append(name)
-            return add(name, connection)
-
-        return work
-
-    def ask() -> None:
-        assert queue.asked[0].wait(10)
-        done.append(lite.run(counted("b")))
-
-    def free() -> None:
-        assert queue.asked[1].wait(10)
-        busy.go_on()
-
-    threads = [threading.Thread(target=ask), threading.Thread(target=free)]
-    with Busy(lite) as busy:
-        lite._queue = queue  # pyright: ignore[reportPrivateUsage]
-        for thread in threads:
-            thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            lite.run(counted("a"))
-    for thread in threads:
-        thread.join(20)
-    assert done == ["b"]
-    assert begun == notes(lite) == ["a", "b"]
 
 
 def test_reading_needs_no_write_lock(tmp_path: Path, lite: Database) -> None:

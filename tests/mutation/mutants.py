@@ -28,6 +28,7 @@ CHAIN = "tests/checkpoints/test_audit_chain.py"
 AGENTS = "tests/adversaries/test_agents.py"
 PROVIDERS = "tests/adversaries/test_providers.py"
 SHARING = "tests/checkpoints/test_sharing.py"
+INTERRUPTS = "tests/checkpoints/test_interrupts.py"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ MUTANTS = (
         "                held.rollback()\n                self._attempt(held, jobs, marked=True)\n",
         "                held.commit()\n                self._attempt(held, jobs, marked=True)\n",
         [SHARING],
+    ),
+    Mutant(
+        "an interrupt beside a failed commit tells others of success",
+        "checkpoints/database.py",
+        "failed = True",
+        "failed = False",
+        [INTERRUPTS],
+    ),
+    Mutant(
+        "an interrupt between the end of a transaction and its telling leaves others waiting",
+        "checkpoints/database.py",
+        "if not told:",
+        "if told is None:",
+        [INTERRUPTS],
     ),
     Mutant(
         "a hold is not conditional on what is left",
