@@ -3,6 +3,7 @@
 import asyncio
 import dis
 import inspect
+import itertools
 import sqlite3
 import sys
 import threading
@@ -32,12 +33,13 @@ OURS = str(Path(checkpoints.__file__).parent)
 class Interrupt:
     """Interrupts the block at the given one of the instants at which CPython looks for signals, in Bursar's own code.
 
-    They are after a call, and at the start of a function and of a loop's next round.
+    They are after each call and at the start of each function; those at the end of a loop's round are left out, for not
+    every Python traces all instructions there.
     """
 
     def __init__(self, at: int) -> None:
         self.left = at
-        self._last: dict[FrameType, str] = {}
+        self._behind: dict[FrameType, int] = {}  # the instruction behind the call that is going on
 
     @property
     def raised(self) -> bool:
@@ -60,11 +62,12 @@ class Interrupt:
         if event == "call":
             self._look()
         elif event == "exception":  # from a call: one does not look for signals on the way to a handler
-            self._last[frame] = ""
+            self._behind.pop(frame, None)
         elif event == "opcode":
-            if self._last.get(frame, "").startswith(("CALL", "JUMP_BACKWARD")):
+            if self._behind.pop(frame, None) == frame.f_lasti:
                 self._look()
-            self._last[frame] = _names(frame.f_code)[frame.f_lasti]
+            if (behind := _behind_calls(frame.f_code).get(frame.f_lasti)) is not None:
+                self._behind[frame] = behind
         return self._trace
 
     def _look(self) -> None:
@@ -74,8 +77,12 @@ class Interrupt:
 
 
 @cache
-def _names(code: CodeType) -> dict[int, str]:
-    return {one.offset: one.opname for one in dis.get_instructions(code)}
+def _behind_calls(code: CodeType) -> dict[int, int]:
+    return {
+        one.offset: behind.offset
+        for one, behind in itertools.pairwise(dis.get_instructions(code))
+        if one.opname.startswith("CALL")
+    }
 
 
 class Other:
@@ -136,7 +143,7 @@ def test_an_interrupt_while_leading(lite: Database, monkeypatch: pytest.MonkeyPa
         failing.clear()
         other.check(at)
         raised += interrupt.raised
-    assert raised > 50
+    assert raised > 20
 
 
 def test_an_interrupt_while_waiting(lite: Database) -> None:
@@ -163,7 +170,7 @@ def test_an_interrupt_while_waiting(lite: Database) -> None:
         third.join(SECONDS)
         other.check(at)
         raised += interrupt.raised
-    assert raised > 50
+    assert raised > 20
 
 
 def test_an_interrupt_on_an_event_loop(lite: Database) -> None:
@@ -179,7 +186,7 @@ def test_an_interrupt_on_an_event_loop(lite: Database) -> None:
         asked.close()
         other.check(at)
         raised += interrupt.raised
-    assert raised > 50
+    assert raised > 20
 
 
 def test_an_interrupted_caller_holds_nobody_up(lite: Database) -> None:
