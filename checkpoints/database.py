@@ -271,11 +271,9 @@ class Database:
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
         """Let the sync caller that waits longest take its turn, as a worker waits by itself; and tell of what ended."""
-        if self._queue:
-            with suppress(IndexError):  # nobody is waiting by now
-                turn = self._queue[0].turn
-                if turn is not None:
-                    turn.give()
+        with suppress(IndexError):  # nobody is waiting
+            if self._queue and (turn := self._queue[0].turn) is not None:
+                turn.give()
         self._deliver(ended)
 
     def _transact(
@@ -313,8 +311,7 @@ class Database:
             ended = True
         finally:
             self._inside.working = False
-            if not ended and (failed or not (committing and held.is_over())):
-                # The user interrupts, and nothing is kept: work of others waits its turn.
+            if not ended and (failed or not (committing and held.is_over())):  # interrupted: others wait their turn
                 held.rollback()
                 self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
