@@ -136,7 +136,6 @@ def test_an_interrupt_while_leading(lite: Database, monkeypatch: pytest.MonkeyPa
     raised = 0
     for at in range(1, INSTANTS):
         other = Other(lite)
-
         failing[:] = ["once"] * (commits == "fails")
         with Interrupt(at) as interrupt, suppress(DatabaseError):
             lite.run(other.beside)
@@ -179,7 +178,6 @@ def test_an_interrupt_on_an_event_loop(lite: Database) -> None:
     raised = 0
     for at in range(1, INSTANTS):
         other = Other(lite)
-
         asked = lite.arun(other.beside, durable=False, brief=True)
         with Interrupt(at) as interrupt, suppress(StopIteration):
             asked.send(None)
