@@ -16,10 +16,10 @@ from typing import Any
 
 from benchmarks.harness import Ratio, Result, Rounds
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
-from bursar.checkpoints.breakers import close_all
+from bursar.checkpoints.ledger.circuit_breakers import close_all
 from bursar.graphs.supervisor import coordinator_of
-from bursar.nodes.apart import left_behind
-from bursar.nodes.routers.word_router import WordRouter
+from bursar.nodes.isolation.workers import left_behind
+from bursar.nodes.routers.word_overlap import WordRouter
 
 SESSIONS = 1_000
 DEADLINE_SECONDS = 50.0

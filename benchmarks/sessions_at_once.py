@@ -18,8 +18,8 @@ from benchmarks.doubled import DoubledModel
 from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger, meter
-from bursar.checkpoints.books.books import Account
-from bursar.checkpoints.urls import DEFAULTS
+from bursar.checkpoints.database.url import DEFAULTS
+from bursar.checkpoints.ledger.postings import Account
 from bursar.nodes.gateway.scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -21,12 +21,12 @@ from sqlalchemy import Connection
 
 from benchmarks.harness import Ratio, Result, interleave
 from bursar import Budget, Ledger, Outcome, Report, Specialist, Task, build_supervisor, deterministic
-from bursar.checkpoints.books.accounts import Account
-from bursar.checkpoints.standing import Place, standing
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.admission_facts import Place, standing
 from bursar.graphs.supervisor import coordinator_of
-from bursar.nodes.agents import run_agent
-from bursar.nodes.coordinator import Coordinator
-from bursar.nodes.edge import Node
+from bursar.nodes.context.coordinator import Coordinator
+from bursar.nodes.isolation.sync_bridge import Node
+from bursar.nodes.specialist_node import run_agent
 from bursar.state.events import RunEnded, RunStarted
 from bursar.state.money import ZERO
 from bursar.state.session import Plan, Request, Step

@@ -18,12 +18,12 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from sqlalchemy import Connection, TextClause, bindparam, select, text
 
-from bursar.checkpoints.database import Database, Work
-from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.prepared import Prepared, Returning
-from bursar.checkpoints.processes import Process
-from bursar.checkpoints.renewal import Renewals
-from bursar.checkpoints.saving.tables import leases
+from bursar.checkpoints.database.database import Database, Work
+from bursar.checkpoints.database.statement import Prepared, Returning
+from bursar.checkpoints.lease_renewal import Renewals
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.process_identity import Process
+from bursar.checkpoints.schema.saver_tables import leases
 from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
 from bursar.state.events import Drained
 from bursar.state.events import Lease as LeaseEvent

@@ -11,22 +11,22 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.saver import LEDGER
-from bursar.graphs.owned import OwnedGraph
-from bursar.nodes.agents import after, first_node, run_agent
-from bursar.nodes.approval import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
-from bursar.nodes.coordinator import Coordinator
-from bursar.nodes.edge import Body, Choice, Node
-from bursar.nodes.gate import Gate
-from bursar.nodes.gateway.metered import require_price
-from bursar.nodes.guardian import guard
-from bursar.nodes.intake import intake
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.saver.saver import LEDGER
+from bursar.graphs.leased_graph import OwnedGraph
+from bursar.nodes.actions.approvals import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
+from bursar.nodes.context.coordinator import Coordinator
+from bursar.nodes.gates.base import Gate
+from bursar.nodes.gateway.chat_model import require_price
+from bursar.nodes.isolation.sync_bridge import Body, Choice, Node
+from bursar.nodes.planning.gate import review_plan
+from bursar.nodes.planning.guardian import guard
+from bursar.nodes.planning.intake import intake
 from bursar.nodes.report import report
-from bursar.nodes.review import review_plan
+from bursar.nodes.routers.base import Router
 from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.nodes.routers.routing import Router
-from bursar.nodes.specialist import NAME_RULE, Chain, Specialist, chains_of, is_name
+from bursar.nodes.specialist_node import after, first_node, run_agent
+from bursar.nodes.specialists.definition import NAME_RULE, Chain, Specialist, chains_of, is_name
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice

@@ -6,13 +6,13 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.leases import lease_of
-from bursar.nodes.coordinator import Coordinator, answer_id
-from bursar.nodes.edge import Update
-from bursar.nodes.ended import Ended
-from bursar.nodes.judgement import in_one_line
-from bursar.nodes.review import ask
-from bursar.nodes.specialist import Chain
-from bursar.state.report import Outcome, Report, Run
+from bursar.nodes.context.coordinator import Coordinator, answer_id
+from bursar.nodes.context.outcome import in_one_line
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.planning.gate import ask
+from bursar.nodes.specialists.definition import Chain
+from bursar.state.run import Outcome, Report, Run
 from bursar.state.session import Ending, SessionState, runs_of
 
 NONE_FITS = "None of the specialists fits this request"

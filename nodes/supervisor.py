@@ -9,21 +9,21 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
 from sqlalchemy import Connection
 
-from bursar.checkpoints.books.accounts import Account
-from bursar.checkpoints.database import Work
+from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import lease_of
-from bursar.nodes.apart import TooManyLeftBehind, on_loop
-from bursar.nodes.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
-from bursar.nodes.deadlines import time_for
-from bursar.nodes.edge import Update
-from bursar.nodes.ended import ended
-from bursar.nodes.forcing import ROUTER, forced_router, forced_seconds
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.deadlines import time_for
+from bursar.nodes.context.forcing import ROUTER, forced_router, forced_seconds
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.veto import guarded
+from bursar.nodes.gateway.unmetered_guard import guarded
+from bursar.nodes.isolation.captured import ended
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.isolation.workers import TooManyLeftBehind, on_loop
+from bursar.nodes.routers.base import Scores
 from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.nodes.routers.routing import Scores
-from bursar.nodes.routers.word_router import by_words
-from bursar.nodes.specialist import is_deterministic
+from bursar.nodes.routers.word_overlap import by_words
+from bursar.nodes.specialists.definition import is_deterministic
 from bursar.state.decision import Decision
 from bursar.state.errors import BursarError, Refused
 from bursar.state.events import Decided

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from bursar.state.decision import Decision
 from bursar.state.money import USD
-from bursar.state.report import Fault, Limit, Outcome
+from bursar.state.run import Fault, Limit, Outcome
 
 MAX_REASON_CHARACTERS = 1_000
 

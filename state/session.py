@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bursar.state.decision import Decision
 from bursar.state.money import USD
-from bursar.state.report import Run
+from bursar.state.run import Run
 from bursar.state.spend import Spend
 
 # Beyond 100 updates a read replays too many writes: 2 ms at 100, 128 ms at 1,000.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
 
-from bursar.checkpoints.processes import Process
+from bursar.checkpoints.process_identity import Process
 
 _running: set[str] = set()
 _lock = threading.Lock()

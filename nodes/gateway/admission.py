@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from bursar.checkpoints.books.books import Account, Books, Hold, Usage
-from bursar.checkpoints.breakers import Caller
-from bursar.checkpoints.breakers import claim as claim_breaker
-from bursar.checkpoints.database import Work
-from bursar.checkpoints.pauses import pauses_of
-from bursar.checkpoints.standing import standing
-from bursar.nodes import failpoints
-from bursar.nodes.gateway.breaker import Guarded, Says, breaker_open
+from bursar.checkpoints.database.database import Work
+from bursar.checkpoints.ledger.admission_facts import standing
+from bursar.checkpoints.ledger.circuit_breakers import Caller
+from bursar.checkpoints.ledger.circuit_breakers import claim as claim_breaker
+from bursar.checkpoints.ledger.pauses import pauses_of
+from bursar.checkpoints.ledger.postings import Account, Books, Hold, Usage
+from bursar.nodes.gateway import failpoints
+from bursar.nodes.gateway.flow import Flow, Transact, do
+from bursar.nodes.gateway.model_breaker import Guarded, Says, breaker_open
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.steps import Flow, Transact, do
 from bursar.state.errors import (
     AccountClosed,
     BreakerOpen,

@@ -10,15 +10,15 @@ from typing import Any, NoReturn, Protocol, SupportsIndex, cast
 from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
-from bursar.checkpoints.books.books import Usage
+from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
-from bursar.nodes.gateway.breaker import model_breaker
-from bursar.nodes.gateway.clients import without_retries
-from bursar.nodes.gateway.faults import Fault, fault_of
+from bursar.nodes.gateway.flow import Do, adrive, drive
+from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
-from bursar.nodes.gateway.purchases import Bill, Purchase, bought
+from bursar.nodes.gateway.providers.failures import Fault, fault_of
+from bursar.nodes.gateway.providers.generic import without_retries
+from bursar.nodes.gateway.purchase import Bill, Purchase, bought
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.steps import Do, adrive, drive
 from bursar.state.errors import BursarError, ConfigurationError, NoSession
 
 TOKENS_PER_TEXT = 8  # marks around one text; 0 to 2 with the models that are known

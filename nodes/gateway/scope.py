@@ -10,14 +10,14 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from bursar.checkpoints.books.calls import PATH
-from bursar.checkpoints.database import Work
+from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import Lease
-from bursar.checkpoints.ledger import Ledger
-from bursar.nodes.approval import Acting
-from bursar.nodes.gateway.threads import Inherited
+from bursar.checkpoints.ledger.calls import PATH
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.nodes.actions.approvals import Acting
+from bursar.nodes.gateway.context_propagation import Inherited
 from bursar.state.errors import ConfigurationError, Refused
-from bursar.state.report import Report
+from bursar.state.run import Report
 
 T = TypeVar("T")
 LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold

@@ -9,11 +9,11 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from bursar.checkpoints.books.accounts import Account
-from bursar.checkpoints.database import Database, Work
-from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.database.database import Database, Work
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.veto import guarded
+from bursar.nodes.gateway.unmetered_guard import guarded
 from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD, ZERO, Amount
 from bursar.state.spend import Spend

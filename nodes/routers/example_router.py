@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
-from bursar.nodes.routers.routing import Candidate, Scores, check_threshold, excerpt, none_fit
+from bursar.nodes.routers.base import Candidate, Scores, check_threshold, excerpt, none_fit
 from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:

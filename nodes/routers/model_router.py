@@ -12,7 +12,7 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from bursar.nodes.routers.routing import (
+from bursar.nodes.routers.base import (
     Candidate,
     Scores,
     attempt,

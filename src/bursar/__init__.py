@@ -12,24 +12,23 @@ if not (Path(__file__).parent / "graphs").is_dir() and (_root / "graphs").is_dir
     __path__.append(str(_root))  # a checkout without symbolic links: the four folders stand at the repository's root
 
 if TYPE_CHECKING:
-    from bursar.checkpoints.ledger import Ledger
-    from bursar.checkpoints.saver import SQLAlchemySaver
-    from bursar.checkpoints.saving.cipher import Cipher
-    from bursar.graphs.draining import drain_on_sigterm
-    from bursar.graphs.drill import Drill, Ground, drill
+    from bursar.checkpoints.ledger.ledger import Ledger
+    from bursar.checkpoints.saver.cipher import Cipher
+    from bursar.checkpoints.saver.saver import SQLAlchemySaver
+    from bursar.graphs.graceful_shutdown import drain_on_sigterm
     from bursar.graphs.supervisor import build_supervisor
-    from bursar.nodes.actions.action import action
-    from bursar.nodes.gate import Gate, Verdict
-    from bursar.nodes.gateway.metering import meter
-    from bursar.nodes.gateway.priced import priced
+    from bursar.nodes.actions.decorator import action
+    from bursar.nodes.gates.base import Gate, Verdict
+    from bursar.nodes.gateway.meter import meter
+    from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.handlers import keep
+    from bursar.nodes.routers.base import CascadeRouter, Router
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
-    from bursar.nodes.routers.routing import CascadeRouter, Router
-    from bursar.nodes.specialist import Specialist, deterministic
+    from bursar.nodes.runs.handlers import keep
+    from bursar.nodes.specialists.definition import Specialist, deterministic
     from bursar.state.action import ActionCall, Happened
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
@@ -45,39 +44,40 @@ if TYPE_CHECKING:
         SessionBusy,
     )
     from bursar.state.money import USD
-    from bursar.state.report import Fault, Limit, Outcome, Report, Run, Task
+    from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.spend import Spend
+    from bursar.testing.drill import Drill, Ground, drill
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Ledger": "bursar.checkpoints.ledger",
-    "SQLAlchemySaver": "bursar.checkpoints.saver",
-    "Cipher": "bursar.checkpoints.saving.cipher",
-    "drain_on_sigterm": "bursar.graphs.draining",
-    "Drill": "bursar.graphs.drill",
-    "Ground": "bursar.graphs.drill",
-    "drill": "bursar.graphs.drill",
+    "Ledger": "bursar.checkpoints.ledger.ledger",
+    "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
+    "Cipher": "bursar.checkpoints.saver.cipher",
+    "drain_on_sigterm": "bursar.graphs.graceful_shutdown",
+    "Drill": "bursar.testing.drill",
+    "Ground": "bursar.testing.drill",
+    "drill": "bursar.testing.drill",
     "build_supervisor": "bursar.graphs.supervisor",
-    "keep": "bursar.nodes.handlers",
+    "keep": "bursar.nodes.runs.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
-    "action": "bursar.nodes.actions.action",
+    "action": "bursar.nodes.actions.decorator",
     "ActionCall": "bursar.state.action",
     "Happened": "bursar.state.action",
     "ApprovalRequest": "bursar.state.approval",
     "Approve": "bursar.state.approval",
     "Deny": "bursar.state.approval",
-    "Gate": "bursar.nodes.gate",
-    "Verdict": "bursar.nodes.gate",
-    "meter": "bursar.nodes.gateway.metering",
+    "Gate": "bursar.nodes.gates.base",
+    "Verdict": "bursar.nodes.gates.base",
+    "meter": "bursar.nodes.gateway.meter",
     "ModelRouter": "bursar.nodes.routers.model_router",
-    "priced": "bursar.nodes.gateway.priced",
+    "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
-    "CascadeRouter": "bursar.nodes.routers.routing",
-    "Router": "bursar.nodes.routers.routing",
+    "CascadeRouter": "bursar.nodes.routers.base",
+    "Router": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
-    "Specialist": "bursar.nodes.specialist",
-    "deterministic": "bursar.nodes.specialist",
+    "Specialist": "bursar.nodes.specialists.definition",
+    "deterministic": "bursar.nodes.specialists.definition",
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
@@ -90,12 +90,12 @@ _WHERE = {
     "SessionBusy": "bursar.state.errors",
     "Paused": "bursar.state.errors",
     "USD": "bursar.state.money",
-    "Fault": "bursar.state.report",
-    "Limit": "bursar.state.report",
-    "Outcome": "bursar.state.report",
-    "Report": "bursar.state.report",
-    "Run": "bursar.state.report",
-    "Task": "bursar.state.report",
+    "Fault": "bursar.state.run",
+    "Limit": "bursar.state.run",
+    "Outcome": "bursar.state.run",
+    "Report": "bursar.state.run",
+    "Run": "bursar.state.run",
+    "Task": "bursar.state.run",
     "Spend": "bursar.state.spend",
 }
 

@@ -9,11 +9,11 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
-from bursar.nodes.gateway.metered import MeteredChatModel
-from bursar.nodes.routers.routing import Candidate, Scores
+from bursar.nodes.gateway.chat_model import MeteredChatModel
+from bursar.nodes.routers.base import Candidate, Scores
 from bursar.state.events import CallHeld
 from tests.nodes.conftest import Bench, bench, provider
-from tests.nodes.provider import MODEL, Provider
+from tests.support.provider import MODEL, Provider
 
 __all__ = ["Bench", "Court", "bench", "court", "provider"]
 

@@ -14,7 +14,7 @@ from bursar.state.decision import Decision
 from bursar.state.errors import BudgetExceeded, BursarError
 from bursar.state.events import Decided
 from tests.adversaries.conftest import Bench, Court
-from tests.nodes.provider import MODEL, Reply
+from tests.support.provider import MODEL, Reply
 
 LONG = "word " * 20_000
 WAIT_SECONDS = 10

@@ -9,12 +9,12 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from bursar.nodes.gateway.answers import INSTEAD_OF
-from bursar.nodes.gateway.metering import meter
+from bursar.nodes.gateway.journal import INSTEAD_OF
+from bursar.nodes.gateway.meter import meter
 from bursar.state.errors import AccountClosed, BudgetExceeded, ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
 from tests.nodes.conftest import SESSION, Bench
-from tests.nodes.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
+from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 
 LONG = "word " * 20_000
 
@@ -178,7 +178,7 @@ def test_when_no_model_of_the_chain_fits_the_call_is_refused(bench: Bench) -> No
     with bench.scope("0.00001").enter(), pytest.raises(BudgetExceeded, match=f"a call to {MODEL} needs"):
         model.invoke("hello")
     assert bench.provider.requests == []
-    from bursar.nodes.doubles import ScriptedModel
+    from bursar.testing.scripted_model import ScriptedModel
 
     with pytest.raises(ConfigurationError, match="same class"):
         meter(bench.chat(), cheaper=[ScriptedModel(replies=[])])

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, inspect, text
 
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.ledger import Ledger
-from bursar.checkpoints.migrate import VERSION_TABLE, migrate
-from tests.checkpoints.notes import with_notes
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.schema.migrate import VERSION_TABLE, migrate
+from tests.support.notes import with_notes
 
 KEY = b"a key of the tests"
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)

@@ -15,10 +15,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from sqlalchemy import Connection, text
 
+from bursar.checkpoints.lease_renewal import Renewals
 from bursar.checkpoints.leases import LEASE, Owned, lease_of
-from bursar.checkpoints.processes import Process
-from bursar.checkpoints.renewal import Renewals
-from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.process_identity import Process
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.state.errors import LeaseLost, SessionBusy
 
 S = "s-1"
@@ -181,7 +181,7 @@ def test_deleting_a_session_ends_its_ownership(saver: SQLAlchemySaver) -> None:
 @pytest.fixture
 def ended() -> Process:
     """A process of this host that has ended."""
-    say = "from bursar.checkpoints.processes import Process as P; print(P.current().host, P.current().process, sep='|')"
+    say = "from bursar.checkpoints.process_identity import Process as P; print(P.current().host, P.current().process, sep='|')"
     told = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True).stdout.strip()
     host, _, process = told.partition("|")
     return Process(host, process)

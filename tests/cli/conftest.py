@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bursar import cli
-from bursar.graphs.genie import open_genie
-from bursar.nodes.genie.data.sample import END, sample_files
+from bursar.cli import main as cli
+from bursar.genie.app import open_genie
+from bursar.genie.household.sample import END, sample_files
 
 
 @dataclass(frozen=True)

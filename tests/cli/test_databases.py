@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bursar.nodes.genie.data.sample import sample_files
-from tests import servers
+from bursar.genie.household.sample import sample_files
 from tests.cli.conftest import Run
+from tests.support import servers
 
 QUESTION = "What did I spend on groceries in March 2025?"
 

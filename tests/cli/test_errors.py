@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bursar.checkpoints.saver import SQLAlchemySaver
-from bursar.graphs.genie import Genie
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
+from bursar.genie.app import Genie
 from bursar.state.errors import SessionBusy
 from tests.cli.conftest import Run
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_looking_does_not_load_heavy_libraries(sample: Path, tmp_path: Path) -> None:
     """`--help`, `--version` and `sessions` load no numeric library, no client and no parser."""
     code = (
-        "import sys; from bursar.cli import main\n"
+        "import sys; from bursar.cli.main import main\n"
         "for arguments in (['--help'], ['--version'], ['sessions']):\n"
         "    sys.argv = ['bursar', *arguments]\n"
         "    try: main()\n"

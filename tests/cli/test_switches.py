@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bursar.cli import app
+from bursar.cli.main import app
 from bursar.state.errors import ConfigurationError, Paused
 
 run = CliRunner().invoke

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bursar import Ledger
-from bursar.checkpoints.database import Database
+from bursar.checkpoints.database.database import Database
 from tests.cli.conftest import Run
 
 QUESTION = ("ask", "What did I spend on groceries in March 2025?", "--session", "s-1", "--as-of", "2025-12-31")
@@ -18,7 +18,7 @@ STOPPING = """
 import os, signal
 kill = os.kill
 os.kill = lambda process, number: kill(process, signal.SIGSTOP if number == signal.SIGKILL else number)
-from bursar.cli import main
+from bursar.cli.main import main
 main()
 """
 

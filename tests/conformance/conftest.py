@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bursar.checkpoints.database import Database
-from tests import servers
+from bursar.checkpoints.database.database import Database
+from tests.support import servers
 
 
 @pytest.fixture(

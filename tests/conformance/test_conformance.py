@@ -16,8 +16,8 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.conformance import validate
 from langgraph.checkpoint.conformance.initializer import RegisteredCheckpointer
 
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.saver import SQLAlchemySaver
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
 
 TESTS = {
     "put": 17,

@@ -25,7 +25,7 @@ from bursar import (
     build_supervisor,
     deterministic,
 )
-from bursar.nodes import failpoints
+from bursar.nodes.gateway import failpoints
 from tests.crash.legs import SLOW_IMPORTS, Everyone
 from tests.crash.world import tell
 

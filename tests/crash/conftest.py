@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.graphs.bench import empty
-from tests.nodes.provider import Provider
+from tests.support.graphs import empty
+from tests.support.provider import Provider
 
 SLOW_IMPORTS = ("alembic.command", "genai_prices.data", "openai.resources.chat", "ofxtools.Parser", "psycopg")
 ROOT = Path(__file__).parents[2]

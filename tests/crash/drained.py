@@ -19,7 +19,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import RunControl
 
 from bursar import Ledger, Report, SQLAlchemySaver, Task, drain_on_sigterm
-from tests.graphs.bench import App, answer_of, build, free, priced, rules, scripted, session
+from tests.support.graphs import App, answer_of, build, free, priced, rules, scripted, session
 
 MANY = 20
 HANG_SECONDS = 1.0  # the deadline of a handler that hangs, where it is to be waited for

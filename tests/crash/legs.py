@@ -14,9 +14,9 @@ from typing import Any
 from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
-from bursar.nodes import failpoints
+from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.prices import price_of
-from bursar.nodes.routers.routing import Candidate, Scores
+from bursar.nodes.routers.base import Candidate, Scores
 
 QUESTION = "where does my money go?"
 SLOW_IMPORTS = ("alembic.command", "anyio._backends._asyncio", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from bursar import Ledger, Paused, Report, Task
 from tests.crash.drained import tell
-from tests.graphs.bench import App, answer_of, ask, build, free, priced, scripted
+from tests.support.graphs import App, answer_of, ask, build, free, priced, scripted
 
 MANY = 8
 

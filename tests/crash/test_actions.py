@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import pytest
 
-from bursar.checkpoints.breakers import close_all
-from bursar.checkpoints.ledger import Ledger
-from bursar.nodes.failpoints import ACTION_NAMES
+from bursar.checkpoints.ledger.circuit_breakers import close_all
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.nodes.gateway.failpoints import ACTION_NAMES
 from tests.crash.world import World
 
 KILLED = -signal.SIGKILL

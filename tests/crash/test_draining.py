@@ -15,14 +15,14 @@ from langgraph.runtime import RunControl
 from sqlalchemy import select
 
 from bursar import Ledger, drain_on_sigterm
-from bursar.checkpoints.saving.tables import leases
-from bursar.nodes.genie.data.sample import sample_files
+from bursar.checkpoints.schema.saver_tables import leases
+from bursar.genie.household.sample import sample_files
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import Drained, RunEnded
 from tests.crash import drained, victim
 from tests.crash.lines import running
-from tests.graphs.bench import NANOS_PER_WORD, answer_of, ask, build, free, session
-from tests.nodes.provider import Provider, Reply
+from tests.support.graphs import NANOS_PER_WORD, answer_of, ask, build, free, session
+from tests.support.provider import Provider, Reply
 
 WAIT_SECONDS = 60
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import pytest
 
-from bursar.checkpoints.ledger import Ledger
-from bursar.nodes.failpoints import NAMES
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.nodes.gateway.failpoints import NAMES
 from bursar.state.money import USD
-from tests.nodes.provider import Provider, Reply
+from tests.support.provider import Provider, Reply
 
 LEGS = Path(__file__).parent / "legs.py"
 KILLED = -signal.SIGKILL

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import select
 
 from bursar import Ledger
-from bursar.checkpoints.books.schema import accounts
-from bursar.nodes.genie.data.sample import sample_files
+from bursar.checkpoints.schema.ledger_tables import accounts
+from bursar.genie.household.sample import sample_files
 from bursar.state.events import CallHeld, RunEnded
 from bursar.state.money import ZERO
 from tests.crash import victim
-from tests.graphs.bench import answer_of, session
-from tests.nodes.provider import Provider, Reply
+from tests.support.graphs import answer_of, session
+from tests.support.provider import Provider, Reply
 
 ANSWER = "Faller\nhelped: all is well\n\nTalker\nall is well; all is well; all is well"
 CALLS = ["faller 1", "helper 1", "talker 1", "talker 2", "talker 3"]

@@ -10,7 +10,7 @@ from bursar import Paused
 from bursar.state.events import CallHeld, PauseLifted, PauseSet
 from tests.crash import paused
 from tests.crash.lines import ENVIRONMENT, WAIT_SECONDS, running
-from tests.graphs.bench import NANOS_PER_WORD, ask
+from tests.support.graphs import NANOS_PER_WORD, ask
 
 
 def bursar(*arguments: str) -> None:

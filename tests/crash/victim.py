@@ -9,11 +9,11 @@ from pathlib import Path
 
 from langchain_openai import ChatOpenAI
 
-import bursar.cli
+import bursar.cli.main
 from bursar import Budget, Ledger, Report, Task, Verdict, meter
 from bursar.state.session import Request
-from tests.graphs.bench import App, build, rules, session, specialist
-from tests.nodes.provider import MODEL
+from tests.support.graphs import App, build, rules, session, specialist
+from tests.support.provider import MODEL
 
 
 class Gate:
@@ -87,4 +87,4 @@ def command(arguments: list[str], environment: Mapping[str, str], output: str) -
     with Path(output).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        bursar.cli.main()
+        bursar.cli.main.main()

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from bursar import SQLAlchemySaver
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.urls import Settings, parse
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.database.url import Settings, parse
 from bursar.state import errors
 from tests.docs.pages import ROOT, blocks, first_column, run_python, wide_lines
 

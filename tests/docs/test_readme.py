@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from bursar import cli
-from bursar.graphs.genie import Genie, open_genie
-from bursar.nodes.genie.data.sample import END, sample_files
+from bursar.cli import main as cli
+from bursar.genie.app import Genie, open_genie
+from bursar.genie.household.sample import END, sample_files
 from tests.docs.pages import ROOT, blocks, first_column, run_python, wide_lines
-from tests.nodes.provider import Provider
+from tests.support.provider import Provider
 
 README = (ROOT / "README.md").read_text()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bursar import Ledger
-from tests.graphs.bench import empty
-from tests.nodes.provider import Provider
+from tests.support.graphs import empty
+from tests.support.provider import Provider
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 
 from bursar import LeaseLost, Ledger, Report, SessionBusy, SQLAlchemySaver, Task
-from tests.graphs.bench import ask, build, free
+from tests.support.graphs import ask, build, free
 
 SESSION = "s-1"
 

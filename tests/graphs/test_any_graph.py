@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bursar import Budget, Ledger, Outcome, Report, Task, deterministic
-from bursar.checkpoints.breakers import close_all
-from bursar.checkpoints.database import Database
-from bursar.nodes.doubles import ScriptedModel
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.circuit_breakers import close_all
 from bursar.state.errors import BudgetExceeded
 from bursar.state.events import Decided, RunEnded
 from bursar.state.money import USD
-from tests.graphs.bench import answer_of, billed, build, priced, session, specialist, words
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import answer_of, billed, build, priced, session, specialist, words
 
 Deed = Literal["answers", "pays", "pays twice", "swallows", "raises", "exits", "rubbish"]
 BUDGET = USD("0.03")

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bursar import Ledger, Report, Task
-from bursar.checkpoints.breakers import close_all
-from bursar.checkpoints.database import Database
-from tests.graphs.bench import answer_of, build, free, rules, session
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.circuit_breakers import close_all
+from tests.support.graphs import answer_of, build, free, rules, session
 
 SHORT, LONG = 0.1, 20.0
 SLACK_SECONDS = 5.0  # for a busy machine; a deadlock takes longer

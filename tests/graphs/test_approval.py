@@ -13,11 +13,11 @@ import pytest
 from langgraph.types import Command
 
 from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Specialist, Task, action
-from bursar.nodes.approval import Approvals
+from bursar.nodes.actions.approvals import Approvals
 from bursar.state.errors import ConfigurationError, LedgerError, NotApproved, SessionBusy
 from bursar.state.events import Approval, RunStarted
-from bursar.state.report import Fault
-from tests.graphs.bench import App, RouteTo, answer_of, ask, build, rules, session, specialist
+from bursar.state.run import Fault
+from tests.support.graphs import App, RouteTo, answer_of, ask, build, rules, session, specialist
 
 EXPIRED = timedelta(hours=2)
 

@@ -15,12 +15,12 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from bursar import Deny, Ledger, Report, Specialist, Task, deterministic, priced
-from bursar.nodes.specialist import Handler
-from bursar.state.breaker import RULE
+from bursar.nodes.specialists.definition import Handler
+from bursar.state.circuit_breaker import RULE
 from bursar.state.events import BreakerChanged
-from bursar.state.report import Fault
-from tests.graphs.bench import App, answer_of, ask, build, free, rules, scripted, session, specialist
-from tests.graphs.bench import priced as metered
+from bursar.state.run import Fault
+from tests.support.graphs import App, answer_of, ask, build, free, rules, scripted, session, specialist
+from tests.support.graphs import priced as metered
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SESSIONS = 2 * RULE.least_failing

@@ -7,12 +7,12 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Task, deterministic, meter
-from bursar.nodes.doubles import ScriptedModel
-from bursar.nodes.gateway.metering import Price
+from bursar.nodes.gateway.meter import Price
 from bursar.state.errors import BudgetExceeded
 from bursar.state.events import CallRefused, Decided
 from bursar.state.money import USD
-from tests.graphs.bench import (
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import (
     NANOS_PER_WORD,
     answer_of,
     ask,
@@ -25,7 +25,7 @@ from tests.graphs.bench import (
     specialist,
     words,
 )
-from tests.nodes.provider import MODEL, RATES, Provider, Reply
+from tests.support.provider import MODEL, RATES, Provider, Reply
 
 CENT = 10_000_000
 NAMES = ("a", "b", "c", "d", "e")

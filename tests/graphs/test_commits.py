@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bursar import Ledger, Report, SQLAlchemySaver, Task
-from bursar.checkpoints import connections
-from bursar.nodes import failpoints
-from tests.graphs.bench import answer_of, ask, build, priced, scripted, specialist, words
+from bursar.checkpoints.database import connections
+from bursar.nodes.gateway import failpoints
+from tests.support.graphs import answer_of, ask, build, priced, scripted, specialist, words
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
-from bursar.nodes.doubles import ScriptedModel
 from bursar.state.money import ZERO
-from tests.graphs.bench import answer_of, ask, build, session, specialist
-from tests.nodes.provider import Provider, Reply
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import answer_of, ask, build, session, specialist
+from tests.support.provider import Provider, Reply
 
 
 def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> None:

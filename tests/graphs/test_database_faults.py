@@ -13,8 +13,8 @@ from langchain_core.messages import BaseMessage
 from bursar import Ledger, Report, Task
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
-from tests import servers
-from tests.graphs.bench import answer_of, ask, build, priced, scripted, session, specialist
+from tests.support import servers
+from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 
 class Lock:

@@ -14,11 +14,11 @@ from langgraph.types import Command
 
 from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
 from bursar.nodes import supervisor
+from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.nodes.routers.routing import Candidate, Scores
 from bursar.state.errors import ScopeClosed
-from bursar.state.report import MAX_ANSWER_CHARACTERS
-from tests.graphs.bench import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
+from bursar.state.run import MAX_ANSWER_CHARACTERS
+from tests.support.graphs import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
 
 
 class Panic(BaseException):
@@ -199,7 +199,7 @@ def test_what_was_left_behind_cannot_pay(ledger: Ledger) -> None:
 HANGING = """
 import asyncio, threading
 from bursar import *
-from tests.graphs.bench import answer_of, build, free, session
+from tests.support.graphs import answer_of, build, free, session
 
 app = build(Ledger("sqlite://"), [free("a", lambda task: threading.Event().wait(), timeout=0.1)])
 entered = {"messages": [("user", "now")]}

@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from bursar import Fault, Ledger, Limit, Outcome, Report, Task, deterministic, keep
-from tests.graphs.bench import answer_of, ask, billed, build, free, priced, scripted, session, specialist
+from tests.support.graphs import answer_of, ask, billed, build, free, priced, scripted, session, specialist
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 11, 1, tzinfo=UTC)

@@ -13,9 +13,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import create_react_agent  # pyright: ignore[reportDeprecated, reportUnknownVariableType]
 
 from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, Verdict, deterministic, keep
-from bursar.nodes import apart
-from bursar.state.report import MAX_REPORT_BYTES
-from tests.graphs.bench import (
+from bursar.nodes.isolation import workers as apart
+from bursar.state.run import MAX_REPORT_BYTES
+from tests.support.graphs import (
     RouteTo,
     answer_of,
     ask,

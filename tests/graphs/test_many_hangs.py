@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from bursar import Ledger, Task
-from bursar.nodes.apart import left_behind
-from tests.graphs.bench import answer_of, build, free, session
+from bursar.nodes.isolation.workers import left_behind
+from tests.support.graphs import answer_of, build, free, session
 
 SESSIONS = 60
 DEADLINE_SECONDS = 1.0

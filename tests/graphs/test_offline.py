@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from bursar import Ledger, Report, Task, deterministic
-from bursar.nodes.ended import Ended
 from bursar.nodes.gateway.scope import offline_agent
-from bursar.state.report import Fault, Outcome
-from tests.graphs.bench import answer_of, ask, build, free, priced, scripted, specialist
+from bursar.nodes.isolation.captured import Ended
+from bursar.state.run import Fault, Outcome
+from tests.support.graphs import answer_of, ask, build, free, priced, scripted, specialist
 
 
 def fails(task: Task) -> Report:

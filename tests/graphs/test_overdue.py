@@ -11,12 +11,12 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from bursar import Ledger, Report, Task
-from bursar.checkpoints import again
-from bursar.checkpoints.database import Database
+from bursar.checkpoints.database import retry_queue as again
+from bursar.checkpoints.database.database import Database
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
-from tests import servers
-from tests.graphs.bench import answer_of, ask, build, empty, priced, scripted, session, specialist
+from tests.support import servers
+from tests.support.graphs import answer_of, ask, build, empty, priced, scripted, session, specialist
 
 pytestmark = pytest.mark.postgres
 

@@ -18,8 +18,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from bursar import LeaseLost, Ledger, Report, SessionBusy, SQLAlchemySaver, Task
 from bursar.state.money import USD
-from tests.graphs.bench import answer_of, ask, build, free, priced, scripted, session, specialist
 from tests.graphs.owner import SESSION, plain
+from tests.support.graphs import answer_of, ask, build, free, priced, scripted, session, specialist
 
 ROOT = Path(__file__).parents[2]
 RUNS = int(os.environ.get("BURSAR_TEST_RUNS", "30"))  # of each of the two processes

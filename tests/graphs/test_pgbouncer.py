@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar import Ledger, SQLAlchemySaver
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.engines import POOLED
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.database.engines import POOLED
 from bursar.state.errors import DatabaseError, SessionBusy
 from bursar.state.money import USD
-from tests import servers
-from tests.graphs.bench import answer_of, ask, build, priced, rules, scripted, session, specialist
 from tests.graphs.owner import SESSION, plain
+from tests.support import servers
+from tests.support.graphs import answer_of, ask, build, priced, rules, scripted, session, specialist
 
 pytestmark = pytest.mark.postgres
 

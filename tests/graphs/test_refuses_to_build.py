@@ -19,7 +19,7 @@ from bursar import (
     deterministic,
 )
 from bursar.state.errors import UnknownPrice
-from tests.graphs.bench import rules, specialist
+from tests.support.graphs import rules, specialist
 
 
 def paid(task: Task) -> Report:

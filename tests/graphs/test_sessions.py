@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from bursar import Budget, Ledger, Report, Task, build_supervisor
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
-from tests.graphs.bench import RouteTo, answer_of, ask, build, free, priced, scripted, session, specialist
+from tests.support.graphs import RouteTo, answer_of, ask, build, free, priced, scripted, session, specialist
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ import pytest
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from bursar import LeaseLost, Ledger, SQLAlchemySaver
-from bursar.checkpoints.saving.tables import leases
+from bursar.checkpoints.schema.saver_tables import leases
 from bursar.state.money import USD
-from tests.graphs.bench import answer_of, ask, build, priced, scripted, session, specialist
+from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Paused, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, meter
-from bursar.state.breaker import RULE
-from tests.graphs.bench import App, RouteTo, rules
-from tests.nodes.provider import DEAR_MODEL, MODEL, Provider, Reply
+from bursar.state.circuit_breaker import RULE
+from tests.support.graphs import App, RouteTo, rules
+from tests.support.provider import DEAR_MODEL, MODEL, Provider, Reply
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DOWN = Reply(status=500, headers={"x-should-retry": "false"})

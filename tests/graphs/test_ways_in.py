@@ -10,10 +10,10 @@ import pytest
 from langgraph.types import Command, interrupt
 
 from bursar import Ledger, Report, Task
-from bursar.nodes.doubles import ScriptedModel
 from bursar.state.errors import BursarError
 from bursar.state.money import USD
-from tests.graphs.bench import (
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import (
     NANOS_PER_WORD,
     answer_of,
     ask,

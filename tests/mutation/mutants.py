@@ -18,17 +18,17 @@ TIMEOUT_SECONDS = 180
 WITHOUT = "not postgres"
 WITH = "postgres"
 
-FAULTS = "tests/nodes/test_gateway_faults.py"
-GATEWAY = "tests/nodes/test_gateway.py"
-JOURNAL = "tests/nodes/test_gateway_journal.py"
-THREADS = "tests/nodes/test_threads.py"
-BOOKS = "tests/checkpoints/test_books.py"
-CAPS = "tests/checkpoints/test_caps.py"
-CHAIN = "tests/checkpoints/test_audit_chain.py"
+FAULTS = "tests/nodes/gateway/test_provider_failures.py"
+GATEWAY = "tests/nodes/gateway/test_chat_call.py"
+JOURNAL = "tests/nodes/gateway/test_journal.py"
+THREADS = "tests/nodes/gateway/test_context_propagation.py"
+BOOKS = "tests/checkpoints/ledger/test_postings.py"
+CAPS = "tests/checkpoints/ledger/test_accounts.py"
+CHAIN = "tests/checkpoints/ledger/test_hash_chain.py"
 AGENTS = "tests/adversaries/test_agents.py"
 PROVIDERS = "tests/adversaries/test_providers.py"
-SHARING = "tests/checkpoints/test_sharing.py"
-INTERRUPTS = "tests/checkpoints/test_interrupts.py"
+SHARING = "tests/checkpoints/database/test_shared_transactions.py"
+INTERRUPTS = "tests/checkpoints/database/test_interrupts.py"
 
 
 @dataclass(frozen=True)
@@ -46,49 +46,49 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "work joins a transaction that only reads, and sees what was there when it began",
-        "checkpoints/database.py",
+        "checkpoints/database/database.py",
         "joined = not (readonly or marked or begun)",
         "joined = not (marked or begun)",
         [SHARING],
     ),
     Mutant(
         "what must be on disk joins a commit that waits for no disk",
-        "checkpoints/database.py",
+        "checkpoints/database/database.py",
         "if job.durable and not (durable or job.readonly):",
         "if durable is None:",
         [SHARING],
     ),
     Mutant(
         "where one of several raises, what the others did is kept and done again",
-        "checkpoints/database.py",
+        "checkpoints/database/database.py",
         "                held.rollback()\n                self._attempt(held, jobs, marked=True)\n",
         "                held.commit()\n                self._attempt(held, jobs, marked=True)\n",
         [SHARING],
     ),
     Mutant(
         "an interrupt beside a failed commit tells others of success",
-        "checkpoints/database.py",
+        "checkpoints/database/database.py",
         "failed = True",
         "failed = False",
         [INTERRUPTS],
     ),
     Mutant(
         "an interrupt between the end of a transaction and its telling leaves others waiting",
-        "checkpoints/database.py",
+        "checkpoints/database/database.py",
         "if not told:",
         "if told is None:",
         [INTERRUPTS],
     ),
     Mutant(
         "a hold is not conditional on what is left",
-        "checkpoints/books/accounts.py",
+        "checkpoints/ledger/accounts.py",
         ".where(accounts.c.held <= _room)",
         "",
         [BOOKS],
     ),
     Mutant(
         "a call is settled before it is sent",
-        "nodes/gateway/calls.py",
+        "nodes/gateway/chat_call.py",
         "            result = yield from do(_send(call, admitted))\n",
         "            yield from settle(call.claim, admitted, cost=0, usage=Usage(), response=None)\n"
         "            result = yield from do(_send(call, admitted))\n",
@@ -99,25 +99,25 @@ MUTANTS = (
         "nodes/gateway/prices.py",
         "return -(-femtos // FEMTOS_PER_NANO)",
         "return int(femtos / FEMTOS_PER_NANO)",
-        ["tests/nodes/test_prices.py", "tests/nodes/test_bounds.py"],
+        ["tests/nodes/gateway/test_prices.py", "tests/nodes/gateway/test_bounds.py"],
     ),
     Mutant(
         "the agent's own account is forgotten",
-        "nodes/runner.py",
+        "nodes/runs/run.py",
         "scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),",
         "scopes=scopes_of(request, coordinator.budget),",
         [f"{AGENTS}::test_an_agent_stays_within_its_own_ceiling"],
     ),
     Mutant(
         "a call that was voided can be settled",
-        "checkpoints/books/calls.py",
+        "checkpoints/ledger/calls.py",
         """.where(calls.c.call_id == bindparam("call"), _in_state(*states))""",
         """.where(calls.c.call_id == bindparam("call"))""",
         [BOOKS],
     ),
     Mutant(
         "a retry is sent under the hold that was voided",
-        "nodes/gateway/calls.py",
+        "nodes/gateway/chat_call.py",
         "        admitted = yield from admit(call.claim, first=attempt == 0)\n"
         "        if isinstance(admitted, bytes):\n"
         "            return _not_again(call, decode(admitted))\n",
@@ -136,21 +136,21 @@ MUTANTS = (
     ),
     Mutant(
         "no cap goes out with the call",
-        "nodes/gateway/clients.py",
+        "nodes/gateway/providers/generic.py",
         "        sent[self.cap_option] = cap\n",
         "",
         [f"{PROVIDERS}::test_a_server_that_writes_sixteen_thousand_tokens_without_a_cap_always_gets_one"],
     ),
     Mutant(
         "a call of unknown end is treated as void",
-        "nodes/gateway/calls.py",
+        "nodes/gateway/chat_call.py",
         "        yield claim.transact(lost(claim, admitted, fault.reason, says))\n",
         "        yield claim.transact(voided(claim, admitted, fault.reason, says))\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
     ),
     Mutant(
         "the hold is not in the books when the call is sent",
-        "nodes/gateway/steps.py",
+        "nodes/gateway/flow.py",
         "        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)\n",
         "        if self.outlast:\n"
         "            done = []\n"
@@ -171,7 +171,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stream never stops",
-        "nodes/gateway/calls.py",
+        "nodes/gateway/chat_call.py",
         "                if received.tokens > admitted.cap * call.chosen(admitted).choices:\n",
         "                if received.tokens < 0:\n",
         [FAULTS],
@@ -185,14 +185,14 @@ MUTANTS = (
     ),
     Mutant(
         "an incident closes nothing",
-        "checkpoints/books/audit_chain.py",
+        "checkpoints/ledger/hash_chain.py",
         """        or_(sessions.c.incident.is_(None), not_(bindparam("pays", type_=Boolean))),\n""",
         "",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
         "a hold in one statement asks no account whether it has room",
-        "checkpoints/books/charging.py",
+        "checkpoints/ledger/postgresql_postings.py",
         "bool_and(room)",
         "bool_and(true)",
         [BOOKS],
@@ -200,7 +200,7 @@ MUTANTS = (
     ),
     Mutant(
         "an incident closes no session to a hold in one statement",
-        "checkpoints/books/charging.py",
+        "checkpoints/ledger/postgresql_postings.py",
         "AND incident IS NULL AND",
         "AND",
         [CAPS],
@@ -208,7 +208,7 @@ MUTANTS = (
     ),
     Mutant(
         "a log is written on from where it was seen to end, wherever it ends",
-        "checkpoints/books/audit_chain.py",
+        "checkpoints/ledger/hash_chain.py",
         """        sessions.c.sequence == bindparam("before"),\n        sessions.c.head == bindparam("previous"),\n""",
         "",
         [CHAIN],
@@ -229,14 +229,14 @@ MUTANTS = (
     ),
     Mutant(
         "a time-out that comes in a commit is heard where the provider is waited for",
-        "checkpoints/patience.py",
+        "checkpoints/database/loop_commits.py",
         "        for _ in range(2):",
         "        for _ in range(1):",
         [f"{FAULTS}::test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing"],
     ),
     Mutant(
         "an unknown call frees its money",
-        "checkpoints/books/books.py",
+        "checkpoints/ledger/postings.py",
         "            move(connection, call.scopes, held=-call.amount, spent=call.amount)\n"
         "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
         "            move(connection, call.scopes, held=-call.amount, spent=0)\n"
@@ -252,7 +252,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pool's thread charges whoever started it",
-        "nodes/gateway/threads.py",
+        "nodes/gateway/context_propagation.py",
         "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
         "            return submit(pool, fn, *args, **kwargs)\n",
         [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],

@@ -11,14 +11,14 @@ import httpx
 import pytest
 from langchain_openai import ChatOpenAI
 
-from bursar.checkpoints.books.books import Account
-from bursar.checkpoints.ledger import Ledger
-from bursar.nodes.gateway.metered import MeteredChatModel
-from bursar.nodes.gateway.metering import meter
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.postings import Account
+from bursar.nodes.gateway.chat_model import MeteredChatModel
+from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.events import CallHeld
 from bursar.state.money import USD
-from tests.nodes.provider import MODEL, Provider
+from tests.support.provider import MODEL, Provider
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 SESSION = "s-1"

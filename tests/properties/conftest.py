@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bursar.checkpoints.database import Database
+from bursar.checkpoints.database.database import Database
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

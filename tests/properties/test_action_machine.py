@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bursar.checkpoints.books.actions import Deed, Intent
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.actions import Deed, Intent
+from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.errors import ActionRefused
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)

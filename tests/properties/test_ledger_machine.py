@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from bursar.checkpoints.books.anchors import Anchor
-from bursar.checkpoints.books.books import Account, Hold, Usage
-from bursar.checkpoints.database import Database
-from bursar.checkpoints.ledger import Ledger
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.anchors import Anchor
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import AccountClosed, BudgetExceeded, LedgerError
 from bursar.state.money import USD
 

@@ -99,7 +99,7 @@ def test_the_wheel_works_away_from_the_checkout(built: Built, tmp_path: Path) ->
     away.mkdir()
     where = _run(away, "-c", "import bursar, bursar.state as s; print(bursar.__file__, s.__file__)", path=site)
     assert where.split() == [str(site / "bursar" / "__init__.py"), str(site / "bursar" / "state" / "__init__.py")]
-    assert "bursar = bursar.cli:main" in (site / "bursar-0.1.0.dist-info" / "entry_points.txt").read_text()
+    assert "bursar = bursar.cli.main:main" in (site / "bursar-0.1.0.dist-info" / "entry_points.txt").read_text()
     assert "resume" in _run(away, "-m", "bursar", "--help", path=site)
     assert "LUXE ELECTRONICS" in _run(away, "-m", "bursar", "demo", path=site)
     assert list(away.iterdir()) == []
@@ -115,7 +115,7 @@ def test_a_checkout_without_links_works(left: str, tmp_path: Path) -> None:
         link.unlink()
         if left == "text files":
             link.write_text(f"../../{folder}")
-    code = "import bursar.graphs.genie, sys; print({n: sys.modules[f'bursar.{n}'].__file__ for n in sys.argv[1:]})"
+    code = "import bursar.genie.app, sys; print({n: sys.modules[f'bursar.{n}'].__file__ for n in sys.argv[1:]})"
     found = _run(tmp_path, "-c", code, *FOLDERS, path=copy / "src")
     assert found.strip() == str({folder: str(copy / folder / "__init__.py") for folder in FOLDERS})
     assert "supervisor" in _run(tmp_path, "-m", "bursar", "graph", path=copy / "src")

@@ -15,13 +15,13 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from bursar import ActionCall, Happened, Ledger, Report, Task, action, deterministic
-from bursar.checkpoints.books.actions import Intent
-from bursar.nodes.actions import undoing
-from bursar.nodes.doubles import ScriptedModel
+from bursar.checkpoints.ledger.actions import Intent
+from bursar.nodes.actions import compensate as undoing
 from bursar.state.errors import ActionRefused, ConfigurationError, LedgerError
 from bursar.state.events import ActionChanged
-from bursar.state.report import Fault
-from tests.graphs.bench import App, answer_of, ask, build, priced, rules, session, specialist
+from bursar.state.run import Fault
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import App, answer_of, ask, build, priced, rules, session, specialist
 
 
 class Bank:

@@ -1,0 +1,1 @@
+"""Transactions: one door to a database, SQLite or PostgreSQL."""

@@ -1,0 +1,400 @@
+"""One door to a database: short transactions, from any thread and any event loop, on SQLite and PostgreSQL.
+
+There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
+it runs in a transaction on a connection that is kept: in the caller's thread for a sync caller, on a worker thread for
+an async one, so that no event loop waits. PostgreSQL has `pool_size` connections. SQLite has one writer, so one
+connection: whoever has it does all the work that is waiting, and what comes meanwhile, in one transaction, and pays for
+one commit. Brief work on SQLite that waits for neither a lock nor a disk is done on the event loop: the way to a thread
+and back takes longer.
+"""
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty, LifoQueue
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from bursar.checkpoints.database.connections import Held
+from bursar.checkpoints.database.engines import make_engine
+from bursar.checkpoints.database.error_codes import explain, overdue
+from bursar.checkpoints.database.job import Attempt, Job, Turn, Work, resolve
+from bursar.checkpoints.database.loop_commits import is_watched
+from bursar.checkpoints.database.postgresql_deadline import Server
+from bursar.checkpoints.database.retry_queue import Again
+from bursar.checkpoints.database.stop_guard import shielded
+from bursar.checkpoints.database.url import DEFAULTS, parse
+from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
+
+T = TypeVar("T")
+
+MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
+
+
+class Database:
+    """A database by URL; `at(url)` shares one per process, so that ledger and saver use the same connections."""
+
+    _shared: dict[str, "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
+    _shared_lock = threading.Lock()
+
+    def __init__(self, url: str | URL) -> None:
+        self.url, self.settings = parse(url)
+        self.dialect = self.url.get_backend_name()
+        self.workers = 1 if self.dialect == "sqlite" else self.settings.pool_size
+        self._inherited: list[object] = []
+        self._start()
+        _databases.add(self)
+
+    def _start(self) -> None:
+        self.engine: Engine = make_engine(self.url, self.settings)
+        self._lock = threading.Lock()
+        self._inside = threading.local()
+        self._queue: deque[Job[Any]] = deque()
+        self._called = False  # whether a worker was called and has not begun yet
+        self._executor: ThreadPoolExecutor | None = None
+        server = Server()
+        # SQLite's one connection, and who has it: taken by `with` alone, which no interrupt gets into the middle of.
+        self._one, self._busy = Held(self.engine, self.settings, server), threading.Lock()
+        self._free: LifoQueue[Held] = LifoQueue()  # those to PostgreSQL, the one used last first: few are kept busy
+        self.again = Again(lambda work, until: self.run(work, until=until))
+        for _ in range(0 if self.dialect == "sqlite" else self.workers):
+            self._free.put(Held(self.engine, self.settings, server))
+
+    @classmethod
+    def at(cls, url: "str | URL | Database") -> "Database":
+        """The process's one database for `url`, so that an SQLite database in memory is one database too.
+
+        A URL without settings shares it whatever its settings are. Raises `ConfigurationError` for other settings
+        than those that it was opened with.
+        """
+        if isinstance(url, Database):
+            return url
+        parsed, settings = parse(url)
+        key = parsed.render_as_string(hide_password=False)
+        with cls._shared_lock:
+            if key not in cls._shared:
+                cls._shared[key] = cls(url)
+            found = cls._shared[key]
+        if settings not in (DEFAULTS, found.settings):
+            where = parsed.render_as_string(hide_password=True)
+            raise ConfigurationError(
+                f"{where}: this process opened it with other settings; write the same URL everywhere"
+            )
+        return found
+
+    def run(
+        self,
+        work: Work[T],
+        *,
+        readonly: bool = False,
+        durable: bool = True,
+        one_statement: bool = False,
+        until: float | None = None,
+        lasting: bool = False,
+        apart: bool = False,
+    ) -> T:
+        """Run `work` in a transaction and return its result once it is committed.
+
+        It may be done more than once, the last time counts, so it changes nothing but the database.
+        `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
+        survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
+        so what was committed first is on disk first. `one_statement` promises that the work is a single statement on
+        PostgreSQL, which is a transaction by itself, in one round trip. On PostgreSQL the work is given up at `until`,
+        in seconds of `time.monotonic`, if it waits for a lock or for the server then; never, if that is infinite; else
+        when the server has said nothing for some seconds longer than a statement may take. `lasting` work is tried
+        again in the background where a fault of PostgreSQL keeps it from being kept, which is raised all the same.
+        No other work is part of the transaction of work that is `apart`.
+        Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
+        `BursarError` inside another piece of work: that one has its connection.
+        """
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
+        self._check_outside()
+        with shielded():
+            if self.dialect == "sqlite":
+                interrupted = True
+                try:
+                    self._queue.append(job)
+                    while not job.done:  # bounded: each turn does the longest waiting of what stands before it
+                        self._take_turn(job)
+                    interrupted = False
+                finally:
+                    if interrupted:  # by the user: those behind it wait for a turn that nobody takes
+                        with self._lock:
+                            self._call_worker()
+            else:
+                self._do_one(job)
+        return job.outcome()
+
+    async def arun(
+        self,
+        work: Work[T],
+        *,
+        readonly: bool = False,
+        durable: bool = True,
+        brief: bool = False,
+        one_statement: bool = False,
+        until: float | None = None,
+        lasting: bool = False,
+        apart: bool = False,
+    ) -> T:
+        """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
+
+        `brief` promises that the work is done in less time than it takes to hand it to a thread.
+        """
+        self._check_outside()
+        if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
+            at_once = Job(work, readonly, durable)
+            with shielded():
+                done = self._lead([at_once], at_once=True)
+            if done:
+                return at_once.outcome()
+        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart, waiting)
+        with self._lock:
+            if self.dialect == "sqlite":
+                self._call_worker()
+                self._queue.append(job)
+            else:
+                self._workers().submit(self._do_one, job)
+        return await waiting
+
+    def close(self) -> None:
+        """Finish what was submitted and close every connection. Using the database again opens it anew."""
+        self.again.forget()
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True)
+        if self._queue:
+            self._work_off_all()
+        if self.dialect == "sqlite":
+            with self._busy:
+                self._one.drop()
+        else:
+            connections = [self._free.get() for _ in range(self.workers)]
+            for held in connections:
+                held.drop()
+                self._free.put(held)
+        self.engine.dispose()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """For who has the lock."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
+        return self._executor
+
+    def _call_worker(self) -> None:
+        """For who has the lock: the worker that is called takes it, too, so it sees what is put in the queue now."""
+        if not self._called:
+            self._workers().submit(self._work_off_all)
+            self._called = True
+
+    def _check_outside(self) -> None:
+        if getattr(self._inside, "working", False):
+            raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
+
+    def _do_one(self, job: Job[Any]) -> None:
+        """Do the job on the first connection that is free in time, which counts from when it was asked for."""
+        seconds = self.settings.pool_timeout
+        if job.until is not None:
+            seconds = min(seconds, max(0.0, job.until - job.asked))
+        try:
+            held = self._free.get(timeout=max(0.0, job.asked + seconds - time.monotonic()))
+        except Empty:
+            where, size = self.url.render_as_string(hide_password=True), self.settings.pool_size
+            job.error = DatabaseError(
+                f"{where}: none of the {size} connections of this process was free within {seconds:g} s; raise "
+                "pool_size or pool_timeout in the URL"
+            )
+            self._deliver([job])
+        else:
+            ended: list[Job[Any]] = []
+            try:
+                try:
+                    self._transact(held, [job], ended)
+                finally:
+                    self._free.put(held)
+            finally:
+                self._deliver(ended)
+
+    def _work_off_all(self) -> None:
+        with self._lock:
+            self._called = False
+        while self._queue:  # bounded by what is submitted
+            self._lead([])
+
+    def _take_turn(self, job: Job[Any]) -> None:
+        """Do what is waiting, if the connection is free; else wait until it is, or somebody else has done the job."""
+        if not self._busy.locked():
+            self._lead([])
+        elif job.turn is None:
+            job.turn = Turn()  # from now on it is given, so look once more before waiting for that
+        else:
+            job.turn.wait()
+
+    def _lead(self, jobs: list[Job[Any]], *, at_once: bool = False) -> bool:
+        """Do the jobs on SQLite's connection, or, where there are none, what waits, the longest waiting first.
+
+        False, and nothing was done, where that was to be done `at_once` and would have to wait for another. The
+        connection is free again before anyone is told, so that who goes on at once finds it.
+        """
+        if at_once and (self._queue or self._busy.locked()):
+            return False
+        held, ended, told = self._one, list[Job[Any]](), False
+        try:
+            with self._busy:
+                begun = None
+                try:
+                    if at_once and (begun := held.begin_at_once(readonly=jobs[0].readonly)) is None:
+                        return False
+                    self._transact(held, jobs, ended, begun)
+                finally:
+                    held.rollback()  # what an interrupt left; else there is nothing
+        finally:
+            try:
+                self._pass_on(ended)
+                told = True
+            finally:
+                if not told:  # the user interrupts: others wait for it
+                    self._pass_on(ended)
+        return True
+
+    def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
+        """Let the sync caller that waits longest take its turn, as a worker waits by itself; and tell of what ended."""
+        with suppress(IndexError):  # nobody is waiting
+            if self._queue and (turn := self._queue[0].turn) is not None:
+                turn.give()
+        self._deliver(ended)
+
+    def _transact(
+        self, held: Held, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
+    ) -> None:
+        """Do the jobs, or what waits, in one transaction.
+
+        One that raises is undone alone; a fault of the database fails them all. Those that have ended are added to
+        `told`.
+        """
+        ended = committing = failed = False
+        self._inside.working = True
+        line = held.line
+        if line is not None:
+            line.begin(jobs[0].until)
+        try:
+            if not jobs:
+                self._join(jobs)
+            if jobs and not self._attempt(held, jobs, begun):
+                held.rollback()
+                self._attempt(held, jobs, marked=True)
+            if len(jobs) > 1 or (jobs and jobs[0].error is None):
+                committing = True
+                try:
+                    held.commit()
+                except sqlite3.Error:  # noted before any call, so that no interrupt comes between
+                    failed = True
+                    raise
+            ended = True
+        except (DBAPIError, DatabaseError, self.engine.dialect.loaded_dbapi.Error) as error:
+            held.rollback()
+            for job in jobs:
+                job.error = job.error or error
+                job.committing = committing or held.commits_itself
+            ended = True
+        finally:
+            self._inside.working = False
+            if not ended and (failed or not (committing and held.is_over())):  # interrupted: others wait their turn
+                held.rollback()
+                self._put_back([job for job in jobs if job.error is None])
+                jobs = [job for job in jobs if job.error is not None]
+            if line is not None and line.end():
+                held.drop()
+                for job in jobs:  # none where it was interrupted, and one at most
+                    self._tell_overdue(job, unheard=line.unheard)
+            told += jobs
+
+    def _attempt(
+        self, held: Held, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
+    ) -> bool:
+        """Do the jobs in a transaction, and those that come while it writes, which are added to them.
+
+        False where one of several raised, and none is `marked` to be undone alone.
+        """
+        readonly, durable = all(job.readonly for job in jobs), any(job.durable for job in jobs)
+        joined = not (readonly or marked or begun)  # what only reads sees nothing that others wrote since it began
+        connection = begun or held.begin(readonly=readonly, durable=durable, one_statement=jobs[0].one_statement)
+        for job in jobs:  # it may get longer on the way
+            if job.error is None:  # else it was interrupted
+                with Attempt(held, job, alone=len(jobs) == 1, marked=marked) as attempt:
+                    job.result = job.work(connection)
+                if attempt.again:
+                    return False
+            if self._queue and job is jobs[-1] and joined and job.error is None:
+                self._join(jobs, durable=durable)
+        return True
+
+    def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
+        """Add what waits, up to what needs a `durable` commit where this is none."""
+        while self._queue and len(jobs) < MAX_GROUP:
+            job = self._queue[0]  # nobody else takes it: who has the connection does
+            if job.durable and not (durable or job.readonly):
+                break
+            if jobs and (job.apart or jobs[-1].apart):
+                break
+            jobs.append(job)
+            self._queue.popleft()  # afterwards: where the user interrupts it is in both, and not in none
+
+    def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
+        if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
+            job.error = overdue(self.url, job.error, unheard=unheard, committing=job.committing)
+
+    def _put_back(self, jobs: Sequence[Job[Any]]) -> None:
+        if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
+            with self._lock:
+                waiting = set(self._queue)
+                self._queue.extendleft(job for job in reversed(jobs) if job not in waiting)
+                self._call_worker()
+
+    def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
+        """Tell every caller; one whose event loop has ended meanwhile hears nothing."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+        for job in jobs:
+            if isinstance(job.error, Exception):
+                job.error = explain(self.url, self.settings, job.error, committing=job.committing)
+                if job.lasting and isinstance(job.error, DatabaseError) and self.dialect != "sqlite":
+                    self.again.add(job.work)
+            job.done = True
+            if job.turn is not None:
+                job.turn.give()
+            if job.waiting is not None:
+                by_loop.setdefault(job.waiting.get_loop(), []).append(job)
+        for loop, done in by_loop.items():
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(resolve, done)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: neither threads nor connections are inherited. The parent's are kept, never closed."""
+        self._inherited.append((self.engine, self._one, self._free, self._executor))
+        self._start()
+
+
+_databases: WeakSet[Database] = WeakSet()
+
+
+def _in_forked_child() -> None:
+    Database._shared_lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
+    Database._shared.clear()  # pyright: ignore[reportPrivateUsage]
+    for database in list(_databases):
+        database._leave_to_parent()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,58 @@
+"""Event loops that may wait for a disk: those that nobody's work but the caller's runs on."""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from bursar.checkpoints.database.stop_guard import shielded
+
+T = TypeVar("T")
+
+WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
+OWN_TASKS = 3  # the one that keeps such a loop going, the caller's, and the one that LangChain makes of a model's call
+LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
+
+_threads = threading.local()
+
+
+def lend_thread(alone: Callable[[], bool], back: Callable[[], None]) -> None:
+    """From here on the work on this thread's event loop may wait in the thread itself, where it is `alone`.
+
+    `back` is called at the end of each wait: until then the loop answered nobody.
+    """
+    _threads.alone, _threads.back = alone, back
+
+
+def is_watched() -> bool:
+    """Whether work on an event loop is forbidden in this process."""
+    return WATCHER in sys.modules
+
+
+def may_wait() -> bool:
+    """Whether the running task may block its event loop for as long as a commit takes: no other task is on it.
+
+    The way to a worker thread and back costs more than a commit does.
+    """
+    alone: Callable[[], bool] | None = None if is_watched() else getattr(_threads, "alone", None)
+    return alone is not None and alone() and len(asyncio.all_tasks()) <= OWN_TASKS
+
+
+async def wait(work: Callable[[], T]) -> T:
+    """Do the work in the thread of the running event loop, which may wait.
+
+    Nobody stops the thread before it is known what was done. A cancellation that came meanwhile, a time-out's included,
+    is raised at the end of the work, as if the work had been awaited.
+    """
+    began = time.monotonic()
+    with shielded():
+        try:
+            result = work()
+        finally:
+            _threads.back()
+    if time.monotonic() - began > LONG_SECONDS:
+        for _ in range(2):  # the loop runs what is ready, which this is, before timers that are due
+            await asyncio.sleep(0)
+    return result

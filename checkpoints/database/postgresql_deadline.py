@@ -1,0 +1,268 @@
+"""The watch over work on PostgreSQL: what is overdue is given up by this process, whatever the server does.
+
+The server's own time-outs leave two gaps. They do not know when an answer is due, so a lock that another program holds
+may keep work for longer than anyone waits for it. And a server that is frozen does not keep them, though its host goes
+on acknowledging what it is sent.
+"""
+
+import math
+import os
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from bursar.checkpoints.database.postgresql_session import says_something, socket_of
+from bursar.state.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from psycopg import Connection as Psycopg
+
+LOOK_SECONDS = 1.0  # between two looks at work that is not due yet
+PULSE_SECONDS = 0.02  # between two looks at work that is
+QUIET_SECONDS = 0.1  # a server that said something within this time is at work
+CANCEL_SECONDS = 0.1  # what a server has to heed a cancellation
+COMMIT_SECONDS = 2.0  # what a commit has beyond the time of its work: a disk may be slow, and its end is worth knowing
+MARGIN_SECONDS = 5.0  # what a server has beyond `statement_timeout` to keep it
+SILENT_SECONDS = 0.25  # what work has at least while the server is silent, and a new connection too
+BEGIN_SECONDS = 2.0  # what a server has to begin a transaction, which waits for nobody
+ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command was sent and its result has not come
+_TCP_INFO_BYTES = 64
+_LAST_SENT, _LAST_RECEIVED = 44, 52  # in Linux's `struct tcp_info`: milliseconds since the last data either way
+
+
+class Server:
+    """What the connections of a database know of its server together."""
+
+    silent = False  # it did not even heed a cancellation, and nothing was heard of it since
+    opening_seconds = math.inf  # the least that it took to open a connection
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which it answers, if it answers at all."""
+        return min(max(SILENT_SECONDS, 4 * self.opening_seconds), BEGIN_SECONDS)
+
+
+class Line:
+    """A connection as the watch sees it: whether work is going on there, and until when. For one piece at a time."""
+
+    def __init__(self, server: Server, *, statement_seconds: float) -> None:
+        self.committing = False  # whether the work's end is being written, which nobody cancels
+        self.given_up: float | None = None  # when the work was
+        self.unheard = False  # whether the server did not even heed that
+        self._lock = threading.Lock()
+        self._driver: Psycopg[Any] | None = None
+        self._server = server
+        self._silence = statement_seconds + MARGIN_SECONDS
+        self._until: float | None = None
+        self._begun_by: float | None = None
+        self._busy = False
+        _watch.add(self)
+
+    def begin(self, until: float | None) -> None:
+        """Work begins, and is given up at `until`, in seconds of `time.monotonic`.
+
+        Without it, once the server has said nothing for longer than a statement may take, or soon where it has been
+        silent lately; never, if it is infinite.
+        """
+        now = time.monotonic()
+        begin_seconds = BEGIN_SECONDS
+        if self._server.silent:
+            begin_seconds = self._server.patience
+            until = now + begin_seconds if until is None else until
+        self._until, self._begun_by = until, now + begin_seconds
+        self.given_up, self.unheard, self.committing = None, False, False
+        self._busy = True
+        _watch.expect(now, until)
+
+    def begun(self) -> None:
+        """The transaction has begun, or its beginning may wait for others: behind a pooler it does."""
+        self._begun_by = None
+
+    def replaced(self) -> bool:
+        """Whether another connection may take the place of one that is lost, or did not even begin a transaction."""
+        with self._lock:
+            if self.given_up is not None and self._begun_by is None:
+                return False
+            self.given_up, self.unheard = None, False
+        _watch.expect(time.monotonic(), self._until)
+        return True
+
+    @property
+    def driver(self) -> "Psycopg[Any] | None":
+        """The driver's connection, while it is open."""
+        return self._driver
+
+    @driver.setter
+    def driver(self, opened: "Psycopg[Any] | None") -> None:
+        with self._lock:  # not while the watch has its socket in hand
+            self._driver = opened
+
+    def end(self) -> bool:
+        """The work has ended. Whether it was given up: then a cancellation may be under way to the connection."""
+        with self._lock:
+            self._busy = False
+        return self.given_up is not None
+
+    def heard(self) -> None:
+        """The server has spoken."""
+        self._server.silent = False
+
+    def opened(self, driver: "Psycopg[Any] | None", seconds: float) -> None:
+        """A connection was opened within so many seconds."""
+        self.driver = driver
+        self._server.opening_seconds = min(self._server.opening_seconds, seconds)
+        self.heard()
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the connection is not to be trusted: the server was silent when it was last asked something.
+
+        Raises `DatabaseError` where the work has no time to find out.
+        """
+        if self._server.silent and self._until is not None and self._until <= time.monotonic():
+            self.unanswered()
+            raise DatabaseError("the server was silent when it was last asked")
+        return self._server.silent
+
+    def unanswered(self) -> None:
+        """The server did not open a connection in time."""
+        self.given_up = time.monotonic()
+        self.unheard = self._server.silent = True
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that there are for opening the connection; None where they are the driver's own."""
+        if self._until is None or self._until == math.inf:
+            return None
+        return max(self._until - time.monotonic(), self._server.patience)
+
+    def look(self, now: float) -> float:
+        """Give the work up if it is overdue; when to look again."""
+        with self._lock:
+            if not self._busy or self.unheard:
+                return math.inf
+            if self.given_up is not None:
+                if now >= self.given_up + CANCEL_SECONDS:
+                    self._hang_up()
+                return now + PULSE_SECONDS
+            due, quiet = self._limits()
+            if now < due:
+                return min(due, now + LOOK_SECONDS)
+            if self._quiet_seconds(unknown=0.0 if self._until is None else math.inf) < quiet:
+                return now + (LOOK_SECONDS if quiet > LOOK_SECONDS else PULSE_SECONDS)
+            self.given_up = now
+            if self._begun_by is not None or self.committing or self._server.silent:
+                self._hang_up()
+            else:
+                self._cancel()
+            return now + PULSE_SECONDS
+
+    def _limits(self) -> tuple[float, float]:
+        """From when on the work may be given up, and for how long the server must have been quiet then."""
+        if self._begun_by is not None:
+            return self._begun_by if self._until is None else min(self._begun_by, self._until), QUIET_SECONDS
+        if self._until is None:
+            return -math.inf, self._silence
+        return self._until + COMMIT_SECONDS if self.committing else self._until, QUIET_SECONDS
+
+    def _quiet_seconds(self, *, unknown: float) -> float:
+        """For how long the server has not answered what it was asked; 0 if it has, or was asked nothing.
+
+        `unknown` where the system does not tell: of a Unix socket, and elsewhere than on Linux.
+        """
+        driver = self._driver
+        if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
+            return 0.0
+        number = socket_of(driver)
+        if number is None or says_something(number):
+            return 0.0
+        try:
+            with socket.socket(fileno=os.dup(number)) as line:
+                known = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except (AttributeError, OSError):
+            return unknown
+        since = (struct.unpack_from("=I", known, place)[0] for place in (_LAST_SENT, _LAST_RECEIVED))
+        return min(since) / 1000
+
+    def _cancel(self) -> None:
+        """Ask the server to stop what it does for the connection, which frees the locks that it holds."""
+        driver = self._driver
+        if driver is not None:  # in a thread of its own, for a frozen server does not answer this either
+            threading.Thread(target=_cancel, args=(driver,), name="bursar-cancel", daemon=True).start()
+
+    def _hang_up(self) -> None:
+        """Whoever waits for the server is told that the connection is lost."""
+        driver = self._driver
+        self.unheard = self._server.silent = True
+        number = None if driver is None else socket_of(driver)
+        if number is not None:
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+
+class Watch:
+    """The thread that looks at all lines of the process while one of them is busy, and sleeps else."""
+
+    def __init__(self) -> None:
+        self._lines: WeakSet[Line] = WeakSet()
+        self._wake = threading.Condition()
+        self._next = math.inf  # when it looks; infinite while it sleeps
+        self._started = False
+
+    def add(self, line: Line) -> None:
+        """Look at this one too."""
+        with self._wake:
+            self._lines.add(line)
+
+    def expect(self, now: float, until: float | None) -> None:
+        """Look in time at work that begins. Takes no lock while the watch is awake and looks early enough."""
+        soon = now + LOOK_SECONDS
+        if until is not None and until < soon:
+            soon = until
+        if soon < self._next:
+            self._rouse(soon)
+
+    def _rouse(self, at: float) -> None:
+        with self._wake:
+            self._next = min(self._next, at)
+            if not self._started:
+                self._started = True
+                threading.Thread(target=self._work, name="bursar-overdue", daemon=True).start()
+            self._wake.notify()
+
+    def _work(self) -> None:
+        while True:  # a look at a time, for as long as the process lives
+            with self._wake:
+                left = self._next - time.monotonic()
+                if left > 0:
+                    self._wake.wait(None if left == math.inf else left)
+                    continue
+                self._next = math.inf  # from here on who begins rouses it, whether this look sees its work or not
+                lines = list(self._lines)
+            now = time.monotonic()
+            at = min((line.look(now) for line in lines), default=math.inf)
+            del lines  # or the last database would never be forgotten
+            with self._wake:
+                self._next = min(self._next, at)
+
+
+def _cancel(driver: "Psycopg[Any]") -> None:
+    """Ask the server to stop what it does for this connection, which frees the locks that it holds."""
+    from psycopg import Error
+
+    with suppress(Error, OSError):
+        driver.cancel_safe(timeout=MARGIN_SECONDS)
+
+
+def _begin_anew() -> None:
+    global _watch  # noqa: PLW0603 - a process has one
+    _watch = Watch()
+
+
+_watch = Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)  # it inherits no thread, and its databases begin anew too

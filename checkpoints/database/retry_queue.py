@@ -1,0 +1,73 @@
+"""Work that must be kept and could not be: tried again in the background until it is."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bursar.checkpoints.database.job import Work
+from bursar.state.errors import BursarError, DatabaseError
+
+RETRY_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0  # of one attempt with a lock that another program holds, or with a server that is silent
+MAX_ATTEMPTS = 1_800  # an hour of them; then the books keep what they say, as after a crash
+
+
+@dataclass(slots=True)
+class _Late:
+    work: Work[Any]
+    attempts: int = 0
+
+
+class Again:
+    """What one database could not keep, and the daemon thread that tries it again; it ends when there is nothing.
+
+    Each piece must be one that may be done twice: the second time it changes nothing, or raises a `BursarError`.
+    """
+
+    def __init__(self, run: Callable[[Work[Any], float], object]) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._late: deque[_Late] = deque()
+        self._working = False
+
+    def add(self, work: Work[Any]) -> None:
+        """Try the work again, for as long as the process lives or an hour."""
+        with self._lock:
+            self._late.append(_Late(work))
+            if not self._working:
+                self._working = True
+                threading.Thread(target=self._work, name="bursar-again", daemon=True).start()
+
+    def forget(self) -> None:
+        """Try nothing again."""
+        with self._lock:
+            self._late.clear()
+
+    def _work(self) -> None:
+        while True:  # each piece has a bound
+            time.sleep(RETRY_SECONDS)
+            for _ in range(len(self._late)):
+                with self._lock:
+                    if not self._late:
+                        break
+                    late = self._late.popleft()
+                if not self._is_over(late):
+                    with self._lock:
+                        self._late.append(late)
+            with self._lock:
+                if not self._late:
+                    self._working = False
+                    return
+
+    def _is_over(self, late: _Late) -> bool:
+        late.attempts += 1
+        try:
+            self._run(late.work, time.monotonic() + PATIENCE_SECONDS)
+        except DatabaseError:
+            return late.attempts == MAX_ATTEMPTS
+        except BursarError:
+            return True  # it was done after all, or somebody else has ended what it is about
+        return True

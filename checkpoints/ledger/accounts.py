@@ -1,0 +1,263 @@
+"""Accounts: what a scope may spend, has spent and holds. The only place that changes them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    TextClause,
+    Update,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
+
+from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.schema.ledger_tables import accounts
+from bursar.state.errors import BudgetExceeded, LedgerError
+from bursar.state.money import USD
+
+OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
+
+NO_CAP = 2**62  # what an account without a cap may hold, in place of none
+MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A scope, such as `request:r-1`, and its cap in nano-dollars; None is no cap.
+
+    Scopes from the outermost: `global`, `tenant:acme:2026-11-23`, `session:s-1`, `request:r-1`, `agent:r-1:tax`.
+    """
+
+    scope: str
+    cap: int | None
+
+
+def in_words(scope: str) -> str:
+    """`agent:r-1:spending` as a reader would say it: `agent spending of request r-1`."""
+    kind, _, rest = scope.partition(":")
+    if kind == "agent" and ":" in rest:
+        request, _, agent = rest.partition(":")
+        return f"agent {agent} of request {request}"
+    if kind == "tenant" and ":" in rest:
+        tenant, _, day = rest.rpartition(":")
+        return f"tenant {tenant} on {day}"
+    return f"{kind} {rest}" if rest else kind
+
+
+def check_amount(what: str, amount: int) -> None:
+    """Raises `LedgerError` unless `amount` is a whole number of nano-dollars from 0 to `MAX_AMOUNT`."""
+    if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
+        raise LedgerError(f"{what} is a whole number of nano-dollars from 0 to {MAX_AMOUNT}, not {amount!r}")
+
+
+def follows_configuration(scope: str) -> bool:
+    """Whether the account's cap is that of the newest request's configuration; a request's own is given once."""
+    return scope.partition(":")[0] in OF_THE_CONFIGURATION
+
+
+def open_account(connection: Connection, account: Account) -> None:
+    """Afterwards the account exists; one that existed keeps its cap and its spend."""
+    _check_cap(account)
+    _insert(connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
+
+
+def set_caps(connection: Connection, wanted: Collection[Account]) -> None:
+    """Afterwards each account exists with this cap and, on top of it, what it was topped up by."""
+    if not wanted:
+        return
+    values: dict[str, object] = {}
+    for place, account in enumerate(sorted(wanted, key=lambda one: one.scope)):  # as `lock` does: no deadlock
+        _check_cap(account)
+        values |= {f"scope_{place}": account.scope, f"cap_{place}": account.cap}
+    _set_caps(len(wanted))(connection, **values)
+
+
+def grant(connection: Connection, scope: str, amount: int) -> None:
+    """Raise the cap of an account by `amount`. Raises `LedgerError` if it does not exist or has no cap."""
+    found = _read(1)(connection, scope_0=scope)
+    if not found:
+        raise LedgerError(f"no account for {in_words(scope)} in the books")
+    if found[0][1] is None:
+        raise LedgerError(f"{in_words(scope)} has no cap, so there is nothing to top up")
+    check_amount(f"the cap of {in_words(scope)}", found[0][1] + amount)
+    _grant(connection, account=scope, by=amount)
+
+
+def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
+    """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
+
+    `scopes` stand outermost first. After a raise the transaction must be rolled back: some accounts were changed.
+    """
+    if not scopes or len(set(scopes)) != len(scopes):
+        raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
+    if connection.dialect.name == "sqlite":
+        # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
+        held = _reserve_one.changes_of_each(connection, [{"account": scope, "amount": amount} for scope in scopes])
+        without = [scope for scope, changed in zip(scopes, held, strict=True) if not changed]
+    else:
+        held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **named(scopes))}
+        without = [scope for scope in scopes if scope not in held]
+        if without:
+            # It may have judged by what stood there before it waited for a row. Now they are ours and seen as they are.
+            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **named(without))}
+            without = [scope for scope in without if scope not in held]
+    if without:
+        _refuse(connection, without, amount)
+
+
+def lock(connection: Connection, scopes: Collection[str]) -> None:
+    """Keep other transactions off these accounts until this one ends.
+
+    One UPDATE may lock its rows in any order, so on PostgreSQL two could deadlock; SQLite has one writer anyway.
+    `reserve` and `move` do it by themselves; this is for who moves several times.
+    """
+    if len(scopes) > 1 and connection.dialect.name == "postgresql":
+        _lock_rows(len(scopes))(connection, **named(scopes))
+
+
+def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
+    """Add `held` and `spent` (either may be negative) to every account of `scopes`.
+
+    Raises `LedgerError` if one of them does not exist.
+    """
+    by = {"by_held": held, "by_spent": spent}
+    if connection.dialect.name == "sqlite":
+        moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **by} for scope in scopes]))
+    else:
+        moved = len(_move(len(scopes))(connection, **by, **named(scopes)))
+    if moved != len(scopes):
+        raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
+
+
+def left(connection: Connection, scopes: Sequence[str]) -> int | None:
+    """The least that is left of the capped accounts among `scopes`, in nano-dollars; None if none has a cap."""
+    if not scopes:
+        return None
+    rows = _left(len(scopes))(connection, **named(scopes))
+    return None if rows[0][0] is None else int(rows[0][0])
+
+
+def charged(connection: Connection, scope: str) -> int:
+    """What the account is charged, spent and held; 0 if it does not exist."""
+    rows = _read(1)(connection, scope_0=scope)
+    return 0 if not rows else rows[0][2] + rows[0][3]
+
+
+def cap_of(connection: Connection, scope: str) -> int | None:
+    """The account's cap; None if it has none or does not exist."""
+    rows = _read(1)(connection, scope_0=scope)
+    return rows[0][1] if rows else None
+
+
+def _check_cap(account: Account) -> None:
+    if account.cap is not None:
+        check_amount(f"the cap of {in_words(account.scope)}", account.cap)
+
+
+def _refuse(connection: Connection, without_room: Sequence[str], amount: int) -> None:
+    found = {row[0]: row for row in _read(len(without_room))(connection, **named(without_room))}
+    missing = [scope for scope in without_room if scope not in found]
+    if missing:
+        raise LedgerError(f"no account for {in_words(missing[0])}; open it before holding against it")
+    scope, cap, spent, held = found[without_room[0]]
+    if cap is None:
+        raise LedgerError(f"{in_words(scope)} cannot hold {USD.from_nanos(amount)} more; its sum would be too large")
+    room = USD.from_nanos(max(cap - spent - held, 0))
+    raise BudgetExceeded(
+        f"{in_words(scope)}: {USD.from_nanos(amount)} asked, {room} of {USD.from_nanos(cap)} left", scope=scope
+    )
+
+
+def named(scopes: Collection[str]) -> dict[str, str]:
+    """The scopes as the values of a statement's `scope_0`, `scope_1` and so on."""
+    return {f"scope_{place}": scope for place, scope in enumerate(scopes)}
+
+
+def _among(count: int) -> ColumnElement[bool]:
+    return accounts.c.scope.in_([bindparam(f"scope_{place}") for place in range(count)])
+
+
+def _upsert(count: int, differs: str) -> TextClause:
+    # As text: importing the dialects' own inserts takes longer than importing all of Bursar.
+    rows = ", ".join(f"(:scope_{place}, CAST(:cap_{place} AS BIGINT), 0, 0, 0)" for place in range(count))
+    return text(
+        f"INSERT INTO bursar_accounts (scope, cap, spent, held, granted) VALUES {rows} "  # noqa: S608 - our own words
+        "ON CONFLICT (scope) DO UPDATE SET cap = excluded.cap + bursar_accounts.granted "
+        f"WHERE bursar_accounts.cap {differs} excluded.cap + bursar_accounts.granted"
+    )
+
+
+_insert = insert_new(accounts)
+_grant = Prepared(
+    update(accounts)
+    .values(cap=accounts.c.cap + bindparam("by"), granted=accounts.c.granted + bindparam("by"))
+    .where(accounts.c.scope == bindparam("account"))
+)
+
+
+@cache
+def _set_caps(count: int) -> Prepared:
+    return Prepared(_upsert(count, "IS DISTINCT FROM"), sqlite=_upsert(count, "IS NOT"))
+
+
+_amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
+# Written so that no sum can leave a BIGINT: cap - spent - amount, not spent + held + amount.
+_room = func.coalesce(accounts.c.cap, literal_column(str(NO_CAP))) - accounts.c.spent - _amount
+_RESERVE = update(accounts).values(held=accounts.c.held + _amount).where(accounts.c.held <= _room)
+_MOVE = update(accounts).values(
+    held=accounts.c.held + bindparam("by_held"), spent=accounts.c.spent + bindparam("by_spent")
+)
+_reserve_one = Prepared(_RESERVE.where(accounts.c.scope == bindparam("account")))
+_move_one = Prepared(_MOVE.where(accounts.c.scope == bindparam("account")))
+
+
+@cache
+def _reserve(count: int) -> Prepared:
+    return _in_turn(_RESERVE, count)
+
+
+@cache
+def _move(count: int) -> Prepared:
+    return _in_turn(_MOVE, count)
+
+
+def _in_turn(change: Update, count: int) -> Prepared:
+    """The change of so many accounts on PostgreSQL, which locks them in the order of their names, as `lock` does.
+
+    Without more than one there is no order; the change itself looks at a row again that it had to wait for.
+    """
+    if count == 1:
+        return Prepared(change.where(_among(count)).returning(accounts.c.scope))
+    locked = _in_order(count).cte("locked")
+    return Prepared(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope))
+
+
+def _in_order(count: int) -> Select[tuple[str]]:
+    return select(accounts.c.scope).where(_among(count)).order_by(accounts.c.scope).with_for_update()
+
+
+@cache
+def _lock_rows(count: int) -> Prepared:
+    return Prepared(_in_order(count))
+
+
+@cache
+def _read(count: int) -> Prepared:
+    columns = accounts.c
+    return Prepared(select(columns.scope, columns.cap, columns.spent, columns.held).where(_among(count)))
+
+
+@cache
+def _left(count: int) -> Prepared:
+    columns = accounts.c
+    return Prepared(select(func.min(columns.cap - columns.spent - columns.held)).where(_among(count)))

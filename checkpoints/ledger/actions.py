@@ -1,0 +1,321 @@
+"""Actions: the row of each side effect, and the states that it may pass through.
+
+intended → done | void | in_doubt, in_doubt → done | void | intended, void → intended, done → undoing → undone. The
+intent is committed before the effect. Every change is conditional on the state and the attempt that it follows, so that
+of any number of callers one does it.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select, text, update
+
+from bursar.checkpoints.database.database import Work
+from bursar.checkpoints.database.statement import insert_new
+from bursar.checkpoints.ledger.approvals import use
+from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
+from bursar.checkpoints.schema.ledger_tables import OPEN_ACTIONS, actions
+from bursar.state.errors import ActionRefused, LedgerError
+from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
+
+ENDED = ("done", "void", "undone")
+UNDOING = ("undoing", "undone")
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An action about to be done. `attempt` names who does it; on another host it counts as dead after `until`."""
+
+    key: str
+    session_id: str
+    request_id: str
+    agent: str
+    checkpoint_ns: str
+    name: str
+    arguments: bytes
+    irreversible: bool
+    attempt: str
+    until: datetime
+
+    @property
+    def arguments_hash(self) -> str:
+        """SHA-256 of the arguments' canonical JSON."""
+        return hashlib.sha256(self.arguments).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An action as the books have it."""
+
+    key: str
+    session_id: str
+    agent: str
+    name: str
+    irreversible: bool
+    arguments_hash: str
+    state: str
+    attempt: str
+    until: datetime
+    at: datetime
+    reason: str
+    arguments: bytes | None
+    result: bytes | None
+
+    @property
+    def short(self) -> str:
+        """Its name as a person would say it, without the module."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionBooks:
+    """Makes pieces of work on actions, as `Books` does on money; each change is told by an event in its transaction."""
+
+    key: bytes | None = field(default=None, repr=False)
+
+    def find(self, key: str) -> Work[Deed | None]:
+        """The action of this key, None if nobody intended it yet."""
+        return lambda connection: _find(connection, key)
+
+    def intend(self, intent: Intent, *, approval: str | None = None, at: datetime) -> Work[Deed | None]:
+        """Afterwards this attempt alone may do the action: the result is None. Else it is the action in the books.
+
+        With an `approval`, that is used up in the same transaction. Raises `NotApproved` if it does not hold any more,
+        and `ActionRefused` where the action is out of order: after an irreversible one, an irreversible one while
+        others have not ended, or in a run that is being undone. Then nothing was changed.
+        """
+
+        def work(connection: Connection) -> Deed | None:
+            when = stamp(at)
+            lock_session(connection, intent.session_id)  # of two that intend the same, the second finds the first's
+            found = _find(connection, intent.key)
+            if found is not None:
+                return found
+            event = ActionIntended(
+                key=intent.key,
+                request_id=intent.request_id,
+                agent=intent.agent,
+                name=intent.name,
+                arguments_hash=intent.arguments_hash,
+                irreversible=intent.irreversible,
+            )
+            ordinal, _ = append(connection, self.key, intent.session_id, when, [event])
+            _check_order(connection, intent)
+            if not _insert.changes(connection, **_row(intent, ordinal, when)):
+                raise LedgerError(f"action {intent.key} was intended twice at the same moment")
+            if approval is not None:
+                use(connection, self.key, approval, at=at)
+            return None
+
+        return work
+
+    def claim(self, deed: Deed, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
+        """Afterwards an action that may be done again is intended by this attempt. Whether it is."""
+        values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
+        return self._change(deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
+
+    def done(self, key: str, *, attempt: str, result: bytes, at: datetime) -> Work[bool]:
+        """Afterwards what this attempt did is done, with its result for replay. False if others have dealt with it."""
+        values = {"state": "done", "result": result, "ended_at": stamp(at), "reason": None}
+        return self._change(key, ("intended", "in_doubt", "void"), values, attempt=attempt, at=at)
+
+    def void(self, key: str, *, attempt: str, reason: str, at: datetime) -> Work[bool]:
+        """Afterwards the action counts as not done."""
+        values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
+        return self._change(key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
+
+    def doubt(self, key: str, *, attempt: str, reason: str, at: datetime) -> Work[bool]:
+        """Afterwards nobody knows whether the action was done."""
+        return self._change(key, ("intended",), {"state": "in_doubt", "reason": clean(reason)}, attempt=attempt, at=at)
+
+    def undoing(self, deed: Deed, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
+        """Afterwards this attempt undoes what was done, or what another began to undo."""
+        values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
+        return self._change(deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
+
+    def undone(self, key: str, *, attempt: str, at: datetime) -> Work[bool]:
+        """Afterwards it is undone."""
+        values = {"state": "undone", "ended_at": stamp(at), "reason": None}
+        return self._change(key, ("undoing",), values, attempt=attempt, at=at)
+
+    def settle(self, key: str, *, done: bool, by: str, note: str, at: datetime) -> Work[str]:
+        """Afterwards an action that nobody could finish is what a person found: done or not. The state it is in now.
+
+        Raises `LedgerError` unless it is in doubt or being undone, or intended by an attempt that had its time.
+        """
+
+        def work(connection: Connection) -> str:
+            deed = _find(connection, key)
+            if deed is None:
+                raise LedgerError(f"no action {key} in the books; list those that wait with: bursar incidents")
+            if not by.strip() or not note.strip():
+                raise LedgerError("to settle an action needs a name and a note that says what was found")
+            if deed.state in ENDED or (deed.state == "intended" and deed.until > at):
+                hint = "; it may still be in flight" if deed.state == "intended" else ""
+                raise LedgerError(f"action {key} is {deed.state}, so it cannot be settled{hint}")
+            state = "done" if done else "undone" if deed.state == "undoing" else "void"
+            values: dict[str, object] = {"state": state, "ended_at": stamp(at), "reason": clean(note)}
+            if done and deed.result is None:
+                values["result"] = b"null"
+            self._change(key, (deed.state,), values, attempt=deed.attempt, at=at, by=by)(connection)
+            return state
+
+        return work
+
+    def of_run(self, session_id: str, checkpoint_ns: str) -> Work[list[Deed]]:
+        """The actions of one node's run, the last first."""
+        return lambda connection: _of_run(connection, session_id, checkpoint_ns)
+
+    def incident(self, session_id: str, key: str, what: str, *, at: datetime) -> Work[None]:
+        """Afterwards the log says that a person must look at this action. An action tells each incident once."""
+
+        def work(connection: Connection) -> None:
+            lock_session(connection, session_id)
+            same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
+            changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
+            if connection.execute(changed).rowcount:
+                append(connection, self.key, session_id, stamp(at), [Incident(what=clean(f"action {key}: {what}"))])
+
+        return work
+
+    def _change(
+        self,
+        key: str,
+        states: Sequence[str],
+        values: Mapping[str, object],
+        *,
+        attempt: str,
+        at: datetime,
+        by: str = "",
+    ) -> Work[bool]:
+        """Compare and swap: only from one of `states` of that attempt; told if it was."""
+        condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
+        statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
+        whose = select(actions.c.session_id).where(actions.c.key == key)
+
+        def work(connection: Connection) -> bool:
+            session_id = connection.execute(whose).scalar()
+            if session_id is None:
+                return False
+            lock_session(connection, str(session_id))
+            found = connection.execute(statement).one_or_none()
+            if found is None:
+                return False
+            done = values["state"] == "done"
+            event = ActionChanged.model_validate(
+                {
+                    "key": key,
+                    "state": values["state"],
+                    "result_hash": hashlib.sha256(bytes(found[1])).hexdigest() if done else None,
+                    "reason": values.get("reason") or "",
+                    "by": by,
+                }
+            )
+            append(connection, self.key, str(found[0]), stamp(at), [event])
+            return True
+
+        return work
+
+
+def open_actions(connection: Connection, session_id: str | None) -> list[Deed]:
+    """Every action that has not ended, oldest first."""
+    query = _DEED.where(text(OPEN_ACTIONS)).order_by(actions.c.intended_at, actions.c.key)
+    if session_id is not None:
+        query = query.where(actions.c.session_id == session_id)
+    return [_deed(row) for row in connection.execute(query)]
+
+
+def erase(connection: Connection, session_id: str) -> int:
+    """Remove arguments and results of the session's actions that have ended; how many actions had any."""
+    ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
+    kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
+    return connection.execute(update(actions).values(arguments=None, result=None).where(ended, kept)).rowcount
+
+
+def _check_order(connection: Connection, intent: Intent) -> None:
+    others = [deed for deed in _of_run(connection, intent.session_id, intent.checkpoint_ns) if deed.key != intent.key]
+    refused = f"{intent.name.rpartition('.')[2]} was not done"
+    if any(deed.state in UNDOING for deed in others):
+        raise ActionRefused(f"{refused}: the actions of this run are being undone")
+    if last := _first(others, irreversible=True, states=("intended", "in_doubt", "done")):
+        raise ActionRefused(f"{refused}: {last.short} cannot be undone, and is the last action of a run")
+    if intent.irreversible and (before := _first(others, irreversible=False, states=("intended", "in_doubt"))):
+        raise ActionRefused(f"{refused}: it cannot be undone, and {before.short} has not ended")
+
+
+def _first(deeds: Sequence[Deed], *, irreversible: bool, states: Collection[str]) -> Deed | None:
+    return next((deed for deed in deeds if deed.irreversible == irreversible and deed.state in states), None)
+
+
+def _row(intent: Intent, ordinal: int, at: str) -> dict[str, object]:
+    return {
+        "key": intent.key,
+        "session_id": intent.session_id,
+        "request_id": intent.request_id,
+        "agent": intent.agent,
+        "checkpoint_ns": intent.checkpoint_ns,
+        "name": intent.name,
+        "irreversible": intent.irreversible,
+        "arguments_hash": intent.arguments_hash,
+        "state": "intended",
+        "attempt": intent.attempt,
+        "until": stamp(intent.until),
+        "ordinal": ordinal,
+        "intended_at": at,
+        "ended_at": None,
+        "reason": None,
+        "arguments": intent.arguments,
+        "result": None,
+    }
+
+
+_DEED = select(
+    actions.c.key,
+    actions.c.session_id,
+    actions.c.agent,
+    actions.c.name,
+    actions.c.irreversible,
+    actions.c.arguments_hash,
+    actions.c.state,
+    actions.c.attempt,
+    actions.c.until,
+    actions.c.intended_at,
+    actions.c.reason,
+    actions.c.arguments,
+    actions.c.result,
+)
+
+
+def _find(connection: Connection, key: str) -> Deed | None:
+    found = connection.execute(_DEED.where(actions.c.key == key)).one_or_none()
+    return None if found is None else _deed(found)
+
+
+def _of_run(connection: Connection, session_id: str, checkpoint_ns: str) -> list[Deed]:
+    here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
+    return [_deed(row) for row in connection.execute(_DEED.where(here).order_by(actions.c.ordinal.desc()))]
+
+
+def _deed(row: Any) -> Deed:
+    key, session, agent, name, irreversible, hashed, state, attempt, until, at, reason, arguments, result = row
+    return Deed(
+        key=key,
+        session_id=session,
+        agent=agent,
+        name=name,
+        irreversible=bool(irreversible),
+        arguments_hash=hashed,
+        state=state,
+        attempt=attempt,
+        until=datetime.fromisoformat(until),
+        at=datetime.fromisoformat(at),
+        reason=reason or "",
+        arguments=None if arguments is None else bytes(arguments),
+        result=None if result is None else bytes(result),
+    )
+
+
+_insert = insert_new(actions)

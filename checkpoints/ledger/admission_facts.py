@@ -1,0 +1,148 @@
+"""How a caller stands: what is left of its accounts, what of it is paused, which of its breakers saw faults lately.
+
+One statement reads it all, because every paid call asks, and every run that may pay before it begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import Connection, text
+
+from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.ledger.circuit_breakers import read
+from bursar.checkpoints.ledger.hash_chain import stamp
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES
+from bursar.state.circuit_breaker import Breaker
+from bursar.state.errors import Paused
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the graph an agent runs for a request.
+
+    A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`; a fork and an edited state at
+    another.
+    """
+
+    session_id: str
+    request_id: str
+    agent: str
+    checkpoint_ns: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`left` is in nano-dollars, None where no account has a cap. A breaker that is not there is closed.
+
+    `paused` holds why, by what is paused. Of a place: `elsewhere` is how many calls its agent sent for the request at
+    other places and the nano-dollars they cost; `held`, whether calls of the run were in flight when it ended before,
+    and `undoing`, whether its actions were being undone.
+    """
+
+    left: int | None
+    paused: Mapping[str, str] = field(default_factory=dict[str, str])
+    breakers: Mapping[str, Breaker] = field(default_factory=dict[str, Breaker])
+    elsewhere: tuple[int, int] = (0, 0)
+    held: bool = False
+    undoing: bool = False
+
+    def refusal(self, scopes: Sequence[str]) -> Paused | None:
+        """The refusal to be raised where one of the scopes is paused, the first of them."""
+        return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
+
+
+def paused(scope: str, note: str) -> Paused:
+    """The refusal for a scope that is paused."""
+    what = "everything" if scope == "all" else scope.replace(":", " ", 1)
+    why = f" ({note})" if note else ""
+    return Paused(
+        f"{what} is paused{why}; nothing was spent; `bursar unpause {scope.replace(':', ' ', 1)}` ends it", scope
+    )
+
+
+def standing(
+    connection: Connection,
+    accounts: Sequence[str],
+    *,
+    pauses: Sequence[str],
+    breakers: Sequence[str],
+    at: datetime,
+    place: Place | None = None,
+) -> Standing:
+    """Read it, for these accounts, pauses and breakers, and this place."""
+    values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
+    values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
+    values |= {f"breaker_{number}": name for number, name in enumerate(breakers)}
+    if breakers:
+        values["now"] = stamp(at)
+    if place is not None:
+        values |= {"session": place.session_id, "request": place.request_id}
+        values |= {"agent": place.agent, "checkpoint": place.checkpoint_ns, "length": len(place.checkpoint_ns)}
+    left: int | None = None
+    stopped: dict[str, str] = {}
+    faulty: dict[str, Breaker] = {}
+    elsewhere, held, undoing = (0, 0), False, False
+    statement = _standing(len(accounts), len(pauses), len(breakers), place is not None)
+    for kind, name, number, what in statement(connection, **values):
+        match kind:
+            case "room":
+                left = int(number) if left is None else min(left, int(number))
+            case "pause":
+                stopped[name] = what
+            case "breaker":
+                faulty[name] = read(what)
+            case "elsewhere":
+                elsewhere = (int(name), int(number or 0))
+            case "held":
+                held = True
+            case _:
+                undoing = True
+    return Standing(left, stopped, faulty, elsewhere, held, undoing)
+
+
+MANY = 50  # names, above which SQLite too is asked for them all at once
+
+
+@cache
+def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepared:
+    named = (("account", _ROOM, accounts), ("pause", _PAUSES, pauses), ("breaker", _BREAKERS, breakers))
+    at_once = [f"{part} IN ({', '.join(_names(kind, count))})" for kind, part, count in named if count]
+    # SQLite builds a table of the names in a list, at the cost of a dozen looks at an index.
+    singly = [f"{part} = {name}" for kind, part, count in named for name in _names(kind, count)]
+    sqlite = singly if len(singly) <= MANY else at_once
+    if placed:
+        at_once = [*at_once, _ELSEWHERE, _UNDOING, _HELD.format(index="")]
+        # Of two indexes of a session's calls SQLite would take the one that holds them all.
+        sqlite = [*sqlite, _ELSEWHERE, _UNDOING, _HELD.format(index="INDEXED BY bursar_calls_open")]
+    return Prepared(text(" UNION ALL ".join(at_once)), sqlite=text(" UNION ALL ".join(sqlite)))
+
+
+def _names(kind: str, count: int) -> list[str]:
+    return [f":{kind}_{number}" for number in range(count)]
+
+
+# The casts are for PostgreSQL, to which NULL alone is a text.
+_ROOM = (
+    "SELECT 'room', CAST(NULL AS TEXT), cap - spent - held, CAST(NULL AS TEXT) "
+    "FROM bursar_accounts WHERE cap IS NOT NULL AND scope"
+)
+_PAUSES = "SELECT 'pause', scope, CAST(NULL AS BIGINT), note FROM bursar_pauses WHERE scope"
+_BREAKERS = "SELECT 'breaker', name, CAST(NULL AS BIGINT), record FROM bursar_breakers WHERE until > :now AND name"
+_ELSEWHERE = (
+    "SELECT 'elsewhere', CAST(count(*) AS TEXT), "
+    "CAST(sum(CASE state WHEN 'settled' THEN cost ELSE amount END) AS BIGINT), CAST(NULL AS TEXT) "
+    "FROM bursar_calls WHERE request_id = :request AND agent = :agent AND checkpoint_ns <> :checkpoint "
+    "AND state <> 'void'"
+)
+_HELD = (
+    "SELECT 'held', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "  # noqa: S608 - our own words
+    f"FROM bursar_calls {{index}} WHERE session_id = :session AND {OPEN_STATES} AND state <> 'unknown' "
+    "AND substr(checkpoint_ns, 1, CAST(:length AS INTEGER)) = :checkpoint"
+)
+_UNDOING = (
+    "SELECT 'undoing', CAST(NULL AS TEXT), CAST(NULL AS BIGINT), CAST(NULL AS TEXT) "
+    "FROM bursar_actions WHERE session_id = :session AND checkpoint_ns = :checkpoint "
+    "AND state IN ('undoing', 'undone')"
+)

@@ -1,0 +1,251 @@
+"""Approvals: what a person was asked, what they answered, and that it was used once.
+
+waiting → approved → used; or waiting → denied | expired | refused, and approved → expired | refused. Every step is
+conditional on the state it follows, so that of any number of callers one takes it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, text, update
+
+from bursar.checkpoints.database.database import Work
+from bursar.checkpoints.database.statement import insert_new
+from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
+from bursar.checkpoints.schema.ledger_tables import WAITING, approvals
+from bursar.state.approval import ApprovalRequest
+from bursar.state.errors import LedgerError, NotApproved
+from bursar.state.events import Approval, clean
+
+LATE = "the approval came too late: it had to be given by {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What asks, and where in the graph. `request` says what; its id, attempt and hash are filled in by the books."""
+
+    request: ApprovalRequest
+    checkpoint_ns: str
+
+    def subject(self) -> str:
+        """The same whenever the same asks at the same place, however often and until when."""
+        fixed = self.request.model_dump(mode="json", exclude={"approval_id", "attempt", "expires_at", "subject_hash"})
+        text_ = json.dumps([self.checkpoint_ns, fixed], sort_keys=True)
+        return hashlib.sha256(text_.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An approval as the books have it. `shown` is None once it was erased."""
+
+    approval_id: str
+    attempt: int
+    session_id: str
+    request_id: str
+    specialist: str
+    action: str | None
+    subject_hash: str
+    state: str
+    asked_at: datetime
+    expires_at: datetime
+    by: str
+    reason: str
+    shown: ApprovalRequest | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalBooks:
+    """Makes pieces of work on approvals, as `Books` does on money; each is told by an event in its transaction."""
+
+    key: bytes | None = field(default=None, repr=False)
+
+    def ask(self, asking: Asking, *, at: datetime) -> Work[tuple[Asked, list[Asked]]]:
+        """The approval that stands for this, asked for if there is none that could still be used; and all of that run.
+
+        What waits or was approved and is late by now has expired afterwards.
+        """
+
+        def work(connection: Connection) -> tuple[Asked, list[Asked]]:
+            # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
+            lock_session(connection, asking.request.session_id)
+            subject = asking.subject()
+            query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
+            row = connection.execute(query).first()
+            asked = None if row is None else _asked(row)
+            if asked is None or asked.state == "used":
+                attempt = 1 if asked is None else asked.attempt + 1
+                asked = self._insert(connection, asking, subject, attempt=attempt, at=at)
+            elif asked.state in {"waiting", "approved"} and asked.expires_at < at:
+                change(connection, self.key, asked, "expired", by=asked.by, reason=_late(asked), at=at)
+                asked = find(connection, asked.approval_id)
+            here = (approvals.c.session_id == asked.session_id, approvals.c.checkpoint_ns == asking.checkpoint_ns)
+            return asked, [_asked(row) for row in connection.execute(_ASKED.where(*here))]
+
+        return work
+
+    def answer(
+        self, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
+    ) -> Work[tuple[Asked, bool]]:
+        """Afterwards what waited is approved, denied or refused; late, it has expired. As it is now, and if it waited.
+
+        Raises `LedgerError` if there is no such approval.
+        """
+
+        def work(connection: Connection) -> tuple[Asked, bool]:
+            asked = _locked(connection, approval_id)
+            became, why = verdict, reason
+            if verdict == "approved" and asked.expires_at < at:
+                became, why = "expired", _late(asked)
+            waited = asked.state == "waiting"
+            changed = waited and change(connection, self.key, asked, became, by=by, reason=why, at=at)
+            return find(connection, approval_id), changed
+
+        return work
+
+    def refuse(self, asked: Asked, reason: str, *, by: str, at: datetime) -> Work[bool]:
+        """Afterwards an approval that was given by somebody who may not give it does not hold."""
+
+        def work(connection: Connection) -> bool:
+            lock_session(connection, asked.session_id)
+            return change(connection, self.key, asked, "refused", by=by, reason=reason, at=at)
+
+        return work
+
+    def _insert(self, connection: Connection, asking: Asking, subject: str, *, attempt: int, at: datetime) -> Asked:
+        named = {"approval_id": f"a-{subject[:16]}-{attempt}", "attempt": attempt}
+        shown = asking.request.model_copy(update=named).sealed()
+        _insert_new(
+            connection,
+            approval_id=shown.approval_id,
+            subject=subject,
+            attempt=attempt,
+            session_id=shown.session_id,
+            request_id=shown.request_id,
+            checkpoint_ns=asking.checkpoint_ns,
+            specialist=shown.specialist,
+            action=shown.action,
+            subject_hash=shown.subject_hash,
+            state="waiting",
+            asked_at=stamp(at),
+            expires_at=stamp(shown.expires_at),
+            answered_at=None,
+            answered_by=None,
+            reason=None,
+            shown=shown.model_dump_json(),
+        )
+        asked = find(connection, shown.approval_id)
+        append(connection, self.key, asked.session_id, stamp(at), [_event(asked, "asked", by="", reason="")])
+        return asked
+
+    def use(self, approval_id: str, *, at: datetime) -> Work[None]:
+        """Afterwards the approval is used up. Raises `NotApproved` if it was not approved, is late or was used."""
+        return lambda connection: use(connection, self.key, approval_id, at=at)
+
+
+def use(connection: Connection, key: bytes | None, approval_id: str, *, at: datetime) -> None:
+    """approved → used, once. Raises `NotApproved` if it does not hold."""
+    asked = _locked(connection, approval_id)
+    if asked.expires_at < at:
+        raise NotApproved(_late(asked))
+    if asked.state != "approved" or not change(connection, key, asked, "used", by=asked.by, reason="", at=at):
+        raise NotApproved(f"approval {approval_id} is {find(connection, approval_id).state}; an approval is used once")
+
+
+def change(
+    connection: Connection, key: bytes | None, asked: Asked, state: str, *, by: str, reason: str, at: datetime
+) -> bool:
+    """Compare and swap from the state that `asked` has; told if it was. For who has the session's row."""
+    condition = (approvals.c.approval_id == asked.approval_id, approvals.c.state == asked.state)
+    values = {"state": state, "answered_at": stamp(at), "answered_by": clean(by), "reason": clean(reason)}
+    if not connection.execute(update(approvals).values(**values).where(*condition)).rowcount:
+        return False
+    append(connection, key, asked.session_id, stamp(at), [_event(asked, state, by=by, reason=reason)])
+    return True
+
+
+def find(connection: Connection, approval_id: str) -> Asked:
+    """Raises `LedgerError` if there is no such approval."""
+    row = connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
+    if row is None:
+        raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
+    return _asked(row)
+
+
+def _locked(connection: Connection, approval_id: str) -> Asked:
+    lock_session(connection, find(connection, approval_id).session_id)
+    return find(connection, approval_id)
+
+
+def waiting(connection: Connection, session_id: str | None) -> list[Asked]:
+    """Every approval that waits for a person, oldest first."""
+    query = _ASKED.where(text(WAITING)).order_by(approvals.c.asked_at, approvals.c.approval_id)
+    if session_id is not None:
+        query = query.where(approvals.c.session_id == session_id)
+    return [_asked(row) for row in connection.execute(query)]
+
+
+def erase(connection: Connection, session_id: str) -> int:
+    """Remove what was shown for the session's approvals that do not wait any more; how many there were."""
+    condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
+    return connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
+
+
+def _late(asked: Asked) -> str:
+    return LATE.format(f"{asked.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _event(asked: Asked, verdict: str, *, by: str, reason: str) -> Approval:
+    return Approval.model_validate(
+        {
+            "request_id": asked.request_id,
+            "specialist": asked.specialist,
+            "verdict": verdict,
+            "subject_hash": asked.subject_hash,
+            "by": by,
+            "approval_id": asked.approval_id,
+            "action": asked.action,
+            "reason": reason,
+        }
+    )
+
+
+_ASKED = select(
+    approvals.c.approval_id,
+    approvals.c.attempt,
+    approvals.c.session_id,
+    approvals.c.request_id,
+    approvals.c.specialist,
+    approvals.c.action,
+    approvals.c.subject_hash,
+    approvals.c.state,
+    approvals.c.asked_at,
+    approvals.c.expires_at,
+    approvals.c.answered_by,
+    approvals.c.reason,
+    approvals.c.shown,
+)
+
+
+def _asked(row: Any) -> Asked:
+    name, attempt, session, request, specialist, action, hashed, state, at, expires, by, reason, shown = row
+    return Asked(
+        approval_id=name,
+        attempt=attempt,
+        session_id=session,
+        request_id=request,
+        specialist=specialist,
+        action=action,
+        subject_hash=hashed,
+        state=state,
+        asked_at=datetime.fromisoformat(at),
+        expires_at=datetime.fromisoformat(expires),
+        by=by or "",
+        reason=reason or "",
+        shown=None if shown is None else ApprovalRequest.model_validate_json(shown),
+    )
+
+
+_insert_new = insert_new(approvals)

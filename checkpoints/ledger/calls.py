@@ -1,0 +1,283 @@
+"""Calls: the row of each paid call, and the states that it may pass through.
+
+held → sent → settled | void | unknown, and unknown → settled once a person has found out what it cost. A call that is
+held may have been sent all the same: `sending` says why.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Update,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from bursar.checkpoints.database.statement import Prepared, Returning, Row
+from bursar.checkpoints.schema.ledger_tables import HELD_STATES, OPEN_STATES, calls
+from bursar.state.errors import LedgerError
+
+PATH = " → "  # between an agent and the one that it called
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A paid call about to be sent. `amount` is its worst case in nano-dollars.
+
+    `scopes` are the accounts that it touches, outermost first. Session, `checkpoint_ns`, `request_hash` and
+    `occurrence` are the key under which its answer is replayed.
+    """
+
+    call_id: str
+    session_id: str
+    request_id: str
+    agent: str
+    checkpoint_ns: str
+    request_hash: str
+    occurrence: int
+    model: str
+    price_version: str
+    amount: int
+    scopes: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider billed them, each kind on its own."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a call that just left a state was charged, and to whom."""
+
+    call_id: str
+    session_id: str
+    amount: int
+    scopes: tuple[str, ...]
+
+
+def new_row(hold: Hold, at: str) -> dict[str, object]:
+    """The row of a call that is held."""
+    return {
+        "call_id": hold.call_id,
+        "session_id": hold.session_id,
+        "request_id": hold.request_id,
+        "agent": hold.agent,
+        "checkpoint_ns": hold.checkpoint_ns,
+        "request_hash": hold.request_hash,
+        "occurrence": hold.occurrence,
+        "model": hold.model,
+        "price_version": hold.price_version,
+        "amount": hold.amount,
+        "scopes": _written(hold.scopes),
+        "held_at": at,
+    }
+
+
+def insert_held(connection: Connection, row: dict[str, object]) -> None:
+    """Put the call in the books as held. Raises `IntegrityError` if its id is there already."""
+    _insert(connection, **row)
+
+
+def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
+    """What a call's row says once it is settled."""
+    return {
+        "call": call_id,
+        "ended": at,
+        "price": cost,
+        "answer": response,
+        "sent": usage.input_tokens,
+        "received": usage.output_tokens,
+        "cache_read": usage.cache_read_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "thought": usage.reasoning_tokens,
+    }
+
+
+def settle(connection: Connection, call_id: str, row: Mapping[str, object]) -> Ended:
+    """held or sent → settled."""
+    return _ended(_settle(connection, **row)) or _cannot(connection, call_id, "settled")
+
+
+def void(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
+    """held or sent → void."""
+    found = _void(connection, call=call_id, ended=at, why=reason)
+    return _ended(found) or _cannot(connection, call_id, "voided")
+
+
+def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
+    """held or sent → unknown."""
+    found = _lose(connection, call=call_id, ended=at, why=reason)
+    return _ended(found) or _cannot(connection, call_id, "marked unknown")
+
+
+def mark_all_unknown(
+    connection: Connection, session_id: str, *, checkpoint_ns: str, reason: str, at: str
+) -> list[Ended]:
+    """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
+    where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
+    if not _lock_held(connection, **where):
+        return []
+    found = _lose_all(connection, **where, ended=at, why=reason)
+    return [Ended(call_id, session, amount, scopes_of(scopes)) for call_id, session, amount, scopes in sorted(found)]
+
+
+def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> Ended:
+    """unknown → settled."""
+    found = _reconcile(connection, call=call_id, ended=at, price=cost)
+    return _ended(found) or _cannot(connection, call_id, "reconciled")
+
+
+def replayable(
+    connection: Connection, *, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
+) -> bytes | None:
+    """The answer that was paid for under this key, the newest if there are several; None if there is none."""
+    found = _replayable(connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence)
+    return bytes(max(found)[1]) if found else None
+
+
+def turns(connection: Connection, request_id: str, agent: str) -> int:
+    """How many calls of the agent, and of agents that it called, were sent for the request: all but void ones."""
+    path = f"{agent}{PATH}"
+    return int(_turns(connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
+
+
+def erase(connection: Connection, session_id: str) -> int:
+    """Remove the answers that are kept for the session's calls; their number."""
+    return _erase.changes(connection, session=session_id)
+
+
+@lru_cache  # a run's calls touch the same accounts
+def _written(scopes: tuple[str, ...]) -> str:
+    return json.dumps(scopes)
+
+
+@lru_cache
+def scopes_of(written: str) -> tuple[str, ...]:
+    """The scopes that a call's row names."""
+    return tuple(json.loads(written))
+
+
+def _ended(found: list[Row]) -> Ended | None:
+    if not found:
+        return None
+    call_id, session_id, amount, scopes = found[0]
+    return Ended(call_id, session_id, amount, scopes_of(scopes))
+
+
+def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:
+    found = _state(connection, call=call_id)
+    if not found:
+        raise LedgerError(f"call {call_id} is not in the books, so it cannot be {verb}")
+    state = found[0][0]
+    in_flight = state in HELD_STATES and verb == "reconciled"
+    hint = "; it may still be in flight: resume its session first" if in_flight else ""
+    raise LedgerError(f"call {call_id} is {state}, so it cannot be {verb}{hint}")
+
+
+def _leave(*states: str) -> Update:
+    return update(calls).where(calls.c.call_id == bindparam("call"), _in_state(*states))
+
+
+def _in_state(*states: str) -> ColumnElement[bool]:
+    return calls.c.state.in_([literal_column(f"'{state}'") for state in states])
+
+
+def _returning(statement: Update) -> Returning:
+    read = select(*_ENDED).where(calls.c.call_id == bindparam("call"))
+    return Returning(statement.returning(*_ENDED), sqlite=statement, read=read)
+
+
+_ENDED = (calls.c.call_id, calls.c.session_id, calls.c.amount, calls.c.scopes)
+_lost: dict[str, ColumnElement[Any]] = {
+    "state": literal_column("'unknown'"),
+    "ended_at": bindparam("ended"),
+    "reason": bindparam("why"),
+}
+_held_of_session = (
+    calls.c.session_id == bindparam("session"),
+    _in_state(*HELD_STATES),
+    func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
+)
+
+NEW = (
+    *("call_id", "session_id", "request_id", "agent", "checkpoint_ns", "request_hash", "occurrence"),
+    *("model", "price_version", "amount", "scopes", "held_at"),
+)  # the columns of a call that is held
+_insert = Prepared(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
+_settle = _returning(
+    _leave(*HELD_STATES).values(
+        state=literal_column("'settled'"),
+        ended_at=bindparam("ended"),
+        cost=bindparam("price"),
+        response=bindparam("answer"),
+        input_tokens=bindparam("sent"),
+        output_tokens=bindparam("received"),
+        cache_read_tokens=bindparam("cache_read"),
+        cache_write_tokens=bindparam("cache_write"),
+        reasoning_tokens=bindparam("thought"),
+    )
+)
+_void = _returning(
+    _leave(*HELD_STATES).values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
+)
+_lose = _returning(_leave(*HELD_STATES).values(_lost))
+_lose_all = Prepared(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
+_lock_held = Prepared(
+    select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update(),
+    # Of two indexes of a session's calls SQLite would take the one that holds them all.
+    sqlite=text(
+        f"SELECT call_id FROM bursar_calls INDEXED BY bursar_calls_open WHERE session_id = :session AND {OPEN_STATES} "  # noqa: S608 - our own words
+        "AND state <> 'unknown' AND substr(checkpoint_ns, 1, :length) = :checkpoint"
+    ),
+)
+_reconcile = _returning(
+    _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
+)
+_turns = Prepared(
+    select(func.count()).where(
+        calls.c.request_id == bindparam("request"),
+        or_(
+            calls.c.agent == bindparam("agent"),
+            func.substr(calls.c.agent, 1, bindparam("length", type_=Integer)) == bindparam("path"),
+        ),
+        calls.c.state != literal_column("'void'"),
+    )
+)
+_erase = Prepared(
+    update(calls)
+    .values(response=null())
+    .where(calls.c.session_id == bindparam("session"), calls.c.response.is_not(None))
+)
+_state = Prepared(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
+_replayable = Prepared(
+    select(calls.c.held_at, calls.c.response).where(
+        calls.c.session_id == bindparam("session"),
+        calls.c.checkpoint_ns == bindparam("checkpoint"),
+        calls.c.request_hash == bindparam("request"),
+        calls.c.occurrence == bindparam("nth"),
+        calls.c.state == literal_column("'settled'"),
+        calls.c.response.is_not(None),
+    )
+)

@@ -1,0 +1,162 @@
+"""Breakers in the database, where every process sees them and a restart finds them again.
+
+A row is locked while it is read, changed by the rules of `state.breaker`, and written: of any number of callers of a
+half-open breaker, in any number of processes, one has the probe. Whoever opens, probes or closes one says so in the
+log of its session, in the same transaction.
+
+Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
+count failing calls, so that one user opens them for everybody, and what processes share of them is in Redis, in no
+transaction of ours. Half open, purgatory and aiobreaker let every caller through, pybreaker one of each process, by a
+lock that it holds while it calls. So the rules are our own, and pure, in `state.breaker`.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.ledger.hash_chain import append, stamp
+from bursar.checkpoints.schema.breaker_and_pause_tables import breakers
+from bursar.state.circuit_breaker import Breaker, State
+from bursar.state.events import BreakerChanged
+
+VOTER_CHARACTERS = 16  # of the hash of a session's id
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls what a breaker guards. `token` names this one call; the session has the vote."""
+
+    token: str
+    tenant: str
+    session_id: str
+
+    @property
+    def voter(self) -> str:
+        """The session, as the breaker remembers it."""
+        return hashlib.sha256(self.session_id.encode()).hexdigest()[:VOTER_CHARACTERS]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRow:
+    """A breaker that saw faults lately. `failing` of the `calling` sessions failed last; `until`: open as long."""
+
+    name: str
+    state: State
+    failing: int
+    calling: int
+    until: datetime | None
+    probing: bool
+
+
+def read(record: str) -> Breaker:
+    """The breaker of a record. One that cannot be read is as good as new: it must stop nobody."""
+    try:
+        return Breaker.model_validate_json(record)
+    except ValidationError:
+        return Breaker()
+
+
+def claim(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> bool:
+    """Whether the caller may go through; afterwards it has the probe, if the breaker is half open."""
+    found = _locked(connection, breaker=name)
+    if not found:
+        return True
+    before = read(found[0][0])
+    claimed = before.claimed(at, caller.token)
+    if claimed is not None and claimed.open_until is not None:
+        _keep(connection, name, claimed)
+        _tell(connection, key, caller, at, _changed(name, before, claimed))
+    return claimed is not None
+
+
+def failed(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+    """What it guards was at fault."""
+    _insert(connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
+    change = _change(connection, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
+    _tell(connection, key, caller, at, change)
+
+
+def succeeded(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+    """What it guards worked. Nothing is written for a breaker that is not there, which is closed."""
+    change = _change(connection, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
+    _tell(connection, key, caller, at, change)
+
+
+def released(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+    """The call ended and says nothing about what the breaker guards; a probe is free for the next."""
+    _tell(connection, key, caller, at, _change(connection, name, lambda found: found.released(caller.token)))
+
+
+def listed(connection: Connection, at: datetime) -> list[BreakerRow]:
+    """Every breaker that saw faults lately, by name."""
+    query = select(breakers.c.name, breakers.c.record).where(breakers.c.until > stamp(at)).order_by(breakers.c.name)
+    rows: list[BreakerRow] = []
+    for name, record in connection.execute(query):
+        found = read(record)
+        failing = sum(not vote.well for vote in found.votes)
+        row = BreakerRow(name, found.state(at), failing, len(found.votes), found.open_until, found.probing(at))
+        rows.append(row)
+    return rows
+
+
+def _change(connection: Connection, name: str, rule: Callable[[Breaker], Breaker]) -> BreakerChanged | None:
+    found = _locked(connection, breaker=name)
+    if not found:
+        return None
+    before = read(found[0][0])
+    after = rule(before)
+    if after != before:
+        _keep(connection, name, after)
+    return _changed(name, before, after)
+
+
+def _changed(name: str, before: Breaker, after: Breaker) -> BreakerChanged | None:
+    """The event that tells of the change; a vote that changes nothing for anybody is not told."""
+    if after.openings > before.openings:
+        return BreakerChanged(breaker=name, change="opened", until=after.open_until)
+    if before.open_until is not None and after.open_until is None:
+        return BreakerChanged(breaker=name, change="closed")
+    if after.probe != before.probe:
+        return BreakerChanged(breaker=name, change="probed" if after.probe else "released", until=after.open_until)
+    return None
+
+
+def _tell(
+    connection: Connection, key: bytes | None, caller: Caller, at: datetime, changed: BreakerChanged | None
+) -> None:
+    if changed is not None:
+        append(connection, key, caller.session_id, stamp(at), [changed])
+
+
+def _keep(connection: Connection, name: str, breaker: Breaker) -> None:
+    if breaker.spotless:
+        _delete(connection, breaker=name)
+    else:
+        _update(connection, breaker=name, ends=stamp(breaker.matters_until()), now=breaker.model_dump_json())
+
+
+_insert = insert_new(breakers)
+_locked = Prepared(select(breakers.c.record).where(breakers.c.name == bindparam("breaker")).with_for_update())
+_update = Prepared(
+    update(breakers)
+    .values(until=bindparam("ends"), record=bindparam("now"))
+    .where(breakers.c.name == bindparam("breaker"))
+)
+_delete = Prepared(delete(breakers).where(breakers.c.name == bindparam("breaker")))
+
+
+def close_all(connection: Connection) -> None:
+    """Afterwards every breaker is closed, as if nothing had failed: for drills, which make things fail on purpose."""
+    connection.execute(delete(breakers))
+
+
+def open_each(connection: Connection, names: Collection[str], until: datetime) -> None:
+    """Afterwards each of these breakers is open until then, whatever it saw: for drills."""
+    for name in names:
+        _insert(connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
+        _keep(connection, name, Breaker(open_until=until, openings=1))

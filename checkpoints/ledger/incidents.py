@@ -1,0 +1,54 @@
+"""Incidents: what happened that must not, and which of it still keeps a session closed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select
+
+from bursar.checkpoints.schema.ledger_tables import events, sessions
+from bursar.state.errors import LedgerError
+from bursar.state.events import EVENTS, Acknowledged, Incident
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """An incident. `closes`: it keeps its session closed to paid calls; `note` is what a person found, None before."""
+
+    session_id: str
+    sequence: int
+    at: datetime
+    call_id: str | None
+    what: str
+    closes: bool
+    note: str | None
+
+
+def incidents(connection: Connection, session_id: str | None) -> list[IncidentRow]:
+    """Newest first. Raises `LedgerError` for an unknown session and for an event that cannot be read."""
+    columns = events.c
+    query = (
+        select(columns.session_id, columns.sequence, columns.at, columns.payload)
+        .where(columns.kind.in_(["incident", "acknowledged"]))
+        .order_by(columns.session_id, columns.sequence.desc())
+    )
+    if session_id is not None:
+        known = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
+        if connection.execute(known).first() is None:
+            raise LedgerError(f"no session {session_id} in the books")
+        query = query.where(columns.session_id == session_id)
+    found: list[IncidentRow] = []
+    notes: dict[str, str] = {}
+    for session, sequence, at, payload in connection.execute(query):
+        try:
+            event = EVENTS.validate_json(payload)
+            when = datetime.fromisoformat(at)
+        except (ValidationError, ValueError) as error:
+            raise LedgerError(f"session {session}: event {sequence} cannot be read; run verify") from error
+        if isinstance(event, Acknowledged):
+            notes[session] = event.note
+        elif isinstance(event, Incident):
+            note = notes.get(session)
+            closes = event.closes and note is None
+            found.append(IncidentRow(session, sequence, when, event.call_id, event.what, closes, note))
+    return sorted(found, key=lambda row: row.at, reverse=True)

@@ -1,0 +1,321 @@
+"""The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+from pydantic import JsonValue, ValidationError
+from sqlalchemy import Connection, case, func, select, text
+
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.database.snapshot import lenient_text
+from bursar.checkpoints.ledger import anchors, approvals, pauses
+from bursar.checkpoints.ledger import circuit_breakers as breakers
+from bursar.checkpoints.ledger import verify as verification
+from bursar.checkpoints.ledger.actions import ActionBooks, Deed, open_actions
+from bursar.checkpoints.ledger.anchors import Anchor
+from bursar.checkpoints.ledger.approvals import ApprovalBooks, Asked
+from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
+from bursar.checkpoints.ledger.costs import By, CostRow, costs
+from bursar.checkpoints.ledger.in_flight_calls import Sending
+from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
+from bursar.checkpoints.ledger.pauses import PauseRow
+from bursar.checkpoints.ledger.postings import MAX_ID_CHARACTERS, Books
+from bursar.checkpoints.ledger.verify import Verification
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.schema.migrate import migrate
+from bursar.state.errors import LedgerError, NotApproved
+from bursar.state.events import EVENTS, Event
+from bursar.state.money import USD, Amount
+from bursar.state.spend import Spend
+
+KEY_VARIABLE = "BURSAR_AUDIT_KEY"
+
+
+def utc_now() -> datetime:
+    """The clock of a ledger that is given none."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One event of a session's log; `sequence` counts from 1, `hash` covers it and the hash before it."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    event: Event
+    hash: str
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """A flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        facts: dict[str, JsonValue] = self.event.model_dump(mode="json", exclude={"kind", "version"})
+        return {
+            "sequence": self.sequence,
+            "at": self.at.isoformat(),
+            "kind": self.kind,
+            **facts,
+            "hash": self.hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A call that is charged at its hold: `held` and perhaps in flight, `sent`, or `unknown` and to be reconciled."""
+
+    call_id: str
+    session_id: str
+    agent: str
+    model: str
+    amount: USD
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is of its last request."""
+
+    session_id: str
+    tenant: str
+    opened: datetime
+    requests: int
+    spent: USD
+    outcome: str | None
+
+
+class Ledger:
+    """A ledger by database URL. Its tables are created, or brought up to date, when it is made.
+
+    `key` signs the audit log; by default it is the environment's `BURSAR_AUDIT_KEY`, and without one the log is
+    chained but unkeyed. One ledger may be used by any number of threads and event loops. The engine and the gateway
+    run `ledger.books` on `ledger.database`; the methods here are for people and block until they are done.
+    """
+
+    def __init__(
+        self, url: str | Database, *, key: bytes | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.database = Database.at(url)
+        self.clock = clock
+        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None, Sending.of(self.database))
+        self.action_books = ActionBooks(self.books.key)
+        self.approval_books = ApprovalBooks(self.books.key)
+        migrate(self.database)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Ledger":
+        return self  # a door to one database, not a value
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.database.url.render_as_string(hide_password=True)!r})"
+
+    def spend(self, session_id: str) -> Spend:
+        """What the session was charged so far. Raises `LedgerError` for an unknown session."""
+        return self.database.run(self.books.spend_of(f"session:{session_id}"), readonly=True)
+
+    def audit(self, session_id: str) -> list[AuditRow]:
+        """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
+        return self.database.run(lambda connection: _audit(connection, session_id), readonly=True)
+
+    def costs(
+        self,
+        by: By = "agent",
+        *,
+        session: str | None = None,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+    ) -> list[CostRow]:
+        """What was spent by agent, model, day, tenant or session: in one session or all, from `start`, before `end`."""
+        return self.database.run(lambda connection: costs(connection, by, session_id=session, start=start, end=end))
+
+    def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
+        """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
+
+        Held against an `anchor`, it must go on from there: that shows a tail that was cut and a log that was rewritten.
+        A damaged row is a problem in the answer, not an error. Raises `LedgerError` for an unknown session, and for
+        one that the anchor does not have.
+        """
+        if anchor is not None and session_id is not None and all(h.session_id != session_id for h in anchor.heads):
+            raise LedgerError(f"the anchor has no session {session_id}")
+
+        def work(connection: Connection) -> Verification:
+            with lenient_text(connection):
+                found = verification.verify(connection, self.books.key, session_id, anchor=anchor)
+            if session_id is not None and anchor is None and not found.events and not _known(connection, session_id):
+                raise LedgerError(f"no session {session_id} in the books")
+            return found
+
+        return self.database.run(work, readonly=True)
+
+    def anchor(self, session_id: str | None = None) -> Anchor:
+        """The head of one session's log, or of all, to be kept outside the database and verified against later."""
+        keyed = self.books.key is not None
+        return self.database.run(
+            lambda connection: anchors.anchor(connection, keyed=keyed, session_id=session_id, at=self.clock())
+        )
+
+    def open_holds(self) -> list[OpenHold]:
+        """Every call that is held, sent or unknown, oldest first.
+
+        What this process sent is sent at once; what another did, once it was on its way for a second and that process
+        wrote something else. A call that is held may have been sent all the same.
+        """
+        found = self.database.run(_open_holds, readonly=True)
+        sending = self.books.sending
+        return [replace(one, state="sent") if one.state == "held" and one.call_id in sending else one for one in found]
+
+    def reconcile(self, call_id: str, amount: Amount) -> None:
+        """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
+        self.database.run(self.books.reconcile(call_id, cost=USD(amount).nanos, at=self.clock()))
+
+    def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
+        """Grant an account `amount` more than its cap, on purpose; the scope that was topped up.
+
+        `account` is a request's id, a session's, or a scope such as the one that a `BudgetExceeded` names. What
+        tenants and the whole ledger may spend follows the configuration. Raises `LedgerError` if it has no cap.
+        """
+        return self.database.run(self.books.top_up(account, USD(amount).nanos, note=note, at=self.clock()))
+
+    def incidents(self, session_id: str | None = None) -> list[IncidentRow]:
+        """Every incident of one session or of all, newest first, and whether it still keeps its session closed."""
+        return self.database.run(lambda connection: incidents(connection, session_id))
+
+    def acknowledge(self, session_id: str, note: str) -> str:
+        """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
+        return self.database.run(self.books.acknowledge(session_id, note=note, at=self.clock()))
+
+    def approvals(self, session_id: str | None = None) -> list[Asked]:
+        """Every approval that waits for a person, in one session or all, oldest first."""
+        return self.database.run(lambda connection: approvals.waiting(connection, session_id), readonly=True)
+
+    def approve(self, approval_id: str, *, by: str) -> Asked:
+        """Say that `by` approves what was asked; it is used when the session is resumed, if `by` is an approver there.
+
+        Raises `LedgerError` if there is no such approval, `NotApproved` if it is late or does not wait any more.
+        """
+        return self._answer(approval_id, "approved", by=by, reason="")
+
+    def deny(self, approval_id: str, *, by: str, reason: str = "") -> Asked:
+        """Say that `by` denies what was asked: resumed, the session goes on without it. Raises as `approve`."""
+        return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
+
+    def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> Asked:
+        if not 0 < len(by.strip()) <= MAX_ID_CHARACTERS or not by.isprintable():
+            raise LedgerError("an answer needs the name of who gives it")
+        answer = self.approval_books.answer(approval_id, verdict, by=by, reason=reason, at=self.clock())
+        asked, changed = self.database.run(answer)
+        if not changed:
+            raise NotApproved(f"approval {approval_id} is {asked.state}; it was answered before")
+        if asked.state != verdict:
+            raise NotApproved(asked.reason)
+        return asked
+
+    def open_actions(self, session_id: str | None = None) -> list[Deed]:
+        """Every action that has not ended: in flight, in doubt, or being undone. Oldest first."""
+        return self.database.run(lambda connection: open_actions(connection, session_id), readonly=True)
+
+    def settle_action(self, key: str, *, done: bool, by: str, note: str) -> str:
+        """Say what a person found out about an action that is in doubt or could not be undone; the state it is in now.
+
+        Raises `LedgerError` for any other action, and without a name and a note.
+        """
+        return self.database.run(self.action_books.settle(key, done=done, by=by, note=note, at=self.clock()))
+
+    def breakers(self) -> list[BreakerRow]:
+        """Every breaker that saw faults lately, by name; one that is not among them is closed."""
+        return self.database.run(lambda connection: breakers.listed(connection, self.clock()), readonly=True)
+
+    def pause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
+        """Stop new work of `all`, `agent:NAME` or `tenant:NAME`, in every process, until `unpause`.
+
+        Once it returns, no call is held for it any more; calls in flight finish. False if it was paused already.
+        Who, when and why are in the log of pauses, which `verify` checks. Raises `LedgerError` for another `what`.
+        """
+        row = PauseRow(what, self.clock(), by, note)
+        return self.database.run(lambda connection: pauses.pause(connection, self.books.key, row))
+
+    def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
+        """Let it work again. False if it was not paused. Raises `LedgerError` for another `what`."""
+        row = PauseRow(what, self.clock(), by, note)
+        return self.database.run(lambda connection: pauses.unpause(connection, self.books.key, row))
+
+    def pauses(self) -> list[PauseRow]:
+        """What is paused, the oldest first."""
+        return self.database.run(pauses.listed, readonly=True)
+
+    def erase(self, session_id: str, *, note: str = "") -> int:
+        """Remove the answers that are kept for the session's calls; how many there were.
+
+        So are arguments and results of its actions, and what people were shown, where that has ended.
+        Log and sums stay whole. A call made again is paid again. The checkpointer's own copy of the conversation goes
+        with its `delete_thread`. The database reuses the room; its files may hold the bytes until it does.
+        """
+        return self.database.run(self.books.erase(session_id, note=note, at=self.clock()))
+
+    def sessions(self) -> list[SessionRow]:
+        """Every session, newest first."""
+        return self.database.run(_sessions, readonly=True)
+
+
+def _audit(connection: Connection, session_id: str) -> list[AuditRow]:
+    columns = events.c
+    query = (
+        select(columns.sequence, columns.at, columns.kind, columns.payload, columns.hash)
+        .where(columns.session_id == session_id)
+        .order_by(columns.sequence)
+    )
+    rows: list[AuditRow] = []
+    for sequence, at, kind, payload, kept in connection.execute(query):
+        try:
+            event = EVENTS.validate_json(payload)
+            rows.append(AuditRow(sequence, datetime.fromisoformat(at), kind, event, kept))
+        except (ValidationError, ValueError) as error:
+            raise LedgerError(f"session {session_id}: event {sequence} cannot be read; run verify") from error
+    if not rows and not _known(connection, session_id):
+        raise LedgerError(f"no session {session_id} in the books")
+    return rows
+
+
+def _known(connection: Connection, session_id: str) -> bool:
+    query = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
+    return connection.execute(query).first() is not None
+
+
+def _open_holds(connection: Connection) -> list[OpenHold]:
+    columns = calls.c
+    query = (
+        select(columns.call_id, columns.session_id, columns.agent, columns.model, columns.amount)
+        .add_columns(columns.state, columns.held_at)
+        .where(text(OPEN_STATES))
+        .order_by(columns.held_at, columns.call_id)
+    )
+    return [
+        OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
+        for call_id, session_id, agent, model, amount, state, at in connection.execute(query)
+    ]
+
+
+def _sessions(connection: Connection) -> list[SessionRow]:
+    count: dict[str, int] = {}
+    outcome: dict[str, str | None] = {}
+    spent: dict[str, int] = {}
+    opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
+    for session_id, last in connection.execute(opened):
+        count[session_id] = count.get(session_id, 0) + 1
+        outcome[session_id] = last
+    charge = func.sum(case((calls.c.state == "unknown", calls.c.amount), else_=calls.c.cost))
+    for session_id, total in connection.execute(select(calls.c.session_id, charge).group_by(calls.c.session_id)):
+        spent[session_id] = int(total or 0)
+    columns = sessions.c
+    query = select(columns.session_id, columns.tenant, columns.opened_at).where(columns.session_id != pauses.LOG)
+    return [
+        SessionRow(
+            name,
+            tenant,
+            datetime.fromisoformat(at),
+            count.get(name, 0),
+            USD.from_nanos(spent.get(name, 0)),
+            outcome.get(name),
+        )
+        for name, tenant, at in connection.execute(query.order_by(columns.opened_at.desc(), columns.session_id))
+    ]

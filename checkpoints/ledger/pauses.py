@@ -1,0 +1,113 @@
+"""Pauses: people stop new work of an agent, a tenant or everybody, at once and in every process.
+
+They outlive restarts. Who paused what, when and why stands in a log of its own, `LOG`, chained and keyed as every
+session's log and verified with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, bindparam, delete, select
+
+from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
+from bursar.checkpoints.ledger.postings import PAUSES
+from bursar.checkpoints.schema.breaker_and_pause_tables import pauses
+from bursar.checkpoints.schema.ledger_tables import events, sessions
+from bursar.state.errors import LedgerError
+from bursar.state.events import EVENTS, PauseLifted, PauseSet, clean
+
+LOG = PAUSES
+KINDS = ("agent", "tenant")
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRow:
+    """What is paused (`all`, `tenant:acme`, `agent:tax`), since when, by whom and why."""
+
+    scope: str
+    at: datetime
+    by: str
+    note: str
+
+
+def scope_of(what: str) -> str:
+    """`all`, `agent:NAME` or `tenant:NAME`. Raises `LedgerError` for anything else."""
+    kind, _, name = what.partition(":")
+    if what != "all" and (kind not in KINDS or not name.strip() or not name.isprintable()):
+        raise LedgerError(f"what can be paused is all, agent:NAME or tenant:NAME, not {what[:60]!r}")
+    return what
+
+
+def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
+    """The pauses that stop an agent's paid call: everybody's, its tenant's, and that of each agent on its path."""
+    names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
+    return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
+
+
+def pause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
+    """Afterwards the scope is paused. False if it was already; it keeps who paused it first."""
+    scope, at = scope_of(row.scope), stamp(row.at)
+    by, note = clean(row.by), clean(row.note)
+    if not _insert.changes(connection, scope=scope, at=at, by=by, note=note):
+        return False
+    _log(connection, at)
+    append(connection, key, LOG, at, [PauseSet(scope=scope, by=by, note=note)])
+    return True
+
+
+def unpause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
+    """Afterwards the scope is not paused. False if it was not."""
+    scope, at = scope_of(row.scope), stamp(row.at)
+    if not _delete.changes(connection, paused=scope):
+        return False
+    _log(connection, at)
+    append(connection, key, LOG, at, [PauseLifted(scope=scope, by=row.by, note=row.note)])
+    return True
+
+
+def listed(connection: Connection) -> list[PauseRow]:
+    """What is paused, the oldest first."""
+    columns = pauses.c
+    query = select(columns.scope, columns.at, columns.by, columns.note).order_by(columns.at, columns.scope)
+    return [PauseRow(scope, datetime.fromisoformat(at), by, note) for scope, at, by, note in connection.execute(query)]
+
+
+def check(connection: Connection) -> Iterator[str]:
+    """Where the table of pauses and their log disagree, in words."""
+    expected: dict[str, tuple[str, str, str]] = {}
+    columns = events.c
+    query = select(columns.at, columns.payload).where(columns.session_id == LOG).order_by(columns.sequence)
+    for at, payload in connection.execute(query):
+        try:
+            event = EVENTS.validate_json(payload)
+        except ValidationError:
+            continue  # the check of the chain tells it
+        if isinstance(event, PauseSet):
+            expected[event.scope] = (at, event.by, event.note)
+        elif isinstance(event, PauseLifted):
+            expected.pop(event.scope, None)
+    found = {row[0]: tuple(row[1:]) for row in _rows(connection)}
+    for scope in sorted(expected.keys() | found.keys()):
+        if scope not in found:
+            yield f"pauses: {scope} was paused and not lifted, and is not paused"
+        elif scope not in expected:
+            yield f"pauses: {scope} is paused, and its log does not say so"
+        elif found[scope] != expected[scope]:
+            yield f"pauses: {scope} is not paused as its log says"
+
+
+def _rows(connection: Connection) -> Sequence[tuple[str, str, str, str]]:
+    columns = pauses.c
+    return [tuple(row) for row in connection.execute(select(columns.scope, columns.at, columns.by, columns.note))]
+
+
+def _log(connection: Connection, at: str) -> None:
+    _open(connection, session_id=LOG, tenant="", opened_at=at, sequence=0, head=FIRST, incident=None)
+
+
+_insert = insert_new(pauses)
+_delete = Prepared(delete(pauses).where(pauses.c.scope == bindparam("paused")))
+_open = insert_new(sessions)

@@ -1,0 +1,67 @@
+"""Spend of a request or a session, added up from its calls."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, bindparam, func, literal_column, select
+
+from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.ledger.accounts import cap_of, in_words
+from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
+from bursar.state.errors import LedgerError
+from bursar.state.money import USD, ZERO
+from bursar.state.spend import Spend
+
+
+def spend_of(connection: Connection, scope: str) -> Spend:
+    """What `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not know it."""
+    kind, _, name = scope.partition(":")
+    if kind not in _rows or not _known[kind](connection, name=name):
+        raise LedgerError(f"no {in_words(scope)} in the books")
+    spent, held, sent, unknown = 0, 0, 0, 0
+    by_agent: defaultdict[str, int] = defaultdict(int)
+    by_model: defaultdict[str, int] = defaultdict(int)
+    by_day: defaultdict[str, int] = defaultdict(int)
+    for agent, model, day, state, number, hold, cost in _rows[kind](connection, name=name):
+        if state in HELD_STATES:
+            held += int(hold)
+        elif state in {"settled", "unknown"}:
+            charge = int(cost if state == "settled" else hold)
+            spent += charge
+            by_agent[agent] += charge
+            by_model[model] += charge
+            by_day[day] += charge
+        sent += number if state != "void" else 0
+        unknown += number if state == "unknown" else 0
+    cap = cap_of(connection, scope)
+    return Spend(
+        spent=USD.from_nanos(spent),
+        held=USD.from_nanos(held) if held else ZERO,
+        budget=None if cap is None else USD.from_nanos(cap),
+        calls=sent,
+        unknown=unknown,
+        by_agent=_dollars(by_agent),
+        by_model=_dollars(by_model),
+        by_day=dict(sorted(_dollars(by_day).items())),
+    )
+
+
+def _dollars(sums: Mapping[str, int]) -> dict[str, USD]:
+    return {name: USD.from_nanos(nanos) for name, nanos in sums.items()}
+
+
+_day = func.substr(calls.c.held_at, literal_column("1"), literal_column("10"))
+_sums = (
+    select(calls.c.agent, calls.c.model, _day, calls.c.state)
+    .add_columns(func.count(), func.sum(calls.c.amount), func.sum(calls.c.cost))
+    .group_by(calls.c.agent, calls.c.model, _day, calls.c.state)
+    .order_by(calls.c.agent, calls.c.model)
+)
+_rows = {
+    "session": Prepared(_sums.where(calls.c.session_id == bindparam("name"))),
+    "request": Prepared(_sums.where(calls.c.request_id == bindparam("name"))),
+}
+_known = {
+    "session": Prepared(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),
+    "request": Prepared(select(requests.c.request_id).where(requests.c.request_id == bindparam("name"))),
+}

@@ -1,1 +1,0 @@
-"""Alembic's environment; `bursar.checkpoints.migrate` runs it, there is no alembic.ini."""

@@ -1,0 +1,234 @@
+"""The values of channels: stored whole or as a difference to an earlier version, and put together again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.base import ChannelVersions
+
+from bursar.checkpoints.saver.address import Address, Row
+from bursar.checkpoints.saver.codec import Codec, Stored
+from bursar.checkpoints.saver.delta_chains import (
+    COARSE,
+    FINE,
+    MAX_CHAIN,
+    MIN_SIZE,
+    RANDOM,
+    Kept,
+    Place,
+    Trail,
+    Trails,
+    next_step,
+)
+from bursar.checkpoints.saver.deltas import check, pack, unpack
+from bursar.state.errors import DatabaseError
+
+VALUE_PLACE = "value"
+MIN_RECALLED = 4096  # bytes of a value for which it is worth to read again what was forgotten
+CHANGES = "+"  # in the kind of a serde that encrypts by itself: equal values do not encode alike
+
+
+class Version(NamedTuple):
+    """A stored version of a channel: the version it builds on, and what is stored of it."""
+
+    base: str | None
+    stored: Stored
+
+
+Versions = dict[str, Version]
+
+
+class Encoded(NamedTuple):
+    """A channel's new value, as the serde encodes it."""
+
+    channel: str
+    version: str
+    kind: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class NewValues:
+    """What a `put` stores of the channels that changed: rows that are whole, and rows that need their base.
+
+    A changed channel without a value has no row: it reads as absent.
+    """
+
+    at: Address
+    encoded: list[Encoded]
+    whole: list[Row] = field(default_factory=list[Row])
+    differences: list[Row] = field(default_factory=list[Row])
+
+    @classmethod
+    def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
+        """Encode the values now, so that what becomes of them later changes nothing."""
+        return cls(
+            at,
+            [
+                Encoded(channel, str(version), *codec.serde.dumps_typed(values[channel]))
+                for channel, version in new_versions.items()
+                if channel in values
+            ],
+        )
+
+    def is_strange(self, trails: Trails) -> bool:
+        """Whether a large value is among them of whose channel nothing is remembered."""
+        return any(
+            len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
+            for one in self.encoded
+        )
+
+    def arrange(self, codec: Codec, trails: Trails, remembered: Trails | None = None) -> None:
+        """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values.
+
+        It may be done again, where the transaction that it is part of is.
+        """
+        self.whole.clear()
+        self.differences.clear()
+        for one in self.encoded:
+            if not _lasts(one):
+                self.whole.append(value_row(codec, self.at, one, one.data))
+                continue
+            place = self._place(one)
+            trail = (remembered or trails).get(place)
+            step = next_step(trail, one.data) if trail is not None and trail.last.version != one.version else None
+            if trail is None or step is None:
+                row = value_row(codec, self.at, one, one.data)
+                self.whole.append(row)
+                trails.keep(place, Trail.begin(one.version, one.data, _mark_of(row)))
+            else:
+                row = value_row(codec, self.at, one, pack(step.number, one.data, step.made), base=step.base)
+                self.differences.append(row)
+                trails.keep(place, trail.then(one.version, step.number, one.data, _mark_of(row)))
+
+    def all_whole(self, codec: Codec) -> list[Row]:
+        """All rows, none of which needs another."""
+        return [value_row(codec, self.at, one, one.data) for one in self.encoded]
+
+    def _place(self, one: Encoded) -> Place:
+        return (self.at.thread_id, self.at.checkpoint_ns, one.channel)
+
+
+def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str | None = None) -> Row:
+    """A row of the channel values."""
+    kind, coding, payload = codec.close(one.kind, data, value_place(at, one.channel, one.version))
+    return {
+        "thread_id": at.thread_id,
+        "checkpoint_ns": at.checkpoint_ns,
+        "version": one.version,
+        "channel": one.channel,
+        "kind": kind,
+        "payload": payload,
+        "coding": coding,
+        "base": base,
+    }
+
+
+def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
+    """Where a value is stored, for the codec. Not in which session: a copy of a session is read as its source."""
+    return (VALUE_PLACE, at.checkpoint_ns, channel, version)
+
+
+def read_values(
+    codec: Codec,
+    at: Address,
+    shown: Mapping[str, str],
+    versions: Mapping[str, Versions],
+    trails: Trails | None = None,
+    *,
+    known: Mapping[str, Trail] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The value of each channel that has one at the version in `shown`; `versions` hold all that they are made of.
+
+    `trails` remember them. Of a channel whose trail is `known` and ends in that version, its own row is enough.
+    """
+    found = read_encoded(codec, at, shown, versions, trails, known=known)
+    return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
+
+
+def read_encoded(
+    codec: Codec,
+    at: Address,
+    shown: Mapping[str, str],
+    versions: Mapping[str, Versions],
+    trails: Trails | None = None,
+    *,
+    known: Mapping[str, Trail] = MappingProxyType({}),
+) -> list[Encoded]:
+    """As `read_values`, without decoding."""
+    found: list[Encoded] = []
+    for channel, version in shown.items():
+        stored = versions.get(channel, {})
+        if version not in stored:
+            continue
+        last = known[channel].last if channel in known else None
+        if last is not None and last.version == version:
+            found.append(Encoded(channel, version, stored[version].stored.kind, last.body))
+            continue
+        data, trail = assemble(codec, at, channel, version, stored)
+        one = Encoded(channel, version, stored[version].stored.kind, data)
+        found.append(one)
+        # What another key sealed is not built on: a session frees itself of a key that was replaced.
+        if (
+            trails is not None
+            and _lasts(one)
+            and all(codec.is_current(stored[name].stored.coding) for name in _chain(stored, version))
+        ):
+            trails.keep((*at.session, channel), trail)
+    return found
+
+
+def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, Trail]:
+    """The encoding of a version that may build on others, and the trail that leads to it.
+
+    Raises `DatabaseError` when a version it builds on is gone or is another by now, `CipherError` as the codec.
+    """
+    first, *later = reversed(_chain(stored, version))
+    whole = codec.open(stored[first].stored, value_place(at, channel, first))
+    last = Kept(first, 0, whole, mark(*stored[first]))
+    if not later:
+        return whole, Trail(last, last, last)
+    steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
+    # Copies are dear: one of the last version on each grid, and one of the end.
+    kept = {every: [name for name, step in steps if step.number % every == 0][-1:] for every in (FINE, COARSE)}
+    copied: dict[int, Kept] = {FINE: last, COARSE: last}
+    body = bytearray(whole)
+    for name, step in steps:
+        step.difference.change(body)
+        if name == version:
+            check(body, step)
+        if name == version or [name] in kept.values():
+            last = Kept(name, step.number, bytes(body), mark(*stored[name]))
+            copied.update({every: last for every, names in kept.items() if names == [name]})
+    return last.body, Trail(last, copied[FINE], copied[COARSE])
+
+
+def mark(base: str | None, stored: Stored) -> int:
+    """What tells a row from another that was stored under the same name."""
+    return hash((base, stored.kind, stored.coding, stored.payload))
+
+
+def _mark_of(row: Row) -> int:
+    return hash((row["base"], row["kind"], row["coding"], row["payload"]))
+
+
+def _lasts(one: Encoded) -> bool:
+    """Whether a value may be built on: it is worth it, and its version cannot come to mean another value.
+
+    Versions that `get_next_version` of this saver made are unique; a plain number is not.
+    """
+    return len(one.data) >= MIN_SIZE and len(one.version.partition(".")[2]) >= RANDOM and CHANGES not in one.kind
+
+
+def _chain(stored: Versions, version: str) -> list[str]:
+    """The versions that `version` is made of, itself first, the whole one last."""
+    names = [version]
+    while len(names) <= MAX_CHAIN:
+        found = stored.get(names[-1])
+        if found is None:
+            raise DatabaseError(f"version {names[-1]} of a channel is gone; restore the session from a backup")
+        if found.base is None:
+            return names
+        names.append(found.base)
+    raise DatabaseError(f"version {version} of a channel builds on too many others; restore it from a backup")

@@ -1,0 +1,126 @@
+"""What a saver remembers of the newest values it stored or read, so that it can store the next one as a difference.
+
+The versions of a channel form a chain, numbered from 0, the one that is stored whole. Number n builds on n - 1, save
+that each 16th builds on the one 16 before it and each 256th on the one 256 before. A read then follows at most 45
+steps, and a byte is stored at most three times, however long the session. What is remembered is a help, not a truth:
+a statement stores a difference only where what it builds on is in the database.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
+from bursar.checkpoints.saver.deltas import MAX_SIZE, Difference, difference
+
+FINE, COARSE = 16, 256
+MAX_NUMBER = FINE * COARSE - 1  # the version after it is stored whole
+MAX_CHAIN = 3 * FINE  # rows that a value is ever read from
+MIN_SIZE = 512  # bytes; what is smaller is stored whole
+MAX_ADDED = 0.75  # of a value's bytes; with more new ones it is stored whole
+MAX_KEPT = 64 * 2**20  # bytes that a saver remembers
+RANDOM = 16  # random digits after the point of a version, or more: no other value ever has it
+
+
+class Kept(NamedTuple):
+    """A version that is stored, and its encoding. `mark` tells its row from one that was put there later."""
+
+    version: str
+    number: int
+    body: bytes
+    mark: int
+
+
+class Trail(NamedTuple):
+    """A channel's newest version, and the newest ones on its chain whose numbers are multiples of 16 and of 256."""
+
+    last: Kept
+    fine: Kept
+    coarse: Kept
+
+    @classmethod
+    def begin(cls, version: str, body: bytes, mark: int) -> "Trail":
+        """Of a version that is stored whole."""
+        kept = Kept(version, 0, body, mark)
+        return cls(kept, kept, kept)
+
+    def then(self, version: str, number: int, body: bytes, mark: int) -> "Trail":
+        """After the version that follows."""
+        kept = Kept(version, number, body, mark)
+        return Trail(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
+
+    def next_base(self) -> Kept | None:
+        """What the next version builds on; None: nothing, it is stored whole."""
+        number = self.last.number + 1
+        if number > MAX_NUMBER:
+            return None
+        if number % COARSE == 0:
+            return self.coarse
+        return self.last if number % FINE else self.fine
+
+    @property
+    def size(self) -> int:
+        """Bytes it holds on to."""
+        last, fine, coarse = self
+        size = len(last.body)
+        if fine is not last:
+            size += len(fine.body)
+        if coarse is not fine and coarse is not last:
+            size += len(coarse.body)
+        return size
+
+
+class Step(NamedTuple):
+    """How a value is stored: as a difference to `base`, as number `number` of its chain."""
+
+    base: str
+    number: int
+    made: Difference
+
+
+def next_step(trail: Trail | None, body: bytes) -> Step | None:
+    """How `body` is stored after `trail`; None: whole."""
+    base = trail and trail.next_base()
+    if trail is None or base is None or len(body) > MAX_SIZE:
+        return None
+    made = difference(base.body, body)
+    if made.added > MAX_ADDED * len(body):
+        return None
+    return Step(base.version, trail.last.number + 1, made)
+
+
+Place = tuple[str, str, str]  # session, namespace, channel
+
+
+class Trails:
+    """The trails of the channels used last, up to `max_kept` bytes of them. For any thread."""
+
+    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+        self._max_kept = max_kept
+        self._kept: OrderedDict[Place, tuple[Trail, int]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, place: Place) -> Trail | None:
+        """The trail there, if it is remembered."""
+        with self._lock:
+            found = self._kept.get(place)
+            if found is not None:
+                self._kept.move_to_end(place)
+            return found and found[0]
+
+    def keep(self, place: Place, trail: Trail) -> None:
+        """Remember `trail`; what was used longest ago is forgotten for it."""
+        size = trail.size
+        with self._lock:
+            self._drop(place)
+            if size > self._max_kept:
+                return
+            self._kept[place] = trail, size
+            self._size += size
+            while self._size > self._max_kept:  # ends: the newest alone fits
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, place: Place) -> None:
+        dropped = self._kept.pop(place, None)
+        if dropped is not None:
+            self._size -= dropped[1]

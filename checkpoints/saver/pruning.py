@@ -1,0 +1,66 @@
+"""What pruning removes: by strategy, and by age."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from bursar.checkpoints.database.database import Work
+from bursar.checkpoints.saver.codec import Codec
+from bursar.checkpoints.saver.removal import delete_session, keep_latest
+from bursar.checkpoints.schema.saver_tables import checkpoints
+
+STRATEGIES = ("keep_latest", "delete", "delete_all")
+IS_UUID6 = "________-____-6___-____-____________"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs count from, to 1970; RFC 9562, 5.6
+
+
+def id_at(moment: datetime) -> str:
+    """What the id of a checkpoint made at `moment` begins with: earlier ones sort before it, as UUIDs of version 6."""
+    ticks = (moment - _EPOCH) // timedelta(microseconds=1) * 10 + _GREGORIAN
+    high, low = ticks >> 12, ticks & 0xFFF
+    return f"{high >> 16:08x}-{high & 0xFFFF:04x}-6{low:03x}"
+
+
+class Pruning(NamedTuple):
+    """How to prune: with `before`, only checkpoints whose id says that they were made earlier."""
+
+    codec: Codec
+    strategy: str
+    before: str | None
+
+    @classmethod
+    def checked(cls, codec: Codec, strategy: str, older_than: timedelta | None, now: datetime) -> "Pruning":
+        """Raises `ValueError` for another strategy, and for an age that is not positive."""
+        if strategy not in STRATEGIES:
+            raise ValueError(f"no prune strategy {strategy!r}; use one of {', '.join(STRATEGIES)}")
+        if older_than is not None and older_than <= timedelta(0):
+            raise ValueError(f"older_than must be positive, not {older_than}")
+        return cls(codec, strategy, None if older_than is None else id_at(now - older_than))
+
+    def sessions(self, connection: Connection) -> list[str]:
+        """The sessions that have a checkpoint of that age. Raises `ValueError` without an age."""
+        if self.before is None:
+            raise ValueError("name the sessions to prune, or give older_than to prune all sessions by age")
+        columns = checkpoints.c
+        old = columns.checkpoint_id.like(IS_UUID6) & (columns.checkpoint_id < self.before)
+        return list(connection.execute(select(columns.thread_id).distinct().where(old)).scalars())
+
+    def of(self, thread_id: str) -> Work[None]:
+        """Work that prunes one session."""
+
+        def work(connection: Connection) -> None:
+            if self.strategy == "keep_latest":
+                keep_latest(connection, self.codec, thread_id, self.before)
+            elif self.before is None or not self._is_used(connection, thread_id):
+                delete_session(connection, thread_id)
+
+        return work
+
+    def _is_used(self, connection: Connection, thread_id: str) -> bool:
+        """Whether a checkpoint of the session is younger, or of unknown age."""
+        columns = checkpoints.c
+        young = ~columns.checkpoint_id.like(IS_UUID6) | (columns.checkpoint_id >= self.before)
+        mine = (columns.thread_id == thread_id) & ~columns.hidden
+        return bool(connection.execute(select(func.count()).select_from(checkpoints).where(mine, young)).scalar())

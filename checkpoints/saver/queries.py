@@ -1,0 +1,103 @@
+"""What each kind of read asks the database for."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.checkpoints.database.database import Work
+from bursar.checkpoints.saver.address import Address, address_of
+from bursar.checkpoints.saver.channel_values import mark
+from bursar.checkpoints.saver.codec import Codec
+from bursar.checkpoints.saver.delta_chains import Trail, Trails
+from bursar.checkpoints.saver.listing import Listing
+from bursar.checkpoints.saver.sql import (
+    VALUE,
+    HistoryRow,
+    StoredRow,
+    latest,
+    latest_history,
+    one,
+    one_history,
+)
+
+
+class Read(NamedTuple):
+    """The rows of a checkpoint, and by channel what is remembered of its values: what those build on may be missing."""
+
+    rows: Sequence[StoredRow]
+    known: Mapping[str, Trail]
+
+
+def get_rows(at: Address) -> Work[list[StoredRow]]:
+    """Work that reads the checkpoint at an address, all that it shows and its writes."""
+
+    def work(connection: Connection) -> list[StoredRow]:
+        read = one if at.checkpoint_id else latest
+        return [StoredRow(*row) for row in read(connection, **at.parameters())]
+
+    return work
+
+
+def get_known_rows(at: Address, trails: Trails) -> Work[Read]:
+    """As `get_rows`, without what values build on, if `trails` remember all that build on anything."""
+
+    def work(connection: Connection) -> Read:
+        read = one if at.checkpoint_id else latest
+        rows = [StoredRow(*row) for row in read(connection, **at.parameters(), steps=1)]
+        known = known_values(at, rows, trails)
+        if any(row.part == VALUE and row.third is not None and row.first not in known for row in rows):
+            rows = [StoredRow(*row) for row in read(connection, **at.parameters())]
+            known = known_values(at, rows, trails)  # by now it may be another checkpoint
+        return Read(rows, known)
+
+    return work
+
+
+def known_values(at: Address, rows: Sequence[StoredRow], trails: Trails) -> dict[str, Trail]:
+    """By channel, the trails that end in one of `rows`."""
+    known: dict[str, Trail] = {}
+    for row in rows:
+        if row.part == VALUE:
+            trail = trails.get((*at.session, row.first))
+            if (
+                trail is not None
+                and trail.last.version == row.second
+                and trail.last.mark == mark(row.third, row.stored)
+            ):
+                known[row.first] = trail
+    return known
+
+
+def history_rows(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:
+    """Work that reads what each of these delta channels is rebuilt from."""
+
+    def work(connection: Connection) -> dict[str, list[HistoryRow]]:
+        read = one_history if at.checkpoint_id else latest_history
+        return {
+            channel: [HistoryRow(*row) for row in read(connection, **at.parameters(), channel=channel)]
+            for channel in channels
+        }
+
+    return work
+
+
+def listing_of(
+    codec: Codec,
+    config: RunnableConfig | None,
+    wanted: Mapping[str, object] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> Listing:
+    """The list that LangGraph's arguments ask for."""
+    at = address_of(config) if config else None
+    return Listing(
+        codec,
+        thread_id=at and at.thread_id,
+        checkpoint_ns=config["configurable"].get("checkpoint_ns") if config and "configurable" in config else None,
+        checkpoint_id=at and at.checkpoint_id,
+        before=before["configurable"].get("checkpoint_id") if before and "configurable" in before else None,
+        wanted=wanted or {},
+        limit=limit,
+    )

@@ -1,0 +1,98 @@
+"""Values that build on one that goes, or changes, are stored anew without it."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Connection, select
+
+from bursar.checkpoints.saver.address import Address
+from bursar.checkpoints.saver.channel_values import Encoded, NewValues, Version, Versions, assemble, value_row
+from bursar.checkpoints.saver.codec import Codec, Stored
+from bursar.checkpoints.saver.delta_chains import MAX_ADDED, MAX_CHAIN
+from bursar.checkpoints.saver.deltas import difference, pack
+from bursar.checkpoints.saver.sql import overwrite_value
+from bursar.checkpoints.schema.saver_tables import channel_values
+
+Named = tuple[str, str]  # channel, version
+
+
+def hold_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> None:
+    """Until this transaction ends nobody else stores a difference to a value that is there.
+
+    What is read after it shows every difference that was stored before.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite lets nobody else write anyway
+        values = channel_values.c
+        connection.execute(
+            select(values.version)
+            .where(values.thread_id == thread_id, values.checkpoint_ns == checkpoint_ns)
+            .order_by(*channel_values.primary_key.columns)
+            .with_for_update()
+        ).all()
+
+
+def set_free(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
+    """Afterwards no value of the namespace builds on one of those `going`, which are then safe to delete or change."""
+    values = channel_values.c
+    here = (values.thread_id == at.thread_id, values.checkpoint_ns == at.checkpoint_ns)
+    based = {
+        (channel, version): base
+        for channel, version, base in connection.execute(
+            select(values.channel, values.version, values.base).where(*here, values.base.is_not(None))
+        )
+    }
+    rebasing = _Rebasing(connection, codec, at, based)
+    for (channel, version), base in based.items():
+        if (channel, version) not in going and (channel, base) in going:
+            rebasing.store_anew(channel, version, going)
+
+
+class _Rebasing:
+    """The chains of a namespace as they were; `based` says what each difference builds on."""
+
+    def __init__(self, connection: Connection, codec: Codec, at: Address, based: Mapping[Named, str]) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._at = at
+        self._based = based
+        self._stored: dict[Named, Version] = {}  # read before it was stored anew
+
+    def store_anew(self, channel: str, version: str, going: Collection[Named]) -> None:
+        """Store a value as a difference to the nearest version of its chain that stays, or whole."""
+        codec, at = self._codec, self._at
+        rows = self._rows(channel, version)
+        body, trail = assemble(codec, at, channel, version, rows)
+        one = Encoded(channel, version, rows[version].stored.kind, body)
+        row = value_row(codec, at, one, body)
+        staying = next((name for name in rows if name != version and (channel, name) not in going), None)
+        if staying is not None:
+            below, _ = assemble(codec, at, channel, staying, rows)
+            made = difference(below, body)
+            if made.added <= MAX_ADDED * len(body):
+                row = value_row(codec, at, one, pack(trail.last.number, body, made), base=staying)
+        overwrite_value.many(self._connection, [row])
+
+    def _rows(self, channel: str, version: str) -> Versions:
+        """The rows of its chain, itself first."""
+        names = [version]
+        while (channel, names[-1]) in self._based and len(names) <= MAX_CHAIN:
+            names.append(self._based[channel, names[-1]])
+        missing = [name for name in names if (channel, name) not in self._stored]
+        values = channel_values.c
+        found = self._connection.execute(
+            select(values.version, values.base, values.kind, values.coding, values.payload).where(
+                values.thread_id == self._at.thread_id,
+                values.checkpoint_ns == self._at.checkpoint_ns,
+                values.channel == channel,
+                values.version.in_(missing),
+            )
+        )
+        for row in found:
+            self._stored[channel, row.version] = Version(row.base, Stored(row.kind, row.coding, row.payload))
+        return {name: self._stored[channel, name] for name in names if (channel, name) in self._stored}
+
+
+def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
+    """Store the values whole, over those of the same versions, if there are any; what built on them stays as it is."""
+    hold_values(connection, new.at.thread_id, new.at.checkpoint_ns)
+    set_free(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
+    overwrite_value.many(connection, new.all_whole(codec))

@@ -1,0 +1,25 @@
+"""The saver's default serialiser: MessagePack that rebuilds the types of Bursar's state and of LangGraph, no others."""
+
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from bursar.state.approval import ApprovalRequest, Approve, Deny
+from bursar.state.decision import Considered, Decision
+from bursar.state.money import USD
+from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task, Turn
+from bursar.state.session import Plan, Request, Step
+from bursar.state.spend import Spend
+
+STATE_TYPES = (
+    *(ApprovalRequest, Approve, Deny),
+    *(Considered, Decision, Fault, Limit, Outcome, Plan, Report),
+    *(Request, Run, Spend, Step, Task, Turn, USD),
+)
+
+
+def default_serde() -> JsonPlusSerializer:
+    """A serialiser that rebuilds Bursar's state exactly and imports nothing that a stored row names beyond it.
+
+    A value of another type of yours is read back as its plain data, with a warning that names it. To have it rebuilt,
+    give the saver `JsonPlusSerializer(allowed_msgpack_modules=[YourType])`, or take `saver.with_allowlist([...])`.
+    """
+    return JsonPlusSerializer(allowed_msgpack_modules=STATE_TYPES)

@@ -1,0 +1,222 @@
+"""The saver's hot statements: written once in the SQL both databases share, made ready once for each driver.
+
+A graph executes the same few statements at every step. The databases differ in one word, the function that opens a
+JSON object.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Table, text
+
+from bursar.checkpoints.database.statement import Prepared, execute_many
+from bursar.checkpoints.saver.codec import Stored
+from bursar.checkpoints.saver.delta_chains import MAX_CHAIN
+from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, task_writes
+
+CHECKPOINT, VALUE, WRITE, SEED = range(4)  # the `part` of a row
+MAX_ANCESTORS = 100_000  # a walk of ancestors ends here, even if rows were tampered into a circle
+
+
+class StoredRow(NamedTuple):
+    """A row of `latest` and `one`. What `first`, `second` and `third` are depends on `part`.
+
+    CHECKPOINT: its id, its parent's id or None, its versions as JSON. VALUE: channel, version, base or None.
+    WRITE: task id, channel, task path.
+    """
+
+    part: int
+    first: str
+    second: str | None
+    third: str | None
+    idx: int
+    kind: str
+    coding: str | None
+    payload: bytes
+
+    @property
+    def stored(self) -> Stored:
+        """Its payload."""
+        return Stored(self.kind, self.coding, self.payload)
+
+
+class HistoryRow(NamedTuple):
+    """A row of the history statements: a WRITE at an ancestor, or a version that the SEED found there is made of.
+
+    `depth` is how many steps up the ancestor is, or how many versions lie between this one and the seed. What `first`
+    and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
+    """
+
+    part: int
+    depth: int
+    checkpoint_id: str
+    first: str
+    second: str | None
+    idx: int
+    kind: str
+    coding: str | None
+    payload: bytes
+
+    @property
+    def stored(self) -> Stored:
+        """Its payload."""
+        return Stored(self.kind, self.coding, self.payload)
+
+
+class Batch(Prepared):
+    """A statement for many rows at once: SQLite steps it for each, PostgreSQL receives them in one pipeline."""
+
+    def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Run it for each of `rows`, in order; there may be none. Raises as `Prepared`."""
+        if not rows:
+            return
+        sql, _, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
+        execute_many(connection, sql, [*map(ordered, rows)])
+
+
+# CROSS JOIN and WHERE, not JOIN and ON: SQLite then keeps the order of the tables, which is the order of their size.
+_LATEST = """
+head AS (
+    SELECT * FROM bursar_checkpoints
+    WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND NOT hidden
+    ORDER BY checkpoint_id DESC LIMIT 1
+)"""
+_ONE = """
+head AS (
+    SELECT * FROM bursar_checkpoints
+    WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id AND NOT hidden
+)"""
+# Row by row through the key. PostgreSQL would rather read all of a session where it was not analysed since it grew:
+# a subquery with an OFFSET is not joined otherwise.
+_POSTGRESQL = {
+    r"{OPENED\((\w+)\)}": r"json_each_text(\1.versions::json)",
+    r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN LATERAL (SELECT * FROM \1 AS \2",
+    r"{OF\((\w+)\)}": r"OFFSET 0) AS \1",
+    r"{CONTENT}": "held.kind, held.coding, held.payload",
+    r"{CONTENTS}": "chain AS held",
+}
+_SQLITE = {
+    r"{OPENED\((\w+)\)}": r"json_each(\1.versions)",
+    r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN \1 AS \2",
+    r" {OF\(\w+\)}": "",
+    # A payload that goes through the recursion is copied several times, so rows go through it by number alone.
+    r"{CONTENT}": "held.rowid AS place",
+    r"{CONTENTS}": "chain CROSS JOIN bursar_channel_values AS held WHERE held.rowid = chain.place",
+}
+# What the checkpoint shows, and below each value the versions that it is stored as a difference to.
+_TUPLE = """,
+chain AS (
+    SELECT held.channel, held.version, held.base, {CONTENT}, 1 AS depth
+    FROM head CROSS JOIN {OPENED(head)} AS shown {EACH(bursar_channel_values AS held)}
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = shown.value AND held.channel = shown.key {OF(held)}
+    UNION ALL
+    SELECT held.channel, held.version, held.base, {CONTENT}, chain.depth + 1
+    FROM chain {EACH(bursar_channel_values AS held)}
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = chain.base AND held.channel = chain.channel AND chain.depth < :steps {OF(held)}
+)
+SELECT {CHECKPOINT} AS part, checkpoint_id, parent_id, versions, 0 AS idx, kind, coding, payload FROM head
+UNION ALL
+SELECT {VALUE}, held.channel, held.version, held.base, 0, held.kind, held.coding, held.payload FROM {CONTENTS}
+UNION ALL
+SELECT {WRITE}, done.task_id, done.channel, done.task_path, done.idx, done.kind, done.coding, done.payload
+FROM head {EACH(bursar_task_writes AS done)}
+WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
+    AND done.checkpoint_id = head.checkpoint_id {OF(done)}
+"""
+
+# The walk goes up from the parent and ends at the nearest ancestor that shows a stored value of the channel.
+_FOUND = """EXISTS (
+        SELECT 1 FROM {OPENED(up)} AS shown {EACH(bursar_channel_values AS held)}
+        WHERE shown.key = :channel AND held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+            AND held.version = shown.value AND held.channel = :channel {OF(held)}
+    )"""
+_WALK = """,
+walk AS (
+    SELECT up.checkpoint_id, up.parent_id, up.versions, 1 AS depth, {FOUND} AS found
+    FROM head {EACH(bursar_checkpoints AS up)}
+    WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = head.parent_id {OF(up)}
+    UNION ALL
+    SELECT up.checkpoint_id, up.parent_id, up.versions, walk.depth + 1, {FOUND}
+    FROM walk {EACH(bursar_checkpoints AS up)}
+    WHERE up.thread_id = :thread_id AND up.checkpoint_ns = :checkpoint_ns AND up.checkpoint_id = walk.parent_id
+        AND NOT walk.found AND walk.depth < {MAX_ANCESTORS} {OF(up)}
+),
+chain AS (
+    SELECT held.version, held.base, {CONTENT}, 1 AS depth
+    FROM walk CROSS JOIN {OPENED(walk)} AS shown {EACH(bursar_channel_values AS held)}
+    WHERE walk.found AND shown.key = :channel AND held.thread_id = :thread_id
+        AND held.checkpoint_ns = :checkpoint_ns AND held.version = shown.value AND held.channel = :channel {OF(held)}
+    UNION ALL
+    SELECT held.version, held.base, {CONTENT}, chain.depth + 1
+    FROM chain {EACH(bursar_channel_values AS held)}
+    WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+        AND held.version = chain.base AND held.channel = :channel AND chain.depth < {MAX_CHAIN} {OF(held)}
+)
+SELECT {WRITE} AS part, walk.depth, walk.checkpoint_id, done.task_path, done.task_id, done.idx,
+    done.kind, done.coding, done.payload
+FROM walk {EACH(bursar_task_writes AS done)}
+WHERE done.thread_id = :thread_id AND done.checkpoint_ns = :checkpoint_ns
+    AND done.checkpoint_id = walk.checkpoint_id AND done.channel = :channel {OF(done)}
+UNION ALL
+SELECT {SEED}, depth, '', held.version, held.base, 0, held.kind, held.coding, held.payload FROM {CONTENTS}
+"""
+
+
+def _prepared(sql: str, **usual: object) -> Prepared:
+    words = {"FOUND": _FOUND, "CHECKPOINT": CHECKPOINT, "VALUE": VALUE, "WRITE": WRITE, "SEED": SEED}
+    for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS, "MAX_CHAIN": MAX_CHAIN}).items():
+        sql = sql.replace(f"{{{word}}}", str(meaning))
+    statement, sqlite = (text(_replaced(sql, words)).bindparams(**usual) for words in (_POSTGRESQL, _SQLITE))
+    return Prepared(statement, sqlite=sqlite)
+
+
+def _replaced(sql: str, words: Mapping[str, str]) -> str:
+    for word, meaning in words.items():
+        sql = re.sub(word, meaning, sql)
+    return sql
+
+
+def _insert(table: Table, *, conflict: str = "") -> Batch:
+    names = [column.name for column in table.columns]
+    columns, values = ", ".join(names), ", ".join(f":{name}" for name in names)
+    return Batch(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) {conflict}"))  # noqa: S608 - our own names
+
+
+def overwriting(table: Table) -> str:
+    """What an insert does where the key is there already: it replaces the row."""
+    key = ", ".join(column.name for column in table.columns if column.primary_key)
+    rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if not column.primary_key)
+    return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
+
+
+def _insert_value() -> Batch:
+    """A difference goes through its base, which stays until this commits: without a base it is NULL, and refused."""
+    columns = ", ".join(column.name for column in channel_values.columns)
+    insert = f"""INSERT INTO bursar_channel_values ({columns})
+        VALUES (:thread_id, :checkpoint_ns, :version, :channel, :kind,
+        CASE WHEN {{base}} IS NULL THEN {{payload}} ELSE (
+            SELECT {{payload}} FROM bursar_channel_values AS held
+            WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
+                AND held.version = {{base}} AND held.channel = :channel{{lock}}
+        ) END, :coding, :base)"""  # noqa: S608 - our own names
+    return Batch(
+        text(insert.format(payload="CAST(:payload AS bytea)", base="CAST(:base AS text)", lock=" FOR KEY SHARE")),
+        sqlite=text(insert.format(payload=":payload", base=":base", lock="")),
+    )
+
+
+# Parameters are named as the columns. The first five store rows; `latest` and `one` read a checkpoint with its values
+# and writes in one round trip, and of what its values build on so many `steps`; the histories read what one delta
+# channel is rebuilt from.
+put_checkpoint = _insert(checkpoints, conflict=overwriting(checkpoints))
+put_value = _insert_value()
+overwrite_value = _insert(channel_values, conflict=overwriting(channel_values))
+put_write = _insert(task_writes, conflict="ON CONFLICT DO NOTHING")
+overwrite_write = _insert(task_writes, conflict=overwriting(task_writes))
+latest = _prepared("WITH RECURSIVE" + _LATEST + _TUPLE, steps=MAX_CHAIN)
+one = _prepared("WITH RECURSIVE" + _ONE + _TUPLE, steps=MAX_CHAIN)
+latest_history = _prepared("WITH RECURSIVE" + _LATEST + _WALK)
+one_history = _prepared("WITH RECURSIVE" + _ONE + _WALK)

@@ -1,1 +1,0 @@
-"""How the saver stores checkpoints: tables, statements, rows."""

@@ -1,0 +1,1 @@
+"""Every table of Bursar, and the migrations that make them."""

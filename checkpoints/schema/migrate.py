@@ -1,0 +1,99 @@
+"""Bring a database to the version of this Bursar: create the tables, or change them, at start-up."""
+
+import math
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.schema import breaker_and_pause_tables as _switches  # noqa: F401  # pyright: ignore[reportUnusedImport] - for its tables
+from bursar.checkpoints.schema.saver_tables import metadata
+from bursar.state.errors import DatabaseError
+
+VERSION_TABLE = "bursar_version"
+MIGRATIONS = "bursar.checkpoints.schema.migrations"
+ADVISORY_LOCK = 0x627572736172  # "bursar": any constant that nobody else locks
+
+_alembic_lock = threading.Lock()  # alembic keeps its context in module globals
+
+
+def migrate(database: Database) -> None:
+    """Bring `database` to the newest version; afterwards every table exists. Doing it again changes nothing.
+
+    Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError` when a newer
+    Bursar has written the database, or when it cannot be used.
+    """
+    known = known_versions()
+    if _is_at(database, known):
+        return
+    with _alembic_lock:
+        database.run(lambda connection: _upgrade(connection, database, known), until=math.inf)
+
+
+def known_versions() -> list[str]:
+    """Revisions that this Bursar has a migration for, oldest first."""
+    names = (entry.name for entry in files(f"{MIGRATIONS}.versions").iterdir())
+    return sorted(name.partition("_")[0] for name in names if name[0].isdigit() and name.endswith(".py"))
+
+
+def _is_at(database: Database, known: list[str]) -> bool:
+    try:
+        version = database.run(_version, readonly=True)
+    except (OperationalError, ProgrammingError):  # no version table yet
+        return False
+    _check_known(database, version, known)
+    return version == known[-1]
+
+
+def _version(connection: Connection) -> str | None:
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+
+
+def _check_known(database: Database, version: str | None, known: list[str]) -> None:
+    if version is not None and version not in known:
+        where = database.url.render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"{where}: written by a newer Bursar (version {version}; this one knows {known[-1]}); upgrade bursar"
+        )
+
+
+def _upgrade(connection: Connection, database: Database, known: list[str]) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite has taken its write lock with BEGIN IMMEDIATE
+        connection.execute(text("SET LOCAL statement_timeout TO 0"))  # as long as it takes, or another process takes
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    there = set(inspect(connection).get_table_names())
+    if there.isdisjoint({VERSION_TABLE, *metadata.tables}):
+        _create(connection, known[-1])
+        return
+    found = _version(connection) if VERSION_TABLE in there else None
+    _check_known(database, found, known)
+    if found == known[-1]:  # another process was quicker
+        return
+    upgrade(connection)
+
+
+def upgrade(connection: Connection, target: str = "head") -> None:
+    """Run the migrations up to `target` in the connection's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(str(files(MIGRATIONS)))).replace("%", "%%"))
+    command.upgrade(config, target)
+
+
+def _create(connection: Connection, newest: str) -> None:
+    """Make the tables of the newest version at once: running every migration takes ten times as long."""
+    metadata.create_all(connection, checkfirst=False)
+    versions = MetaData()
+    version = Table(
+        VERSION_TABLE,
+        versions,
+        Column("version_num", String(32), nullable=False),
+        PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+    )
+    versions.create_all(connection, checkfirst=False)
+    connection.execute(insert(version).values(version_num=newest))

@@ -1,0 +1,1 @@
+"""Alembic's environment; `bursar.checkpoints.schema.migrate` runs it, there is no alembic.ini."""

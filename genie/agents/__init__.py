@@ -1,0 +1,1 @@
+"""Genie's agents: a folder each."""

@@ -1,0 +1,170 @@
+"""The compliance checker: a tool agent that gates the plan and the final answer by rules that are data, default deny.
+
+It has no clock, no model and no memory: the same review gets the same verdict, and reviewing an amended answer again
+changes nothing more.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from bursar.genie.agents.compliance_checker.identifiers import mask
+from bursar.genie.agents.compliance_checker.rules import RuleHit, load_rules
+from bursar.genie.household.records import Suitability
+from bursar.genie.wording.facts import Fact
+from bursar.genie.wording.grounding import ungrounded
+
+__all__ = ["AnswerReview", "ComplianceChecker", "PlanReview", "RuleHit", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReview:
+    """A plan before anything runs: the user's request, the agents chosen for it, and the day it is judged on."""
+
+    text: str
+    agents: tuple[str, ...]
+    suitability: Suitability | None
+    today: date
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReview:
+    """A final answer before the user sees it, with the agents that contributed and all facts their tools computed.
+
+    `templated`, if given, is said instead of `text` when that states a number no fact supports. `allowed` holds numbers
+    the user wrote, as `wording.numbers` reads them; `not_covered` names topics the answer must say it leaves out.
+    """
+
+    text: str
+    agents: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    suitability: Suitability | None
+    today: date
+    templated: str | None = None
+    allowed: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided and by which rules of which policy.
+
+    `denied_agents` pairs each agent that may not run (or may not have contributed) with its rule. `text` is what may be
+    shown: of an answer, the text as amended, or the safe text in its place; of a plan, the safe text if it is denied.
+    """
+
+    action: Literal["allow", "allow_with_changes", "deny"]
+    rules: tuple[RuleHit, ...]
+    denied_agents: tuple[tuple[str, RuleHit], ...]
+    text: str | None
+    policy_hash: str
+
+
+class ComplianceChecker:
+    """Reviews plans and answers by the rules in `rules` (a TOML file), or by those that come with Genie.
+
+    Raises:
+        ConfigurationError: the rules cannot be used; the message says why. No checker exists then, so nothing passes.
+    """
+
+    def __init__(self, rules: Path | None = None) -> None:
+        self._rules = load_rules(rules)
+        hits = [*self._rules.reasons.values()]
+        hits += [hit for hit, _ in (*self._rules.requests.rules, *self._rules.promises.rules)]
+        self._denials = {self._rules.denial(hit): hit for hit in hits}
+
+    @property
+    def policy_hash(self) -> str:
+        """SHA-256 of the rules file in force, in hexadecimal."""
+        return self._rules.policy_hash
+
+    def review_plan(self, plan: PlanReview) -> Verdict:
+        """Deny the whole plan if the request is a prohibited one, else each agent that no rule lets run.
+
+        A plan is denied when all its agents are; when only some are, it is allowed with changes: without them.
+        """
+        prohibited = self._rules.requests.hits(plan.text)
+        if prohibited:
+            return self._denied(prohibited, tuple((agent, prohibited[0]) for agent in dict.fromkeys(plan.agents)))
+        denied = self._denied_agents(plan.agents, plan.suitability, plan.today)
+        if not denied:
+            return Verdict("allow", (), (), None, self.policy_hash)
+        rules = _each_once(hit for _, hit in denied)
+        if len(denied) == len(set(plan.agents)):
+            return self._denied(rules, denied)
+        return Verdict("allow_with_changes", rules, denied, None, self.policy_hash)
+
+    def review_answer(self, answer: AnswerReview) -> Verdict:
+        """Deny an answer with a promise, an unsupported number or a contributor that may not speak; amend the others.
+
+        Amending masks identifiers, puts the templated text in place of unsupported numbers, and appends the disclosures
+        that the contributing agents require, each once.
+        """
+        denied = self._denied_agents(answer.agents, answer.suitability, answer.today)
+        if denied:
+            return self._denied(_each_once(hit for _, hit in denied), denied)
+        if answer.text in self._denials:
+            return self._denied((self._denials[answer.text],))
+        required = self._disclosures(answer)
+        said = _without(answer.text, required)
+        rules: list[RuleHit] = []
+
+        body = mask(said)
+        if body != said:
+            rules.append(self._rules.reasons["answer.identifier_masked"])
+        if promises := self._rules.promises.hits(body):
+            return self._denied(promises)
+        if ungrounded(body, answer.facts, answer.allowed):
+            rules.append(self._rules.reasons["answer.ungrounded_number"])
+            body = mask(_without(answer.templated, required)) if answer.templated is not None else ""
+            if not body or ungrounded(body, answer.facts, answer.allowed):
+                return self._denied((rules[-1],))
+            if promises := self._rules.promises.hits(body):
+                return self._denied(promises)
+
+        text = "".join((body, *required))
+        if required and not answer.text.endswith("".join(required)):
+            rules.append(self._rules.reasons["answer.disclosure_added"])
+        action = "allow" if text == answer.text else "allow_with_changes"
+        return Verdict(action, tuple(rules), (), text, self.policy_hash)
+
+    def _denied(self, rules: tuple[RuleHit, ...], agents: tuple[tuple[str, RuleHit], ...] = ()) -> Verdict:
+        return Verdict("deny", rules, agents, self._rules.denial(rules[0]), self.policy_hash)
+
+    def _denied_agents(
+        self, agents: tuple[str, ...], suitability: Suitability | None, today: date
+    ) -> tuple[tuple[str, RuleHit], ...]:
+        judged = ((agent, self._agent_rule(agent, suitability, today)) for agent in dict.fromkeys(agents))
+        return tuple((agent, self._rules.reasons[rule]) for agent, rule in judged if rule is not None)
+
+    def _agent_rule(self, agent: str, suitability: Suitability | None, today: date) -> str | None:
+        """The id of the rule that denies `agent`, or None when it may act."""
+        listed = self._rules.agents.get(agent)
+        if listed is None:
+            return "agent.unlisted"
+        if not listed.needs_suitability:
+            return None
+        if suitability is None:
+            return "suitability.missing"
+        if suitability.recorded_on > today:
+            return "suitability.future"
+        return "suitability.expired" if suitability.valid_until < today else None
+
+    def _disclosures(self, answer: AnswerReview) -> tuple[str, ...]:
+        """The paragraphs that must close this answer, each with the blank line before it."""
+        texts = [text for agent in answer.agents for text in self._rules.agents[agent].disclosures]
+        if answer.not_covered:
+            texts.append(self._rules.not_covered.format(topics=mask("; ".join(dict.fromkeys(answer.not_covered)))))
+        return tuple(f"\n\n{text}" for text in dict.fromkeys(texts))
+
+
+def _without(text: str, paragraphs: tuple[str, ...]) -> str:
+    for paragraph in reversed(paragraphs):
+        text = text.removesuffix(paragraph)
+    return text
+
+
+def _each_once(hits: Iterable[RuleHit]) -> tuple[RuleHit, ...]:
+    return tuple(dict.fromkeys(hits))

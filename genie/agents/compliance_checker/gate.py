@@ -1,0 +1,52 @@
+"""The compliance checker as the engine's gate over Genie's plan and answer."""
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+
+from bursar.genie.agents.compliance_checker.checker import AnswerReview, ComplianceChecker, PlanReview
+from bursar.genie.agents.compliance_checker.checker import Verdict as Reviewed
+from bursar.genie.household.source import Source
+from bursar.genie.wording.grounding import numbers
+from bursar.genie.wording.reporting import facts_of
+from bursar.nodes.gates.base import Verdict
+from bursar.state.run import Report
+from bursar.state.session import Request
+
+
+class ComplianceGate:
+    """Reviews by the rules of `checker`, with the suitability record that the household's data hold on that day."""
+
+    name = "compliance_checker"
+
+    def __init__(self, checker: ComplianceChecker, source: Source, today: Callable[[datetime], date]) -> None:
+        self._checker = checker
+        self._source = source
+        self._today = today
+
+    def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
+        """Deny prohibited requests whole, and each specialist that no rule lets run."""
+        suitability = self._source.profile().suitability
+        return _verdict(self._checker.review_plan(PlanReview(request.text, specialists, suitability, self._today(now))))
+
+    def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
+        """Mask identifiers, add disclosures; deny promises and numbers that no tool computed."""
+        review = AnswerReview(
+            text=answer,
+            agents=tuple(reports),
+            facts=facts_of(reports.values()),
+            suitability=self._source.profile().suitability,
+            today=self._today(now),
+            allowed=numbers(request.text),
+        )
+        return _verdict(self._checker.review_answer(review))
+
+
+def _verdict(reviewed: Reviewed) -> Verdict:
+    return Verdict(
+        action=reviewed.action,
+        rules=tuple(hit.rule for hit in reviewed.rules),
+        reason="; ".join(hit.reason for hit in reviewed.rules) if reviewed.action == "deny" else "",
+        denied={agent: hit.reason for agent, hit in reviewed.denied_agents},
+        text=reviewed.text,
+        policy_hash=reviewed.policy_hash,
+    )

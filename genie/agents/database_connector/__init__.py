@@ -1,0 +1,1 @@
+"""The database connector: the household's records, read by named queries."""

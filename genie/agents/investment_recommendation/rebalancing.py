@@ -1,0 +1,97 @@
+"""The trades that lead from what is held to target weights: sells before buys, never more than the cash at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from typing import Literal
+
+from bursar.genie.household.holdings import Holding
+
+_ZERO = Decimal(0)
+_ONE = Decimal(1)
+_CENT = Decimal("0.01")
+_BPS = Decimal(10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a trade costs: `bps` basis points of its amount plus `fixed`, rounded up to the cent."""
+
+    bps: Decimal = Decimal(10)
+    fixed: Decimal = Decimal(0)
+
+    def of(self, amount: Decimal) -> Decimal:
+        """The cost of trading `amount`."""
+        return (amount * self.bps / _BPS + self.fixed).quantize(_CENT, rounding=ROUND_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How trades are made: their costs, the least amount worth a trade, and the step of units (1: whole units)."""
+
+    costs: Costs = Costs()
+    least: Decimal = Decimal(100)
+    step: Decimal = _ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """Sell or buy `units` of a symbol for `amount`, in whole cents, at a cost of `cost`."""
+
+    side: Literal["sell", "buy"]
+    symbol: str
+    units: Decimal
+    amount: Decimal
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sells, then buys. `cash_left` is what is left of the cash and the sells after buys and costs; never negative."""
+
+    trades: tuple[Trade, ...]
+    cash_left: Decimal
+
+    @property
+    def cost(self) -> Decimal:
+        """Cost of all trades."""
+        return sum((trade.cost for trade in self.trades), _ZERO)
+
+    @property
+    def turnover(self) -> Decimal:
+        """The larger of all that is sold and all that is bought."""
+        sold, bought = (sum((t.amount for t in self.trades if t.side == side), _ZERO) for side in ("sell", "buy"))
+        return max(sold, bought)
+
+
+def rebalance(holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms: Terms, cash: Decimal = _ZERO) -> Plan:
+    """Return the trades that bring `holdings` plus `cash` to `weights`, the largest first on each side.
+
+    Units are rounded towards no trade: no sale exceeds what is held, no buy passes its target. Sells are rounded down
+    to the cent and buys up. A buy that the cash does not reach is made smaller or left out, as is a trade below
+    `terms.least` or one that costs more than it brings.
+    """
+    total = sum((holding.value for holding in holdings), cash)
+    gaps = [(weight * total - holding.value, holding) for holding, weight in zip(holdings, weights, strict=True)]
+    gaps.sort(key=lambda pair: (-abs(pair[0]), pair[1].symbol))
+    made: list[Trade] = []
+    for gap, holding in gaps:
+        units = _stepped(-gap / holding.close, terms.step)
+        amount = (units * holding.close).quantize(_CENT, rounding=ROUND_DOWN)
+        cost = terms.costs.of(amount)
+        if units > 0 and amount >= terms.least and amount > cost:
+            made.append(Trade("sell", holding.symbol, units, amount, cost))
+            cash += amount - cost
+    for gap, holding in gaps:
+        # two cents cover the rounding up of the amount and of its cost
+        affordable = (cash - terms.costs.fixed - 2 * _CENT) / (_ONE + terms.costs.bps / _BPS)
+        units = _stepped(min(gap, affordable) / holding.close, terms.step)
+        amount = (units * holding.close).quantize(_CENT, rounding=ROUND_UP)
+        if units > 0 and amount >= terms.least:
+            made.append(Trade("buy", holding.symbol, units, amount, terms.costs.of(amount)))
+            cash -= amount + terms.costs.of(amount)
+    return Plan(tuple(made), cash)
+
+
+def _stepped(units: Decimal, step: Decimal) -> Decimal:
+    return (max(_ZERO, units) / step).quantize(_ONE, rounding=ROUND_DOWN) * step

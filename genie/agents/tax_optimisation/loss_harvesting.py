@@ -1,0 +1,169 @@
+"""Which losses to realise this year: holding periods, wash sales, and an allocation that uses each gain once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Literal
+
+from bursar.genie.household.records import Lot
+
+Term = Literal["short", "long"]
+Bucket = Literal["short gain", "long gain", "ordinary income", "carried forward"]
+TaxOf = Callable[[Decimal, Decimal], Decimal]
+"""The year's tax as a function of its net short-term and net long-term gain."""
+
+WASH_DAYS = 30
+"""IRC 1091(a): a purchase within this many days before or after the sale disallows the loss."""
+MAX_CANDIDATES = 40
+"""Lots weighed at most, largest losses first; the search tries each against each, so its cost grows with the square."""
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LossLot:
+    """A lot worth less than it cost: `loss` dollars on the `quantity` that can be sold without a wash sale.
+
+    `washed` units of the lot are matched by replacement units bought in the window; from `clean_on` they are free.
+    """
+
+    lot: Lot
+    term: Term
+    quantity: Decimal
+    loss: Decimal
+    washed: Decimal = _ZERO
+    clean_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Sell `loss_lot.quantity` units: this year's tax falls by `saving`, given the actions ranked before it."""
+
+    loss_lot: LossLot
+    saving: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`amount` dollars of a lot's loss set against one bucket."""
+
+    lot_id: str
+    bucket: Bucket
+    amount: Decimal
+
+
+def long_term_from(acquired_on: date) -> date:
+    """Return the first day a sale is long-term: held for more than one year, not counting the day of purchase.
+
+    IRC 1222(3); Rev. Rul. 66-7: the year runs from the day after purchase, so a purchase on 28 or 29 February 2024
+    turns long-term on 1 March 2025.
+    """
+    begins = acquired_on + timedelta(days=1)
+    if (begins.month, begins.day) == (2, 29):
+        return date(begins.year + 1, 3, 1)
+    return begins.replace(year=begins.year + 1)
+
+
+def term_of(acquired_on: date, sold_on: date) -> Term:
+    """Return whether a sale on `sold_on` is long-term or short-term."""
+    return "long" if sold_on >= long_term_from(acquired_on) else "short"
+
+
+def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
+    """Return the lots that are worth less than they cost at `closes`, with what a wash sale would disallow.
+
+    Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. A replacement unit is
+    matched with one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
+    """
+    spare = {lot.id: lot.quantity for lot in lots if abs((lot.acquired_on - sell_on).days) <= WASH_DAYS}
+    found: list[LossLot] = []
+    for lot in sorted(lots, key=lambda lot: (lot.acquired_on, lot.id)):
+        close = closes.get(lot.symbol)
+        if close is None or close >= lot.unit_cost:
+            continue
+        washed, clean_on = _ZERO, None
+        for other in lots:
+            if other.symbol != lot.symbol or other.id == lot.id or not spare.get(other.id):
+                continue
+            taken = min(spare[other.id], lot.quantity - washed)
+            if taken > 0:
+                spare[other.id] -= taken
+                washed += taken
+                free = other.acquired_on + timedelta(days=WASH_DAYS + 1)
+                clean_on = free if clean_on is None else max(clean_on, free)
+        quantity = lot.quantity - washed
+        loss = (lot.unit_cost - close) * quantity
+        found.append(LossLot(lot, term_of(lot.acquired_on, sell_on), quantity, loss, washed, clean_on))
+    return tuple(found)
+
+
+def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[Action, ...]:
+    """Choose the lots to sell, largest saving first; `short` and `long` are the year's net gains so far.
+
+    The savings sum to exactly the tax with no sale minus the tax with all of them, so no gain is used twice, and no
+    other choice saves more this year (tax never rises with a loss). No chosen lot can be left out without a cost.
+    At most `MAX_CANDIDATES` lots are weighed.
+    """
+    chosen = sorted((c for c in candidates if c.loss > 0), key=lambda c: (-c.loss, c.lot.id))[:MAX_CANDIDATES]
+
+    def after(sold: Sequence[LossLot]) -> Decimal:
+        lost_short = sum((c.loss for c in sold if c.term == "short"), _ZERO)
+        lost_long = sum((c.loss for c in sold if c.term == "long"), _ZERO)
+        return tax(short - lost_short, long - lost_long)
+
+    best = after(chosen)
+    for candidate in tuple(chosen):
+        rest = [c for c in chosen if c is not candidate]
+        if after(rest) == best:
+            chosen = rest
+    actions: list[Action] = []
+    sold: list[LossLot] = []
+    owed = after(sold)
+    while chosen:
+        following, candidate = min(((after([*sold, c]), c) for c in chosen), key=lambda pair: pair[0])
+        actions.append(Action(candidate, owed - following))
+        owed = following
+        sold.append(candidate)
+        chosen.remove(candidate)
+    return tuple(actions)
+
+
+def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: Decimal) -> tuple[Use, ...]:
+    """Set each lot's loss against gains of its own term, then of the other, then ordinary income, then later years.
+
+    IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the dollars of loss that
+    ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to its loss, and a
+    bucket takes no more than it holds.
+    """
+    crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
+    room: dict[Bucket, Decimal] = {
+        "short gain": max(_ZERO, short) - (crossed if short > 0 else _ZERO),
+        "long gain": max(_ZERO, long) - (crossed if long > 0 else _ZERO),
+        "ordinary income": max(_ZERO, limit - max(_ZERO, -(short + long))),
+    }
+    own: Mapping[Term, Bucket] = {"short": "short gain", "long": "long gain"}
+    other: Mapping[Term, Bucket] = {"short": "long gain", "long": "short gain"}
+    left = {c.lot.id: c.loss for c in sold}
+    uses: list[Use] = []
+    for pick in (own, other, None):
+        for candidate in sold:
+            bucket: Bucket = "ordinary income" if pick is None else pick[candidate.term]
+            amount = min(left[candidate.lot.id], room[bucket])
+            if amount > 0:
+                room[bucket] -= amount
+                left[candidate.lot.id] -= amount
+                uses.append(Use(candidate.lot.id, bucket, amount))
+    uses.extend(Use(lot_id, "carried forward", amount) for lot_id, amount in left.items() if amount > 0)
+    return tuple(uses)
+
+
+def whole_cents(actions: Sequence[Action], cents: Callable[[Decimal], Decimal]) -> tuple[Action, ...]:
+    """Round the running total of the savings with `cents` and take differences: what is shown adds up."""
+    total = shown = _ZERO
+    rounded: list[Action] = []
+    for action in actions:
+        total += action.saving
+        rounded.append(replace(action, saving=cents(total) - shown))
+        shown = cents(total)
+    return tuple(rounded)

@@ -1,0 +1,195 @@
+"""Genie: the supervisor wired with the financial agents, over one database."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
+from bursar.genie.agents.compliance_checker.checker import ComplianceChecker
+from bursar.genie.agents.compliance_checker.gate import ComplianceGate
+from bursar.genie.agents.database_connector.connector import Connector
+from bursar.genie.examples import out_of_scope
+from bursar.genie.household.household import open_household
+from bursar.genie.onboarding import DataFirst
+from bursar.genie.roster import specialists
+from bursar.genie.router import MaskedRouter
+from bursar.graphs.leased_graph import TAKE_OVER
+from bursar.graphs.supervisor import Supervisor, build_supervisor
+from bursar.nodes.gateway.meter import meter
+from bursar.nodes.gateway.prices import Price
+from bursar.nodes.routers.base import CascadeRouter, Router
+from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.model_router import ModelRouter
+from bursar.state.budget import Budget
+from bursar.state.errors import ConfigurationError
+from bursar.state.session import SessionOutput
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from bursar.genie.importing.import_report import ImportReport
+    from bursar.testing.drill import Ground
+
+DEFAULT_DATABASE = "sqlite:///genie.db"
+DEFAULT_MODEL = "gpt-4o-mini"
+REQUEST_BUDGET = "0.03"
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a Genie that is given none."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Genie:
+    """The compiled graph with its books and its household's data."""
+
+    app: Supervisor
+    ledger: Ledger
+    data: "Engine"
+    clock: Clock
+
+    def ask(self, question: str, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
+        """Put a question to the session and return its state with the answer. `on_node` hears each node that starts."""
+        return self._run({"messages": [("user", question)]}, session, on_node)
+
+    def resume(
+        self, session: str, *, on_node: Callable[[str], None] | None = None, take_over: bool = False
+    ) -> SessionOutput:
+        """Go on with an interrupted request; a session with nothing pending gives its last answer again.
+
+        `take_over` takes the session from another process that still runs it, whose writes are refused from then on.
+        Raises `ConfigurationError` for a session that does not exist.
+        """
+        found = self.app.get_state(_config(session))
+        if not found.values:
+            raise ConfigurationError(f"no session {session!r}; list them with: bursar sessions")
+        if not found.next:
+            return found.values  # pyright: ignore[reportReturnType] - the state's own values
+        return self._run(None, session, on_node, take_over=take_over)
+
+    def import_files(self, files: Sequence[Path], **options: Any) -> "tuple[ImportReport, ...]":
+        """Read statements, holdings, prices and a profile into the database; see `importing.import_files`."""
+        from bursar.genie.importing.importing import import_files
+
+        return import_files(self.data, files, now=self.clock(), **options)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.data.dispose()
+        self.ledger.database.close()
+
+    def _run(
+        self, entered: object, session: str, on_node: Callable[[str], None] | None, *, take_over: bool = False
+    ) -> SessionOutput:
+        last: Any = None
+        config = _config(session, take_over=take_over)
+        for mode, chunk in self.app.stream(entered, config, stream_mode=["tasks", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+            if mode == "values":
+                last = chunk
+            elif on_node is not None and (name := _started(chunk)):
+                on_node(name)
+        return last
+
+
+def _started(task: object) -> str:
+    """The name of the node that a task's event says starts; empty for one that ends."""
+    event = cast("Mapping[str, object]", task)
+    return "" if "result" in event else str(event["name"])
+
+
+def _config(session: str, *, take_over: bool = False) -> RunnableConfig:
+    return {"configurable": {"thread_id": session, **({TAKE_OVER: True} if take_over else {})}}
+
+
+def open_genie(
+    database: str = DEFAULT_DATABASE,
+    *,
+    budget: str = REQUEST_BUDGET,
+    clock: Clock = utc_now,
+    as_of: date | None = None,
+    environment: Mapping[str, str] | None = None,
+    checkpointer: bool = True,
+) -> Genie:
+    """Genie over a database that holds the household's data, the books and the checkpoints; its tables are made.
+
+    With `OPENAI_API_KEY` in the environment (and `OPENAI_BASE_URL` for any compatible server) the specialists use
+    `BURSAR_MODEL`, metered; without a key nothing leaves the machine. `as_of` is the day analyses are judged on, today
+    by default. Raises `ConfigurationError` for a bad budget, database or price.
+    """
+    cap = Budget(per_request=budget)
+    model = model_of(os.environ if environment is None else environment)  # may raise: nothing is open yet
+    ledger = Ledger(database, clock=clock)
+    data = open_household(ledger.database.url)
+    source = Connector(data)
+
+    def today(now: datetime) -> date:
+        return as_of or now.date()
+
+    app = build_supervisor(
+        specialists(source, today=today, model=model, budget=cap.per_request),
+        budget=cap,
+        ledger=ledger,
+        checkpointer=SQLAlchemySaver(ledger.database) if checkpointer else None,
+        router=DataFirst(_router(model), source),
+        gate=ComplianceGate(ComplianceChecker(), source, today),
+        name="genie",
+        clock=clock,
+    )
+    return Genie(app, ledger, data, clock)
+
+
+def drilled(ground: "Ground") -> Supervisor:
+    """Genie over the sample household, with a model at the drill's provider: what `bursar drill` drills.
+
+    Without `bursar[openai]` there is no model, and no provider to drill.
+    """
+    from bursar.genie.household.sample import END, sample_files
+
+    keys = {"OPENAI_API_KEY": "drill", "OPENAI_BASE_URL": ground.provider} if find_spec("langchain_openai") else {}
+    genie = open_genie(ground.database, as_of=END, environment=keys)
+    genie.import_files(list(sample_files()))
+    return genie.app
+
+
+def _router(model: BaseChatModel | None) -> Router:
+    free = ExampleRouter(out_of_scope=out_of_scope())
+    return free if model is None else CascadeRouter(free, MaskedRouter(ModelRouter(model)))
+
+
+def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
+    """The metered model that the environment names, None without a key.
+
+    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) prices a model that no price
+    list knows.
+    """
+    if not environment.get("OPENAI_API_KEY"):
+        return None
+    from langchain_openai import ChatOpenAI
+
+    name = environment.get("BURSAR_MODEL") or DEFAULT_MODEL
+    base_url = environment.get("OPENAI_BASE_URL") or None
+    chat = ChatOpenAI(model=name, api_key=lambda: environment["OPENAI_API_KEY"], base_url=base_url, temperature=0)
+    return meter(chat, price=_price(environment.get("BURSAR_MODEL_PRICE", "")))
+
+
+def _price(text: str) -> Price | None:
+    if not text:
+        return None
+    try:
+        given, made = (Decimal(part) for part in text.split("/"))
+    except (ValueError, InvalidOperation):
+        raise ConfigurationError(
+            f"BURSAR_MODEL_PRICE is input/output in US dollars per million tokens, such as 0.15/0.60, not {text!r}"
+        ) from None
+    return Price(input=given, output=made)

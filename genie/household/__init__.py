@@ -1,0 +1,1 @@
+"""The household's data: records, tables, named queries, and the sample household."""

@@ -1,0 +1,160 @@
+"""What the household holds: lots valued at their latest close, and the common history of returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from bursar.genie.household.records import AssetClass, Lot, Price
+from bursar.genie.household.source import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Period = Literal["day", "week", "month"]
+
+MAX_PRICE_AGE_DAYS = 35
+"""A close older than this values nothing: a month, with room for month-end prices."""
+PERIODS_PER_YEAR: dict[Period, int] = {"day": 252, "week": 52, "month": 12}
+
+
+class _Step(NamedTuple):
+    """Days between two prices of a period: the least and most that are usual, and the longest that is no break."""
+
+    period: Period
+    least: int
+    most: int
+    longest: int
+
+
+_STEPS = (_Step("day", 1, 1, 7), _Step("week", 6, 8, 14), _Step("month", 28, 31, 40))
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """All units of one symbol, at the close of `priced_on`."""
+
+    symbol: str
+    name: str
+    asset_class: AssetClass
+    quantity: Decimal
+    close: Decimal
+    priced_on: date
+
+    @property
+    def value(self) -> Decimal:
+        """Market value, exact."""
+        return self.quantity * self.close
+
+
+@dataclass(frozen=True, slots=True)
+class Valuation:
+    """Holdings in order of symbol, and a sentence for each lot or symbol that could not be valued."""
+
+    holdings: tuple[Holding, ...]
+    gaps: tuple[str, ...]
+
+    @property
+    def total(self) -> Decimal:
+        """Market value of all holdings, exact."""
+        return sum((holding.value for holding in self.holdings), Decimal(0))
+
+    @property
+    def as_of(self) -> date | None:
+        """The oldest of the closes used: the value is no newer than this."""
+        return min((holding.priced_on for holding in self.holdings), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Simple returns of `symbols` over successive common price days: `returns[t, i]`, one row less than `days`."""
+
+    symbols: tuple[str, ...]
+    days: tuple[date, ...]
+    period: Period
+    returns: NDArray[np.float64]
+
+    @property
+    def periods_per_year(self) -> int:
+        """How many of these periods make a year: 252 trading days, 52 weeks or 12 months."""
+        return PERIODS_PER_YEAR[self.period]
+
+
+def cut_gaps(*rows: Rows[Lot] | Rows[Price]) -> tuple[str, ...]:
+    """Return a sentence for each query whose rows were cut at the limit: what rests on them may be incomplete."""
+    return tuple(
+        f"The {each.query} were cut at the row limit: figures over them may be incomplete."
+        for each in rows
+        if each.truncated
+    )
+
+
+def latest_closes(prices: Iterable[Price], *, currency: str, today: date) -> dict[str, Price]:
+    """Return the newest price of each symbol in `currency` that is no newer than `today`."""
+    newest: dict[str, Price] = {}
+    for price in prices:
+        if price.currency == currency and price.day <= today:
+            held = newest.get(price.symbol)
+            if held is None or price.day >= held.day:
+                newest[price.symbol] = price
+    return newest
+
+
+def value(lots: Iterable[Lot], prices: Iterable[Price], *, currency: str, today: date) -> Valuation:
+    """Value the lots bought by `today`, symbol by symbol, in `currency`.
+
+    Nothing is converted and nothing guessed: what is held in another currency or has no recent price becomes a gap.
+    """
+    closes = latest_closes(prices, currency=currency, today=today)
+    by_symbol: dict[str, list[Lot]] = {}
+    gaps: dict[str, None] = {}
+    for lot in sorted(lots, key=lambda lot: (lot.symbol, lot.acquired_on, lot.id)):
+        if lot.currency != currency:
+            gaps[f"{lot.symbol} is held in {lot.currency}: no exchange rate to {currency}, left out."] = None
+        elif lot.acquired_on <= today and lot.quantity > 0:
+            by_symbol.setdefault(lot.symbol, []).append(lot)
+    holdings: list[Holding] = []
+    for symbol, held in by_symbol.items():
+        close = closes.get(symbol)
+        if close is None or close.close <= 0:
+            gaps[f"{symbol} has no price in {currency}: left out; import its prices."] = None
+        elif (today - close.day).days > MAX_PRICE_AGE_DAYS:
+            gaps[f"The newest price of {symbol} is too old: left out; import newer prices."] = None
+        else:
+            newest = held[-1]
+            quantity = sum((lot.quantity for lot in held), Decimal(0))
+            holdings.append(Holding(symbol, newest.name, newest.asset_class, quantity, close.close, close.day))
+    return Valuation(tuple(holdings), tuple(gaps))
+
+
+def history(prices: Iterable[Price], symbols: Sequence[str], *, currency: str, today: date) -> History | str:
+    """Return the returns over the days on which every symbol has a price, or a sentence that says why there are none.
+
+    The days after the last break count: a step longer than a week in daily prices (two in weekly, 40 days in monthly).
+    """
+    import numpy as np
+
+    closes: dict[str, dict[date, Decimal]] = {symbol: {} for symbol in symbols}
+    for price in prices:
+        if price.symbol in closes and price.currency == currency and price.day <= today and price.close > 0:
+            closes[price.symbol][price.day] = price.close
+    common = sorted(set[date].intersection(*(set(days) for days in closes.values()))) if symbols else []
+    if len(common) < 3:
+        return "The holdings have too few days with prices in common."
+    steps = [(later - earlier).days for earlier, later in pairwise(common)]
+    usual = median(steps)
+    kind = next((step for step in _STEPS if step.least <= usual <= step.most), None)
+    if kind is None:
+        return "The prices are neither daily, weekly nor monthly."
+    start = max((index + 1 for index, step in enumerate(steps) if step > kind.longest), default=0)
+    days = tuple(common[start:])
+    if len(days) < 3:
+        return "The price history has a break and too few days since."
+    levels = np.array([[float(closes[symbol][day]) for symbol in symbols] for day in days], dtype=np.float64)
+    return History(tuple(symbols), days, kind.period, levels[1:] / levels[:-1] - 1.0)

@@ -1,0 +1,1 @@
+"""The files of the sample household, made by `bursar.genie.household.sample`."""

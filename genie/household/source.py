@@ -1,0 +1,47 @@
+"""The seam between Genie's agents and the user's data: the only way in is a named, read-only query."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Generic, Protocol, TypeVar
+
+from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[T]):
+    """What a named query returned: `as_of` is the newest day in the data; `truncated` says a row limit cut it."""
+
+    items: tuple[T, ...]
+    as_of: date | None
+    truncated: bool
+    query: str
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Source(Protocol):
+    """Named queries over one household. Implemented by the database connector; doubled in tests by tuples."""
+
+    def accounts(self) -> Rows[Account]: ...
+    def transactions(
+        self,
+        *,
+        start: date | None = None,
+        end: date | None = None,
+        account_id: str | None = None,
+        payee: str | None = None,
+        limit: int | None = None,
+    ) -> Rows[Transaction]:
+        """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
+        ...
+
+    def lots(self) -> Rows[Lot]: ...
+    def prices(self, *, start: date | None = None, end: date | None = None) -> Rows[Price]: ...
+    def profile(self) -> Profile: ...

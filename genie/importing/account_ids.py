@@ -1,0 +1,89 @@
+"""Which account a file is about, and the deterministic ids that make a second import change nothing."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from bursar.genie.household.records import AccountKind, Transaction
+from bursar.genie.importing.dates import fold
+
+_KINDS: Final[tuple[tuple[AccountKind, str], ...]] = (
+    ("brokerage", r"broker|depot|invest|portfolio|ira\b|401k|titres|valores"),
+    ("savings", r"saving|spar|tagesgeld|epargne|livret|ahorro|spaar|moneymrkt"),
+    ("loan", r"loan|mortgage|darlehen|ratenkredit|pret\b|emprunt|prestamo|hipoteca|lening|hypotheek|creditline"),
+    ("card", r"card|visa|master|amex|american ?express|discover|kreditkarte|carte|tarjeta|karte|credit"),
+    ("current", r"check|current|giro|courant|corriente|betaal|kontokorrent"),
+)
+# Words of a file name that change from one export to the next and so are no part of an account's identity.
+_PASSING: Final = re.compile(
+    r"^(?:(?:19|20)\d{2}|\d{1,2}|(?:19|20)\d{4}(?:\d{2})?|q[1-4]|copy|kopie|export|download|"
+    r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|january|february|march|april|june|july|august|september|october|"
+    r"november|december|to|from|bis|von)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An account as a file names it. `id` never holds an account number in clear; `kind` is None if no word says it."""
+
+    id: str
+    name: str
+    kind: AccountKind | None
+
+
+def kind_of(*texts: str) -> AccountKind | None:
+    """The account's kind from its name, type or file name; None when no word says it."""
+    for text in texts:
+        folded = fold(text)
+        for kind, pattern in _KINDS:
+            if re.search(pattern, folded):
+                return kind
+    return None
+
+
+def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | None = None) -> Identity:
+    """The identity behind an account number or name; the same number, however spaced, gives the same id."""
+    plain = re.sub(r"[^0-9a-z]", "", fold(label))
+    known = kind or kind_of(label, *hints)
+    if sum(character.isdigit() for character in plain) >= 6:
+        return Identity(
+            f"acct-{sha256(plain.encode()).hexdigest()[:12]}", f"{known or 'account'} ending {plain[-4:]}", known
+        )
+    slug = "-".join(re.findall(r"[a-z0-9]+", fold(label)))[:60]
+    return Identity(slug or "account", " ".join(label.split()) or "account", known)
+
+
+def identify_file(path: Path) -> Identity:
+    """The identity of a file that names no account: its name without dates, counters and words like "export"."""
+    words = [word for word in re.findall(r"[^\W_]+", path.stem) if not _PASSING.match(fold(word))]
+    return identify(" ".join(words) or path.stem)
+
+
+def number_transactions(rows: Iterable[Transaction]) -> list[Transaction]:
+    """Give each row the id of (account, day, amount, currency, payee, memo, n-th identical row of this file).
+
+    Two identical coffees on one day stay two; shuffled, overlapping and repeated files give the same ids.
+    """
+    seen: Counter[str] = Counter()
+    numbered: list[Transaction] = []
+    for row in rows:
+        words = " ".join(fold(f"{row.payee} | {row.memo}").split())
+        key = "\x1f".join((row.account_id, row.booked_on.isoformat(), plain(row.amount), row.currency, words))
+        seen[key] += 1
+        numbered.append(replace(row, id=digest("row", key, str(seen[key]))))
+    return numbered
+
+
+def digest(*parts: str) -> str:
+    """A short, stable id over the parts."""
+    return sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def plain(amount: Decimal) -> str:
+    """The amount without trailing zeros, so that 4.5 and 4.50 are one value."""
+    return format(amount.normalize(), "f")

@@ -1,0 +1,56 @@
+"""Lots that are still held, from an investment statement's trades."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from bursar.genie.household.records import Lot
+from bursar.genie.importing.holdings_csv import number_lots
+from bursar.genie.importing.import_options import cost_of_one
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A purchase (units above zero) or a sale (below), and its total in the account's currency, fees included."""
+
+    symbol: str
+    name: str
+    day: date
+    units: Decimal
+    total: Decimal
+
+
+def fifo_lots(trades: Iterable[Trade], account_id: str, currency: str) -> tuple[Lot, ...]:
+    """What is left of each purchase of one symbol when sales use the oldest units first.
+
+    Units sold beyond all purchases are ignored: the caller compares what is left with the stated position.
+    """
+    open_buys: deque[tuple[Trade, Decimal]] = deque()
+    for trade in sorted(trades, key=lambda one: (one.day, one.units < 0)):
+        if trade.units > 0:
+            open_buys.append((trade, trade.units))
+            continue
+        sold = -trade.units
+        while sold > 0 and open_buys:
+            buy, left = open_buys.popleft()
+            if left > sold:
+                open_buys.appendleft((buy, left - sold))
+            sold -= min(left, sold)
+    return number_lots(
+        [
+            Lot(
+                id="",
+                account_id=account_id,
+                symbol=buy.symbol,
+                name=buy.name or buy.symbol,
+                asset_class="other",
+                quantity=left,
+                unit_cost=cost_of_one(buy.total, buy.units),
+                acquired_on=buy.day,
+                currency=currency,
+            )
+            for buy, left in open_buys
+        ]
+    )

@@ -1,0 +1,59 @@
+"""What a user may say about files that do not say it themselves, and what a reader hands to the store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
+from bursar.genie.importing.amounts import DecimalMark
+from bursar.genie.importing.dates import DateOrder
+from bursar.genie.importing.import_report import FileKind, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`currency`, `account`, `date_order` and `decimal_mark` as the user stated them, None for "find out"."""
+
+    currency: str | None = None
+    account: str | None = None
+    date_order: DateOrder | None = None
+    decimal_mark: DecimalMark | None = None
+    household_currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a file holds, with its rejected rows. `origin` tells formats apart that describe the same posting.
+
+    `whole_accounts` are those whose lots the file lists completely, so that a lot it no longer lists was sold.
+    """
+
+    kind: FileKind
+    origin: str
+    accounts: tuple[Account, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
+    lots: tuple[Lot, ...] = ()
+    prices: tuple[Price, ...] = ()
+    profile: Profile | None = None
+    rejected: tuple[Rejected, ...] = ()
+    inferred: Mapping[str, str] = field(default_factory=dict[str, str])
+    whole_accounts: frozenset[str] = frozenset()
+
+    def days(self) -> list[date]:
+        """Every day that the file's records are about."""
+        return [
+            *(row.booked_on for row in self.transactions),
+            *(price.day for price in self.prices),
+            *(lot.acquired_on for lot in self.lots),
+        ]
+
+    def currencies(self) -> set[str]:
+        """The currencies of the file's records."""
+        records = (*self.transactions, *self.lots, *self.prices)
+        return {record.currency for record in records} or {account.currency for account in self.accounts}
+
+
+def cost_of_one(total: Decimal, quantity: Decimal) -> Decimal:
+    """Unit cost from a total, to 8 decimals."""
+    return (total / quantity).quantize(Decimal("0.00000001")).normalize() + Decimal(0)

@@ -1,0 +1,125 @@
+"""Which way each amount of a statement goes: the sign rule, decided once for a file from what proves it."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from bursar.genie.household.records import AccountKind
+from bursar.genie.importing.amounts import Direction
+from bursar.genie.importing.dates import fold
+
+_OUT: Final = re.compile(
+    r"dr|d|dbit|debit|debet|s|soll|sollbuchung|af|cargo|debe|out|-|withdrawal|lastschrift|belastung|uit"
+)
+_IN: Final = re.compile(r"cr|c|crdt|credit|h|haben|bij|abono|haber|in|\+|deposit|gutschrift|credito|eingang")
+_PAYMENT: Final = re.compile(
+    r"thank you|payment received|autopay|auto pay|automatic payment|online payment|received with thanks"
+    r"|zahlung erhalten|ihre zahlung|ausgleich kreditkarte|kartenabrechnung|paiement recu|votre paiement|merci"
+    r"|pago recibido|su pago|gracias|uw betaling|betaling ontvangen"
+)
+_CARD_PAYMENT: Final = re.compile(r"\b(?:payment|zahlung|paiement|pago|betaling)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Printing:
+    """A row's amounts as printed: one signed amount, its direction if stated, its balance, its words."""
+
+    amount: Decimal
+    direction: Direction | None
+    balance: Decimal | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignRule:
+    """Whether printed amounts are negated, how that was decided, and whether payments received proved it."""
+
+    flip: bool
+    reason: str
+    payments: bool = False
+
+
+def direction_of(text: str) -> Direction | None:
+    """In or out, from the text of a debit/credit column; None for anything else."""
+    word = fold(text).strip(" .")
+    return "out" if _OUT.fullmatch(word) else "in" if _IN.fullmatch(word) else None
+
+
+def split_columns_sign(debits: Sequence[Decimal]) -> int:
+    """+1 when a debit column prints negative amounts; -1 when positive ones, so that a negative one is a reversal."""
+    negative = sum(1 for value in debits if value < 0)
+    return 1 if negative * 2 > len(debits) else -1
+
+
+def closing_balance(rows: Sequence[tuple[Decimal, Decimal]]) -> Decimal | None:
+    """The balance a day ends on, from its (amount, balance after) rows in any order.
+
+    By `open + amount = close` every row's opening is another row's closing; the one closing left over ends the day.
+    None when more than one is left, as when a row is missing.
+    """
+    left = Counter(balance for _, balance in rows)
+    left.subtract(balance - amount for amount, balance in rows)
+    ends = [balance for balance, count in left.items() if count > 0]
+    return ends[0] if len(ends) == 1 else None
+
+
+def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
+    """The sign rule of a file with one amount column and no stated direction; the rows' order does not matter."""
+    by_balance = _by_balance(rows, kind)
+    if by_balance is not None:
+        return by_balance
+    if _payments_prove_owed(rows, kind):
+        return SignRule(
+            True, "flipped: payments received are negative, so purchases are printed positive", payments=True
+        )
+    return SignRule(False, "as printed")
+
+
+def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
+    """Whether (signed amount, balance) rows only chain when the balance is negated: it states what is owed."""
+    kept, negated = _chains(rows)
+    return negated > kept
+
+
+def _chains(rows: Sequence[tuple[Decimal, Decimal | None]]) -> tuple[int, int]:
+    """How many rows' openings are another row's balance, for amounts as given and for amounts negated."""
+    chained = [(amount, balance) for amount, balance in rows if balance is not None and amount != 0]
+    known = {balance for _, balance in chained}
+    kept = sum(1 for amount, balance in chained if balance - amount in known)
+    negated = sum(1 for amount, balance in chained if balance + amount in known)
+    return (kept, negated) if max(kept, negated) * 2 >= len(chained) else (0, 0)
+
+
+def _by_balance(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule | None:
+    kept, negated = _chains([(row.amount, row.balance) for row in rows])
+    if kept == negated:
+        return None
+    if negated > kept:
+        return SignRule(True, "flipped: the running balance falls where the amount is positive")
+    balances = [row.balance for row in rows if row.balance is not None]
+    owed = sum(1 for balance in balances if balance > 0) * 2 > len(balances)
+    if kind == "card" and owed and not _payments_are_positive(rows):
+        return SignRule(True, "flipped: the running balance is what is owed on the card")
+    return SignRule(False, "as printed: the running balance agrees")
+
+
+def _is_payment(row: Printing, kind: AccountKind | None) -> bool:
+    words = fold(row.words)
+    return bool(_PAYMENT.search(words) or (kind == "card" and _CARD_PAYMENT.search(words)))
+
+
+def _payments_are_positive(rows: Sequence[Printing]) -> bool:
+    payments = [row.amount for row in rows if _is_payment(row, "card")]
+    return bool(payments) and all(amount > 0 for amount in payments)
+
+
+def _payments_prove_owed(rows: Sequence[Printing], kind: AccountKind | None) -> bool:
+    if kind not in {"card", None}:
+        return False
+    payments = [row.amount for row in rows if _is_payment(row, kind)]
+    others = [row.amount for row in rows if not _is_payment(row, kind)]
+    positive = sum(1 for amount in others if amount > 0)
+    return bool(payments) and all(amount < 0 for amount in payments) and positive * 2 > len(others)

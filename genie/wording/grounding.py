@@ -1,0 +1,151 @@
+"""The number check: a worded answer may state only numbers that tools computed, at the precision it writes them with.
+
+The model never does arithmetic: the sum of two facts that is not itself a fact is not supported. The check errs on the
+side of the templated answer: "about $1,200" is not what 1,234.56 rounds to, so it is not supported either.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+
+from bursar.genie.wording.facts import Fact
+from bursar.genie.wording.numerals import Mark, Numeral, PartialDate, Reading, blank, scan
+
+# which units of facts a number may state, by the unit it is written with; "plain" is decided number by number
+_SUPPORTS: dict[str, frozenset[str]] = {
+    "money": frozenset({"money"}),
+    "percent": frozenset({"percent", "ratio"}),
+    "months": frozenset({"months", "count"}),
+    "duration": frozenset({"count", "ratio"}),
+    "factor": frozenset({"ratio", "count"}),
+}
+_PLAIN_UNITS = frozenset({"count", "months", "ratio"})
+_SMALLEST_BARE_AMOUNT = 100
+
+
+def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the numbers and dates in `text` that no fact supports, as written, in order of appearance.
+
+    A number is supported when a fact of a fitting unit (and currency) rounds to it at the precision it is written with,
+    whatever its sign. A date is supported when a date fact, a fact's `as_of`, or a date in a fact's key or words agrees
+    with all that it says; so is a year. The words of a text fact may be repeated verbatim. `allowed` holds numbers as
+    the user wrote them (`numbers(question)`), which may be repeated with the same value.
+
+    A number without a unit may state a count, months or a ratio; money or a percentage only if it is written with
+    decimals, or is an amount of at least 100: "5 accounts" must not be supported by $5.20.
+    """
+    grounds = _Grounds(facts, allowed)
+    dates, numerals = scan(grounds.without_words(text))
+    missing = [(d.start, d.written) for d in dates if not grounds.date_holds(d)]
+    missing += [(n.start, n.written) for n in numerals if not grounds.number_holds(n)]
+    return tuple(written for _, written in sorted(missing))
+
+
+def numbers(text: str) -> tuple[str, ...]:
+    """Return every number and date in `text` as written: what a question allows its answer to repeat."""
+    dates, numerals = scan(text)
+    return tuple(written for _, written in sorted((item.start, item.written) for item in (*dates, *numerals)))
+
+
+def choose(
+    templated: str, worded: str, facts: Sequence[Fact], allowed: Collection[str] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """Return the worded text and no reasons if every number in it is supported, else the templated one and why."""
+    if not worded.strip():
+        return templated, ("the model returned no words",)
+    missing = ungrounded(worded, facts, allowed)
+    if not missing:
+        return worded, ()
+    return templated, tuple(f'"{number}" is supported by no fact' for number in missing)
+
+
+class _Grounds:
+    """What a text may state, gathered once from the facts and the allowed numbers."""
+
+    def __init__(self, facts: Sequence[Fact], allowed: Collection[str]) -> None:
+        self._facts = facts
+        self._days = {fact.as_of for fact in facts} | {f.value for f in facts if isinstance(f.value, date)}
+        self._dates: list[PartialDate] = []
+        self._said: list[Numeral] = []
+        self._words: list[str] = []
+        for fact in facts:
+            self._dates += scan(fact.key.replace("_", " "))[0]
+            if isinstance(fact.value, str):
+                self._learn_words(fact.value)
+        for number in allowed:
+            dates, numerals = scan(number)
+            self._dates += dates
+            self._said += numerals
+
+    def _learn_words(self, words: str) -> None:
+        dates, numerals = scan(words)
+        self._dates += dates
+        whole = any(n.written == words.strip() for n in numerals)
+        if whole:
+            self._said += numerals
+        elif words.strip():
+            self._words.append(words.strip())
+
+    def without_words(self, text: str) -> str:
+        """Blank the verbatim words of text facts, the longest first, so that numbers in names are not checked."""
+        for words in sorted(self._words, key=len, reverse=True):
+            text = blank(text, re.compile(rf"(?<![\w.,]){re.escape(words)}(?!\w|[.,]\d)", re.IGNORECASE))
+        return text
+
+    def date_holds(self, said: PartialDate) -> bool:
+        return any(self._date_known(alternative) for alternative in said.alternatives)
+
+    def _date_known(self, said: tuple[int | None, int | None, int | None]) -> bool:
+        known = [(day.year, day.month, day.day) for day in self._days]
+        if any(all(s is None or s == k for s, k in zip(said, day, strict=True)) for day in known):
+            return True
+        # what a key or the user only partly says ("2025-03") supports no more than it says
+        return any(
+            all(s is None or s == k for s, k in zip(said, other, strict=True))
+            for date_ in self._dates
+            for other in date_.alternatives
+        )
+
+    def number_holds(self, numeral: Numeral) -> bool:
+        if any(self._reading_holds(r, mark, numeral.written) for r in numeral.readings for mark in numeral.marks):
+            return True
+        if any(_same(numeral, said) for said in self._said):
+            return True
+        return bool(numeral.parts) and all(self.number_holds(part) for part in numeral.parts)
+
+    def _reading_holds(self, reading: Reading, mark: Mark, written: str) -> bool:
+        is_year = mark.kind == "plain" and re.fullmatch(r"(?:19|20)\d\d", written) is not None
+        if is_year and self._date_known((int(written), None, None)):
+            return True
+        return any(_rounds_to(value, reading) for fact in self._facts for value in _stated(fact, reading, mark))
+
+
+def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
+    """The values that a number so written may take from `fact`."""
+    if isinstance(fact.value, str | date):
+        return
+    if mark.kind == "plain":
+        precise = reading.quantum < 1
+        bare_amount = fact.unit == "money" and reading.value >= _SMALLEST_BARE_AMOUNT
+        fits = precise or bare_amount or fact.unit in _PLAIN_UNITS
+    else:
+        fits = fact.unit in _SUPPORTS[mark.kind]
+    if mark.currencies and fact.currency is not None and fact.currency not in mark.currencies:
+        return
+    if fits:
+        value = abs(Decimal(fact.value))
+        yield value * 100 if fact.unit == "ratio" and mark.kind == "percent" else value
+
+
+def _rounds_to(value: Decimal, reading: Reading) -> bool:
+    # either way of rounding a half: templates and models differ in it
+    return abs(value - reading.value) * 2 <= reading.quantum
+
+
+def _same(numeral: Numeral, said: Numeral) -> bool:
+    """Whether a number repeats what was said: the same value, and in percent only if it was said in percent."""
+    values = {reading.value for reading in numeral.readings} & {reading.value for reading in said.readings}
+    kinds = {mark.kind for mark in numeral.marks} & {mark.kind for mark in said.marks}
+    bare = any(mark.kind == "plain" for mark in (*numeral.marks, *said.marks))
+    return bool(values) and (bool(kinds) or (bare and all(mark.kind != "percent" for mark in numeral.marks)))

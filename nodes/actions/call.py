@@ -1,0 +1,142 @@
+"""One call of an action in a run: its key, its intent, its arguments and result as the books keep them."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from langgraph.config import get_config
+from pydantic_core import PydanticSerializationError, to_json
+
+from bursar.checkpoints.ledger.actions import Deed, Intent
+from bursar.nodes.actions.approvals import CHECKPOINTER, Acting
+from bursar.nodes.actions.attempts import new_attempt
+from bursar.nodes.actions.registry import Action
+from bursar.nodes.gateway.admission import seconds_left
+from bursar.nodes.gateway.flow import Flow, Transact, do
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.state.action import ActionCall
+from bursar.state.errors import ActionRefused, LeaseLost, Refused
+
+R = TypeVar("R")
+
+KEY = "idempotency_key"  # a parameter of this name is given the key, and is no argument of the action
+MAX_ARGUMENT_BYTES = 100_000
+MAX_RESULT_BYTES = 1_000_000
+GRACE_SECONDS = 60.0
+NO_DEADLINE_SECONDS = 3600.0
+
+
+class Doing:
+    """One call of an action in a run."""
+
+    def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
+        assert scope.acting is not None
+        self.declared = declared
+        self.scope = scope
+        self.bound = bound
+        self.takes_key = takes_key
+        self.acting: Acting = scope.acting
+        self.acting.acted[declared.name] = declared
+        self.books = scope.ledger.action_books
+        self.arguments = _canonical(declared.name, bound.arguments)
+        self.counted = sha256(json.dumps([_place(scope), declared.name]).encode() + self.arguments).hexdigest()
+        self.occurrence = scope.next_occurrence(self.counted)
+        self.key = self._key()
+        self.attempt = new_attempt(scope.new_id)
+
+    def _key(self) -> str:
+        if self.declared.key is None:
+            parts = [self.scope.session_id, self.counted, self.occurrence]
+        else:
+            given = self.declared.key(*self.bound.args, **self.bound.kwargs)
+            parts = ["given", self.scope.session_id, self.declared.name, str(given)]
+        return sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def intent(self) -> Intent:
+        left = seconds_left(self.scope)
+        seconds = (NO_DEADLINE_SECONDS if left is None else max(left, 0.0)) + GRACE_SECONDS
+        return Intent(
+            key=self.key,
+            session_id=self.scope.session_id,
+            request_id=self.scope.request_id,
+            agent=self.scope.agent,
+            checkpoint_ns=self.scope.checkpoint_ns,
+            name=self.declared.name,
+            arguments=self.arguments,
+            irreversible=self.declared.irreversible,
+            attempt=self.attempt,
+            until=self.scope.clock() + timedelta(seconds=seconds),
+        )
+
+    @property
+    def call(self) -> ActionCall:
+        return ActionCall(self.key, self.declared.name, json.loads(self.arguments))
+
+    def transact(self, work: Callable[[Any], R]) -> Flow[R]:
+        return do(Transact(self.scope.ledger.database, work, outlast=True))
+
+    def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
+        """Keep the refusal in the run: whatever its handler makes of it, the run has not completed."""
+        return self.scope.latch(error)
+
+    def invoke(self) -> Any:
+        extra = {KEY: self.key} if self.takes_key else {}
+        return self.declared.function(*self.bound.args, **self.bound.kwargs, **extra)
+
+
+def called(deed: Deed) -> ActionCall:
+    """The call that the books have."""
+    arguments: dict[str, Any] = {} if deed.arguments is None else json.loads(deed.arguments)
+    result = None if deed.result is None else json.loads(deed.result)
+    return ActionCall(deed.key, deed.name, arguments, result)
+
+
+def scope_of(declared: Action) -> Scope:
+    """The run that the action is called in. Raises `ActionRefused` outside any, and in one that may not act."""
+    scope = current_scope()
+    if scope is None:
+        raise ActionRefused(f"{declared.short} is an action and was called outside any run; call it in a handler")
+    if scope.acting is None:
+        error = ActionRefused(f"{declared.short} was not done: {scope.agent} may not act")
+        scope.latch(error)
+        raise error
+    return scope
+
+
+def _place(scope: Scope) -> str:
+    """Where in the graph the call is made: the same again when a crash, a retry or an interrupt runs it again.
+
+    In a graph that a handler runs, and that keeps its own checkpoints, it is the inner node: resumed, such a graph does
+    not repeat the nodes before it, so that only their own calls count there.
+    """
+    try:
+        inner: Mapping[str, Any] = get_config().get("configurable", {})
+    except RuntimeError:
+        return scope.checkpoint_ns
+    place = str(inner.get("checkpoint_ns", ""))
+    nested = place.startswith(scope.checkpoint_ns) and bool(scope.checkpoint_ns) and inner.get(CHECKPOINTER)
+    return place if nested else scope.checkpoint_ns
+
+
+def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
+    try:
+        written = json.dumps(json.loads(to_json(dict(arguments))), sort_keys=True, separators=(",", ":")).encode()
+    except (PydanticSerializationError, UnicodeEncodeError, ValueError) as error:
+        raise TypeError(f"the arguments of {name} must be plain values, for the books keep them: {error}") from None
+    if len(written) > MAX_ARGUMENT_BYTES:
+        raise ValueError(f"the arguments of {name} take {len(written)} bytes; {MAX_ARGUMENT_BYTES} is the limit")
+    return written
+
+
+def written(result: object) -> bytes:
+    """The result as JSON; where it has none, or too much of it, a replay gives None."""
+    try:
+        written = to_json(result, fallback=repr, inf_nan_mode="constants")
+        json.loads(written)
+    except (PydanticSerializationError, UnicodeEncodeError, ValueError):
+        return b"null"
+    return written if len(written) <= MAX_RESULT_BYTES else b"null"

@@ -1,0 +1,161 @@
+"""The end of a run that acted: what is in doubt is found out, and what was done is undone if the run failed."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from bursar.checkpoints.ledger.actions import Deed
+from bursar.nodes.actions.attempts import is_running_here, may_be_running, new_attempt, running
+from bursar.nodes.actions.call import Doing, called, written
+from bursar.nodes.actions.registry import Action, known
+from bursar.nodes.context.outcome import Judgement, in_one_line
+from bursar.nodes.gateway import failpoints
+from bursar.nodes.gateway.flow import Do, Flow, do
+from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.workers import in_thread, on_loop
+from bursar.nodes.specialists.definition import is_async
+from bursar.state.action import ActionCall, Happened
+from bursar.state.run import Outcome
+
+UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
+
+
+async def concluded(scope: Scope, why: Judgement) -> Judgement:
+    """The judgement of a run that acted, once nothing of it is left to find out or to undo that can be.
+
+    Of a run that completed, everything stays. Of another, what was done is undone, the last first, unless an action
+    that cannot be undone was done, or may have been. The reason says what became of it; what could not be brought to an
+    end is an incident, and waits for a person.
+    """
+    books, run = scope.ledger.action_books, scope.ledger.database.arun
+    deeds = await run(books.of_run(scope.session_id, scope.checkpoint_ns))
+    told: list[str] = []
+    for deed in deeds:
+        if deed.state in {"intended", "in_doubt"}:
+            await _find_out(scope, deed)
+    deeds = await run(books.of_run(scope.session_id, scope.checkpoint_ns))
+    doubtful = [deed for deed in deeds if deed.state in {"intended", "in_doubt"}]
+    for deed in doubtful:
+        what = f"nobody knows whether {deed.short} was done"
+        told.append(what)
+        await run(books.incident(scope.session_id, deed.key, what, at=scope.clock()))
+    if why.outcome is not Outcome.COMPLETED:
+        told += await _undone(scope, deeds)
+    reason = "; ".join([*([why.reason] if why.reason else []), *told])
+    return why._replace(reason=reason)
+
+
+async def _undone(scope: Scope, deeds: Sequence[Deed]) -> list[str]:
+    """Undo what was done, the last first; what became of it, in words."""
+    last = next((deed for deed in deeds if deed.irreversible and deed.state in {"intended", "in_doubt", "done"}), None)
+    done = [deed for deed in deeds if deed.state in {"done", "undoing"}]
+    if last is not None:
+        return [f"{last.short} cannot be undone, so what was done stays: {_names(done)}"] if done else []
+    undone: list[Deed] = []
+    stuck: list[Deed] = []
+    for deed in done:
+        (undone if await _undo(scope, deed) else stuck).append(deed)
+    return [
+        *([f"undone: {_names(undone)}"] if undone else []),
+        *([f"not undone, a person must look: {_names(stuck)}"] if stuck else []),
+    ]
+
+
+async def _find_out(scope: Scope, deed: Deed) -> None:
+    """Afterwards an action that has not ended is in doubt, unless its check says what became of it."""
+    books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
+    here = is_running_here(deed.attempt)
+    if deed.state == "intended":
+        if not here and may_be_running(deed.attempt, until=deed.until, now=at()):
+            return  # another process is at it
+        reason = "its run ended before it did" if here else "its process died before it told the end"
+        await run(books.doubt(deed.key, attempt=deed.attempt, reason=reason, at=at()))
+    declared = _declared(scope, deed)
+    if here or declared is None or declared.check is None:
+        return
+    found = await _apart(scope, declared.check, called(deed))
+    if found.error is not None:
+        return
+    if found.value is None:
+        reason = "the outside says that it was not done"
+        await run(books.void(deed.key, attempt=deed.attempt, reason=reason, at=at()))
+    else:
+        result = written(found.value.result if isinstance(found.value, Happened) else None)
+        await run(books.done(deed.key, attempt=deed.attempt, result=result, at=at()))
+
+
+async def _undo(scope: Scope, deed: Deed) -> bool:
+    """Whether what was done is undone. Where its compensation fails, or nobody knows it, it is an incident."""
+    books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
+    if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
+        return False
+    declared, attempt = _declared(scope, deed), new_attempt(scope.new_id)
+    until = at() + timedelta(seconds=2 * UNDO_SECONDS)
+    with running(attempt):
+        if not await run(books.undoing(deed, attempt=attempt, until=until, at=at())):
+            return False
+        failpoints.hit("before_undo")
+        if declared is None or declared.compensate is None:
+            why = "this program has no action of that name"
+        else:
+            end = await _apart(scope, declared.compensate, called(deed))
+            why = "" if end.error is None else in_one_line(end.error)
+        if not why:
+            failpoints.hit("in_undo")
+            await run(books.undone(deed.key, attempt=attempt, at=at()))
+            failpoints.hit("after_undo")
+            return True
+    await run(books.incident(scope.session_id, deed.key, f"{deed.short} could not be undone: {why}", at=at()))
+    return False
+
+
+async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Ended[Any]:
+    """How it ended, within its time: it is a user's function, and may hang."""
+    if is_async(function):
+        end = await on_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
+    else:
+        end = await in_thread(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
+    if end is None:
+        end = Ended[Any]()
+        end.error = TimeoutError(f"no answer within {UNDO_SECONDS:g} s")
+    return end
+
+
+def _declared(scope: Scope, deed: Deed) -> Action | None:
+    acted = {} if scope.acting is None else scope.acting.acted
+    return acted.get(deed.name) or known(deed.name)
+
+
+def _names(deeds: Sequence[Deed]) -> str:
+    return ", ".join(deed.short for deed in deeds)
+
+
+def too_late(doing: Doing) -> Flow[None]:
+    """Undo what was done after its run had ended; what cannot be undone is an incident."""
+    books, clock, name = doing.books, doing.scope.clock, doing.declared.short
+    deed = yield from doing.transact(books.find(doing.key))
+    ended = Ended[None]()
+    with ended:
+        if deed is not None and doing.declared.compensate is not None:
+            attempt = new_attempt(doing.scope.new_id)
+            with running(attempt):
+                work = books.undoing(deed, attempt=attempt, until=doing.intent.until, at=clock())
+                if (yield from doing.transact(work)):
+                    yield from do(calling(doing.declared.compensate, called(deed)))
+                    yield from doing.transact(books.undone(deed.key, attempt=attempt, at=clock()))
+            return
+    what = f"{name} was done after its run had ended" + (f", and was not undone: {ended.error}" if ended.error else "")
+    yield from doing.transact(books.incident(doing.scope.session_id, doing.key, what, at=clock()))
+
+
+def calling(function: Callable[[ActionCall], Any], call: ActionCall) -> Do[Any]:
+    """The step that calls what checks an action or undoes it."""
+
+    async def asynchronous() -> Any:
+        result = function(call)
+        return await result if inspect.isawaitable(result) else result
+
+    return Do(lambda: function(call), asynchronous)

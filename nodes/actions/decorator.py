@@ -1,0 +1,94 @@
+"""`@action`: a function with a side effect becomes an action."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from bursar.nodes.actions.call import KEY, Doing, scope_of
+from bursar.nodes.actions.perform import performed
+from bursar.nodes.actions.registry import Action, Check, Compensation, declare
+from bursar.nodes.gateway.flow import Flow, adrive, drive
+from bursar.nodes.specialists.definition import is_async
+from bursar.state.errors import ConfigurationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def action(
+    *,
+    compensate: Compensation | None = None,
+    irreversible: bool = False,
+    check: Check | None = None,
+    idempotent: bool = False,
+    approval: bool = False,
+    key: Callable[..., str] | None = None,
+    not_done_on: tuple[type[BaseException], ...] = (),
+) -> Callable[[F], F]:
+    """Make a sync or async function with a side effect an action: intended in the ledger, done once, its result kept.
+
+    The intent is committed before the function runs and its result after; a run that is repeated (a crash, a retry, an
+    interrupt) gets the result again. Arguments are plain values, and so should the result be: a replay gives what JSON
+    makes of it. A parameter `idempotency_key: str = ""` is given the action's key, for the outside to know it by; a
+    model that calls the function as a tool does not see it. The key comes from session, place in the graph, name,
+    arguments and how often they came before; or from `key`, a function of the arguments, within the session.
+
+    When a run fails, what it did is undone by `compensate`, the last first. An action that is `irreversible` instead is
+    the last of its run: none is done after it, and once it is done nothing of the run is undone.
+
+    Nobody knows whether an action was done when its process died, or when it raised anything but `not_done_on`. Then
+    `check` asks the outside: it returns `Happened(result)` or None. Without one an `idempotent` action is done again
+    under the same key, and any other waits for a person (`bursar incidents`). `check` and `compensate` are given an
+    `ActionCall`; after a crash `compensate` may be called again with the same one.
+
+    With `approval` a person must approve each call, as for a specialist of high risk. Called outside a run, in a
+    deterministic handler, or after its run's end, an action raises `ActionRefused` and does nothing.
+
+    Raises `ConfigurationError` unless either `compensate` or `irreversible` is given, and for a generator.
+    """
+    if (compensate is None) != irreversible:
+        raise ConfigurationError(
+            "an action names how it is undone (compensate=) or says irreversible=True; one of them"
+        )
+
+    def decorate(function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"{function.__name__} is a generator; an action returns its result")
+        name = f"{function.__module__}.{function.__qualname__}"
+        for helper in (compensate, check):
+            if helper is not None and is_async(helper) and not is_async(function):
+                raise ConfigurationError(f"{name} is sync, and so must be what checks it and undoes it")
+        declared = Action(name, function, compensate, check, idempotent, approval, key, not_done_on)
+        declare(declared)
+        return cast(F, _wrapped(declared))
+
+    return decorate
+
+
+def _wrapped(declared: Action) -> Callable[..., Any]:
+    function = declared.function
+    signature = inspect.signature(function)
+    shown = signature.replace(parameters=[p for p in signature.parameters.values() if p.name != KEY])
+
+    def flow(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
+        bound = shown.bind(*args, **{name: value for name, value in kwargs.items() if name != KEY})
+        bound.apply_defaults()
+        return performed(Doing(declared, scope_of(declared), bound, takes_key=KEY in signature.parameters))
+
+    if is_async(function):
+
+        @wraps(function)
+        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+            return await adrive(flow(args, kwargs))
+
+        wrapper: Any = asynchronous
+    else:
+
+        @wraps(function)
+        def sync(*args: Any, **kwargs: Any) -> Any:
+            return drive(flow(args, kwargs))
+
+        wrapper = sync
+    wrapper.__signature__ = shown
+    wrapper.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != KEY}
+    return wrapper

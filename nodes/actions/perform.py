@@ -1,0 +1,187 @@
+"""Doing an action once: from whatever state the books have of it, to done, or to why it must not be done."""
+
+import json
+from typing import Any
+
+from bursar.checkpoints.ledger.actions import Deed
+from bursar.checkpoints.ledger.approvals import Asking
+from bursar.nodes.actions.approvals import permitted
+from bursar.nodes.actions.attempts import is_running_here, may_be_running, running
+from bursar.nodes.actions.call import Doing, written
+from bursar.nodes.actions.compensate import calling, too_late
+from bursar.nodes.gateway import failpoints
+from bursar.nodes.gateway.admission import seconds_left
+from bursar.nodes.gateway.flow import Do, Flow, Pause, do
+from bursar.nodes.isolation.captured import Ended
+from bursar.state.action import Happened
+from bursar.state.errors import ActionRefused, InDoubt, LeaseLost, NotApproved
+
+MAX_CHANGES = 10  # states that one call follows an action through, beside waiting for another attempt
+WAIT_SECONDS = 0.05
+
+
+def performed(doing: Doing) -> Flow[Any]:
+    """The result of an action that is done once. Raises `ActionRefused`, or what the function raises."""
+    ended = Ended[Any]()
+    with ended:
+        ended.value = yield from _follow(doing)
+    if ended.error is not None:
+        doing.scope.give_back(doing.counted, doing.occurrence)  # a caller that tries again means the same call
+        raise doing.refuse(ended.error) if isinstance(ended.error, ActionRefused | LeaseLost) else ended.error
+    return ended.value
+
+
+def _follow(doing: Doing) -> Flow[Any]:
+    """Go on from the state that the books have of the action, until it is done or must not be."""
+    deed = yield from doing.transact(doing.books.find(doing.key))
+    if deed is None:
+        deed = yield from _intended(doing)
+        if deed is None:
+            return (yield from _do(doing))
+    changes = 0
+    while changes < MAX_CHANGES:
+        if deed.arguments_hash != doing.intent.arguments_hash:
+            raise ActionRefused(f"{deed.short} was not done: its key belongs to a call with other arguments")
+        if deed.state == "done":
+            return _replayed(deed)
+        if deed.state in {"undoing", "undone"}:
+            raise ActionRefused(f"{deed.short} was undone, and is not done again")
+        if deed.state == "intended" and _may_run(doing, deed):
+            yield from _wait(doing, deed)
+        else:
+            changes += 1
+            again = yield from _resolved(doing, deed)
+            if again:
+                return (yield from _do(doing))
+        deed = yield from doing.transact(doing.books.find(doing.key))
+        if deed is None:
+            raise ActionRefused(f"{doing.declared.short} was not done: its row is gone")
+    raise InDoubt(f"{doing.declared.short} changes under way; resume the session later")
+
+
+def _intended(doing: Doing) -> Flow[Deed | None]:
+    """None once the intent is committed, with its approval used up where it needs one; else what others intended."""
+    _check_open(doing)
+    approval = None
+    if doing.declared.approval:
+        acting, now = doing.acting, doing.scope.clock()
+        shown = acting.ask(
+            f"{doing.declared.short} in {doing.scope.agent}",
+            now=now,
+            action=doing.declared.name,
+            arguments={"key": doing.key, **doing.call.arguments},
+        )
+        asking = Asking(shown, doing.scope.checkpoint_ns)
+        approval = yield from permitted(doing.scope.ledger, acting.approvals, asking, doing.scope.clock)
+    failpoints.hit("before_intent")
+    ended = Ended[Deed | None]()
+    with ended:
+        work = doing.books.intend(doing.intent, approval=approval, at=doing.scope.clock())
+        ended.value = yield from doing.transact(doing.scope.fenced(work))
+    if isinstance(ended.error, NotApproved):  # another resume used it first, in the transaction of the same intent
+        deed = yield from doing.transact(doing.books.find(doing.key))
+        if deed is not None:
+            return deed
+    if ended.error is None and ended.value is None:
+        failpoints.hit("after_intent")
+    return ended.result()
+
+
+def _may_run(doing: Doing, deed: Deed) -> bool:
+    return may_be_running(deed.attempt, until=deed.until, now=doing.scope.clock())
+
+
+def _wait(doing: Doing, deed: Deed) -> Flow[None]:
+    """Another attempt is at it: its result is ours, if it comes in time."""
+    left = seconds_left(doing.scope)
+    if doing.scope.closed or (left is not None and left <= WAIT_SECONDS):
+        raise InDoubt(f"{deed.short} is being done by another attempt; its result did not come in time")
+    yield Pause(WAIT_SECONDS)
+
+
+def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
+    """Find out about an action that may not have been done; whether it is intended now, to be done by this call."""
+    books, clock = doing.books, doing.scope.clock
+    if is_running_here(deed.attempt):
+        raise InDoubt(f"{deed.short} has outlived the run that it was called in, and has not ended")
+    _check_open(doing)
+    if deed.state == "intended":
+        reason = "its process died before it told the end"
+        yield from doing.transact(books.doubt(deed.key, attempt=deed.attempt, reason=reason, at=clock()))
+        return False
+    if deed.state == "in_doubt":
+        declared = doing.declared
+        if declared.check is not None:
+            happened = yield from do(calling(declared.check, doing.call))
+            if happened is not None:
+                result = written(happened.result if isinstance(happened, Happened) else None)
+                yield from doing.transact(books.done(deed.key, attempt=deed.attempt, result=result, at=clock()))
+                return False
+        elif not declared.idempotent:
+            raise InDoubt(
+                f"nobody knows whether {deed.short} was done; settle it with: bursar settle-action {deed.key}"
+            )
+    intent = doing.intent
+    claimed = books.claim(deed, attempt=doing.attempt, until=intent.until, at=clock())
+    return (yield from doing.transact(doing.scope.fenced(claimed)))
+
+
+def _do(doing: Doing) -> Flow[Any]:
+    """Run the function: its intent is committed, and this attempt alone has it."""
+    books, clock, attempt = doing.books, doing.scope.clock, doing.attempt
+    with running(attempt):
+        if (why := _closed(doing)) is not None:
+            yield from doing.transact(books.void(doing.key, attempt=attempt, reason=why, at=clock()))
+            raise ActionRefused(why)
+        ended = Ended[Any]()
+        with ended:
+            ended.value = yield from do(_effect(doing))
+        if ended.error is not None:
+            reason = type(ended.error).__name__
+            keep = books.void if isinstance(ended.error, doing.declared.not_done_on) else books.doubt
+            yield from doing.transact(keep(doing.key, attempt=attempt, reason=reason, at=clock()))
+            raise ended.error
+        result = written(ended.value)
+        kept = yield from doing.transact(books.done(doing.key, attempt=attempt, result=result, at=clock()))
+        failpoints.hit("after_result")
+    if not kept:
+        raise InDoubt(f"{doing.declared.short} was done, and was settled by others meanwhile")
+    if doing.scope.closed:  # the run ended under it, and could not undo what was not done yet
+        yield from too_late(doing)
+    return ended.value
+
+
+def _effect(doing: Doing) -> Do[Any]:
+    def sync() -> Any:
+        result = doing.invoke()
+        failpoints.hit("after_effect")
+        return result
+
+    async def asynchronous() -> Any:
+        result = await doing.invoke()
+        failpoints.hit("after_effect")
+        return result
+
+    return Do(sync, asynchronous)
+
+
+def _closed(doing: Doing) -> str | None:
+    scope, left = doing.scope, seconds_left(doing.scope)
+    if scope.closed:
+        return f"{doing.declared.short} was not done: the run of {scope.agent} has ended"
+    return (
+        f"{doing.declared.short} was not done: the deadline of {scope.agent} has passed"
+        if left is not None and left <= 0
+        else None
+    )
+
+
+def _check_open(doing: Doing) -> None:
+    if (why := _closed(doing)) is not None:
+        raise ActionRefused(why)
+
+
+def _replayed(deed: Deed) -> Any:
+    if deed.result is None:
+        raise ActionRefused(f"{deed.short} was done, and its result was erased")
+    return json.loads(deed.result)

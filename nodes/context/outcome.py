@@ -1,0 +1,128 @@
+"""From how a handler ended to what its run's outcome is: which limit, or which fault, in words a user can read."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from langchain_core.exceptions import OutputParserException
+from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
+from pydantic import ValidationError
+
+from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.workers import TooManyLeftBehind
+from bursar.state.errors import (
+    BadOutput,
+    BreakerOpen,
+    BudgetExceeded,
+    DatabaseError,
+    LeaseLost,
+    Looping,
+    NotApproved,
+    Refused,
+    ScopeClosed,
+)
+from bursar.state.events import clean
+from bursar.state.run import Fault, Limit, Outcome, Report
+
+INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run
+MAX_CAUSES = 20
+SHOWN_CHARACTERS = 300
+# Raised where a model's tool call does not fit the tool; by name, for not everybody has the package they come from.
+MISFITS = frozenset({"ToolInvocationError"})
+
+
+class Judgement(NamedTuple):
+    """The outcome of a run, and why."""
+
+    outcome: Outcome
+    reason: str = ""
+    limit: Limit | None = None
+    fault: Fault | None = None
+
+
+def judged(end: Ended[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> Judgement:
+    """The one outcome of a run that had `seconds`, until the deadline of that kind.
+
+    The first refusal of a paid call counts, also where the handler swallowed it.
+    Raises the interrupts, which end no run, and `LeaseLost`: the session's new owner runs it anew.
+    """
+    if end is None:
+        return late(seconds, deadline)
+    error = end.error
+    refusal = scope.refusal
+    if isinstance(error, INTERRUPTS):
+        raise error
+    if isinstance(refusal, LeaseLost):
+        raise refusal
+    if refusal is not None:
+        return refused(refusal, deadline)
+    if error is None:
+        return Judgement(Outcome.COMPLETED)
+    if isinstance(error, Refused):
+        return refused(error, deadline)
+    if isinstance(error, GraphRecursionError):
+        reason = "its graph took all the steps that its turns allow"
+        return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.RECURSION)
+    return Judgement(Outcome.FAILED, in_one_line(error), fault=_fault(error, scope))
+
+
+def late(seconds: float, deadline: Limit) -> Judgement:
+    """Out of time."""
+    if deadline is Limit.DEADLINE:
+        return Judgement(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
+    return Judgement(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)
+
+
+def refused(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> Judgement:
+    """Out of money, turns or time; or a call that no budget could bound."""
+    reason = clean(text_of(refusal))
+    match refusal:
+        case Looping():
+            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.LOOP)
+        case BudgetExceeded(scope="turns"):
+            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.TURNS)
+        case BudgetExceeded():
+            own = refusal.scope.startswith("agent:")
+            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.CEILING if own else Limit.BUDGET)
+        case BreakerOpen():
+            return Judgement(Outcome.FAILED, reason, fault=Fault.PROVIDER)
+        case ScopeClosed():
+            return Judgement(Outcome.EXHAUSTED, reason, limit=deadline)
+        case NotApproved():
+            return Judgement(Outcome.FAILED, f"not approved: {reason}", fault=Fault.NOT_APPROVED)
+        case _:
+            return Judgement(Outcome.FAILED, reason, fault=Fault.POLICY)
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's type and the beginning of its text."""
+    text = " ".join(text_of(error).split())[:SHOWN_CHARACTERS]
+    return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's text; empty where its own class cannot tell it."""
+    told = Ended[str]()
+    with told:
+        told.value = str(error)
+    return told.value if isinstance(told.value, str) else ""
+
+
+def _fault(error: BaseException, scope: Scope) -> Fault:
+    if isinstance(error, TooManyLeftBehind):
+        return Fault.UNAVAILABLE
+    if isinstance(error, DatabaseError):
+        return Fault.DATABASE
+    if scope.provider_error is not None and any(cause is scope.provider_error for cause in _causes(error)):
+        return Fault.PROVIDER
+    misfit = isinstance(error, BadOutput | OutputParserException | ValidationError)
+    return Fault.BAD_OUTPUT if misfit or type(error).__name__ in MISFITS else Fault.HANDLER_ERROR
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__

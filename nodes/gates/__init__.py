@@ -1,0 +1,1 @@
+"""Extension point: a gate reviews the plan and the answer."""

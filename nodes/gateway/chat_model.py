@@ -1,0 +1,255 @@
+"""`MeteredChatModel`: a chat model whose every call goes hold → send → settle."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn, SupportsIndex, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, PrivateAttr
+
+from bursar.nodes.gateway.admission import Claim
+from bursar.nodes.gateway.bounds import write_request
+from bursar.nodes.gateway.chat_call import Call, Candidate, answered, streamed
+from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
+from bursar.nodes.gateway.prices import Price, PricedModel, price_of
+from bursar.nodes.gateway.providers.generic import USAGE_OPTIONS, Client, check_call_options, client_of
+from bursar.nodes.gateway.rebinding import rebind
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.state.errors import BursarError, NoSession, Refused
+
+MARK = {"bursar": "metered"}  # in a run's metadata, for the second line and for whoever reads the trace
+NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request, whichever way its answer is read
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What `meter` was told and found out about a model; `cheaper` are those of the models that may replace it."""
+
+    client: Client
+    identity: bytes
+    price: Price | None
+    minimum: int
+    maximum: int
+    cheaper: tuple["Terms", ...] = ()
+
+    def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
+        """The price of the model that the call names. Raises `UnknownPrice`."""
+        named = options.get("model")
+        name = named if isinstance(named, str) else self.client.name
+        return price_of(
+            name,
+            self.client.provider,
+            self.price if name == self.client.name else None,  # a price by hand is for one model
+            base_url=self.client.base_url,
+            service_tier=self.client.service_tier(options),
+            on=scope.clock().date(),
+        )
+
+
+class MeteredChatModel(BaseChatModel):
+    """A chat model behind the gateway, made by `meter`.
+
+    Every call is held in the ledger at its worst case before it is sent, and settled after. Outside any session it
+    raises `NoSession`; where its worst case does not fit, `BudgetExceeded`. It traces as the model it wraps.
+    """
+
+    streaming: bool = False
+    _terms: Terms = PrivateAttr()
+
+    @classmethod
+    def wrap(cls, model: BaseChatModel, terms: Terms) -> "MeteredChatModel":
+        """The metered form of `model`; callbacks, tags and caching move to it, so that they happen once."""
+        own: dict[str, Any] = {name: getattr(model, name) for name in BaseChatModel.model_fields}
+        if "streaming" in model.model_fields_set:
+            own["streaming"] = getattr(model, "streaming", False)
+        own["metadata"] = {**(model.metadata or {}), **MARK}
+        metered = cls(**own)
+        metered._terms = terms
+        return metered
+
+    @property
+    def terms(self) -> Terms:
+        """What it was metered with."""
+        return self._terms
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model behind the gateway."""
+        return self._terms.client.name
+
+    @property
+    def _inner(self) -> BaseChatModel:
+        return self._terms.client.model
+
+    def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> Call:
+        """The call, priced and written down. Raises `Refused` outside a session or where it has no bound."""
+        scope = current_scope()
+        if scope is None:
+            raise NoSession(
+                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler"
+            )
+        terms = self._terms
+        try:
+            check_call_options(options)
+            key, candidate = _candidate(terms, messages, stop, options, scope)
+            unnamed = {name: value for name, value in options.items() if name != "model"}
+            cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]
+        except Refused as refusal:
+            raise scope.latch(refusal) from None
+        candidates = (candidate, *cheaper)
+        offers = tuple(model.offer() for model in candidates)
+        return Call(Claim(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return drive(answered(self._call(messages, stop, kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await adrive(answered(self._call(messages, stop, kwargs)))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        return drive_stream(streamed(self._call(messages, stop, kwargs)))
+
+    def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return adrive_stream(streamed(self._call(messages, stop, kwargs)))
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The inner model's own binding of tools, with every call through the gateway."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """The inner model's own structured output, with every call through the gateway."""
+        structured = self._inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return rebind(structured, self._inner, self)
+
+    # What LangChain decides by asking the model: streams if the inner model streams.
+
+    def _streaming_disabled(self, **kwargs: Any) -> bool:
+        return super()._streaming_disabled(**kwargs) or not self._terms.client.streams_async
+
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        can = self._terms.client.streams_async if async_api else self._terms.client.streams
+        return can and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
+
+    def _should_use_protocol_streaming(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        can = self._terms.client.streams_async if async_api else self._terms.client.streams
+        return can and super()._should_use_protocol_streaming(async_api=async_api, run_manager=run_manager, **kwargs)
+
+    # What traces, caches and token counters ask: answered by the inner model.
+
+    @property
+    def _llm_type(self) -> str:
+        return self._inner._llm_type
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return self._inner._identifying_params
+
+    @cached_property
+    def _serialized(self) -> dict[str, Any]:
+        return self._inner._serialized
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        return self._inner._get_invocation_params(stop=stop, **kwargs)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return self._inner._get_ls_params(stop=stop, **kwargs)
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return self._inner._get_llm_string(stop=stop, **kwargs)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        return self._inner.get_token_ids(text)
+
+    # What must not leak: a wrapped client holds credentials.
+
+    def __repr__(self) -> str:
+        return f"MeteredChatModel({self.model_name})"
+
+    __str__ = __repr__
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
+
+
+def _candidate(
+    terms: Terms, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object], scope: Scope
+) -> tuple[str, Candidate]:
+    """The request's hash as this model gets it, and the model as one that may answer it."""
+    client = terms.client
+    part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
+    request = write_request(
+        terms.identity, messages, {**part, "stop": stop} if stop else part, provider=client.provider
+    )
+    return request.hash, Candidate(
+        client=client,
+        price=terms.priced(options, scope),
+        options=options,
+        input_tokens=request.input_tokens,
+        asked=client.asked_cap(options),
+        choices=client.choices(options),
+        maximum=terms.maximum,
+        minimum=terms.minimum,
+    )
+
+
+def require_price(model: BaseChatModel) -> None:
+    """Raise `UnknownPrice` unless calls to `model`, metered or not yet, have a price today and hereafter."""
+    if isinstance(model, MeteredChatModel):
+        terms = model.terms
+        for each in (terms, *terms.cheaper):
+            check_price(each.client, each.price)
+    else:
+        check_price(client_of(model), None)
+
+
+def check_price(client: Client, price: Price | None) -> None:
+    """Raise `UnknownPrice` unless the client's model has a price."""
+    tier = client.service_tier({})
+    price_of(client.name, client.provider, price, base_url=client.base_url, service_tier=tier)
+
+
+def settings_of(model: BaseChatModel) -> Mapping[str, object]:
+    """The settings that make two models answer differently, as they name them themselves."""
+    identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
+    return {**identifying, "_class": type(model).__name__}

@@ -1,0 +1,243 @@
+"""Steps and their two drivers: a call is written once, as a generator of steps, and driven from sync or async code.
+
+A step knows how to be done in both worlds. The generator decides what comes next; whatever a step raises, a closed
+stream and a cancelled task included, is raised inside the generator, where the money is put in order.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from langchain_core.outputs import ChatGenerationChunk
+
+from bursar.checkpoints.database.database import Database, Work
+from bursar.checkpoints.database.loop_commits import may_wait, wait
+from bursar.checkpoints.database.stop_guard import shielded
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Step(Protocol):
+    """One thing to do."""
+
+    def run(self) -> object: ...
+
+    async def arun(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """A chunk for the caller of a stream: not done, but yielded by the driver."""
+
+    chunk: ChatGenerationChunk
+
+
+# What is sent back is the step's own result; `do` gives it its type.
+Flow = Generator[Step | Emit, Any, T]
+
+
+def do(step: "TypedStep[T]") -> Flow[T]:
+    """Do one step, with its result's type."""
+    return cast(T, (yield step))
+
+
+class TypedStep(Step, Protocol[R_co]):
+    """A step whose result has type R_co."""
+
+    def run(self) -> R_co: ...
+
+    async def arun(self) -> R_co: ...
+
+
+@dataclass(slots=True)
+class Transact(Generic[T]):
+    """Commit one piece of work. Once submitted it is finished, also where the caller is cancelled.
+
+    With `outlast` a cancelled caller waits for the commit, so that `result` tells what it did before the cancellation
+    goes on. `until` and `lasting` are as in `Database.run`.
+    """
+
+    database: Database
+    work: Work[T]
+    outlast: bool = False
+    until: float | None = None
+    lasting: bool = False
+    result: T | None = None
+
+    def run(self) -> T:
+        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)
+        return result
+
+    async def arun(self) -> T:
+        if may_wait():
+            return await wait(self.run)
+        if not self.outlast:
+            return await self.database.arun(self.work, until=self.until, lasting=self.lasting)
+        commit = asyncio.ensure_future(self.database.arun(self.work, until=self.until))
+        try:
+            self.result = result = await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            while not commit.done():  # bounded: the database gives up on a lock or a connection by itself
+                await _despite_cancellation(commit)
+            if not commit.cancelled() and commit.exception() is None:
+                self.result = commit.result()
+            raise
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Do(Generic[T]):
+    """A function of the model, in both its forms."""
+
+    sync: Callable[[], T]
+    asynchronous: Callable[[], Awaitable[T]]
+
+    def run(self) -> T:
+        return self.sync()
+
+    async def arun(self) -> T:
+        return await self.asynchronous()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait some seconds."""
+
+    seconds: float
+
+    def run(self) -> None:
+        time.sleep(self.seconds)
+
+    async def arun(self) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+class Source:
+    """A model's stream, opened when it is first read."""
+
+    __slots__ = ("_aopen", "_chunks", "_open")
+
+    def __init__(
+        self,
+        open_: Callable[[], Iterator[ChatGenerationChunk]],
+        aopen: Callable[[], AsyncIterator[ChatGenerationChunk]],
+    ) -> None:
+        self._open = open_
+        self._aopen = aopen
+        self._chunks: Iterator[ChatGenerationChunk] | AsyncIterator[ChatGenerationChunk] | None = None
+
+    def next(self) -> Do[ChatGenerationChunk | None]:
+        """The step that reads the next chunk; None at the end."""
+        return Do(self._next, self._anext)
+
+    def close(self) -> Do[None]:
+        """The step that hangs up; what was not read is not read any more."""
+        return Do(self._close, self._aclose)
+
+    def _next(self) -> ChatGenerationChunk | None:
+        if self._chunks is None:
+            self._chunks = self._open()
+        return next(cast("Iterator[ChatGenerationChunk]", self._chunks), None)
+
+    async def _anext(self) -> ChatGenerationChunk | None:
+        if self._chunks is None:
+            self._chunks = self._aopen()
+        return await anext(cast("AsyncIterator[ChatGenerationChunk]", self._chunks), None)
+
+    def _close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+    async def _aclose(self) -> None:
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def drive(flow: Flow[T]) -> T:
+    """Do a flow's steps from sync code and return its result."""
+    chunks = drive_stream(flow)
+    with shielded():
+        while True:
+            try:
+                next(chunks)
+            except StopIteration as end:
+                return cast(T, end.value)
+
+
+async def adrive(flow: Flow[T]) -> T:
+    """Do a flow's steps from async code and return its result."""
+    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    while True:
+        try:
+            step = action()
+        except StopIteration as end:
+            return cast(T, end.value)
+        action = await _attempt(flow, step)
+
+
+def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
+    """Do a flow's steps from sync code, yielding what it emits."""
+    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    while True:
+        try:
+            step = action()
+        except StopIteration as end:
+            return cast(T, end.value)
+        try:
+            if isinstance(step, Emit):
+                yield step.chunk
+                result = None
+            else:
+                with shielded():
+                    result = step.run()
+        except BaseException as error:  # noqa: BLE001 - raised again inside the flow
+            action = _throw(flow, error)
+        else:
+            action = _send(flow, result)
+
+
+async def adrive_stream(flow: Flow[None]) -> AsyncGenerator[ChatGenerationChunk]:
+    """Do a flow's steps from async code, yielding what it emits."""
+    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    while True:
+        try:
+            step = action()
+        except StopIteration:
+            return
+        if not isinstance(step, Emit):
+            action = await _attempt(flow, step)
+            continue
+        try:
+            yield step.chunk
+        except BaseException as error:  # noqa: BLE001 - raised again inside the flow
+            action = _throw(flow, error)
+        else:
+            action = _send(flow, None)
+
+
+async def _attempt(flow: Flow[T], step: Step | Emit) -> Callable[[], Step | Emit]:
+    try:
+        result = None if isinstance(step, Emit) else await step.arun()
+    except BaseException as error:  # noqa: BLE001 - raised again inside the flow
+        return _throw(flow, error)
+    return _send(flow, result)
+
+
+def _send(flow: Flow[T], result: object) -> Callable[[], Step | Emit]:
+    return lambda: flow.send(result)
+
+
+def _throw(flow: Flow[T], error: BaseException) -> Callable[[], Step | Emit]:
+    return lambda: flow.throw(error)
+
+
+async def _despite_cancellation(future: "asyncio.Future[T]") -> None:
+    try:
+        await asyncio.wait({future})
+    except asyncio.CancelledError:
+        return  # the first cancellation is on its way already

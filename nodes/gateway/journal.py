@@ -1,0 +1,186 @@
+"""Answers as the journal keeps them: a settled answer's bytes, and the answer or the stream made from them again."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from bursar.checkpoints.ledger.postings import Usage
+
+REPLAYED = "replayed"  # set in `response_metadata` of an answer that was not paid again
+INSTEAD_OF = "instead_of"  # in `response_metadata`: the model that was too dear, where a cheaper one answered
+LANGCHAIN_RUN_ID = "lc_run-"
+BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the long ones
+
+
+@dataclass(slots=True)
+class Received:
+    """What has arrived of a stream. `tokens` never counts more than a provider could have billed for it."""
+
+    chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
+    tokens: int = 0
+
+    def add(self, chunk: ChatGenerationChunk) -> None:
+        """Count one chunk: a token at least, if there is anything in it."""
+        self.chunks.append(chunk)
+        size = _size(chunk.message)
+        if size:
+            self.tokens += max(1, size // BYTES_PER_LONG_TOKEN)
+
+    def result(self) -> ChatResult | None:
+        """The chunks as one answer; None if none arrived."""
+        merged = merge_chat_generation_chunks(list(self.chunks))
+        if merged is None:
+            return None
+        message = message_chunk_to_message(merged.message)
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=merged.generation_info)])
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What the provider says it used; `long_cache_write_tokens` of the cache writes are kept for an hour."""
+
+    usage: Usage
+    long_cache_write_tokens: int = 0
+
+
+def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
+    """Write into an answer, or into the first piece of one, which model it replaces; nothing if it replaces none."""
+    if too_dear is not None:
+        known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
+        message.response_metadata = {**known, INSTEAD_OF: too_dear}
+
+
+def billed_in(result: ChatResult | None) -> Billed | None:
+    """The provider's usage of an answer, None where it gave none: then the hold is what is charged."""
+    for generation in result.generations if result is not None else ():
+        reported = getattr(generation.message, "usage_metadata", None)
+        if isinstance(reported, Mapping):
+            return _billed(cast(Mapping[str, object], reported))
+    return None
+
+
+def tool_calls_in(result: ChatResult) -> dict[str, str]:
+    """The tool calls that an answer asks for: the name of each by a hash of its name and arguments, each once."""
+    found: dict[str, str] = {}
+    for generation in result.generations:
+        message = generation.message
+        for call in message.tool_calls if isinstance(message, AIMessage) else ():
+            what = json.dumps([call["name"], call["args"]], sort_keys=True, default=repr)
+            found[hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()] = call["name"]
+    return found
+
+
+def encode(result: ChatResult) -> bytes | None:
+    """The answer as the journal keeps it; None if it cannot be written down, and then it cannot be replayed."""
+    generations = [
+        {"message": generation.message, "info": generation.generation_info} for generation in result.generations
+    ]
+    try:
+        return to_json(
+            {"version": 1, "generations": generations, "output": result.llm_output},
+            fallback=repr,
+            inf_nan_mode="constants",
+        )
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return None
+
+
+def decode(answer: bytes) -> ChatResult:
+    """The answer that `encode` wrote, marked as replayed."""
+    written = from_json(answer)
+    generations = [
+        ChatGeneration(message=_message(entry["message"]), generation_info=entry["info"])
+        for entry in written["generations"]
+    ]
+    return ChatResult(generations=generations, llm_output=written["output"])
+
+
+def as_chunk(result: ChatResult) -> ChatGenerationChunk:
+    """An answer as a stream of one chunk."""
+    generation = result.generations[0]
+    message = cast(AIMessage, generation.message)
+    calls = [
+        ToolCallChunk(name=c["name"], args=_arguments(c["args"]), id=c["id"], index=index, type="tool_call_chunk")
+        for index, c in enumerate([*message.tool_calls, *message.invalid_tool_calls])
+    ]
+    chunk = AIMessageChunk(
+        content=message.content,  # pyright: ignore[reportUnknownMemberType]
+        additional_kwargs={k: v for k, v in _kwargs(message).items() if k != "tool_calls"},
+        response_metadata=dict(cast(Mapping[str, object], message.response_metadata)),  # pyright: ignore[reportUnknownMemberType]
+        tool_call_chunks=calls,
+        usage_metadata=message.usage_metadata,
+        id=message.id,
+        name=message.name,
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(message=chunk, generation_info=generation.generation_info)
+
+
+def _billed(reported: Mapping[str, object]) -> Billed | None:
+    inputs, outputs = _mapping(reported.get("input_token_details")), _mapping(reported.get("output_token_details"))
+    short, long = _sum(inputs, "ephemeral_5m_input_tokens"), _sum(inputs, "ephemeral_1h_input_tokens")
+    usage = Usage(
+        input_tokens=_count(reported.get("input_tokens")),
+        output_tokens=_count(reported.get("output_tokens")),
+        cache_read_tokens=_sum(inputs, "cache_read"),
+        cache_write_tokens=max(_sum(inputs, "cache_creation"), short + long),
+        reasoning_tokens=_sum(outputs, "reasoning"),
+    )
+    if usage.input_tokens == 0 or usage.output_tokens == 0:
+        return None  # no call has no input, no answer has no tokens: the provider did not count
+    return Billed(usage, long)
+
+
+def _sum(details: Mapping[str, object], name: str) -> int:
+    """A detail's count, also where a service tier is written before its name (`priority_cache_read`)."""
+    return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _message(written: Mapping[str, object]) -> AIMessage:
+    message = AIMessage.model_validate(written)
+    message.response_metadata = {**cast(dict[str, object], message.response_metadata), REPLAYED: True}  # pyright: ignore[reportUnknownMemberType]
+    if message.id is not None and message.id.startswith(LANGCHAIN_RUN_ID):
+        message.id = None  # LangChain names it after the run; the new run gives it a new one
+    return message
+
+
+def _arguments(arguments: object) -> str | None:
+    return arguments if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _size(message: BaseMessage) -> int:
+    """The UTF-8 bytes of what the model wrote in a chunk: text, reasoning, arguments of tool calls."""
+    content = cast(str | Sequence[object], message.content)  # pyright: ignore[reportUnknownMemberType]
+    size = len(content.encode("utf-8", "surrogatepass")) if isinstance(content, str) else sum(map(_block_size, content))
+    for call in message.tool_call_chunks if isinstance(message, AIMessageChunk) else ():
+        size += _text_size(call.get("args")) + _text_size(call.get("name"))
+    return size + _text_size(_kwargs(message).get("reasoning_content"))
+
+
+def _block_size(block: object) -> int:
+    if isinstance(block, str):
+        return _text_size(block)
+    return sum(_text_size(_mapping(block).get(name)) for name in ("text", "thinking", "reasoning", "input"))
+
+
+def _text_size(text: object) -> int:
+    return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+
+
+def _kwargs(message: BaseMessage) -> Mapping[str, object]:
+    return cast(Mapping[str, object], message.additional_kwargs)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}

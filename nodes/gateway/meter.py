@@ -1,0 +1,87 @@
+"""The gateway: the only door to a model. `meter` puts a chat model or an embedding model behind it."""
+
+from collections.abc import Sequence
+from typing import overload
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import BaseChatModel
+
+from bursar.nodes.gateway.bounds import write_identity
+from bursar.nodes.gateway.chat_model import MeteredChatModel, Terms, check_price, settings_of
+from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
+from bursar.nodes.gateway.prices import Price
+from bursar.nodes.gateway.providers.generic import client_of, known_max_output_tokens
+from bursar.state.errors import ConfigurationError, Refused
+
+__all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
+
+DEFAULT_MIN_OUTPUT_TOKENS = 64
+
+
+@overload
+def meter(
+    model: BaseChatModel,
+    *,
+    price: Price | None = None,
+    min_output_tokens: int = DEFAULT_MIN_OUTPUT_TOKENS,
+    max_output_tokens: int | None = None,
+    cheaper: Sequence[BaseChatModel] = (),
+) -> MeteredChatModel: ...
+
+
+@overload
+def meter(model: Embeddings, *, price: Price | None = None) -> MeteredEmbeddings: ...
+
+
+def meter(
+    model: BaseChatModel | Embeddings,
+    *,
+    price: Price | None = None,
+    min_output_tokens: int = DEFAULT_MIN_OUTPUT_TOKENS,
+    max_output_tokens: int | None = None,
+    cheaper: Sequence[BaseChatModel] = (),
+) -> MeteredChatModel | MeteredEmbeddings:
+    """The model behind the gateway: every call is held, sent and settled, within what its session may spend.
+
+    A call's output cap is what its caller asks for, or `max_output_tokens` (by default what the model's profile says),
+    lowered to what the money left can pay. Below `min_output_tokens` the first of the `cheaper` models that fits
+    answers in its place, at its own price, with the same tools and options; the answer's `response_metadata` then
+    names the model that was too dear (`instead_of`). When none fits the call is refused. `price` takes the place of
+    genai-prices. The model itself is left as it is; metering a metered model changes nothing.
+
+    Embeddings are held at the bytes of their texts; they have no output, so the settings of output are not for them.
+
+    Raises `UnknownPrice` without a price, `ConfigurationError` when the model takes no output cap, is billed in a way
+    that has no bound, or a cheaper model is of another class, to which the same options may mean something else.
+    """
+    if isinstance(model, Embeddings):
+        return meter_embeddings(model, price)
+    if isinstance(model, MeteredChatModel):
+        if cheaper:
+            raise ConfigurationError("this model is metered already; name its cheaper models where it is metered")
+        return model
+    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a binding looks like one
+        raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
+    if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
+        raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
+    client = client_of(model)
+    check_price(client, price)
+    try:
+        identity = write_identity(settings_of(client.model))
+    except Refused as refusal:
+        raise ConfigurationError(str(refusal)) from None
+    maximum = max_output_tokens or known_max_output_tokens(model)
+    others = tuple(terms for other in cheaper for terms in _cheaper(model, other, min_output_tokens, max_output_tokens))
+    return MeteredChatModel.wrap(model, Terms(client, identity, price, min_output_tokens, maximum, others))
+
+
+def _cheaper(model: BaseChatModel, other: BaseChatModel, minimum: int, maximum: int | None) -> tuple[Terms, ...]:
+    """The terms of a model that may replace `model`, and of those that may replace it in turn."""
+    metered = meter(other, min_output_tokens=minimum, max_output_tokens=maximum)
+    inner = metered.terms.client.model
+    if type(inner) is not type(model):
+        raise ConfigurationError(
+            f"{type(inner).__name__} cannot replace {type(model).__name__}, whose options it may read otherwise; "
+            "name a cheaper model of the same class"
+        )
+    return (metered.terms, *metered.terms.cheaper)

@@ -1,0 +1,154 @@
+"""`@priced`: any function that costs money per call goes hold → run → settle, like a model's call."""
+
+import inspect
+import json
+from collections.abc import Callable
+from functools import wraps
+from hashlib import sha256
+from typing import Any, ParamSpec, TypeVar, cast
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from bursar.checkpoints.ledger.postings import Usage
+from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
+from bursar.nodes.gateway.flow import Do, adrive, drive
+from bursar.nodes.gateway.providers.failures import Fault, fault_of
+from bursar.nodes.gateway.purchase import Bill, Purchase, bought
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.specialists.definition import is_async
+from bursar.state.errors import AmountError, ConfigurationError, NoSession
+from bursar.state.money import USD, ZERO, Amount
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+JSON_TYPES = (dict, list, str, int, float, bool, type(None))
+
+
+def priced(
+    price: Amount | Callable[[Any], Amount],
+    *,
+    at_most: Amount | None = None,
+    free_on: tuple[type[BaseException], ...] = (),
+) -> Callable[[F], F]:
+    """Put a sync or async function that costs `price` US dollars per call behind the gateway.
+
+    A call is held before the function runs and settled when it returns. Where the price depends on the result, `price`
+    is a function of it and `at_most` is what is held; a price above that is booked in full, as an incident. A call that
+    raises is of unknown end and stays charged at its hold until it is reconciled, unless what it raises is one of
+    `free_on`: then nothing is owed. A result of plain JSON is kept, and a run that is repeated gets it again without
+    paying; arguments count as equal when their JSON is. Other results are paid for each time.
+
+    Timeouts, broken connections and 5xx that it raises count for its breaker, as those of a model do.
+
+    Raises `ConfigurationError` for a bad price or for a generator. A call raises `NoSession` outside any session, and
+    `BudgetExceeded` where its price does not fit.
+    """
+    hold = _hold(price, at_most)
+    cost_of = price if callable(price) else None
+
+    def decorate(function: F) -> F:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"{function.__name__} is a generator; price a function that returns its result")
+        name = f"{function.__module__}.{function.__qualname__}"
+
+        def purchase(send: Do[Any], arguments: object) -> Purchase[Any]:
+            scope = _scope(name)
+            key = _key(name, arguments)
+            breaker = f"function:{name}"
+            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), breaker)
+            return Purchase(
+                claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
+                send=send,
+                bill=lambda result: Bill(hold.nanos if cost_of is None else _nanos(cost_of(result)), Usage()),
+                write=_write,
+                read=json.loads,
+                fault=lambda error: _fault(error, free_on, scope),
+            )
+
+        if is_async(function):
+
+            @wraps(function)
+            async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+                send: Do[Any] = Do(_never, lambda: function(*args, **kwargs))
+                return await adrive(bought(purchase(send, (args, kwargs))))
+
+            return cast(F, asynchronous)
+
+        @wraps(function)
+        def sync(*args: Any, **kwargs: Any) -> Any:
+            send: Do[Any] = Do(lambda: function(*args, **kwargs), _anever)
+            return drive(bought(purchase(send, (args, kwargs))))
+
+        return cast(F, sync)
+
+    return decorate
+
+
+def _hold(price: object, at_most: Amount | None) -> USD:
+    if callable(price) == (at_most is None):
+        raise ConfigurationError("a price that is a function needs at_most, a fixed price takes none")
+    try:
+        hold = USD(cast(Amount, price) if at_most is None else at_most)
+    except AmountError as error:
+        raise ConfigurationError(f"price: {error}") from None
+    if hold < ZERO:
+        raise ConfigurationError(f"price: {hold} is negative")
+    return hold
+
+
+def _nanos(amount: Amount) -> int:
+    cost = USD(amount)
+    if cost < ZERO:
+        raise AmountError(f"the price of a call is negative: {cost}")
+    return cost.nanos
+
+
+def _scope(name: str) -> Scope:
+    scope = current_scope()
+    if scope is None:
+        raise NoSession(f"{name} is priced and was called outside any session; call it in a specialist's handler")
+    return scope
+
+
+def _key(name: str, arguments: object) -> str:
+    try:
+        written = to_json(arguments, fallback=repr, inf_nan_mode="constants")
+    except (PydanticSerializationError, UnicodeEncodeError):
+        written = repr(arguments).encode("utf-8", "backslashreplace")
+    return sha256(f"priced {name}\n".encode() + written).hexdigest()
+
+
+def _write(result: object) -> bytes | None:
+    """The result as JSON; None where JSON would give back something else."""
+    return json.dumps(result).encode() if _is_json(result) else None
+
+
+def _is_json(value: object) -> bool:
+    if type(value) not in JSON_TYPES or value != value:  # NaN differs from itself
+        return False
+    if isinstance(value, dict):
+        entries = cast("dict[object, object]", value)
+        return all(type(key) is str and _is_json(held) for key, held in entries.items())
+    return not isinstance(value, list) or all(map(_is_json, cast("list[object]", value)))
+
+
+def _fault(error: BaseException, free_on: tuple[type[BaseException], ...], scope: Scope) -> Fault:
+    """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
+    if isinstance(error, free_on):
+        return Fault("nothing", retried=False, reason=type(error).__name__)
+    real = fault_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope)).real
+    return Fault("unknown", retried=False, reason=type(error).__name__, real=real)
+
+
+def _whole(amount: int, left: int | None) -> Shaped | None:
+    return Shaped(amount) if left is None or amount <= left else None
+
+
+def _never() -> object:
+    raise AssertionError("an async function is driven from async code")
+
+
+async def _anever() -> object:
+    raise AssertionError("a sync function is driven from sync code")

@@ -1,0 +1,1 @@
+"""Extension point: what the gateway knows of each model provider."""

@@ -1,0 +1,77 @@
+"""The second line: a callback that vetoes any model that was not metered. The gateway is the gate, this is not.
+
+It misses `callbacks=[]`, raw threads and direct calls of an SDK.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+
+from bursar.nodes.gateway.chat_model import MARK
+from bursar.state.errors import Unmetered
+
+
+class Veto(BaseCallbackHandler):
+    """Raises `Unmetered`, before anything is sent, when a model starts that does not go through the gateway."""
+
+    raise_error = True  # else LangChain logs what a callback raises, and goes on
+    run_inline = True  # else an async model may have been called by the time it runs
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Veto a chat model that does not carry the gateway's mark."""
+        if not MARK.items() <= (metadata or {}).items():
+            _veto(serialized)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Veto a text model: none can be metered."""
+        _veto(serialized)
+
+
+_VETO = Veto()
+
+
+@contextmanager
+def guarded(config: RunnableConfig) -> Generator[None]:
+    """Inside the block, every Runnable that is called without a config of its own has `config` and the veto."""
+    ours = ensure_config(config)  # a copy, and filled up from the ambient config
+    callbacks = ours.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks.add_handler(_VETO)
+    else:
+        ours["callbacks"] = [_VETO, *(callbacks or ())]
+    token = var_child_runnable_config.set(ours)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _veto(serialized: dict[str, Any] | None) -> NoReturn:
+    name = (serialized or {}).get("name") or "a model"
+    raise Unmetered(f"{name} is not metered, and this session's budget would not bound it; use meter(model)")

@@ -1,1 +1,0 @@
-"""The files of the sample household, made by `bursar.nodes.genie.data.sample`."""

@@ -1,0 +1,1 @@
+"""Where handlers run: threads and event loops of their own, stopped at the deadline."""

@@ -1,0 +1,101 @@
+"""The one edge between sync and async: every node's body is a coroutine function, and this is how sync code runs it."""
+
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
+
+from bursar.nodes.isolation.captured import ended
+from bursar.nodes.isolation.workers import is_handlers_thread
+from bursar.state.errors import BursarError
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+Update = Mapping[str, Any]
+Body = Callable[[S, RunnableConfig], Awaitable[Update]]
+
+
+class _Portal:
+    """The process's background event loop, started on first use; one, so that HTTP clients keep their connections.
+
+    Its thread is a daemon, never joined: a handler that was left behind must not keep the interpreter from ending.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = 0
+        self._portal: BlockingPortal | None = None
+        self._thread: threading.Thread | None = None
+
+    def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        portal = self._started()
+        if threading.current_thread() is self._thread or is_handlers_thread():
+            raise BursarError("a sync call inside an async handler would wait for itself; use ainvoke or astream there")
+        future = portal.start_task_soon(ended, partial(function, *arguments))
+        try:
+            return future.result().result()
+        finally:
+            future.cancel()  # a caller that was interrupted leaves nothing running behind its back
+
+    def _started(self) -> BlockingPortal:
+        with self._lock:
+            if self._portal is None or self._process != os.getpid():  # a fork inherits no threads
+                ready: Future[BlockingPortal] = Future()
+                self._thread = threading.Thread(target=anyio.run, args=(_serve, ready), name="bursar-loop", daemon=True)
+                self._thread.start()
+                self._portal = ready.result()
+                self._process = os.getpid()
+            return self._portal
+
+
+async def _serve(ready: "Future[BlockingPortal]") -> None:
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+_portal = _Portal()
+
+
+def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Run a coroutine function from sync code and return its result, also where an event loop is already running.
+
+    The caller's context variables are seen by it. Raises `BursarError` when called from Bursar's own loop.
+    """
+    return _portal.call(function, *arguments)
+
+
+class Node(Runnable[S, Update], Generic[S]):
+    """A graph node with one body for `invoke` and `ainvoke`."""
+
+    def __init__(self, name: str, body: Body[S]) -> None:
+        self.name = name
+        self._body = body
+
+    def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Update:  # noqa: A002
+        return run_sync(self._body, input, ensure_config(config))
+
+    async def ainvoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Update:  # noqa: A002
+        return await self._body(input, ensure_config(config))
+
+
+class Choice(Runnable[S, "str | list[str]"], Generic[S]):
+    """A conditional edge's function. It must be total: LangGraph resumes past a router that raised without routing."""
+
+    def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:
+        self.name = name
+        self._choose = choose
+
+    def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> "str | list[str]":  # noqa: A002
+        return self._choose(input)
+
+    async def ainvoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> "str | list[str]":  # noqa: A002
+        return self._choose(input)

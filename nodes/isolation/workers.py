@@ -1,0 +1,218 @@
+"""Where handlers run: apart from the coordinator, so that whatever one does, its deadline is kept and others go on.
+
+A sync function runs in a thread of its own. Coroutines run together on one event loop that is no caller's: HTTP clients
+keep their connections, and code that blocks this loop blocks no deadline (`hosts`).
+
+A handler that is left behind is cancelled. If it goes on computing, it is stopped at its next Python instruction. What
+sits in a blocking call cannot be stopped; it ends when that call returns.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from bursar.checkpoints.database.stop_guard import guard_thread
+from bursar.nodes.isolation.captured import Ended, ended
+from bursar.nodes.isolation.handler_loop import Host, Hosts, Stopped, stop_thread
+from bursar.nodes.isolation.reaper import Watch
+from bursar.state.errors import BursarError
+
+T = TypeVar("T")
+
+THREADS_AT_ONCE = 256  # sync handlers of one event loop that run at once; more of them wait, within their deadlines
+MAX_LEFT_BEHIND = 32  # of one agent: handlers that sit in calls that do not return
+
+
+class TooManyLeftBehind(BursarError):
+    """So many handlers of this agent sit in calls that do not return that no more are started."""
+
+
+class _Work(ABC, Generic[T]):
+    """One piece of work of an agent, and the loop that waits for its end."""
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+        self.loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[Ended[T] | None] = self.loop.create_future()
+        self.context = copy_context()
+        self.over = False
+
+    def tell(self, end: Ended[T]) -> None:
+        """From any thread: it has ended so. A loop that is closed hears nothing; nobody waits there any more."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(_resolve, self.told, end)
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin it, elsewhere."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let it end soon: nobody waits for it any more."""
+
+
+class _Thread(_Work[T]):
+    """A function in a thread of its own. A daemon: one that was left behind does not keep the process from ending."""
+
+    def __init__(self, agent: str, work: Callable[[], T]) -> None:
+        super().__init__(agent)
+        self._work = work
+        self._lock = threading.Lock()
+        self._begun = self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"bursar-{agent}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._do()
+        except Stopped:  # it came when the function had ended by itself
+            self.over = True
+
+    def _do(self) -> None:
+        guard_thread(self._lock)
+        # No stop hits the thread before this: it would end it unseen, and the next stop whoever has its number then.
+        with self._lock:
+            self._begun, self.over = True, self._stopping
+        if self.over:
+            return
+        end = Ended[T]()
+        with end:
+            end.value = self.context.run(self._work)
+        with self._lock:
+            self.over = True
+        self.tell(end)
+
+    def stop(self) -> None:
+        self._stopping = True
+        stop_thread(self._thread, self._lock, lambda: self._begun and not self.over)
+
+
+class _Coroutine(_Work[T]):
+    """A coroutine on the event loop for handlers."""
+
+    def __init__(self, agent: str, work: Callable[[], Awaitable[T]]) -> None:
+        super().__init__(agent)
+        self._work = work
+        self.task: asyncio.Task[None] | None = None
+        self.host: Host
+
+    def start(self) -> None:
+        _here.hosts.place(self)
+
+    def begin(self) -> None:
+        """On the host's loop, unless it was left behind before its turn came."""
+        if self.told.done():
+            self.over = True
+            self.host.runs.discard(self)
+            return
+        self.task = asyncio.get_running_loop().create_task(self._run(), context=self.context)
+        self.task.add_done_callback(self._finish)
+
+    async def _run(self) -> None:
+        self.tell(await ended(self._work))
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        self.over = True
+        self.host.runs.discard(self)
+        if task.cancelled() or task.exception() is not None:  # outside the work itself: before it began, or at its end
+            end = Ended[T]()
+            end.error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            self.tell(end)
+
+    def stop(self) -> None:
+        self.host.stop(self)
+
+
+class _Here:
+    """What a process has of these; a fork begins anew, for it inherits no threads."""
+
+    def __init__(self) -> None:
+        self.watch = Watch()
+        self.hosts = Hosts(self.watch)
+        self.threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+async def in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Ended[T] | None:
+    """How the function ended, run in a thread of its own; None at the deadline, when it is left behind.
+
+    It sees the caller's context variables. Cancelling the caller leaves it behind too.
+    Raises `TooManyLeftBehind`.
+    """
+    _check(agent)
+    began = time.monotonic()
+    loop = asyncio.get_running_loop()
+    threads = _here.threads.get(loop)
+    if threads is None:
+        threads = _here.threads[loop] = asyncio.Semaphore(THREADS_AT_ONCE)
+    if threads.locked():
+        try:
+            async with asyncio.timeout(seconds):
+                await threads.acquire()
+        except TimeoutError:
+            return None
+    else:
+        await threads.acquire()  # at once
+    try:
+        return await _attend(_Thread(agent, work), began + seconds - time.monotonic())
+    finally:
+        threads.release()
+
+
+async def on_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Ended[T] | None:
+    """How the coroutine ended, run on the event loop for handlers; else as `in_thread`."""
+    _check(agent)
+    return await _attend(_Coroutine(agent, work), seconds)
+
+
+def is_handlers_thread() -> bool:
+    """Whether this is the thread of an event loop that handlers share."""
+    return _here.hosts.is_own(threading.current_thread())
+
+
+def left_behind(agent: str | None = None) -> int:
+    """How many handlers of that agent, or of all, were left behind and have not ended."""
+    return _here.watch.count(agent)
+
+
+def _check(agent: str) -> None:
+    if _here.watch.count(agent) >= MAX_LEFT_BEHIND:
+        raise TooManyLeftBehind(f"{MAX_LEFT_BEHIND} handlers of {agent} hang in calls that do not return")
+
+
+async def _attend(work: _Work[T], seconds: float) -> Ended[T] | None:
+    work.start()
+    timer = work.loop.call_later(seconds, _resolve, work.told, None)
+    try:
+        end = await work.told
+    except asyncio.CancelledError:
+        _here.watch.leave(work)
+        raise
+    finally:
+        timer.cancel()
+    if end is None:
+        _here.watch.leave(work)
+    return end
+
+
+def _resolve(told: "asyncio.Future[Ended[T] | None]", end: Ended[T] | None) -> None:
+    if not told.done():
+        told.set_result(end)
+
+
+def _begin_anew() -> None:
+    global _here  # noqa: PLW0603 - a process has one
+    _here = _Here()
+
+
+_here = _Here()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

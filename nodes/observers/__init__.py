@@ -1,0 +1,1 @@
+"""Extension point: an observer is told of each run as it goes."""

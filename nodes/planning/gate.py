@@ -1,0 +1,92 @@
+"""Asking a gate: what it decides is written to the books, and a gate that raises has denied."""
+
+from collections.abc import Callable
+
+from langchain_core.runnables import RunnableConfig
+
+from bursar.nodes.context.coordinator import Coordinator
+from bursar.nodes.context.deadlines import time_for
+from bursar.nodes.context.forcing import GATE, forced_review, forced_seconds
+from bursar.nodes.gates.base import Gate, Verdict
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.isolation.workers import TooManyLeftBehind, in_thread
+from bursar.state.decision import Considered, Decision
+from bursar.state.events import PolicyVerdict
+from bursar.state.money import ZERO
+from bursar.state.session import Request, SessionState
+
+GATE_TIMEOUT_SECONDS = 30.0
+
+
+async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
+    """The gate's verdict, recorded. An exception inside the gate is a denial that names the gate.
+
+    The gate runs in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.
+    One that hangs is left behind at its deadline, and has denied.
+    """
+    seconds, _ = time_for(request, forced_seconds(GATE, GATE_TIMEOUT_SECONDS), now=coordinator.clock(), last=True)
+    end = await _reviewed(gate, forced_review(review), seconds=seconds)
+    if end is not None and isinstance(end.error, KeyboardInterrupt):
+        raise end.error
+    if end is not None and end.value is not None:
+        verdict = end.value
+    else:
+        fault = "no answer in time" if end is None else type(end.error).__name__
+        reason = f"{gate.name} could not review this ({fault}); it is withheld"
+        verdict = Verdict("deny", rules=("gate.fault",), reason=reason)
+    event = PolicyVerdict(
+        request_id=request.id,
+        gate=gate.name,
+        action=verdict.action,
+        rules=verdict.rules,
+        policy_hash=verdict.policy_hash,
+    )
+    record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
+    await coordinator.commit(record, request)
+    return verdict
+
+
+async def _reviewed(gate: Gate, review: Callable[[], Verdict], *, seconds: float) -> Ended[Verdict] | None:
+    try:
+        return await in_thread(gate.name, lambda: _checked(review()), seconds=seconds)
+    except TooManyLeftBehind as error:
+        end = Ended[Verdict]()
+        end.error = error
+        return end
+
+
+def _checked(verdict: object) -> Verdict:
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"a gate returns a Verdict, not {type(verdict).__name__}")
+    return verdict
+
+
+async def review_plan(coordinator: Coordinator, gate: Gate, state: SessionState, config: RunnableConfig) -> Update:
+    """Take what the gate denies out of the plan; the decision and the answer name it."""
+    request, plan = state["request"], state["plan"]
+    names = tuple(step.name for step in plan.steps)
+    verdict = await ask(coordinator, gate, request, lambda: gate.review_plan(request, names, now=request.opened_at))
+    denied = dict.fromkeys(names, verdict.reason) if verdict.action == "deny" else dict(verdict.denied)
+    decision = Decision(
+        kind="policy",
+        by=gate.name,
+        rule=", ".join(verdict.rules) or "nothing against the plan",
+        chosen=tuple(name for name in names if name not in denied),
+        candidates=tuple(
+            Considered(
+                name=name,
+                score=0.0,
+                expected_cost=coordinator.chains[name].specialist.expects,
+                verdict="policy" if name in denied else "chosen",
+                reason=denied.get(name, ""),
+            )
+            for name in names
+        ),
+        left=max(state["spend"].left or ZERO, ZERO),
+    )
+    kept = tuple(step for step in plan.steps if step.name not in denied)
+    return {
+        "plan": plan.model_copy(update={"steps": kept, "denied": (*plan.denied, *denied.items())}),
+        "decisions": [decision],
+    }

@@ -1,0 +1,86 @@
+"""The cost guardian: admits the plan under what is left in every account, degrades what does not fit."""
+
+from collections.abc import Mapping
+
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.nodes.context.coordinator import Coordinator, agent_scope
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.runs.availability import Stop, standing_of, stops, watched
+from bursar.state.decision import Considered, Decision
+from bursar.state.events import Decided
+from bursar.state.money import USD, ZERO
+from bursar.state.session import Plan, SessionState, Step
+
+
+async def guard(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
+    """Price the plan before it starts, in one transaction with the accounts it opens.
+
+    Every admitted specialist gets an account capped at its ceiling or at what is left, whichever is less; one whose
+    expected cost no longer fits request, session and tenant starts with its first fallback that costs nothing; so does
+    a paused one, and one whose breaker is open with its first fallback. Raises `Paused` where its tenant, or
+    everything, is paused: the request waits as it is.
+    """
+    request, plan = state["request"], state["plan"]
+
+    def admit(connection: Connection) -> tuple[Plan, Decision]:
+        now = standing_of(coordinator, request, plan, connection)
+        stopped = stops(coordinator, request, plan, now, connection)
+        room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)
+        admitted, decision = _admit(coordinator, plan, room, stopped)
+        if now.breakers:
+            admitted = watched(coordinator, request, admitted, now, connection)
+        for step in admitted.steps:
+            if not step.level and coordinator.chains[step.name].links[step.level].paid:
+                coordinator.books.open_account(Account(agent_scope(request, step.name), step.grant.nanos))(connection)
+        event = Decided(request_id=request.id, decision=decision)
+        coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
+        return admitted, decision
+
+    admitted, decision = await coordinator.commit(admit, request)
+    return {"plan": admitted, "decisions": [decision]}
+
+
+def _admit(coordinator: Coordinator, plan: Plan, left: USD, stopped: Mapping[str, Stop]) -> tuple[Plan, Decision]:
+    steps: list[Step] = []
+    judged: list[Considered] = []
+    denied = list(plan.denied)
+    remaining = left
+    for step in plan.steps:
+        chain = coordinator.chains[step.name]
+        expects = chain.specialist.expects
+        stop = stopped.get(step.name)
+        fits = stop is None and not step.cut and expects <= remaining and (bool(remaining) or not chain.links[0].paid)
+        if fits:
+            remaining -= expects
+            cut = step.cut
+            steps.append(step.model_copy(update={"grant": min(chain.specialist.cap, left)}))
+        elif stop is not None:
+            cut = stop.reason
+            if stop.level is None:
+                denied.append((step.name, cut))
+            else:
+                steps.append(step.model_copy(update={"level": max(stop.level, step.level), "grant": ZERO, "cut": cut}))
+        else:
+            cut = step.cut or f"the budget had no room for it: expects {expects}, {remaining} left"
+            steps.append(step.model_copy(update={"level": chain.first_free, "grant": ZERO, "cut": cut}))
+        judged.append(
+            Considered(
+                name=step.name,
+                score=0.0,
+                expected_cost=expects,
+                verdict="chosen" if fits else "budget" if stop is None else "policy",
+                reason=cut,
+            )
+        )
+    decision = Decision(
+        kind="admit",
+        by="guardian",
+        rule="expected costs fit what is left of request, session and tenant; accounts capped at ceiling",
+        chosen=tuple(c.name for c in judged if c.verdict == "chosen"),
+        candidates=tuple(judged),
+        left=left,
+    )
+    return plan.model_copy(update={"steps": tuple(steps), "denied": tuple(denied)}), decision

@@ -1,0 +1,81 @@
+"""Intake: opens the request, under an id and a clock reading that a resume finds again in the state."""
+
+import hashlib
+from datetime import timedelta
+
+from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Overwrite
+from sqlalchemy import Connection
+
+from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
+from bursar.nodes.context.forcing import forced_timeout
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.runs.availability import check_paused
+from bursar.state.session import Plan, Request, SessionState
+from bursar.state.spend import Spend
+
+
+async def intake(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
+    """Open the request in the books and reset what the state says of the one before.
+
+    The id is derived from session, message and text: run again after a crash, it opens nothing new and grants nothing.
+    Raises `Paused` where the tenant, or everything, is paused; then nothing is opened.
+    """
+    messages = state.get("messages", [])
+    last = messages[-1] if messages else None
+    if last is not None and (answered := state.get("request")) and last.id == answer_id(answered):
+        return {}  # sent again, or nothing new: the answer that is there is given again
+    session_id = setting(config, "thread_id") or coordinator.new_id()
+    text = last.text if isinstance(last, HumanMessage) else ""
+    opened_at = coordinator.clock()
+    timeout = forced_timeout(coordinator.timeout)
+    request = Request(
+        id=_request_id(session_id, last),
+        session_id=session_id,
+        tenant=setting(config, "tenant") or DEFAULT_TENANT,
+        text=text,
+        opened_at=opened_at,
+        deadline=None if timeout is None else opened_at + timedelta(seconds=timeout),
+        budget=coordinator.budget.per_request,
+    )
+    books = coordinator.books
+    budget = coordinator.budget
+    caps = (budget.total, budget.per_tenant_day, budget.per_session, budget.per_request)[
+        -len(scopes_of(request, budget)) :
+    ]
+    accounts = [
+        Account(scope, None if cap is None else cap.nanos)
+        for scope, cap in zip(scopes_of(request, budget), caps, strict=True)
+    ]
+
+    lease = lease_of(config)
+
+    def open_books(connection: Connection) -> None:
+        check_paused(coordinator, request, connection)
+        books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
+        books.open_request(
+            session_id,
+            request.id,
+            accounts=accounts,
+            text_hash=text_hash(text),
+            at=request.opened_at,
+            lease=None if lease is None else lease.event("taken"),
+        )(connection)
+
+    await coordinator.commit(open_books, request)
+    return {
+        "request": request,
+        "plan": Plan(),
+        "decisions": Overwrite([]),
+        "runs": Overwrite([]),
+        "gaps": [],
+        "spend": Spend(budget=request.budget),
+    }
+
+
+def _request_id(session_id: str, last: AnyMessage | None) -> str:
+    named = ("", "") if last is None else (last.id or "", last.text)
+    return "r-" + hashlib.sha256("\x1f".join((session_id, *named)).encode()).hexdigest()[:20]

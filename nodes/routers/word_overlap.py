@@ -1,0 +1,48 @@
+"""The router of last resort: it counts shared words. No model, no library, nothing to fit, and always the same."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from bursar.nodes.routers.base import Candidate, Scores, excerpt, none_fit
+
+TEXT_LIMIT_CHARACTERS = 2_000
+LEAST_LETTERS = 3
+STEM_LETTERS = 5
+SHARE_OF_BEST = 0.5
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+class WordRouter:
+    """Chooses whoever shares words with the request: those with at least half the score of the best, none if none does.
+
+    A word counts the more, the fewer candidates have it; words count as the same when their first five letters are.
+    The supervisor asks it where its own router gave no answer.
+    """
+
+    __bursar_deterministic__ = True
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        """See `Router`."""
+        return by_words(text, candidates)
+
+
+def by_words(text: str, candidates: Sequence[Candidate]) -> Scores:
+    """The scores by shared words."""
+    known = {c.name: _stems(" ".join((c.name, c.description, *c.examples))) for c in candidates}
+    owners = Counter(stem for stems in known.values() for stem in stems)
+    asked = _stems(excerpt(text, TEXT_LIMIT_CHARACTERS)) & owners.keys()
+    if not asked:
+        return none_fit(candidates, confidence=0.0, rule="words: none is known")
+    whole = sum(1 / owners[stem] for stem in asked)
+    scores = {name: sum(1 / owners[stem] for stem in asked & stems) / whole for name, stems in known.items()}
+    best = max(scores.values())
+    fit = [name for name, score in scores.items() if score >= SHARE_OF_BEST * best]
+    chosen = sorted(fit, key=lambda name: (-scores[name], name))
+    return Scores(scores, tuple(chosen), 0.0, f"words: {len(chosen)} of {len(scores)} share the request's words")
+
+
+def _stems(text: str) -> frozenset[str]:
+    words = _WORD.findall(text.casefold())
+    return frozenset(word[:STEM_LETTERS] for word in words if len(word) >= LEAST_LETTERS)

@@ -1,0 +1,157 @@
+"""What keeps an agent from starting: a pause, or its own breaker. And what the end of its run says about it.
+
+An agent's breaker counts what the agent does wrong itself: it raises, or has no answer by its own deadline. Refusals,
+what a user's data break and what its provider does are not counted. A fallback has one too, but not the last resort.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from bursar.checkpoints.ledger import circuit_breakers as breakers
+from bursar.checkpoints.ledger.admission_facts import Place, Standing, standing
+from bursar.checkpoints.ledger.circuit_breakers import Caller
+from bursar.checkpoints.ledger.pauses import pauses_of
+from bursar.nodes.context.coordinator import Coordinator, scopes_of
+from bursar.nodes.context.outcome import Judgement
+from bursar.nodes.specialists.definition import Chain, Link
+from bursar.state.run import Fault, Limit, Outcome, Run
+from bursar.state.session import Plan, Request, Step
+
+LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a while"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a specialist does not start with its own handler. `level` is where it starts, None if nothing may."""
+
+    reason: str
+    level: int | None
+
+
+def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connection: Connection) -> Standing:
+    """What is left of the request's accounts, what is paused and which agents of the plan failed lately."""
+    return standing(
+        connection,
+        scopes_of(request, coordinator.budget),
+        pauses=pauses_of(request.tenant, *(step.name for step in plan.steps)),
+        breakers=[breaker_of(step.name) for step in plan.steps],
+        at=coordinator.clock(),
+    )
+
+
+def stops(
+    coordinator: Coordinator, request: Request, plan: Plan, now: Standing, connection: Connection
+) -> Mapping[str, Stop]:
+    """Who of the plan does not start with its own handler. Afterwards the request has the probes that are free.
+
+    Raises `Paused` where its tenant, or everything, is paused.
+    """
+    if (paused := now.refusal(pauses_of(request.tenant))) is not None:
+        raise paused
+    found: dict[str, Stop] = {}
+    for step in sorted(plan.steps, key=lambda one: one.name):  # in this order, so that no two wait for each other
+        chain = coordinator.chains[step.name]
+        if (note := now.paused.get(f"agent:{step.name}")) is not None:
+            found[step.name] = Stop(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
+        elif step.level == 0 and not _claimed(coordinator, request, step, now, connection):
+            found[step.name] = Stop(LEFT_ALONE, 1)
+    return found
+
+
+def watched(coordinator: Coordinator, request: Request, plan: Plan, now: Standing, connection: Connection) -> Plan:
+    """The plan, marked where a breaker waits to hear of a run. A probe that is not made after all is given back."""
+    key, at = coordinator.books.key, coordinator.clock()
+    steps: list[Step] = []
+    for step in plan.steps:
+        name = breaker_of(step.name)
+        if step.level and name in now.breakers:
+            breakers.released(connection, key, name, _caller(request), at)
+        steps.append(step.model_copy(update={"watched": not step.level and name in now.breakers}))
+    return plan.model_copy(update={"steps": tuple(steps)})
+
+
+def check_paused(coordinator: Coordinator, request: Request, connection: Connection) -> None:
+    """Raises `Paused` where the request's tenant, or everything, is paused."""
+    pauses = pauses_of(request.tenant)
+    now = standing(connection, (), pauses=pauses, breakers=(), at=coordinator.clock())
+    if (paused := now.refusal(pauses)) is not None:
+        raise paused
+
+
+def standing_of_link(
+    coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, connection: Connection
+) -> Standing:
+    """What is to be known before a run at `place`: of a handler that may pay, whether it is paused, had paid elsewhere
+    and was being undone; of one that stands in for another, what its breaker says.
+
+    The guardian asked the breakers of those that it starts. Raises `Paused` where its tenant, or everything, is paused.
+    """
+    pauses = pauses_of(request.tenant, link.node) if link.paid else ()
+    breakers = (link.breaker,) if level and not link.last else ()
+    if not pauses and not breakers:
+        return Standing(None)
+    here = Place(request.session_id, request.id, link.node, place) if link.paid else None
+    now = standing(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
+    if (paused := now.refusal(pauses[:2])) is not None:
+        raise paused
+    return now
+
+
+def paused_link(request: Request, link: Link, now: Standing) -> Judgement | None:
+    """The end of a run that a pause of its agent does not let begin."""
+    refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
+    return None if refusal is None else Judgement(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
+
+
+def left_alone(
+    coordinator: Coordinator, request: Request, link: Link, now: Standing, connection: Connection
+) -> Judgement | None:
+    """The end of a run that its breaker does not let begin; else it may, as the probe if the breaker is half open."""
+    if link.breaker not in now.breakers:
+        return None
+    at, key = coordinator.clock(), coordinator.books.key
+    if breakers.claim(connection, key, link.breaker, _caller(request), at):
+        return None
+    return Judgement(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
+
+
+async def tell(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
+    """Tell the agent's breaker how a run ended. Nothing is read or written where all was and is well."""
+    at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
+    if link.last or not (at_fault or watched):
+        return
+    key, name, caller, at = coordinator.books.key, link.breaker, _caller(request), coordinator.clock()
+
+    def work(connection: Connection) -> None:
+        if at_fault:
+            breakers.failed(connection, key, name, caller, at)
+        elif run.outcome is Outcome.COMPLETED:
+            breakers.succeeded(connection, key, name, caller, at)
+        else:
+            breakers.released(connection, key, name, caller, at)
+
+    await coordinator.commit(work, request)
+
+
+def breaker_of(agent: str) -> str:
+    """The name of an agent's breaker."""
+    return f"agent:{agent}"
+
+
+def _claimed(coordinator: Coordinator, request: Request, step: Step, now: Standing, connection: Connection) -> bool:
+    """Whether its breaker lets it start. An agent without a fallback always starts: nobody could answer for it."""
+    breaker = now.breakers.get(breaker_of(step.name))
+    if breaker is None or len(coordinator.chains[step.name].links) == 1:
+        return True
+    key, at = coordinator.books.key, coordinator.clock()
+    return breakers.claim(connection, key, breaker_of(step.name), _caller(request), at)
+
+
+def _caller(request: Request) -> Caller:
+    return Caller(request.id, request.tenant, request.session_id)
+
+
+def _free_fallback(chain: Chain) -> int | None:
+    return next((level for level, link in enumerate(chain.links) if level and not link.paid), None)

@@ -1,0 +1,144 @@
+"""Calling a handler of any kind with a task, and reading a report from whatever it returns."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
+from langgraph.pregel import Pregel
+from pydantic import ValidationError
+
+from bursar.checkpoints.saver.serde import default_serde
+from bursar.nodes.gateway.scope import current_scope
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.workers import in_thread, on_loop
+from bursar.nodes.specialists.definition import Handler, Link, is_awaited
+from bursar.state.errors import BadOutput
+from bursar.state.run import MAX_REPORT_BYTES, Report, Task
+
+Keep: TypeAlias = Callable[[str], None]
+
+_serde = default_serde()
+
+
+async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Ended[Report] | None:
+    """How the link's handler ended on the task, None at the deadline; then it is left behind. See `apart` for where.
+
+    A compiled graph is given `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
+    `keep` is told what a graph had answered after each of its steps. The error is what the handler raised, or
+    `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyLeftBehind`.
+    """
+    if link.awaited:
+        return await on_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
+    began = time.monotonic()
+    function = cast("Callable[[Task], object]", link.handler)
+    end = await in_thread(link.node, partial(_in_thread, function, task), seconds=seconds)
+    if end is None or end.error is not None or isinstance(end.value, Report):
+        return cast("Ended[Report] | None", end)
+    left = seconds - (time.monotonic() - began)
+    waiting = cast("Awaitable[object]", end.value)
+    return await on_loop(link.node, partial(_awaited, lambda _: waiting, task, keep), seconds=left)
+
+
+async def call_directly(handler: Handler, task: Task) -> Report:
+    """The handler's report, from within another one: in its place and time, under its limits.
+
+    Raises what the handler raises, and `BadOutput`.
+    """
+    if is_awaited(handler):
+        return await _awaited(handler, task, lambda _: None)
+    result = await asyncio.to_thread(cast("Callable[[Task], object]", handler), task)
+    return report_of(await result if inspect.isawaitable(result) else result)
+
+
+def keep(work: Report | str) -> None:
+    """Say what a handler has so far: its run's report, if it does not complete. Each call replaces the last.
+
+    Outside a run, and once the run has ended, it does nothing. Raises `BadOutput` for what is no report.
+    """
+    scope = current_scope()
+    if scope is not None:
+        scope.keep(report_of(work))
+
+
+async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
+    if isinstance(handler, Runnable):
+        return await _run(cast("Runnable[Any, Any]", handler), task, keep)
+    return report_of(await cast("Callable[[Task], Awaitable[object]]", handler)(task))
+
+
+def _in_thread(function: Callable[[Task], object], task: Task) -> object:
+    """A report, or what a sync function returned to be awaited."""
+    result = function(task)
+    return result if inspect.isawaitable(result) else report_of(result)
+
+
+async def _run(runnable: "Runnable[Any, Any]", task: Task, keep: Keep) -> Report:
+    if not isinstance(runnable, Pregel):
+        return report_of(await runnable.ainvoke(_messages(task) if isinstance(runnable, BaseLanguageModel) else task))
+    state: object = None
+    graph = cast("Any", runnable)
+    async for state in graph.astream({"messages": _messages(task)}, stream_mode="values"):
+        messages = _messages_in(state)
+        if messages and isinstance(last := messages[-1], AIMessage) and last.text:
+            keep(last.text)
+    return report_of(state)
+
+
+def _messages(task: Task) -> list[tuple[str, str]]:
+    return [*((turn.role, turn.text) for turn in task.history), ("user", task.text)]
+
+
+def report_of(result: object) -> Report:
+    """A report from a report, a text, a message, or a graph state whose last message is the answer.
+
+    A report is checked anew: what a handler changed in it after it was made must not reach the checkpoint unseen.
+    Raises `BadOutput`, naming what came instead or what is wrong with it.
+    """
+    if isinstance(result, Report):
+        return _checked(result)
+    if isinstance(result, str):
+        text = result
+    elif isinstance(result, BaseMessage):
+        text = result.text
+    elif messages := _messages_in(result):
+        return report_of(messages[-1])
+    else:
+        if inspect.iscoroutine(result):
+            result.close()  # nobody awaits it any more
+        raise BadOutput(f"a handler returns a Report, a str or a message, not {type(result).__name__}")
+    return _checked(Report.model_construct(answer=text))
+
+
+def _checked(report: Report) -> Report:
+    try:
+        fresh = Report.model_validate(vars(report))
+        size = len(fresh.answer.encode())
+        if fresh.data or fresh.sources or fresh.gaps:
+            size = len(_serde.dumps_typed(fresh)[1])
+    except UnicodeEncodeError:
+        raise BadOutput("the report holds half a character and cannot be kept") from None
+    except ValidationError as error:
+        raise BadOutput(_wrong_in(error)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise BadOutput("the report's data cannot be kept: whole numbers have 64 bits, keys are Unicode") from None
+    if size > MAX_REPORT_BYTES:
+        raise BadOutput(f"the report has {size} bytes; {MAX_REPORT_BYTES} is the limit")
+    return fresh
+
+
+def _wrong_in(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"the report's {'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
+
+
+def _messages_in(result: object) -> list[object]:
+    if not isinstance(result, Mapping):
+        return []
+    messages = cast("Mapping[str, object]", result).get("messages")
+    return cast("list[object]", messages) if isinstance(messages, list) else []

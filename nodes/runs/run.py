@@ -1,0 +1,193 @@
+"""One run of one handler: within its deadline, ceiling and turns, to exactly one outcome."""
+
+import time
+
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.ledger.anchors import Head
+from bursar.nodes.actions.approvals import Acting
+from bursar.nodes.actions.compensate import concluded
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.deadlines import books_until, time_for
+from bursar.nodes.context.forcing import forced_link
+from bursar.nodes.context.outcome import Judgement, judged, late
+from bursar.nodes.gateway import failpoints
+from bursar.nodes.gateway.network_guard import watch_network
+from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.unmetered_guard import guarded
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.workers import TooManyLeftBehind
+from bursar.nodes.observers.opentelemetry import agent_span, tell_span
+from bursar.nodes.observers.stream import Teller
+from bursar.nodes.runs.handlers import call
+from bursar.nodes.specialists.definition import Link
+from bursar.state.errors import DatabaseError
+from bursar.state.events import RunEnded
+from bursar.state.money import USD
+from bursar.state.run import Fault, Outcome, Report, Run, Task
+from bursar.state.session import Request
+
+# A handler that is a graph of its own: steps of its own limit, not of what the supervisor's graph has left.
+STEPS_BESIDE_TURNS = 10
+STEPS_PER_TURN = 4
+
+
+async def run_link(
+    coordinator: Coordinator,
+    link: Link,
+    task: Task,
+    request: Request,
+    *,
+    level: int,
+    config: RunnableConfig,
+    refusal: Judgement | None = None,
+) -> Run:
+    """Run the handler to its outcome and write it to the books.
+
+    Completed with its report; exhausted when a paid call was refused (also where the handler swallowed the refusal),
+    the deadline passed, or its graph ran out of steps, with partial work attached if there is any; failed with the
+    exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
+    called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
+    """
+    link = forced_link(link)
+    seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
+    teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
+    scope = _scope(coordinator, link, request, config, seconds=seconds)
+    if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
+        _take_offline(scope)
+    scope.on_turn = teller.turn
+    if link.paid:  # a deterministic handler moves no money, and does nothing else either
+        scope.acting = Acting(request, task.specialist, task.left, coordinator.approvals)
+    teller.started()
+    started = time.monotonic()
+    with agent_span(task.specialist, link.name, level) as span:
+        end: Ended[Report] | None = None
+        if refusal is None and seconds > 0:
+            end = await _attempt(scope, link, task, config, seconds=seconds)
+            why = judged(end, scope, seconds=seconds, deadline=deadline)
+        else:
+            why = refusal or late(seconds, deadline)
+        if scope.acting is not None and (scope.acting.acted or why.fault is Fault.UNDONE):
+            why = await concluded(scope, why)
+        report = _report(end, scope, link, task)
+        run = Run(
+            specialist=task.specialist,
+            handler=link.name,
+            level=level,
+            outcome=why.outcome,
+            report=report,
+            reason=why.reason,
+            limit=why.limit,
+            fault=why.fault,
+            turns=scope.turns,
+            seconds=time.monotonic() - started,
+        )
+        run = _weighed(run, link)
+        error = None if end is None else end.error
+        if isinstance(error, DatabaseError):
+            await _recover(coordinator, scope)
+        cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
+        run = run.model_copy(update={"cost": cost}) if cost else run
+        tell_span(span, run, error, head)
+    failpoints.hit("before_node_end")
+    teller.terminal(run)
+    return run
+
+
+def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, seconds: float) -> Scope:
+    return Scope(
+        ledger=coordinator.ledger,
+        session_id=request.session_id,
+        request_id=request.id,
+        agent=link.node,
+        checkpoint_ns=checkpoint_ns(config),
+        scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),
+        paid=link.paid,
+        max_turns=link.max_turns,
+        max_repeats=link.max_repeats,
+        deadline=time.monotonic() + seconds,
+        new_id=coordinator.new_id,
+        clock=coordinator.clock,
+        lease=lease_of(config),
+    )
+
+
+def _take_offline(scope: Scope) -> None:
+    scope.offline = True
+    watch_network()
+
+
+async def _attempt(
+    scope: Scope, link: Link, task: Task, config: RunnableConfig, *, seconds: float
+) -> Ended[Report] | None:
+    steps = STEPS_BESIDE_TURNS + STEPS_PER_TURN * link.max_turns
+    try:
+        with scope.enter(), guarded({**config, "recursion_limit": steps}):
+            return await call(link, task, seconds=seconds, keep=scope.keep)
+    except TooManyLeftBehind as error:
+        end = Ended[Report]()
+        end.error = error
+        return end
+    finally:
+        scope.close()
+
+
+def _report(end: Ended[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
+    """What the handler returned, or had so far; the end of a chain says as of when."""
+    report = None if end is None else end.value
+    if report is None and (kept := scope.kept) is not None:
+        report = kept if isinstance(kept, Report) else Report(answer=kept)
+    if report is None or not link.last or report.as_of is not None:
+        return report
+    return report.model_copy(update={"as_of": task.now})
+
+
+def _weighed(run: Run, link: Link) -> Run:
+    """The run, marked where it is less sure than its specialist asks for."""
+    report = run.report
+    if run.outcome is not Outcome.COMPLETED or report is None or report.confidence >= link.min_confidence:
+        return run
+    reason = f"confidence {report.confidence:.2f} is below the {link.min_confidence:.2f} that is asked for"
+    return run.model_copy(update={"unsure": True, "reason": reason})
+
+
+async def _recover(coordinator: Coordinator, scope: Scope) -> None:
+    """After a run whose books failed under it: calls that it could not settle are of unknown end.
+
+    Where another program keeps their accounts locked they stay held, until their settlement can be booked.
+    """
+    work = coordinator.books.recover(scope.session_id, checkpoint_ns=scope.checkpoint_ns, at=coordinator.clock())
+    try:
+        await coordinator.database.arun(work, durable=False, brief=True, until=time.monotonic())
+    except DatabaseError:
+        if coordinator.database.dialect == "sqlite":
+            raise  # it is the file that is locked: nothing else can be written either
+
+
+async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, *, until: float) -> tuple[USD, Head]:
+    """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then."""
+    books, at = coordinator.books, coordinator.clock()
+
+    def work(connection: Connection) -> tuple[USD, Head]:
+        charged = books.cost_of_agent(request.id, link.node)(connection) if link.paid else 0
+        cost = USD.from_nanos(charged)
+        ended = RunEnded(
+            request_id=request.id,
+            specialist=run.specialist,
+            handler=run.handler,
+            level=run.level,
+            outcome=run.outcome,
+            reason=run.reason,
+            cost=cost,
+            milliseconds=round(run.seconds * 1000),
+            limit=run.limit,
+            fault=run.fault,
+            turns=run.turns,
+            unsure=run.unsure,
+        )
+        sequence, hash_ = books.record(request.session_id, ended, at=at)(connection)
+        return cost, Head(session_id=request.session_id, sequence=sequence, hash=hash_)
+
+    return await coordinator.database.arun(work, durable=False, brief=True, until=until)

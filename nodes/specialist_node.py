@@ -1,0 +1,178 @@
+"""The specialist nodes: one factory makes them all, own handlers and fallbacks alike."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from langchain_core.messages import AnyMessage
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import Connection
+
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.nodes.actions.consent import unapproved
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.outcome import Judgement
+from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.runs.availability import left_alone, paused_link, standing_of_link, tell
+from bursar.nodes.runs.run import run_link
+from bursar.nodes.specialists.definition import Chain, Link
+from bursar.state.decision import Decision
+from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
+from bursar.state.money import USD, ZERO
+from bursar.state.run import Fault, Limit, Outcome, Run, Task, Turn
+from bursar.state.session import Request, SessionState, Step, runs_of
+
+HISTORY_TURNS = 20
+UNDONE = Judgement(
+    Outcome.FAILED, "it was cut off while what it had done was being undone, and is not begun again", fault=Fault.UNDONE
+)
+
+
+async def run_agent(
+    coordinator: Coordinator, chain: Chain, level: int, state: SessionState, config: RunnableConfig
+) -> Update:
+    """Run the handler at `level` of the chain for the request; its run is added to the state, whatever its outcome."""
+    request, link = state["request"], chain.links[level]
+    step = state["plan"].step(chain.specialist.name)
+    grant = link.ceiling if level or step is None else step.grant
+    before = runs_of(state, chain.specialist.name)
+    failed = before[-1] if before else None
+    task = Task(
+        text=request.text,
+        specialist=chain.specialist.name,
+        session_id=request.session_id,
+        request_id=request.id,
+        tenant=request.tenant,
+        now=request.opened_at,
+        left=grant,
+        history=_history(state["messages"]),
+    )
+    # Before anything is written down: an interrupt runs this node again from here.
+    denied = await unapproved(coordinator, link, task, request, config=config)
+    ready = await _prepare(coordinator, chain, level, request, Ready([], grant, denied), failed=failed, config=config)
+    if ready.grant != grant:
+        task = task.model_copy(update={"left": ready.grant})
+    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=ready.refusal)
+    watched = ready.watched or (not level and step is not None and step.watched)
+    if watched or ready.refusal is None:
+        await tell(coordinator, request, link, run, watched=watched)
+    return {"runs": [run], "decisions": ready.decisions}
+
+
+class Ready(NamedTuple):
+    """What is known before a run: the decisions to be told, what it may spend, and why it does not begin, if so.
+
+    `watched`: its breaker saw faults lately, and is to be told how it ends.
+    """
+
+    decisions: list[Decision]
+    grant: USD
+    refusal: Judgement | None
+    watched: bool = False
+
+
+async def _prepare(
+    coordinator: Coordinator,
+    chain: Chain,
+    level: int,
+    request: Request,
+    before: Ready,
+    *,
+    failed: Run | None,
+    config: RunnableConfig,
+) -> Ready:
+    """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
+
+    A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price where it may pay. A
+    decision tells of a fork, which pays again.
+    """
+    link = chain.links[level]
+    if not link.paid and failed is None and (link.last or not level):
+        return before
+    books, at = coordinator.books, coordinator.clock()
+    started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
+
+    def work(connection: Connection) -> Ready:
+        decisions, grant, refusal, watched = before
+        place = checkpoint_ns(config)
+        now = standing_of_link(coordinator, request, link, level, place=place, connection=connection)
+        refusal = refusal or paused_link(request, link, now)
+        if link.paid:
+            if now.held:
+                books.recover(request.session_id, checkpoint_ns=place, at=at)(connection)
+            if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
+                books.open_account(Account("global", None))(connection)
+            decisions = _forked(coordinator, link, request, now.elsewhere, connection)
+            if now.undoing:
+                refusal = before.refusal or UNDONE
+        if link.paid and level and refusal is None:
+            grant, refusal = _admitted(coordinator, link, request, connection)
+            books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
+        if level and refusal is None:
+            refusal = left_alone(coordinator, request, link, now, connection)
+            watched = refusal is None and link.breaker in now.breakers
+        events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
+        if failed is not None:
+            taken = FallbackTaken(
+                request_id=request.id, specialist=chain.specialist.name, failed=failed.handler, next=link.name
+            )
+            events = [taken, *events]
+        for event in [*events, started]:
+            books.record(request.session_id, event, at=at)(connection)
+        return Ready(decisions, grant, refusal, watched)
+
+    return await coordinator.commit(work, request)
+
+
+def _admitted(
+    coordinator: Coordinator, link: Link, request: Request, connection: Connection
+) -> tuple[USD, Judgement | None]:
+    """What a fallback may spend of what is left now; and, where its expected cost does not fit, why it does not run."""
+    left = coordinator.books.left(scopes_of(request, coordinator.budget))(connection)
+    room = request.budget if left is None else USD.from_nanos(max(left, 0))
+    if link.expects <= room and room:
+        return min(link.ceiling, room), None
+    reason = f"the budget had no room for {link.name}: expects {link.expects}, {room} left"
+    return ZERO, Judgement(Outcome.EXHAUSTED, reason, limit=Limit.BUDGET)
+
+
+def _forked(
+    coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], connection: Connection
+) -> list[Decision]:
+    """The decision to pay again where the agent had paid for this request elsewhere, none where it had not."""
+    number, nanos = elsewhere
+    if not number:
+        return []
+    left = coordinator.books.left((f"request:{request.id}",))(connection)
+    note = f"{link.node} had made {number} paid calls for {USD.from_nanos(nanos)} at another place of this request"
+    return [
+        Decision(
+            kind="fork",
+            by=link.node,
+            rule="a fork or an edited state pays again, within the budget of its request",
+            chosen=(link.node,),
+            left=request.budget if left is None else USD.from_nanos(max(left, 0)),
+            note=note,
+        )
+    ]
+
+
+def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
+    """The conversation before the request's own message."""
+    earlier = messages[:-1][-HISTORY_TURNS:]
+    roles = {"human": "user", "ai": "assistant"}
+    return tuple(Turn(role=roles[m.type], text=m.text) for m in earlier if m.type in roles and m.text)
+
+
+def after(chain: Chain, level: int, state: SessionState) -> str:
+    """Where a branch goes after the handler at `level`: its next fallback, or back to the supervisor."""
+    last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
+    if last is not None and last.fault is Fault.NOT_APPROVED:
+        return "supervisor"  # a person did not want it done: nothing else is tried in its place
+    if last is not None and not last.answers and level + 1 < len(chain.links):
+        return chain.links[level + 1].node
+    return "supervisor"
+
+
+def first_node(chain: Chain, step: Step) -> str:
+    """The node at which a planned step starts."""
+    return chain.links[min(step.level, len(chain.links) - 1)].node

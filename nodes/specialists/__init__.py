@@ -1,0 +1,1 @@
+"""Extension point: a specialist, and the chain of handlers that serves it."""

@@ -1,0 +1,37 @@
+"""The command that drills Genie: every agent is made to fail in every way, and there must be an answer."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bursar.cli.options import ANSWERED, GAPS, JsonOption
+
+if TYPE_CHECKING:
+    from bursar.testing.drill import Cell
+
+commands = typer.Typer()
+
+
+@commands.command()
+def drill(
+    agent: Annotated[list[str] | None, typer.Option(help="Drill this agent alone; may be given again.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Force this fault alone; may be given again.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that each request has.")] = 1.0,
+    json: JsonOption = False,
+) -> None:
+    """Make every agent of Genie fail in every way, on a sample household that is thrown away; prints what held."""
+    from bursar.cli import render as show
+    from bursar.genie.app import drilled
+    from bursar.testing.drill import drill as run
+
+    with show.status() as line:
+
+        def hear(cell: "Cell") -> None:
+            line(f"{cell.agent} {cell.fault}")
+
+        found = run(drilled, agents=agent or (), faults=fault or (), deadline=deadline, on_cell=hear)
+    if json:
+        typer.echo(show.as_json({"passed": bool(found), **show.drill_json(found)}))
+    else:
+        show.console().print(show.drill(found))
+    raise typer.Exit(ANSWERED if found else GAPS)

@@ -1,0 +1,204 @@
+"""What the command line shows: answers, agents, spend, audit rows. Rich for people, plain values for `--json`."""
+
+import json
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import BaseModel
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress import Progress
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bursar.state.run import Outcome, Run
+from bursar.state.session import SessionOutput
+from bursar.state.spend import Spend
+
+if TYPE_CHECKING:
+    from bursar.testing.drill import Cell, Drill
+
+OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
+BAR_WIDTH = 40
+WIDTH_OF_FILES = 140
+WIDTH_OF_VALUES = 80
+SHOWN_OF_HASH = 12
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NANOS = re.compile(r"-?\d+\.\d{9}")
+
+
+def console(*, error: bool = False) -> Console:
+    """The terminal; where output goes to a file or pipe, lines are wide enough for any table."""
+    plain = Console(stderr=error, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
+
+
+@contextmanager
+def status() -> Generator[Callable[[str], None]]:
+    """A status line on a terminal's error stream that names the node that runs; silent elsewhere."""
+    screen = console(error=True)
+    if not screen.is_terminal:
+        yield lambda _: None
+        return
+    with screen.status("starting") as line:
+        yield lambda node: line.update(f"{node.replace('_', ' ')} …")
+
+
+@contextmanager
+def import_progress() -> Generator[Callable[[str], None]]:
+    """A line on a terminal's error stream that names each file that was imported; silent elsewhere."""
+    screen = console(error=True)
+    if not screen.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=screen, transient=True) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda file: bar.update(task, advance=1, description=f"imported {file}")
+
+
+def as_json(value: object) -> str:
+    """One JSON document; money is a decimal string."""
+    return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+
+
+def as_line(values: Mapping[str, Any]) -> str:
+    """Names and values in one line, the longest values cut."""
+    return "  ".join(f"{name}={str(value)[:WIDTH_OF_VALUES]}" for name, value in values.items())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def answer_json(result: SessionOutput, session_id: str) -> dict[str, Any]:
+    """What `bursar ask --json` prints."""
+    return {
+        "session": session_id,
+        "answer": result["messages"][-1].text,
+        "ending": result["ending"],
+        "gaps": result["gaps"],
+        "runs": result["runs"],
+        "decisions": result["decisions"],
+        "spend": result["spend"],
+    }
+
+
+def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType:
+    """The answer; then who ran, with outcome, latency and cost; the spend against the budget; how to go on."""
+    return Group(
+        Panel(Text(result["messages"][-1].text), title="Genie", title_align="left", border_style="cyan"),
+        _agents(result["runs"]),
+        spend_bar(result["spend"]),
+        Text.assemble(("session ", "dim"), session_id, *((("   go on with: ", "dim"), go_on) if go_on else ())),
+    )
+
+
+def drill_json(found: "Drill") -> dict[str, Any]:
+    """What `bursar drill --json` prints of the cells."""
+    return {"deadline_seconds": found.deadline_seconds, "cells": [asdict(cell) for cell in found.cells]}
+
+
+def drill(found: "Drill") -> RenderableType:
+    """A row for each fault, a column for each agent, seconds until the answer; below, what was not as it must be."""
+    agents = list(dict.fromkeys(cell.agent for cell in found.cells))
+    cells = {(cell.fault, cell.agent): cell for cell in found.cells}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("fault", no_wrap=True)
+    for agent in agents:
+        table.add_column(agent.replace("_", " "), justify="right")
+    for fault in dict.fromkeys(cell.fault for cell in found.cells):
+        table.add_row(Text(fault), *(_drilled(cells.get((fault, agent))) for agent in agents))
+    failed = [cell for cell in found.cells if not cell]
+    lines = [Text(f"{cell.agent}, {cell.fault}: {'; '.join(cell.problems)}", style="red") for cell in failed]
+    done = sum(not cell.skipped for cell in found.cells)
+    total = f"{done - len(failed)} of {done} passed: answered within {found.deadline_seconds:g} s + 10 %, "
+    return Group(table, *lines, Text(f"{total}the right outcome, fallback told, nothing spent after, log verified"))
+
+
+def _drilled(cell: "Cell | None") -> Text:
+    if cell is None or cell.skipped:
+        return Text("–", style="dim")
+    return Text(f"{cell.seconds:.2f} s", style="green") if cell else Text("FAILED", style="red")
+
+
+def _agents(runs: Sequence[Run]) -> RenderableType:
+    if not runs:
+        return Text("No agent ran.", style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("agent", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("latency", no_wrap=True, justify="right")
+    table.add_column("cost", no_wrap=True, justify="right")
+    table.add_column("why", overflow="fold")
+    for run in runs:
+        name = run.specialist if run.level == 0 else f"{run.specialist} → {run.handler}"
+        outcome = Text(run.outcome.value, OUTCOME_STYLES[run.outcome])
+        table.add_row(Text(name), outcome, f"{run.seconds * 1000:.0f} ms", str(run.cost), Text(run.reason))
+    return table
+
+
+def spend_bar(spend: Spend) -> RenderableType:
+    """What was spent of the budget, as a bar and in figures."""
+    if spend.budget is None:
+        return Text(f"spent {spend.spent}")
+    share = spend.spent.nanos / spend.budget.nanos if spend.budget else 1.0
+    style = "green" if share < 0.7 else "yellow" if share < 1 else "red"
+    bar = ProgressBar(total=1.0, completed=min(share, 1.0), width=BAR_WIDTH, complete_style=style, finished_style=style)
+    grid = Table.grid(padding=(0, 1))
+    calls = f"{spend.calls} paid call{'' if spend.calls == 1 else 's'}"
+    grid.add_row(Text("spend", "dim"), bar, f"{spend.spent} of {spend.budget}", Text(calls, "dim"))
+    return grid
+
+
+def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> RenderableType:
+    """A plain table; cells are shown as they are, never as markup."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(str(cell)) for cell in line))
+    return table
+
+
+def event_line(event: Mapping[str, Any]) -> str:
+    """An audit event's own facts in one line."""
+    shown = {key: value for key, value in event.items() if key not in {"kind", "version", "request_id"}}
+    decision = cast("Mapping[str, Any] | None", shown.pop("decision", None))
+    if decision is not None:
+        shown = {**_decision_facts(decision), **shown}
+    return "  ".join(f"{key}={_short(value)}" for key, value in shown.items() if value not in (None, "", [], {}, 0))
+
+
+def _decision_facts(decision: Mapping[str, Any]) -> dict[str, Any]:
+    candidates = cast("list[Mapping[str, Any]]", decision.get("candidates", []))
+    judged = [
+        f"{c['name']} {c['verdict']} ({_score(c['score'])}expects ${_short(c['expected_cost'])})"
+        + (f": {c['reason']}" if c["reason"] else "")
+        for c in candidates
+        if c["verdict"] != "unfit"
+    ]
+    left = f"${_short(decision['left'])}"
+    return {"by": decision["by"], "rule": decision["rule"], "left": left, "judged": "; ".join(judged)}
+
+
+def _score(score: float) -> str:
+    """The router's score; the guardian and the gate have none."""
+    return f"score {score:.2f}, " if score else ""
+
+
+def _short(value: object) -> str:
+    """A value for a person to read: hashes by their beginning, amounts without the zeros that say nothing."""
+    if isinstance(value, list):
+        return ",".join(_short(item) for item in cast("list[object]", value))
+    text = str(value)
+    if _HASH.fullmatch(text):
+        return f"{text[:SHOWN_OF_HASH]}…"
+    return text.rstrip("0").rstrip(".") if _NANOS.fullmatch(text) else text

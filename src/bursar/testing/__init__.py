@@ -1,0 +1,1 @@
+"""Doubles and drills for tests of your own agents."""

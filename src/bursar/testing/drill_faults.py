@@ -1,0 +1,179 @@
+"""The faults that a drill forces on an agent, and how a run under each must end."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from langchain_core.language_models import BaseChatModel
+
+from bursar.nodes.gateway.meter import meter
+from bursar.nodes.gateway.prices import Price
+from bursar.nodes.runs.handlers import call_directly
+from bursar.nodes.specialists.definition import Function, Handler, deterministic, is_deterministic
+from bursar.state.run import Report, Task
+from bursar.testing.failing_provider import Mode
+from bursar.testing.scripted_model import ScriptedModel
+
+MAX_SECONDS = 60.0
+OUTAGE_SECONDS = 0.2
+RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tokens: no ceiling pays for a word
+
+
+@dataclass(slots=True)
+class Stage:
+    """What one cell of a drill has: an event that ends what hangs, and the file of its SQLite database."""
+
+    file: str
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+Made = Callable[[Stage, Handler], Function]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault by name. `make` makes the handler that has it, None where only the provider fails, as `provider` says.
+
+    `ends` are the ends that are right for the run: its outcome, with the limit or fault that it names.
+    `to_deadline`: it lasts until the deadline. `outlived`: the agent answers all the same, with nothing to disclose.
+    `opens`: the breaker that is open beforehand, the agent's own or those of the models that it asks.
+    """
+
+    name: str
+    ends: frozenset[str]
+    make: Made | None = None
+    provider: Mode = "answers"
+    to_deadline: bool = False
+    outlived: bool = False
+    opens: Literal["agent", "model"] | None = None
+
+
+def made(fault: Fault, stage: Stage) -> Function:
+    """A function that has the fault, for what has no handler. Raises `AssertionError` if only a provider has it."""
+    assert fault.make is not None
+    return fault.make(stage, _nothing)
+
+
+def _nothing(task: Task) -> Report:
+    return Report(answer="")
+
+
+def in_place_of(own: Handler, fault: Fault, stage: Stage) -> Handler:
+    """The handler that has the fault; deterministic if the agent's own is."""
+    if fault.make is None:
+        return own
+    function = fault.make(stage, own)
+    return deterministic(cast("Any", function)) if is_deterministic(own) else function
+
+
+def _raises(stage: Stage, own: Handler) -> Function:
+    def drilled(task: Task) -> Report:
+        raise RuntimeError("a drill")
+
+    return drilled
+
+
+def _hangs(stage: Stage, own: Handler) -> Function:
+    async def drilled(task: Task) -> Report:
+        await asyncio.sleep(MAX_SECONDS)
+        raise AssertionError("it was to be left behind")
+
+    return drilled
+
+
+def _blocks(stage: Stage, own: Handler) -> Function:
+    async def drilled(task: Task) -> Report:
+        stage.over.wait(MAX_SECONDS)
+        return Report(answer="too late")
+
+    return drilled
+
+
+def _spins(stage: Stage, own: Handler) -> Function:
+    def drilled(task: Task) -> Report:
+        until = time.monotonic() + MAX_SECONDS
+        while time.monotonic() < until:
+            pass
+        return Report(answer="too late")
+
+    return drilled
+
+
+def _swallows(stage: Stage, own: Handler) -> Function:
+    async def drilled(task: Task) -> Report:
+        for _ in range(1_000):
+            if stage.over.is_set():
+                break
+            try:
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                continue
+        return Report(answer="too late")
+
+    return drilled
+
+
+def _babbles(stage: Stage, own: Handler) -> Function:
+    def drilled(task: Task) -> Any:
+        return {"answer": 7}
+
+    return drilled
+
+
+def _doubts(stage: Stage, own: Handler) -> Function:
+    def drilled(task: Task) -> Report:
+        return Report(answer="perhaps", confidence=0.1)
+
+    return drilled
+
+
+def _overspends(stage: Stage, own: Handler) -> Function:
+    model: BaseChatModel = meter(ScriptedModel(replies=["paid"]), price=RUINOUS)
+
+    def drilled(task: Task) -> Report:
+        return Report(answer=model.invoke("spend everything").text)
+
+    return drilled
+
+
+def _loses_database(stage: Stage, own: Handler) -> Function:
+    """Another program locks the database for a moment, while the agent answers."""
+
+    async def drilled(task: Task) -> Report:
+        lock = sqlite3.connect(stage.file, isolation_level=None, check_same_thread=False)
+        lock.execute("BEGIN IMMEDIATE")
+        threading.Timer(OUTAGE_SECONDS, lock.close).start()
+        return await call_directly(own, task)
+
+    return drilled
+
+
+def _ends(*ends: str) -> frozenset[str]:
+    return frozenset(ends)
+
+
+LATE = _ends("exhausted: deadline")
+FAULTS = (
+    Fault("exception", _ends("failed: handler_error"), _raises),
+    Fault("hang", LATE, _hangs, to_deadline=True),
+    Fault("blocked loop", LATE, _blocks, to_deadline=True),
+    Fault("CPU spin", LATE, _spins, to_deadline=True),
+    Fault("swallowed cancellation", LATE, _swallows, to_deadline=True),
+    Fault("malformed output", _ends("failed: bad_output"), _babbles),
+    Fault("low confidence", _ends("completed: unsure"), _doubts),
+    Fault("budget refusal", _ends("exhausted: ceiling", "exhausted: budget"), _overspends),
+    Fault("database down", _ends("completed"), _loses_database, outlived=True),
+    Fault("provider 429", _ends("failed: provider"), provider="429"),
+    Fault("provider 500", _ends("failed: provider"), provider="500"),
+    Fault("provider cut", _ends("failed: provider"), provider="cut"),
+    # The client's own timeout and the run's deadline are the same moment.
+    Fault("provider hang", LATE | {"failed: provider"}, provider="hang", to_deadline=True),
+    Fault("provider's breaker open", _ends("failed: provider"), opens="model"),
+    Fault("breaker open", _ends("left alone"), opens="agent"),
+)
+# What a router or a gate can do wrong.
+OF_COORDINATOR = ("exception", "hang", "CPU spin", "malformed output")

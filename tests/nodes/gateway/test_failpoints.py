@@ -1,0 +1,54 @@
+"""Failpoints: nothing unless armed, the named place at the named hit if armed, and no other name."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from bursar.nodes.gateway import failpoints
+from bursar.state.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """Whatever a test armed is not armed after it."""
+    yield
+    failpoints.arm({})
+
+
+def test_the_process_is_killed_at_the_hit_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other names and earlier hits pass; the third hit is the last of the process, by a signal it cannot catch."""
+    killed: list[tuple[int, int]] = []
+
+    def kill(process: int, number: int) -> None:
+        killed.append((process, number))
+
+    monkeypatch.setattr(os, "kill", kill)
+    failpoints.arm({"BURSAR_FAILPOINT": "after_hold:3"})
+    for name in ("after_hold", "before_hold", "after_hold", "after_settle"):
+        failpoints.hit(name)
+    assert killed == []
+    failpoints.hit("after_hold")
+    assert killed == [(os.getpid(), signal.SIGKILL)]
+
+
+def test_without_one_armed_every_hit_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty environment arms nothing."""
+    killed: list[int] = []
+
+    def kill(process: int, number: int) -> None:
+        killed.append(process)
+
+    monkeypatch.setattr(os, "kill", kill)
+    failpoints.arm({})
+    for name in failpoints.NAMES:
+        failpoints.hit(name)
+    assert killed == []
+
+
+@pytest.mark.parametrize("value", ["no_such_place", "after_hold:0", "after_hold:soon"])
+def test_a_wrong_name_or_number_is_an_error(value: str) -> None:
+    """A test that arms nothing by mistake would prove nothing."""
+    with pytest.raises(ConfigurationError, match="BURSAR_FAILPOINT"):
+        failpoints.arm({"BURSAR_FAILPOINT": value})

@@ -1,0 +1,192 @@
+"""Where handlers run: apart, to their deadlines, and stopped when they go on without their run."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bursar.checkpoints.database.stop_guard import shielded
+from bursar.nodes.isolation import workers as apart
+from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.handler_loop import Stopped
+from bursar.nodes.isolation.workers import TooManyLeftBehind, in_thread, left_behind, on_loop
+from bursar.state.errors import BursarError
+
+PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert holds()
+
+
+async def _either(deed: Callable[[], Any], *, plain: bool, seconds: float) -> Ended[Any] | None:
+    """Run a plain function in a thread, or as a coroutine."""
+
+    async def coroutine() -> Any:
+        return deed()
+
+    return await (in_thread("a", deed, seconds=seconds) if plain else on_loop("a", coroutine, seconds=seconds))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_work_runs_elsewhere_in_the_callers_context(plain: bool) -> None:
+    """Another thread, the same context variables; what is raised comes back as a value."""
+    PLACE.set("here")
+
+    def looks() -> tuple[str, int]:
+        return PLACE.get(), threading.get_ident()
+
+    def raises() -> None:
+        raise SystemExit(3)
+
+    end = asyncio.run(_either(looks, plain=plain, seconds=20))
+    assert end is not None
+    place, thread = end.result()
+    assert (place, thread == threading.get_ident()) == ("here", False)
+    end = asyncio.run(_either(raises, plain=plain, seconds=20))
+    assert end is not None
+    assert isinstance(end.error, SystemExit)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_computes_for_ever_is_stopped(plain: bool) -> None:
+    """At the deadline there is no value; soon after, the work has been stopped where it was."""
+    ends: list[BaseException] = []
+
+    def spins() -> None:
+        until = time.monotonic() + 60
+        try:
+            while time.monotonic() < until:
+                pass
+        except BaseException as error:
+            ends.append(error)
+            raise
+
+    assert asyncio.run(_either(spins, plain=plain, seconds=0.05)) is None
+    _until(lambda: left_behind("a") == 0)
+    assert [type(error) for error in ends] == [Stopped]
+
+
+def test_a_stop_hits_only_what_was_left_behind() -> None:
+    """Also where the deadline passes before the thread has begun, and beside work that keeps Python busy."""
+
+    def spins(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    async def one() -> list[object]:
+        others: list[object] = []
+        for number in range(60):
+            await in_thread("a", partial(spins, 0.008), seconds=0.001 * (number % 10))
+            end = await in_thread("b", lambda: 1, seconds=20)
+            others.append(None if end is None else end.error or end.value)
+        return others
+
+    async def three() -> list[list[object]]:
+        return list(await asyncio.gather(one(), one(), one()))
+
+    assert asyncio.run(three()) == [[1] * 60] * 3
+    _until(lambda: left_behind() == 0)
+
+
+def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
+    """It goes to its end, and the work is stopped after it."""
+    reached: list[str] = []
+
+    def works() -> None:
+        until = time.monotonic() + 60
+        with shielded():
+            begun = time.monotonic()
+            while time.monotonic() < begun + 0.3:
+                pass
+            reached.append("the end of the section")
+        while time.monotonic() < until:
+            pass
+        reached.append("the end of the work")
+
+    assert asyncio.run(in_thread("a", works, seconds=0.05)) is None
+    _until(lambda: left_behind("a") == 0)
+    assert reached == ["the end of the section"]
+
+
+def test_cancelling_the_caller_cancels_the_work() -> None:
+    """Nothing of it runs on."""
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def main() -> None:
+        caller = asyncio.create_task(on_loop("a", work, seconds=60))
+        await asyncio.to_thread(begun.wait, 20)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+
+    asyncio.run(main())
+    assert cancelled.wait(20)
+    _until(lambda: left_behind("a") == 0)
+
+
+def test_a_handler_that_is_stuck_is_counted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit nothing more of that agent is started; of another it is."""
+    monkeypatch.setattr(apart, "MAX_LEFT_BEHIND", 1)
+    go = threading.Event()
+    assert asyncio.run(in_thread("stuck", lambda: go.wait(60), seconds=0.05)) is None
+    assert left_behind("stuck") == 1
+    with pytest.raises(TooManyLeftBehind, match="handlers of stuck hang"):
+        asyncio.run(in_thread("stuck", lambda: None, seconds=20))
+    other = asyncio.run(in_thread("other", lambda: "fine", seconds=20))
+    assert other is not None
+    assert other.result() == "fine"
+    go.set()
+    _until(lambda: left_behind("stuck") == 0)
+
+
+def test_the_loop_of_handlers_is_no_place_to_wait_for_oneself() -> None:
+    """A sync call of a graph inside an async handler is refused by name, not waited for until the deadline."""
+    from bursar.nodes.isolation.sync_bridge import run_sync
+
+    async def nothing() -> None:
+        return None
+
+    async def handler() -> None:
+        run_sync(nothing)
+
+    end = asyncio.run(on_loop("a", handler, seconds=20))
+    assert end is not None
+    assert isinstance(end.error, BursarError)
+    assert "use ainvoke" in str(end.error)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_begins_anew() -> None:
+    """Threads are not inherited: a child has a loop for handlers of its own."""
+
+    async def answers() -> str:
+        return "fine"
+
+    first = asyncio.run(on_loop("a", answers, seconds=20))
+    assert first is not None
+    child = os.fork()
+    if child == 0:
+        end = asyncio.run(on_loop("a", answers, seconds=20))
+        os._exit(0 if end is not None and end.value == "fine" else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

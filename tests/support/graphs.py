@@ -1,0 +1,112 @@
+"""What tests of whole graphs share: a router that sends a request to everybody, priced doubles, a way to build."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import text
+
+from bursar import (
+    Budget,
+    Ledger,
+    Price,
+    Report,
+    Specialist,
+    SQLAlchemySaver,
+    Task,
+    build_supervisor,
+    deterministic,
+    meter,
+)
+from bursar.checkpoints.schema.ledger_tables import metadata
+from bursar.nodes.gateway.chat_model import MeteredChatModel
+from bursar.nodes.routers.base import Candidate, Scores
+from bursar.nodes.specialists.definition import Handler
+from bursar.testing.scripted_model import Scripted, ScriptedModel
+
+NANOS_PER_WORD = 1_000_000  # a tenth of a cent
+PRICE = Price(input=0, output=1_000)  # US dollars per million tokens: that tenth of a cent a word
+App = Any  # LangGraph leaves its own type partly unknown
+
+
+@dataclass
+class RouteTo:
+    """Every candidate fits, or only those named; all are worth the same."""
+
+    names: tuple[str, ...] = ()
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        chosen = tuple(c.name for c in candidates if not self.names or c.name in self.names)
+        return Scores({c.name: 1.0 for c in candidates}, chosen, 1.0, "all of them")
+
+
+@deterministic
+def rules(task: Task) -> Report:
+    """The last resort of the tests."""
+    return Report(answer=f"{task.specialist} by rule")
+
+
+def priced(model: ScriptedModel, *, words: int = 5, least: int | None = None) -> MeteredChatModel:
+    """The double behind the gateway: every answer may have `words` words, a tenth of a cent each."""
+    return meter(model, price=PRICE, max_output_tokens=words, min_output_tokens=words if least is None else least)
+
+
+def scripted(*replies: Scripted) -> ScriptedModel:
+    """A double with this script."""
+    return ScriptedModel(replies=replies)
+
+
+def words(number: int) -> str:
+    """An answer of so many words."""
+    return " ".join(["word"] * number)
+
+
+def billed(*models: ScriptedModel) -> int:
+    """Nano-dollars that the doubles would have billed, by their own account of each call."""
+    usages = [call.usage for model in models for call in model.calls if call.usage is not None]
+    return sum(usage["output_tokens"] for usage in usages) * NANOS_PER_WORD
+
+
+def specialist(name: str, handler: Handler, **settings: Any) -> Specialist:
+    """A specialist that falls back on `rules`."""
+    fields: dict[str, Any] = {"name": name, "description": name, "handler": handler, "fallbacks": [rules]}
+    return Specialist(**{**fields, **settings})
+
+
+def free(name: str, handler: Handler, **settings: Any) -> Specialist:
+    """A specialist that expects to cost nothing, so that any number of them is admitted."""
+    return specialist(name, handler, expected_cost=0, **settings)
+
+
+def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) -> App:
+    """A graph with its checkpoints beside the books; every specialist is asked."""
+    usual: dict[str, Any] = {
+        "budget": Budget("0.03"),
+        "checkpointer": SQLAlchemySaver(ledger.database),
+        "router": RouteTo(),
+    }
+    return build_supervisor(specialists, ledger=ledger, **{**usual, **settings})
+
+
+def empty(url: str) -> None:
+    """Make the tables, where there are none yet, and take every row out of them."""
+    database = Ledger(url).database
+    tables = ", ".join(table.name for table in metadata.sorted_tables)
+    database.run(lambda connection: connection.execute(text(f"TRUNCATE {tables}")))
+    database.close()
+
+
+def session(name: str = "s-1", **more: Any) -> RunnableConfig:
+    """The config of a session."""
+    return {"configurable": {"thread_id": name, "tenant": "acme", **more}}
+
+
+def ask(app: App, text: str = "how much for food?", name: str = "s-1") -> Any:
+    """Put a question to a session."""
+    return app.invoke({"messages": [("user", text)]}, session(name))
+
+
+def answer_of(result: Any) -> str:
+    """The answer's text."""
+    return str(result["messages"][-1].text)

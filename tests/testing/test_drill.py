@@ -1,0 +1,158 @@
+"""Drills find what is wrong, and nothing where nothing is; Genie's agents may all be killed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from bursar import (
+    Budget,
+    Drill,
+    Ground,
+    Ledger,
+    Report,
+    Specialist,
+    Task,
+    build_supervisor,
+    deterministic,
+    drill,
+    meter,
+)
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
+from bursar.genie.app import open_genie
+from bursar.genie.household.sample import END, sample_files
+from bursar.genie.roster import TOOLS
+from bursar.nodes.context.forcing import Forced, forcing
+from bursar.state.errors import ConfigurationError
+from bursar.testing.drill import Cell
+from bursar.testing.drill_faults import FAULTS, OF_COORDINATOR
+from bursar.testing.scripted_model import ScriptedModel
+from tests.support.graphs import RouteTo, rules
+
+DEADLINE_SECONDS = 1.5  # generous: other tests run beside these
+
+
+def _graph(ground: Ground, last_resort: Any = rules) -> Any:
+    model = meter(ChatOpenAI(model="gpt-4o-mini", api_key=lambda: "none", base_url=ground.provider))
+
+    async def spending(task: Task) -> Report:
+        return Report(answer=(await model.ainvoke(task.text)).text)
+
+    @deterministic
+    def tool(task: Task) -> Report:
+        return Report(answer="by a tool")
+
+    ledger = Ledger(ground.database)
+    return build_supervisor(
+        [
+            Specialist(name="spending", description="Where it goes", handler=spending, fallbacks=[last_resort]),
+            Specialist(name="tool", description="A tool", handler=tool, fallbacks=[last_resort]),
+        ],
+        budget=Budget("0.03"),
+        ledger=ledger,
+        checkpointer=SQLAlchemySaver(ledger.database),
+        router=RouteTo(),
+    )
+
+
+def _failed(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell]
+
+
+def test_a_graph_of_ones_own_is_drilled() -> None:
+    """An agent under every fault, and the router: all answered, and a cell for each."""
+    found = drill(_graph, agents=["spending", "supervisor"], deadline=DEADLINE_SECONDS)
+    assert _failed(found.cells) == []
+    assert found
+    assert [cell for cell in found.cells if cell.skipped] == []
+    assert len(found.cells) == len(FAULTS) + 1 + len(OF_COORDINATOR)
+
+
+def test_a_tool_agent_asks_no_provider() -> None:
+    """What cannot happen to an agent is skipped, and a drill that did nothing has proven nothing."""
+    found = drill(_graph, agents=["tool"], faults=["provider 500", "low confidence"])
+    assert found
+    assert [cell.skipped for cell in found.cells] == ["", "", "it asks no provider"]
+    assert not Drill(1.0, found.cells[2:])
+
+
+def test_a_drill_finds_what_is_wrong() -> None:
+    """A last resort that fails, and one that pays, do not pass."""
+
+    @deterministic
+    def broken(task: Task) -> Report:
+        raise OSError
+
+    @deterministic
+    def asks_a_model(task: Task) -> Report:
+        return Report(answer=meter(ScriptedModel(replies=["x"])).invoke("x").text)
+
+    for last_resort in (broken, asks_a_model):
+        found = drill(lambda ground: _graph(ground, last_resort), agents=["tool"], faults=["exception"])  # noqa: B023
+        assert not found
+        [cell] = _failed(found.cells)
+        assert "the answer does not say who answered instead" in cell.problems
+
+
+def test_an_unknown_fault_is_named() -> None:
+    """A typing error is told with what there is."""
+    with pytest.raises(ConfigurationError, match="no fault earthquake; there are exception, hang"):
+        drill(_graph, faults=["earthquake"])
+    with pytest.raises(ConfigurationError, match="no agent ghost; there are spending, tool, supervisor"):
+        drill(_graph, agents=["ghost"])
+
+
+def _raising(error: BaseException) -> Any:
+    """What makes, of an agent's own handler, one that raises."""
+
+    def instead(own: Any) -> Any:
+        @deterministic
+        def handler(task: Task) -> Report:
+            raise error
+
+        return handler
+
+    return instead
+
+
+@pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
+def test_genie_answers_whoever_is_killed(victim: str) -> None:
+    """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
+
+    genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
+    genie.import_files(list(sample_files()))
+    others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
+    with forcing(
+        Forced(handlers={victim: _raising(SystemExit("killed"))}, seconds={}, router=RouteTo((*others, victim)))
+    ):
+        result = genie.ask("Where did my money go, and what should I do about it?", "s-1")
+    ends = {run.specialist: run.outcome for run in result["runs"] if run.level == 0}
+    assert ends.pop(victim) == "failed"
+    assert set(ends.values()) == {"completed"}
+    [gap] = [gap for gap in result["gaps"] if gap.startswith(f"{victim}: SystemExit: killed; unavailable answered")]
+    assert gap in result["messages"][-1].text
+    assert genie.ledger.verify("s-1")
+    genie.close()
+
+
+def test_genies_database_gate_fails_closed() -> None:
+    """Where the household's data cannot be read nobody answers in its place: the answer says so, and has no numbers."""
+
+    genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
+    genie.import_files(list(sample_files()))
+    forced = Forced(
+        handlers={"database_connector": _raising(ConnectionError("no such host"))},
+        seconds={},
+        router=RouteTo(("database_connector",)),
+    )
+    with forcing(forced):
+        result = genie.ask("List my transactions in November", "s-1")
+    [run] = result["runs"]
+    assert (run.level, run.outcome, run.report) == (0, "failed", None)
+    assert result["ending"] == "answered_with_gaps"
+    text = result["messages"][-1].text
+    assert "database_connector: ConnectionError: no such host" in text
+    assert "$" not in text
+    assert genie.ledger.verify("s-1")
+    genie.close()
