@@ -18,7 +18,7 @@ from benchmarks.harness import Ratio, Result, Rounds
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
 from bursar.checkpoints.ledger.circuit_breakers import close_all
 from bursar.graphs.supervisor import coordinator_of
-from bursar.nodes.isolation.workers import left_behind
+from bursar.nodes.isolation.workers import abandoned_count
 from bursar.nodes.routers.word_overlap import WordRouter
 
 SESSIONS = 1_000
@@ -90,10 +90,10 @@ def settled() -> tuple[int, int]:
     The thread of the event loop for handlers is not counted: it may be there, or not yet again.
     """
     until = time.monotonic() + 10
-    while left_behind() and time.monotonic() < until:
+    while abandoned_count() and time.monotonic() < until:
         time.sleep(0.05)
     gc.collect()
-    return sum(thread.name != "bursar-handlers" for thread in threading.enumerate()), left_behind()
+    return sum(thread.name != "bursar-handlers" for thread in threading.enumerate()), abandoned_count()
 
 
 def _one(of: str, to: str, what: str, ratio: float, *, bound: float | None = None) -> Ratio:

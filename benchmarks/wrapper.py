@@ -22,10 +22,10 @@ from sqlalchemy import Connection
 from benchmarks.harness import Ratio, Result, interleave
 from bursar import Budget, Ledger, Outcome, Report, Specialist, Task, build_supervisor, deterministic
 from bursar.checkpoints.ledger.accounts import Account
-from bursar.checkpoints.ledger.admission_facts import Place, standing
+from bursar.checkpoints.ledger.admission_facts import RunLocation, read_admission_facts
 from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.context.coordinator import Coordinator
-from bursar.nodes.isolation.sync_bridge import Node
+from bursar.nodes.isolation.sync_bridge import AsyncNode
 from bursar.nodes.specialist_node import run_agent
 from bursar.state.events import RunEnded, RunStarted
 from bursar.state.money import ZERO
@@ -82,7 +82,7 @@ def _coordinator(url: str) -> Coordinator:
 
 def _state() -> Any:
     request = Request(id="r", session_id="s", tenant="t", text="go", opened_at=AT, budget=Budget("1").per_request)
-    plan = Plan(steps=tuple(Step(name=name, grant=ZERO) for name in HANDLERS))
+    plan = Plan(steps=tuple(Step(name=name, allowance=ZERO) for name in HANDLERS))
     return {"request": request, "plan": plan, "runs": [], "decisions": [], "messages": [], "spend": Spend()}
 
 
@@ -105,11 +105,11 @@ def _bare(name: str) -> Callable[[int], None]:
         handler: Any = HANDLERS[name]
         return {"runs": [await handler(task) if name != "plain_function" else await asyncio.to_thread(handler, task)]}
 
-    return _repeat(partial(Node(name, body).ainvoke, _state(), CONFIG))
+    return _repeat(partial(AsyncNode(name, body).ainvoke, _state(), CONFIG))
 
 
 def _wrapped(coordinator: Coordinator, name: str) -> Callable[[int], None]:
-    node, state = Node[Any](name, partial(run_agent, coordinator, coordinator.chains[name], 0)), _state()
+    node, state = AsyncNode[Any](name, partial(run_agent, coordinator, coordinator.chains[name], 0)), _state()
     places = itertools.count()
 
     async def one() -> None:
@@ -129,7 +129,9 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     who: dict[str, Any] = {"request_id": "r", "specialist": name, "handler": name, "level": 0}
 
     def begin(connection: Connection) -> None:
-        standing(connection, (), pauses=pauses, breakers=(), at=AT, place=Place("s", "r", name, "a:2"))
+        read_admission_facts(
+            connection, (), pauses=pauses, breakers=(), at=AT, place=RunLocation("s", "r", name, "a:2")
+        )
         books.record("s", RunStarted(**who), at=AT)(connection)
 
     def end(connection: Connection) -> None:

@@ -14,20 +14,20 @@ IDLE_SECONDS = 30.0  # the thread ends after so long without a lease
 
 
 @dataclass(slots=True)
-class _Due:
+class _Scheduled:
     at: float
     every: float
     renew: Callable[[], bool]
 
 
-class Renewals:
+class LeaseRenewer:
     """What is renewed in one database, and the thread that does it, which sleeps until a lease is due.
 
     A run that ends within a third of its lease never wakes it. It works on while handlers block or compute: it needs no
     event loop, only its turn of the interpreter.
     """
 
-    _of: "WeakKeyDictionary[Database, Renewals]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
+    _of: "WeakKeyDictionary[Database, LeaseRenewer]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
     _lock = threading.Lock()
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Renewals:
         _all.add(self)
 
     @classmethod
-    def of(cls, database: Database) -> "Renewals":
+    def of(cls, database: Database) -> "LeaseRenewer":
         """Those of this process in `database`."""
         with cls._lock:
             if database not in cls._of:
@@ -44,7 +44,7 @@ class Renewals:
 
     def _start(self) -> None:
         self._changed = threading.Condition()
-        self._due: dict[object, _Due] = {}
+        self._due: dict[object, _Scheduled] = {}
         self._thread: threading.Thread | None = None
 
     def add(self, key: object, renew: Callable[[], bool], *, every: float) -> None:
@@ -52,7 +52,7 @@ class Renewals:
         with self._changed:
             at = time.monotonic() + every
             sooner = all(at < due.at for due in self._due.values())
-            self._due[key] = _Due(at, every, renew)
+            self._due[key] = _Scheduled(at, every, renew)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="bursar-leases", daemon=True)
                 self._thread.start()
@@ -79,7 +79,7 @@ class Renewals:
             for key, due in ready:
                 self._renew(key, due)
 
-    def _renew(self, key: object, due: _Due) -> None:
+    def _renew(self, key: object, due: _Scheduled) -> None:
         try:
             holds = due.renew()
         except DatabaseError:
@@ -90,11 +90,11 @@ class Renewals:
                 del self._due[key]
 
 
-_all: "WeakSet[Renewals]" = WeakSet()
+_all: "WeakSet[LeaseRenewer]" = WeakSet()
 
 
 def _in_forked_child() -> None:
-    Renewals._lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
+    LeaseRenewer._lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
     for renewals in list(_all):
         renewals._start()  # pyright: ignore[reportPrivateUsage] - a child owns nothing
 

@@ -19,18 +19,18 @@ from langgraph.errors import GraphDrained
 from sqlalchemy import Connection, TextClause, bindparam, select, text
 
 from bursar.checkpoints.database.database import Database, Work
-from bursar.checkpoints.database.statement import Prepared, Returning
-from bursar.checkpoints.lease_renewal import Renewals
+from bursar.checkpoints.database.statement import ReturningStatement, Statement
+from bursar.checkpoints.lease_renewal import LeaseRenewer
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.schema.saver_tables import leases
 from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
 from bursar.state.events import Drained
-from bursar.state.events import Lease as LeaseEvent
+from bursar.state.events import LeaseChanged as LeaseEvent
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
 # Owners of this process that nobody works under, though their leases may stand: the database could not be told.
-_ended: deque[str] = deque(maxlen=10_000)
+_dead_owners: deque[str] = deque(maxlen=10_000)
 RELEASE_SECONDS = 1.0  # what giving a session back may wait for a lock of another program
 PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
 
@@ -70,7 +70,7 @@ def lease_of(config: RunnableConfig) -> Lease | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Busy:
+class _HeldByOther:
     """Who has the session, and for how many milliseconds at least."""
 
     session_id: str
@@ -87,7 +87,7 @@ class _Busy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class LeaseRequest:
     """What a run asks for: how long to wait for another's lease, and whether to take it from an owner that lives.
 
     With a `ledger` in the same database a take-over is written to its audit log, and the calls that the owner before
@@ -100,13 +100,13 @@ class Wish:
     resumes: bool = False
 
 
-class Owned:
+class LeaseHolder:
     """Ownership of a session for the time of a `with` or `async with` block; `config` is what runs in it are given.
 
     Raises `SessionBusy` on entering if another owns the session.
     """
 
-    def __init__(self, database: Database, session_id: str, *, seconds: float, owner: str, wish: Wish) -> None:
+    def __init__(self, database: Database, session_id: str, *, seconds: float, owner: str, wish: LeaseRequest) -> None:
         self._database = database
         self._session_id = session_id
         self._milliseconds = round(seconds * 1000)
@@ -180,7 +180,7 @@ class Owned:
             seen = True
         finally:
             if not seen and not self._refused:
-                _ended.append(self._owner)
+                _dead_owners.append(self._owner)
 
     def _pauses(self) -> Iterator[float]:
         """The pauses before each attempt; the last is the one that raises."""
@@ -192,28 +192,28 @@ class Owned:
         self._last = True
         yield 0.0
 
-    def _taken(self, found: Lease | _Busy) -> bool:
+    def _taken(self, found: Lease | _HeldByOther) -> bool:
         if isinstance(found, Lease):
             self._lease = found
-            Renewals.of(self._database).add(found, self._renew(found), every=self._milliseconds / 3000)
+            LeaseRenewer.of(self._database).add(found, self._renew(found), every=self._milliseconds / 3000)
             return True
         if self._last or not self._wish.wait_seconds:
             self._refused = True
             raise found.error()
         return False
 
-    def _take(self) -> Work[Lease | _Busy]:
+    def _take(self) -> Work[Lease | _HeldByOther]:
         session, owner, wish = self._session_id, self._owner, self._wish
 
-        def work(connection: Connection) -> Lease | _Busy:
+        def work(connection: Connection) -> Lease | _HeldByOther:
             ours = Process.current()  # reads files: here, where the event loop does not
             new = {"session": session, "owner": owner, "host": ours.host, "process": ours.process}
             new |= {"milliseconds": self._milliseconds}
             taken = _take(connection, **new, force=int(wish.take_over), dead="")
             if not taken:
                 [(holder, host, process, left)] = _holder(connection, session=session)
-                busy = _Busy(session, holder, Process(host, process), int(left))
-                if holder not in _ended and not busy.holder.is_gone:
+                busy = _HeldByOther(session, holder, Process(host, process), int(left))
+                if holder not in _dead_owners and not busy.holder.is_gone:
                     return busy
                 taken = _take(connection, **new, force=0, dead=holder)
             [(epoch, previous)] = taken
@@ -245,13 +245,13 @@ class Owned:
         """
         if self._database.dialect == "sqlite":
             raise fault
-        self._database.again.add(release)
-        _ended.append(self._owner)
+        self._database.retry_queue.add(release)
+        _dead_owners.append(self._owner)
 
     def _release(self, error: BaseException | None) -> Work[None]:
         """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
         lease, ledger = self.lease, self._wish.ledger
-        Renewals.of(self._database).remove(lease)
+        LeaseRenewer.of(self._database).remove(lease)
 
         def work(connection: Connection) -> None:
             freed = _free.changes(connection, session=lease.session_id, owner=lease.owner, epoch=lease.epoch)
@@ -285,9 +285,9 @@ _NOW = {
 }
 
 
-def _timed(statement: str) -> Prepared:
+def _timed(statement: str) -> Statement:
     """A statement in which `{now}` is the database's clock in milliseconds."""
-    return Prepared(_at_now(statement, "postgresql"), sqlite=_at_now(statement, "sqlite"))
+    return Statement(_at_now(statement, "postgresql"), sqlite=_at_now(statement, "sqlite"))
 
 
 def _at_now(statement: str, dialect: str) -> TextClause:
@@ -303,7 +303,7 @@ _TAKE = (
     "previous = bursar_leases.owner "
     "WHERE bursar_leases.expires_at <= {now} OR bursar_leases.owner = :dead OR :force = 1"
 )
-_take = Returning(
+_take = ReturningStatement(
     _at_now(f"{_TAKE} RETURNING epoch, previous", "postgresql"),
     sqlite=_at_now(_TAKE, "sqlite"),
     read=text("SELECT epoch, previous FROM bursar_leases WHERE session_id = :session"),
@@ -317,7 +317,7 @@ _free = _timed(
     "UPDATE bursar_leases SET owner = '', expires_at = 0 "
     "WHERE session_id = :session AND owner = :owner AND epoch = :epoch"
 )
-_holds = Prepared(
+_holds = Statement(
     select(leases.c.epoch)
     .where(
         leases.c.session_id == bindparam("session"),

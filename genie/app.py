@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from bursar.genie.importing.import_report import ImportReport
-    from bursar.testing.drill import Ground
+    from bursar.testing.drill import DrillEnvironment
 
 DEFAULT_DATABASE = "sqlite:///genie.db"
 DEFAULT_MODEL = "gpt-4o-mini"
@@ -149,7 +149,7 @@ def open_genie(
     return Genie(app, ledger, data, clock)
 
 
-def drilled(ground: "Ground") -> Supervisor:
+def drilled(ground: "DrillEnvironment") -> Supervisor:
     """Genie over the sample household, with a model at the drill's provider: what `bursar drill` drills.
 
     Without `bursar[openai]` there is no model, and no provider to drill.

@@ -9,7 +9,7 @@ from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_R
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateUpdate
 
-from bursar.checkpoints.leases import LEASE, Owned, lease_of
+from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.saver import LEDGER, SQLAlchemySaver
 from bursar.graphs.graceful_shutdown import installed
@@ -70,7 +70,7 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         inside = CONFIG_KEY_READ in merge_configs(self.config, config).get("configurable", {})
         return options if inside else {**options, "control": control}
 
-    def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> Owned | None:
+    def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
         """What to enter before the session is read; None where it is owned already, or there is nothing to own."""
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
@@ -97,7 +97,7 @@ def _resumes(entered: object) -> bool:
     return entered is None or isinstance(entered, Command)
 
 
-def _under(owned: Owned, config: RunnableConfig | None) -> RunnableConfig:
+def _under(owned: LeaseHolder, config: RunnableConfig | None) -> RunnableConfig:
     """`config` with the lease, and without what was asked for it, which is not kept with the checkpoints."""
     given: RunnableConfig = config or {}
     asked = {name: value for name, value in given.get("configurable", {}).items() if name not in {WAIT, TAKE_OVER}}

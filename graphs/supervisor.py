@@ -18,7 +18,7 @@ from bursar.nodes.actions.approvals import DEFAULT_SECONDS, Approvals, Approvers
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
 from bursar.nodes.gateway.chat_model import require_price
-from bursar.nodes.isolation.sync_bridge import Body, Choice, Node
+from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.planning.gate import review_plan
 from bursar.nodes.planning.guardian import guard
 from bursar.nodes.planning.intake import intake
@@ -162,14 +162,16 @@ def _wire(coordinator: Coordinator) -> Graph:
     _add(graph, "report", partial(report, coordinator))
     graph.add_edge(START, "intake")
     graph.add_edge("intake", "supervisor")
-    graph.add_conditional_edges("supervisor", Choice("plan", _to_guardian), ["guardian", "report"])
+    graph.add_conditional_edges("supervisor", EdgeFunction("plan", _to_guardian), ["guardian", "report"])
     last = "guardian"
     if (gate := coordinator.gate) is not None:
         _add(graph, gate.name, partial(review_plan, coordinator, gate))
         graph.add_edge(last, gate.name)
         last = gate.name
     firsts = {chain.links[level].node for chain in coordinator.chains.values() for level in chain.entries}
-    graph.add_conditional_edges(last, Choice("dispatch", partial(_dispatch, coordinator)), [*sorted(firsts), "report"])
+    graph.add_conditional_edges(
+        last, EdgeFunction("dispatch", partial(_dispatch, coordinator)), [*sorted(firsts), "report"]
+    )
     for chain in coordinator.chains.values():
         _wire_chain(graph, coordinator, chain)
     graph.add_edge("report", END)
@@ -181,7 +183,7 @@ def _wire_chain(graph: Graph, coordinator: Coordinator, chain: Chain) -> None:
         _add(graph, link.node, partial(run_agent, coordinator, chain, level))
         following = [following.node for following in chain.links[level + 1 : level + 2]]
         graph.add_conditional_edges(
-            link.node, Choice("outcome", partial(after, chain, level)), [*following, "supervisor"]
+            link.node, EdgeFunction("outcome", partial(after, chain, level)), [*following, "supervisor"]
         )
 
 
@@ -195,5 +197,5 @@ def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
     return [first_node(coordinator.chains[step.name], step) for step in state["plan"].steps] or ["report"]
 
 
-def _add(graph: Graph, name: str, body: Body[SessionState], *, defer: bool = False) -> None:
-    graph.add_node(name, Node(name, body), defer=defer)  # pyright: ignore[reportUnknownMemberType]
+def _add(graph: Graph, name: str, body: NodeBody[SessionState], *, defer: bool = False) -> None:
+    graph.add_node(name, AsyncNode(name, body), defer=defer)  # pyright: ignore[reportUnknownMemberType]

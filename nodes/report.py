@@ -8,7 +8,7 @@ from langchain_core.runnables import RunnableConfig
 from bursar.checkpoints.leases import lease_of
 from bursar.nodes.context.coordinator import Coordinator, answer_id
 from bursar.nodes.context.outcome import in_one_line
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.planning.gate import ask
 from bursar.nodes.specialists.definition import Chain
@@ -51,7 +51,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
     """The reports, the gaps and the answer; where the parts cannot be put together, an answer that says so."""
-    with Ended[tuple[dict[str, Report], list[str], str]]() as composed:
+    with Captured[tuple[dict[str, Report], list[str], str]]() as composed:
         reports = _reports(state)
         composed.value = reports, _gaps(state), _answer(coordinator, state, reports)
     if isinstance(composed.error, KeyboardInterrupt):
@@ -85,7 +85,7 @@ def _gaps(state: SessionState) -> list[str]:
     for step in state["plan"].steps:
         runs = runs_of(state, step.name)
         completed = _answering(runs)
-        reasons = [step.cut] if step.cut else []
+        reasons = [step.skip_reason] if step.skip_reason else []
         reasons += [run.reason for run in runs if not run.answers]
         if reasons:
             gaps.append(f"{step.name}: {'; '.join(reasons)}; {_instead(step.name, runs, completed)}")

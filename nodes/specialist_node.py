@@ -8,11 +8,11 @@ from langchain_core.runnables import RunnableConfig
 from sqlalchemy import Connection
 
 from bursar.checkpoints.ledger.accounts import Account
-from bursar.nodes.actions.consent import unapproved
+from bursar.nodes.actions.consent import require_consent
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
-from bursar.nodes.context.outcome import Judgement
+from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.runs.availability import left_alone, paused_link, standing_of_link, tell
+from bursar.nodes.runs.availability import breaker_refusal, paused_link, report_to_breaker, standing_of_link
 from bursar.nodes.runs.run import run_link
 from bursar.nodes.specialists.definition import Chain, Link
 from bursar.state.decision import Decision
@@ -22,7 +22,7 @@ from bursar.state.run import Fault, Limit, Outcome, Run, Task, Turn
 from bursar.state.session import Request, SessionState, Step, runs_of
 
 HISTORY_TURNS = 20
-UNDONE = Judgement(
+UNDONE = RunVerdict(
     Outcome.FAILED, "it was cut off while what it had done was being undone, and is not begun again", fault=Fault.UNDONE
 )
 
@@ -33,7 +33,7 @@ async def run_agent(
     """Run the handler at `level` of the chain for the request; its run is added to the state, whatever its outcome."""
     request, link = state["request"], chain.links[level]
     step = state["plan"].step(chain.specialist.name)
-    grant = link.ceiling if level or step is None else step.grant
+    grant = link.ceiling if level or step is None else step.allowance
     before = runs_of(state, chain.specialist.name)
     failed = before[-1] if before else None
     task = Task(
@@ -47,18 +47,20 @@ async def run_agent(
         history=_history(state["messages"]),
     )
     # Before anything is written down: an interrupt runs this node again from here.
-    denied = await unapproved(coordinator, link, task, request, config=config)
-    ready = await _prepare(coordinator, chain, level, request, Ready([], grant, denied), failed=failed, config=config)
+    denied = await require_consent(coordinator, link, task, request, config=config)
+    ready = await _prepare(
+        coordinator, chain, level, request, RunPermit([], grant, denied), failed=failed, config=config
+    )
     if ready.grant != grant:
         task = task.model_copy(update={"left": ready.grant})
     run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=ready.refusal)
     watched = ready.watched or (not level and step is not None and step.watched)
     if watched or ready.refusal is None:
-        await tell(coordinator, request, link, run, watched=watched)
+        await report_to_breaker(coordinator, request, link, run, watched=watched)
     return {"runs": [run], "decisions": ready.decisions}
 
 
-class Ready(NamedTuple):
+class RunPermit(NamedTuple):
     """What is known before a run: the decisions to be told, what it may spend, and why it does not begin, if so.
 
     `watched`: its breaker saw faults lately, and is to be told how it ends.
@@ -66,7 +68,7 @@ class Ready(NamedTuple):
 
     decisions: list[Decision]
     grant: USD
-    refusal: Judgement | None
+    refusal: RunVerdict | None
     watched: bool = False
 
 
@@ -75,11 +77,11 @@ async def _prepare(
     chain: Chain,
     level: int,
     request: Request,
-    before: Ready,
+    before: RunPermit,
     *,
     failed: Run | None,
     config: RunnableConfig,
-) -> Ready:
+) -> RunPermit:
     """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
 
     A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price where it may pay. A
@@ -91,7 +93,7 @@ async def _prepare(
     books, at = coordinator.books, coordinator.clock()
     started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
-    def work(connection: Connection) -> Ready:
+    def work(connection: Connection) -> RunPermit:
         decisions, grant, refusal, watched = before
         place = checkpoint_ns(config)
         now = standing_of_link(coordinator, request, link, level, place=place, connection=connection)
@@ -108,7 +110,7 @@ async def _prepare(
             grant, refusal = _admitted(coordinator, link, request, connection)
             books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
         if level and refusal is None:
-            refusal = left_alone(coordinator, request, link, now, connection)
+            refusal = breaker_refusal(coordinator, request, link, now, connection)
             watched = refusal is None and link.breaker in now.breakers
         events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
         if failed is not None:
@@ -118,21 +120,21 @@ async def _prepare(
             events = [taken, *events]
         for event in [*events, started]:
             books.record(request.session_id, event, at=at)(connection)
-        return Ready(decisions, grant, refusal, watched)
+        return RunPermit(decisions, grant, refusal, watched)
 
     return await coordinator.commit(work, request)
 
 
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, connection: Connection
-) -> tuple[USD, Judgement | None]:
+) -> tuple[USD, RunVerdict | None]:
     """What a fallback may spend of what is left now; and, where its expected cost does not fit, why it does not run."""
     left = coordinator.books.left(scopes_of(request, coordinator.budget))(connection)
     room = request.budget if left is None else USD.from_nanos(max(left, 0))
     if link.expects <= room and room:
         return min(link.ceiling, room), None
     reason = f"the budget had no room for {link.name}: expects {link.expects}, {room} left"
-    return ZERO, Judgement(Outcome.EXHAUSTED, reason, limit=Limit.BUDGET)
+    return ZERO, RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.BUDGET)
 
 
 def _forked(
@@ -175,4 +177,4 @@ def after(chain: Chain, level: int, state: SessionState) -> str:
 
 def first_node(chain: Chain, step: Step) -> str:
     """The node at which a planned step starts."""
-    return chain.links[min(step.level, len(chain.links) - 1)].node
+    return chain.links[min(step.chain_index, len(chain.links) - 1)].node

@@ -16,10 +16,10 @@ from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoin
 from bursar.nodes.context.deadlines import time_for
 from bursar.nodes.context.forcing import ROUTER, forced_router, forced_seconds
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.unmetered_guard import guarded
-from bursar.nodes.isolation.captured import ended
+from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
+from bursar.nodes.isolation.captured import capture
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.isolation.workers import TooManyLeftBehind, on_loop
+from bursar.nodes.isolation.workers import TooManyAbandoned, run_on_handler_loop
 from bursar.nodes.routers.base import Scores
 from bursar.nodes.routers.example_router import ExampleRouter
 from bursar.nodes.routers.word_overlap import by_words
@@ -28,7 +28,7 @@ from bursar.state.decision import Decision
 from bursar.state.errors import BursarError, Refused
 from bursar.state.events import Decided
 from bursar.state.money import USD
-from bursar.state.selection import Candidate as Weighed
+from bursar.state.selection import ScoredCandidate as Weighed
 from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step
 
@@ -97,10 +97,10 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
     for considered in decision.candidates:
         chain = coordinator.chains[considered.name]
         if considered.verdict == "chosen":
-            steps.append(Step(name=considered.name, grant=chain.specialist.cap))
+            steps.append(Step(name=considered.name, allowance=chain.specialist.cap))
         elif considered.verdict == "budget":
             cut = f"the budget had no room for it: {considered.reason}"
-            steps.append(Step(name=considered.name, level=chain.first_free, grant=USD(0), cut=cut))
+            steps.append(Step(name=considered.name, chain_index=chain.first_free, allowance=USD(0), skip_reason=cut))
     return Plan(steps=tuple(steps))
 
 
@@ -149,12 +149,12 @@ async def _scores(
         return _checked(await router.route(request.text, coordinator.candidates))
 
     try:
-        with scope.enter(), guarded(config):
+        with scope.enter(), forbid_unmetered(config):
             if type(router) is ExampleRouter and router.is_fitted(coordinator.candidates):
-                end = await ended(route)  # arithmetic over a short text: the way to another loop takes longer
+                end = await capture(route)  # arithmetic over a short text: the way to another loop takes longer
             else:
-                end = await on_loop("supervisor", route, seconds=seconds)
-    except TooManyLeftBehind as error:
+                end = await run_on_handler_loop("supervisor", route, seconds=seconds)
+    except TooManyAbandoned as error:
         return _no_scores(str(error)), f"the router was not asked: {error}"
     finally:
         scope.close()

@@ -226,7 +226,7 @@ class ActionChanged(_Event):
     by: Reason = ""
 
 
-class Lease(_Event):
+class LeaseChanged(_Event):
     """The session's ownership changed hands. Writes of an `epoch` below the newest are refused."""
 
     kind: Literal["lease"] = "lease"
@@ -342,7 +342,7 @@ Event = Annotated[
     | Approval
     | ActionIntended
     | ActionChanged
-    | Lease
+    | LeaseChanged
     | Drained
     | Incident
     | Acknowledged

@@ -12,7 +12,7 @@ _SCORE_STEP = Decimal("0.0001")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ScoredCandidate:
     """A specialist as selection sees it: `score` in 0..1 for this request, weighted by the specialist's `value`."""
 
     name: str
@@ -22,7 +22,7 @@ class Candidate:
     fits: bool
 
 
-def select(candidates: Sequence[Candidate], left: USD) -> tuple[Considered, ...]:
+def select(candidates: Sequence[ScoredCandidate], left: USD) -> tuple[Considered, ...]:
     """Judge every candidate, those with most value per expected cost first.
 
     Chosen ones' expected costs sum to at most `left`. A candidate that costs nothing is chosen whenever it fits.
@@ -51,7 +51,7 @@ def select(candidates: Sequence[Candidate], left: USD) -> tuple[Considered, ...]
     return tuple(judged)
 
 
-def _rank(candidate: Candidate) -> tuple[bool, bool, Decimal, Decimal, str]:
+def _rank(candidate: ScoredCandidate) -> tuple[bool, bool, Decimal, Decimal, str]:
     worth = Decimal(candidate.score).quantize(_SCORE_STEP) * candidate.value
     free = not candidate.expected_cost
     per_dollar = worth if free else worth / candidate.expected_cost.dollars

@@ -42,18 +42,18 @@ class Request(BaseModel):
 
 
 class Step(BaseModel):
-    """One planned specialist. `level` is where its run starts: 0 its own handler, above it a fallback at once.
+    """One planned specialist. `chain_index` is where its run starts: 0 its own handler, above it a fallback at once.
 
-    `cut` says why it does not start with its own handler; `grant` is what it may spend at most. `watched`: it failed
-    lately, so its breaker is told how it ends.
+    `skip_reason` says why it does not start with its own handler; `allowance` is what it may spend at most. `watched`:
+    it failed lately, so its breaker is told how it ends.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    level: int = 0
-    grant: USD
-    cut: str = ""
+    chain_index: int = 0
+    allowance: USD
+    skip_reason: str = ""
     watched: bool = False
 
 

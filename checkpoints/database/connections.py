@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from bursar.checkpoints.database.engines import POOLED, limits_of, milliseconds
-from bursar.checkpoints.database.postgresql_deadline import Line, Server
+from bursar.checkpoints.database.postgresql_deadline import ConnectionDeadline, ServerHealth
 from bursar.checkpoints.database.postgresql_session import IDLE, command, says_something
 from bursar.checkpoints.database.url import Settings
 from bursar.state.errors import DatabaseError
@@ -24,14 +24,14 @@ def is_opening() -> bool:
     return getattr(_threads, "opening", False)
 
 
-class Held:
+class DriverConnection:
     """A connection, opened on first use and kept until `drop`. For one thread at a time.
 
     The driver sends BEGIN and COMMIT itself, at a third of the CPU of SQLAlchemy's own; to SQLAlchemy all of it is one
     transaction that never ends, so that nothing it executes commits.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, server: Server) -> None:
+    def __init__(self, engine: Engine, settings: Settings, server: ServerHealth) -> None:
         self._engine = engine
         self._settings = settings
         self._sqlite = engine.dialect.name == "sqlite"
@@ -39,7 +39,7 @@ class Held:
         self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
         self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
-        self.line = None if self._sqlite else Line(server, statement_seconds=settings.statement_timeout)
+        self.line = None if self._sqlite else ConnectionDeadline(server, statement_seconds=settings.statement_timeout)
         self._commits = -1  # durable ones since one did: the first does, for a process may end before MOVE_EVERY
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:

@@ -25,13 +25,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from bursar.checkpoints.database.connections import Held
+from bursar.checkpoints.database.connections import DriverConnection
 from bursar.checkpoints.database.engines import make_engine
-from bursar.checkpoints.database.error_codes import explain, overdue
-from bursar.checkpoints.database.job import Attempt, Job, Turn, Work, resolve
+from bursar.checkpoints.database.error_codes import deadline_error, to_database_error
+from bursar.checkpoints.database.job import Job, SavepointScope, Wakeup, Work, resolve
 from bursar.checkpoints.database.loop_commits import is_watched
-from bursar.checkpoints.database.postgresql_deadline import Server
-from bursar.checkpoints.database.retry_queue import Again
+from bursar.checkpoints.database.postgresql_deadline import ServerHealth
+from bursar.checkpoints.database.retry_queue import RetryQueue
 from bursar.checkpoints.database.stop_guard import shielded
 from bursar.checkpoints.database.url import DEFAULTS, parse
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
@@ -62,13 +62,15 @@ class Database:
         self._queue: deque[Job[Any]] = deque()
         self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
-        server = Server()
+        server = ServerHealth()
         # SQLite's one connection, and who has it: taken by `with` alone, which no interrupt gets into the middle of.
-        self._one, self._busy = Held(self.engine, self.settings, server), threading.Lock()
-        self._free: LifoQueue[Held] = LifoQueue()  # those to PostgreSQL, the one used last first: few are kept busy
-        self.again = Again(lambda work, until: self.run(work, until=until))
+        self._one, self._busy = DriverConnection(self.engine, self.settings, server), threading.Lock()
+        self._free: LifoQueue[DriverConnection] = (
+            LifoQueue()
+        )  # those to PostgreSQL, the one used last first: few are kept busy
+        self.retry_queue = RetryQueue(lambda work, until: self.run(work, until=until))
         for _ in range(0 if self.dialect == "sqlite" else self.workers):
-            self._free.put(Held(self.engine, self.settings, server))
+            self._free.put(DriverConnection(self.engine, self.settings, server))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
@@ -170,7 +172,7 @@ class Database:
 
     def close(self) -> None:
         """Finish what was submitted and close every connection. Using the database again opens it anew."""
-        self.again.forget()
+        self.retry_queue.forget()
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
@@ -238,7 +240,7 @@ class Database:
         if not self._busy.locked():
             self._lead([])
         elif job.turn is None:
-            job.turn = Turn()  # from now on it is given, so look once more before waiting for that
+            job.turn = Wakeup()  # from now on it is given, so look once more before waiting for that
         else:
             job.turn.wait()
 
@@ -277,7 +279,7 @@ class Database:
         self._deliver(ended)
 
     def _transact(
-        self, held: Held, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
+        self, held: DriverConnection, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
         """Do the jobs, or what waits, in one transaction.
 
@@ -322,7 +324,7 @@ class Database:
             told += jobs
 
     def _attempt(
-        self, held: Held, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
+        self, held: DriverConnection, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
     ) -> bool:
         """Do the jobs in a transaction, and those that come while it writes, which are added to them.
 
@@ -333,7 +335,7 @@ class Database:
         connection = begun or held.begin(readonly=readonly, durable=durable, one_statement=jobs[0].one_statement)
         for job in jobs:  # it may get longer on the way
             if job.error is None:  # else it was interrupted
-                with Attempt(held, job, alone=len(jobs) == 1, marked=marked) as attempt:
+                with SavepointScope(held, job, alone=len(jobs) == 1, marked=marked) as attempt:
                     job.result = job.work(connection)
                 if attempt.again:
                     return False
@@ -354,7 +356,7 @@ class Database:
 
     def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
         if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
-            job.error = overdue(self.url, job.error, unheard=unheard, committing=job.committing)
+            job.error = deadline_error(self.url, job.error, unheard=unheard, committing=job.committing)
 
     def _put_back(self, jobs: Sequence[Job[Any]]) -> None:
         if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
@@ -368,9 +370,9 @@ class Database:
         by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
         for job in jobs:
             if isinstance(job.error, Exception):
-                job.error = explain(self.url, self.settings, job.error, committing=job.committing)
+                job.error = to_database_error(self.url, self.settings, job.error, committing=job.committing)
                 if job.lasting and isinstance(job.error, DatabaseError) and self.dialect != "sqlite":
-                    self.again.add(job.work)
+                    self.retry_queue.add(job.work)
             job.done = True
             if job.turn is not None:
                 job.turn.give()

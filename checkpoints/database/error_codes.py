@@ -35,7 +35,7 @@ _POSTGRES: Final = {
 _LOST: Final = ("08", "57P", "25P03")  # how SQLSTATEs begin after which the connection is gone
 
 
-def explain(url: URL, settings: Settings, error: Exception, *, committing: bool = False) -> Exception:
+def to_database_error(url: URL, settings: Settings, error: Exception, *, committing: bool = False) -> Exception:
     """What the caller hears: a `DatabaseError` of one line for a fault of the database, else the error as it is.
 
     `committing` says that the work may have been kept if it is the connection that was lost.
@@ -57,7 +57,7 @@ def explain(url: URL, settings: Settings, error: Exception, *, committing: bool 
     return explained
 
 
-def overdue(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
+def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
     """What the caller hears of work that was given up when its time was over."""
     if unheard:
         why = "the server does not answer; it may be frozen, or cut off"

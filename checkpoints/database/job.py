@@ -12,13 +12,13 @@ from typing import Any, Generic, Self, TypeVar, cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from bursar.checkpoints.database.connections import Held
+from bursar.checkpoints.database.connections import DriverConnection
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 
-class Turn:
+class Wakeup:
     """What a thread waits for: one lock, for an event and its condition took a sixth of the time of a put."""
 
     __slots__ = ("_lock",)
@@ -50,7 +50,7 @@ class Job(Generic[T]):
     lasting: bool = False  # whether it is tried again in the background where it cannot be kept now
     apart: bool = False  # whether no other is part of its transaction
     waiting: "asyncio.Future[T] | None" = None
-    turn: "Turn | None" = None  # of a sync caller that waits: it is done, or may do what is waiting
+    turn: "Wakeup | None" = None  # of a sync caller that waits: it is done, or may do what is waiting
     done: bool = False
     result: T | None = None
     committing: bool = False  # whether it was, when the error came
@@ -63,7 +63,7 @@ class Job(Generic[T]):
         return cast(T, self.result)
 
 
-class Attempt:
+class SavepointScope:
     """Around one job of a transaction: keeps its error, and undoes it alone where it is `alone` or `marked`.
 
     Else it is done together with others, with no place to go back to, and where it raised they are to be done `again`.
@@ -71,7 +71,7 @@ class Attempt:
 
     __slots__ = ("_alone", "_held", "_job", "_marked", "again")
 
-    def __init__(self, held: Held, job: Job[Any], *, alone: bool, marked: bool) -> None:
+    def __init__(self, held: DriverConnection, job: Job[Any], *, alone: bool, marked: bool) -> None:
         self._held = held
         self._job = job
         self._alone = alone

@@ -34,7 +34,7 @@ _TCP_INFO_BYTES = 64
 _LAST_SENT, _LAST_RECEIVED = 44, 52  # in Linux's `struct tcp_info`: milliseconds since the last data either way
 
 
-class Server:
+class ServerHealth:
     """What the connections of a database know of its server together."""
 
     silent = False  # it did not even heed a cancellation, and nothing was heard of it since
@@ -46,10 +46,10 @@ class Server:
         return min(max(SILENT_SECONDS, 4 * self.opening_seconds), BEGIN_SECONDS)
 
 
-class Line:
+class ConnectionDeadline:
     """A connection as the watch sees it: whether work is going on there, and until when. For one piece at a time."""
 
-    def __init__(self, server: Server, *, statement_seconds: float) -> None:
+    def __init__(self, server: ServerHealth, *, statement_seconds: float) -> None:
         self.committing = False  # whether the work's end is being written, which nobody cancels
         self.given_up: float | None = None  # when the work was
         self.unheard = False  # whether the server did not even heed that
@@ -204,16 +204,16 @@ class Line:
                 line.shutdown(socket.SHUT_RDWR)
 
 
-class Watch:
+class DeadlineWatch:
     """The thread that looks at all lines of the process while one of them is busy, and sleeps else."""
 
     def __init__(self) -> None:
-        self._lines: WeakSet[Line] = WeakSet()
+        self._lines: WeakSet[ConnectionDeadline] = WeakSet()
         self._wake = threading.Condition()
         self._next = math.inf  # when it looks; infinite while it sleeps
         self._started = False
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ConnectionDeadline) -> None:
         """Look at this one too."""
         with self._wake:
             self._lines.add(line)
@@ -260,9 +260,9 @@ def _cancel(driver: "Psycopg[Any]") -> None:
 
 def _begin_anew() -> None:
     global _watch  # noqa: PLW0603 - a process has one
-    _watch = Watch()
+    _watch = DeadlineWatch()
 
 
-_watch = Watch()
+_watch = DeadlineWatch()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)  # it inherits no thread, and its databases begin anew too

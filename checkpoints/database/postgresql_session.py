@@ -21,7 +21,7 @@ UNPREPARED = ("26000", "0A000")  # the server does not know what was prepared, o
 _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
-class Link:
+class PostgresSession:
     """One connection, and what was prepared on it. For one thread at a time."""
 
     def __init__(self, driver: Any) -> None:
@@ -37,13 +37,13 @@ class Link:
         self._prepared = 0  # how often something was; an interrupt may have kept its name from being known here
 
     @classmethod
-    def of(cls, connection: Connection) -> "Link":
+    def of(cls, connection: Connection) -> "PostgresSession":
         """The connection's own, for as long as the driver's connection lasts."""
         info = connection.info
         link = info.get(_LINK)
         if link is None:
             link = info[_LINK] = cls(connection.connection.dbapi_connection)
-        return cast(Link, link)
+        return cast(PostgresSession, link)
 
     def run(self, sql: str, values: Sequence[object]) -> tuple[list[tuple[Any, ...]], int]:
         """The rows of a statement, and how many it returned or changed. Raises psycopg's errors.

@@ -21,7 +21,7 @@ class _Late:
     attempts: int = 0
 
 
-class Again:
+class RetryQueue:
     """What one database could not keep, and the daemon thread that tries it again; it ends when there is nothing.
 
     Each piece must be one that may be done twice: the second time it changes nothing, or raises a `BursarError`.

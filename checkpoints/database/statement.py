@@ -10,13 +10,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from bursar.checkpoints.database.postgresql_session import Link
+from bursar.checkpoints.database.postgresql_session import PostgresSession
 
 Row: TypeAlias = tuple[Any, ...]
 Rendered: TypeAlias = tuple[str, dict[str, object], Callable[[Mapping[str, object]], Sequence[object]]]
 
 
-class Prepared:
+class Statement:
     """A Core statement, run as `prepared(connection, name=value, …)` inside the connection's transaction.
 
     Every value is a named `bindparam`; types that need a conversion (dates, decimals, JSON) are not for it.
@@ -72,7 +72,7 @@ def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple
     dialect = connection.dialect
     try:
         if dialect.name == "postgresql":
-            return Link.of(connection).run(sql, values)
+            return PostgresSession.of(connection).run(sql, values)
         driver = cast(Any, connection.connection.dbapi_connection)  # no wrapper of SQLAlchemy's around it
         cursor = driver.execute(sql, values)
         return cursor.fetchall() if cursor.description else [], cursor.rowcount
@@ -84,7 +84,7 @@ def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[objec
     """Execute it for the values of each of `rows`, in order. Raises as `execute`."""
     try:
         if connection.dialect.name == "postgresql":
-            Link.of(connection).run_many(sql, rows)
+            PostgresSession.of(connection).run_many(sql, rows)
         else:
             cast(Any, connection.connection.dbapi_connection).executemany(sql, rows)
     except connection.dialect.loaded_dbapi.Error as error:
@@ -115,7 +115,7 @@ def _fault(connection: Connection, sql: str, error: Any) -> DBAPIError:
     return cast(DBAPIError, DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect))
 
 
-class Returning:
+class ReturningStatement:
     """A change of one row that returns it, or no row where it changed none.
 
     SQLite builds a table for the rows of a RETURNING, at several times the cost of the change: there `read` finds it.
@@ -124,8 +124,8 @@ class Returning:
     def __init__(
         self, change: UpdateBase | TextClause, *, sqlite: UpdateBase | TextClause, read: ClauseElement
     ) -> None:
-        self._change = Prepared(change, sqlite=sqlite)
-        self._read = Prepared(read)
+        self._change = Statement(change, sqlite=sqlite)
+        self._read = Statement(read)
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
         """The row as the change left it."""
@@ -141,11 +141,11 @@ def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], Sequence
     return lambda values: [values[name] for name in names]
 
 
-def insert_new(table: Table) -> Prepared:
+def insert_new(table: Table) -> Statement:
     """Insert a row unless its primary key is there already; then it changes no row."""
     columns = ", ".join(column.name for column in table.columns)
     values = ", ".join(f":{column.name}" for column in table.columns)
     # As text, which both databases understand: importing their dialects' own inserts takes longer than all of Bursar.
-    return Prepared(
+    return Statement(
         text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING")  # noqa: S608 - our own names
     )

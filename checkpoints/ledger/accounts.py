@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.schema.ledger_tables import accounts
 from bursar.state.errors import BudgetExceeded, LedgerError
 from bursar.state.money import USD
@@ -42,7 +42,7 @@ class Account:
     cap: int | None
 
 
-def in_words(scope: str) -> str:
+def describe_scope(scope: str) -> str:
     """`agent:r-1:spending` as a reader would say it: `agent spending of request r-1`."""
     kind, _, rest = scope.partition(":")
     if kind == "agent" and ":" in rest:
@@ -86,10 +86,10 @@ def grant(connection: Connection, scope: str, amount: int) -> None:
     """Raise the cap of an account by `amount`. Raises `LedgerError` if it does not exist or has no cap."""
     found = _read(1)(connection, scope_0=scope)
     if not found:
-        raise LedgerError(f"no account for {in_words(scope)} in the books")
+        raise LedgerError(f"no account for {describe_scope(scope)} in the books")
     if found[0][1] is None:
-        raise LedgerError(f"{in_words(scope)} has no cap, so there is nothing to top up")
-    check_amount(f"the cap of {in_words(scope)}", found[0][1] + amount)
+        raise LedgerError(f"{describe_scope(scope)} has no cap, so there is nothing to top up")
+    check_amount(f"the cap of {describe_scope(scope)}", found[0][1] + amount)
     _grant(connection, account=scope, by=amount)
 
 
@@ -105,11 +105,11 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
         held = _reserve_one.changes_of_each(connection, [{"account": scope, "amount": amount} for scope in scopes])
         without = [scope for scope, changed in zip(scopes, held, strict=True) if not changed]
     else:
-        held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **named(scopes))}
+        held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **scope_params(scopes))}
         without = [scope for scope in scopes if scope not in held]
         if without:
             # It may have judged by what stood there before it waited for a row. Now they are ours and seen as they are.
-            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **named(without))}
+            held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **scope_params(without))}
             without = [scope for scope in without if scope not in held]
     if without:
         _refuse(connection, without, amount)
@@ -122,7 +122,7 @@ def lock(connection: Connection, scopes: Collection[str]) -> None:
     `reserve` and `move` do it by themselves; this is for who moves several times.
     """
     if len(scopes) > 1 and connection.dialect.name == "postgresql":
-        _lock_rows(len(scopes))(connection, **named(scopes))
+        _lock_rows(len(scopes))(connection, **scope_params(scopes))
 
 
 def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
@@ -134,7 +134,7 @@ def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int
     if connection.dialect.name == "sqlite":
         moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **by} for scope in scopes]))
     else:
-        moved = len(_move(len(scopes))(connection, **by, **named(scopes)))
+        moved = len(_move(len(scopes))(connection, **by, **scope_params(scopes)))
     if moved != len(scopes):
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
 
@@ -143,7 +143,7 @@ def left(connection: Connection, scopes: Sequence[str]) -> int | None:
     """The least that is left of the capped accounts among `scopes`, in nano-dollars; None if none has a cap."""
     if not scopes:
         return None
-    rows = _left(len(scopes))(connection, **named(scopes))
+    rows = _left(len(scopes))(connection, **scope_params(scopes))
     return None if rows[0][0] is None else int(rows[0][0])
 
 
@@ -161,24 +161,26 @@ def cap_of(connection: Connection, scope: str) -> int | None:
 
 def _check_cap(account: Account) -> None:
     if account.cap is not None:
-        check_amount(f"the cap of {in_words(account.scope)}", account.cap)
+        check_amount(f"the cap of {describe_scope(account.scope)}", account.cap)
 
 
 def _refuse(connection: Connection, without_room: Sequence[str], amount: int) -> None:
-    found = {row[0]: row for row in _read(len(without_room))(connection, **named(without_room))}
+    found = {row[0]: row for row in _read(len(without_room))(connection, **scope_params(without_room))}
     missing = [scope for scope in without_room if scope not in found]
     if missing:
-        raise LedgerError(f"no account for {in_words(missing[0])}; open it before holding against it")
+        raise LedgerError(f"no account for {describe_scope(missing[0])}; open it before holding against it")
     scope, cap, spent, held = found[without_room[0]]
     if cap is None:
-        raise LedgerError(f"{in_words(scope)} cannot hold {USD.from_nanos(amount)} more; its sum would be too large")
+        raise LedgerError(
+            f"{describe_scope(scope)} cannot hold {USD.from_nanos(amount)} more; its sum would be too large"
+        )
     room = USD.from_nanos(max(cap - spent - held, 0))
     raise BudgetExceeded(
-        f"{in_words(scope)}: {USD.from_nanos(amount)} asked, {room} of {USD.from_nanos(cap)} left", scope=scope
+        f"{describe_scope(scope)}: {USD.from_nanos(amount)} asked, {room} of {USD.from_nanos(cap)} left", scope=scope
     )
 
 
-def named(scopes: Collection[str]) -> dict[str, str]:
+def scope_params(scopes: Collection[str]) -> dict[str, str]:
     """The scopes as the values of a statement's `scope_0`, `scope_1` and so on."""
     return {f"scope_{place}": scope for place, scope in enumerate(scopes)}
 
@@ -198,7 +200,7 @@ def _upsert(count: int, differs: str) -> TextClause:
 
 
 _insert = insert_new(accounts)
-_grant = Prepared(
+_grant = Statement(
     update(accounts)
     .values(cap=accounts.c.cap + bindparam("by"), granted=accounts.c.granted + bindparam("by"))
     .where(accounts.c.scope == bindparam("account"))
@@ -206,8 +208,8 @@ _grant = Prepared(
 
 
 @cache
-def _set_caps(count: int) -> Prepared:
-    return Prepared(_upsert(count, "IS DISTINCT FROM"), sqlite=_upsert(count, "IS NOT"))
+def _set_caps(count: int) -> Statement:
+    return Statement(_upsert(count, "IS DISTINCT FROM"), sqlite=_upsert(count, "IS NOT"))
 
 
 _amount: BindParameter[int] = bindparam("amount", type_=BigInteger)
@@ -217,29 +219,29 @@ _RESERVE = update(accounts).values(held=accounts.c.held + _amount).where(account
 _MOVE = update(accounts).values(
     held=accounts.c.held + bindparam("by_held"), spent=accounts.c.spent + bindparam("by_spent")
 )
-_reserve_one = Prepared(_RESERVE.where(accounts.c.scope == bindparam("account")))
-_move_one = Prepared(_MOVE.where(accounts.c.scope == bindparam("account")))
+_reserve_one = Statement(_RESERVE.where(accounts.c.scope == bindparam("account")))
+_move_one = Statement(_MOVE.where(accounts.c.scope == bindparam("account")))
 
 
 @cache
-def _reserve(count: int) -> Prepared:
+def _reserve(count: int) -> Statement:
     return _in_turn(_RESERVE, count)
 
 
 @cache
-def _move(count: int) -> Prepared:
+def _move(count: int) -> Statement:
     return _in_turn(_MOVE, count)
 
 
-def _in_turn(change: Update, count: int) -> Prepared:
+def _in_turn(change: Update, count: int) -> Statement:
     """The change of so many accounts on PostgreSQL, which locks them in the order of their names, as `lock` does.
 
     Without more than one there is no order; the change itself looks at a row again that it had to wait for.
     """
     if count == 1:
-        return Prepared(change.where(_among(count)).returning(accounts.c.scope))
+        return Statement(change.where(_among(count)).returning(accounts.c.scope))
     locked = _in_order(count).cte("locked")
-    return Prepared(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope))
+    return Statement(change.where(accounts.c.scope == locked.c.scope).returning(accounts.c.scope))
 
 
 def _in_order(count: int) -> Select[tuple[str]]:
@@ -247,17 +249,17 @@ def _in_order(count: int) -> Select[tuple[str]]:
 
 
 @cache
-def _lock_rows(count: int) -> Prepared:
-    return Prepared(_in_order(count))
+def _lock_rows(count: int) -> Statement:
+    return Statement(_in_order(count))
 
 
 @cache
-def _read(count: int) -> Prepared:
+def _read(count: int) -> Statement:
     columns = accounts.c
-    return Prepared(select(columns.scope, columns.cap, columns.spent, columns.held).where(_among(count)))
+    return Statement(select(columns.scope, columns.cap, columns.spent, columns.held).where(_among(count)))
 
 
 @cache
-def _left(count: int) -> Prepared:
+def _left(count: int) -> Statement:
     columns = accounts.c
-    return Prepared(select(func.min(columns.cap - columns.spent - columns.held)).where(_among(count)))
+    return Statement(select(func.min(columns.cap - columns.spent - columns.held)).where(_among(count)))

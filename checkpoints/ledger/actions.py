@@ -26,7 +26,7 @@ UNDOING = ("undoing", "undone")
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class ActionIntent:
     """An action about to be done. `attempt` names who does it; on another host it counts as dead after `until`."""
 
     key: str
@@ -47,7 +47,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class ActionRecord:
     """An action as the books have it."""
 
     key: str
@@ -76,11 +76,11 @@ class ActionBooks:
 
     key: bytes | None = field(default=None, repr=False)
 
-    def find(self, key: str) -> Work[Deed | None]:
+    def find(self, key: str) -> Work[ActionRecord | None]:
         """The action of this key, None if nobody intended it yet."""
         return lambda connection: _find(connection, key)
 
-    def intend(self, intent: Intent, *, approval: str | None = None, at: datetime) -> Work[Deed | None]:
+    def intend(self, intent: ActionIntent, *, approval: str | None = None, at: datetime) -> Work[ActionRecord | None]:
         """Afterwards this attempt alone may do the action: the result is None. Else it is the action in the books.
 
         With an `approval`, that is used up in the same transaction. Raises `NotApproved` if it does not hold any more,
@@ -88,7 +88,7 @@ class ActionBooks:
         others have not ended, or in a run that is being undone. Then nothing was changed.
         """
 
-        def work(connection: Connection) -> Deed | None:
+        def work(connection: Connection) -> ActionRecord | None:
             when = stamp(at)
             lock_session(connection, intent.session_id)  # of two that intend the same, the second finds the first's
             found = _find(connection, intent.key)
@@ -112,7 +112,7 @@ class ActionBooks:
 
         return work
 
-    def claim(self, deed: Deed, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
+    def claim(self, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
         """Afterwards an action that may be done again is intended by this attempt. Whether it is."""
         values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
         return self._change(deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
@@ -131,7 +131,7 @@ class ActionBooks:
         """Afterwards nobody knows whether the action was done."""
         return self._change(key, ("intended",), {"state": "in_doubt", "reason": clean(reason)}, attempt=attempt, at=at)
 
-    def undoing(self, deed: Deed, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
+    def undoing(self, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
         """Afterwards this attempt undoes what was done, or what another began to undo."""
         values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
         return self._change(deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
@@ -165,7 +165,7 @@ class ActionBooks:
 
         return work
 
-    def of_run(self, session_id: str, checkpoint_ns: str) -> Work[list[Deed]]:
+    def of_run(self, session_id: str, checkpoint_ns: str) -> Work[list[ActionRecord]]:
         """The actions of one node's run, the last first."""
         return lambda connection: _of_run(connection, session_id, checkpoint_ns)
 
@@ -220,7 +220,7 @@ class ActionBooks:
         return work
 
 
-def open_actions(connection: Connection, session_id: str | None) -> list[Deed]:
+def open_actions(connection: Connection, session_id: str | None) -> list[ActionRecord]:
     """Every action that has not ended, oldest first."""
     query = _DEED.where(text(OPEN_ACTIONS)).order_by(actions.c.intended_at, actions.c.key)
     if session_id is not None:
@@ -235,7 +235,7 @@ def erase(connection: Connection, session_id: str) -> int:
     return connection.execute(update(actions).values(arguments=None, result=None).where(ended, kept)).rowcount
 
 
-def _check_order(connection: Connection, intent: Intent) -> None:
+def _check_order(connection: Connection, intent: ActionIntent) -> None:
     others = [deed for deed in _of_run(connection, intent.session_id, intent.checkpoint_ns) if deed.key != intent.key]
     refused = f"{intent.name.rpartition('.')[2]} was not done"
     if any(deed.state in UNDOING for deed in others):
@@ -246,11 +246,11 @@ def _check_order(connection: Connection, intent: Intent) -> None:
         raise ActionRefused(f"{refused}: it cannot be undone, and {before.short} has not ended")
 
 
-def _first(deeds: Sequence[Deed], *, irreversible: bool, states: Collection[str]) -> Deed | None:
+def _first(deeds: Sequence[ActionRecord], *, irreversible: bool, states: Collection[str]) -> ActionRecord | None:
     return next((deed for deed in deeds if deed.irreversible == irreversible and deed.state in states), None)
 
 
-def _row(intent: Intent, ordinal: int, at: str) -> dict[str, object]:
+def _row(intent: ActionIntent, ordinal: int, at: str) -> dict[str, object]:
     return {
         "key": intent.key,
         "session_id": intent.session_id,
@@ -289,19 +289,19 @@ _DEED = select(
 )
 
 
-def _find(connection: Connection, key: str) -> Deed | None:
+def _find(connection: Connection, key: str) -> ActionRecord | None:
     found = connection.execute(_DEED.where(actions.c.key == key)).one_or_none()
     return None if found is None else _deed(found)
 
 
-def _of_run(connection: Connection, session_id: str, checkpoint_ns: str) -> list[Deed]:
+def _of_run(connection: Connection, session_id: str, checkpoint_ns: str) -> list[ActionRecord]:
     here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
     return [_deed(row) for row in connection.execute(_DEED.where(here).order_by(actions.c.ordinal.desc()))]
 
 
-def _deed(row: Any) -> Deed:
+def _deed(row: Any) -> ActionRecord:
     key, session, agent, name, irreversible, hashed, state, attempt, until, at, reason, arguments, result = row
-    return Deed(
+    return ActionRecord(
         key=key,
         session_id=session,
         agent=agent,

@@ -2,9 +2,9 @@
 
 from sqlalchemy import Connection, bindparam, null, select, update
 
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import actions, approvals, calls
-from bursar.checkpoints.ledger.accounts import check_amount, follows_configuration, grant, in_words
+from bursar.checkpoints.ledger.accounts import check_amount, describe_scope, follows_configuration, grant
 from bursar.checkpoints.ledger.hash_chain import append, head_of, lock_session
 from bursar.checkpoints.schema.ledger_tables import accounts, requests, sessions
 from bursar.state.errors import LedgerError
@@ -74,19 +74,21 @@ def _session_of(connection: Connection, scope: str) -> str:
     if kind == "session":
         return name
     if follows_configuration(scope) or kind not in {"request", "agent"}:
-        raise LedgerError(f"{in_words(scope)} is shared by sessions; change its cap in the budget instead")
+        raise LedgerError(f"{describe_scope(scope)} is shared by sessions; change its cap in the budget instead")
     found = _owner(connection, request=name if kind == "request" else name.partition(":")[0])
     if not found:
-        raise LedgerError(f"no request of {in_words(scope)} in the books")
+        raise LedgerError(f"no request of {describe_scope(scope)} in the books")
     return str(found[0][0])
 
 
-_exists = Prepared(select(accounts.c.scope).where(accounts.c.scope == bindparam("one")))
-_owner = Prepared(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))
-_incident = Prepared(select(sessions.c.incident).where(sessions.c.session_id == bindparam("session")).with_for_update())
-_close = Prepared(
+_exists = Statement(select(accounts.c.scope).where(accounts.c.scope == bindparam("one")))
+_owner = Statement(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))
+_incident = Statement(
+    select(sessions.c.incident).where(sessions.c.session_id == bindparam("session")).with_for_update()
+)
+_close = Statement(
     update(sessions)
     .values(incident=bindparam("what"))
     .where(sessions.c.session_id == bindparam("session"), sessions.c.incident.is_(None))
 )
-_open = Prepared(update(sessions).values(incident=null()).where(sessions.c.session_id == bindparam("session")))
+_open = Statement(update(sessions).values(incident=null()).where(sessions.c.session_id == bindparam("session")))

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlalchemy import Connection, text
 
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.circuit_breakers import read
 from bursar.checkpoints.ledger.hash_chain import stamp
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES
@@ -19,7 +19,7 @@ from bursar.state.errors import Paused
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunLocation:
     """Where in the graph an agent runs for a request.
 
     A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`; a fork and an edited state at
@@ -33,7 +33,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AdmissionFacts:
     """`left` is in nano-dollars, None where no account has a cap. A breaker that is not there is closed.
 
     `paused` holds why, by what is paused. Of a place: `elsewhere` is how many calls its agent sent for the request at
@@ -62,15 +62,15 @@ def paused(scope: str, note: str) -> Paused:
     )
 
 
-def standing(
+def read_admission_facts(
     connection: Connection,
     accounts: Sequence[str],
     *,
     pauses: Sequence[str],
     breakers: Sequence[str],
     at: datetime,
-    place: Place | None = None,
-) -> Standing:
+    place: RunLocation | None = None,
+) -> AdmissionFacts:
     """Read it, for these accounts, pauses and breakers, and this place."""
     values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
     values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
@@ -99,14 +99,14 @@ def standing(
                 held = True
             case _:
                 undoing = True
-    return Standing(left, stopped, faulty, elsewhere, held, undoing)
+    return AdmissionFacts(left, stopped, faulty, elsewhere, held, undoing)
 
 
 MANY = 50  # names, above which SQLite too is asked for them all at once
 
 
 @cache
-def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepared:
+def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Statement:
     named = (("account", _ROOM, accounts), ("pause", _PAUSES, pauses), ("breaker", _BREAKERS, breakers))
     at_once = [f"{part} IN ({', '.join(_names(kind, count))})" for kind, part, count in named if count]
     # SQLite builds a table of the names in a list, at the cost of a dozen looks at an index.
@@ -116,7 +116,7 @@ def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Prepar
         at_once = [*at_once, _ELSEWHERE, _UNDOING, _HELD.format(index="")]
         # Of two indexes of a session's calls SQLite would take the one that holds them all.
         sqlite = [*sqlite, _ELSEWHERE, _UNDOING, _HELD.format(index="INDEXED BY bursar_calls_open")]
-    return Prepared(text(" UNION ALL ".join(at_once)), sqlite=text(" UNION ALL ".join(sqlite)))
+    return Statement(text(" UNION ALL ".join(at_once)), sqlite=text(" UNION ALL ".join(sqlite)))
 
 
 def _names(kind: str, count: int) -> list[str]:

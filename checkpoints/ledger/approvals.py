@@ -24,7 +24,7 @@ LATE = "the approval came too late: it had to be given by {}"
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class ApprovalQuery:
     """What asks, and where in the graph. `request` says what; its id, attempt and hash are filled in by the books."""
 
     request: ApprovalRequest
@@ -38,7 +38,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApprovalRecord:
     """An approval as the books have it. `shown` is None once it was erased."""
 
     approval_id: str
@@ -62,13 +62,13 @@ class ApprovalBooks:
 
     key: bytes | None = field(default=None, repr=False)
 
-    def ask(self, asking: Asking, *, at: datetime) -> Work[tuple[Asked, list[Asked]]]:
+    def ask(self, asking: ApprovalQuery, *, at: datetime) -> Work[tuple[ApprovalRecord, list[ApprovalRecord]]]:
         """The approval that stands for this, asked for if there is none that could still be used; and all of that run.
 
         What waits or was approved and is late by now has expired afterwards.
         """
 
-        def work(connection: Connection) -> tuple[Asked, list[Asked]]:
+        def work(connection: Connection) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
             # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
             lock_session(connection, asking.request.session_id)
             subject = asking.subject()
@@ -88,13 +88,13 @@ class ApprovalBooks:
 
     def answer(
         self, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
-    ) -> Work[tuple[Asked, bool]]:
+    ) -> Work[tuple[ApprovalRecord, bool]]:
         """Afterwards what waited is approved, denied or refused; late, it has expired. As it is now, and if it waited.
 
         Raises `LedgerError` if there is no such approval.
         """
 
-        def work(connection: Connection) -> tuple[Asked, bool]:
+        def work(connection: Connection) -> tuple[ApprovalRecord, bool]:
             asked = _locked(connection, approval_id)
             became, why = verdict, reason
             if verdict == "approved" and asked.expires_at < at:
@@ -105,7 +105,7 @@ class ApprovalBooks:
 
         return work
 
-    def refuse(self, asked: Asked, reason: str, *, by: str, at: datetime) -> Work[bool]:
+    def refuse(self, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> Work[bool]:
         """Afterwards an approval that was given by somebody who may not give it does not hold."""
 
         def work(connection: Connection) -> bool:
@@ -114,7 +114,9 @@ class ApprovalBooks:
 
         return work
 
-    def _insert(self, connection: Connection, asking: Asking, subject: str, *, attempt: int, at: datetime) -> Asked:
+    def _insert(
+        self, connection: Connection, asking: ApprovalQuery, subject: str, *, attempt: int, at: datetime
+    ) -> ApprovalRecord:
         named = {"approval_id": f"a-{subject[:16]}-{attempt}", "attempt": attempt}
         shown = asking.request.model_copy(update=named).sealed()
         _insert_new(
@@ -155,7 +157,7 @@ def use(connection: Connection, key: bytes | None, approval_id: str, *, at: date
 
 
 def change(
-    connection: Connection, key: bytes | None, asked: Asked, state: str, *, by: str, reason: str, at: datetime
+    connection: Connection, key: bytes | None, asked: ApprovalRecord, state: str, *, by: str, reason: str, at: datetime
 ) -> bool:
     """Compare and swap from the state that `asked` has; told if it was. For who has the session's row."""
     condition = (approvals.c.approval_id == asked.approval_id, approvals.c.state == asked.state)
@@ -166,7 +168,7 @@ def change(
     return True
 
 
-def find(connection: Connection, approval_id: str) -> Asked:
+def find(connection: Connection, approval_id: str) -> ApprovalRecord:
     """Raises `LedgerError` if there is no such approval."""
     row = connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
     if row is None:
@@ -174,12 +176,12 @@ def find(connection: Connection, approval_id: str) -> Asked:
     return _asked(row)
 
 
-def _locked(connection: Connection, approval_id: str) -> Asked:
+def _locked(connection: Connection, approval_id: str) -> ApprovalRecord:
     lock_session(connection, find(connection, approval_id).session_id)
     return find(connection, approval_id)
 
 
-def waiting(connection: Connection, session_id: str | None) -> list[Asked]:
+def waiting(connection: Connection, session_id: str | None) -> list[ApprovalRecord]:
     """Every approval that waits for a person, oldest first."""
     query = _ASKED.where(text(WAITING)).order_by(approvals.c.asked_at, approvals.c.approval_id)
     if session_id is not None:
@@ -193,11 +195,11 @@ def erase(connection: Connection, session_id: str) -> int:
     return connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 
 
-def _late(asked: Asked) -> str:
+def _late(asked: ApprovalRecord) -> str:
     return LATE.format(f"{asked.expires_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def _event(asked: Asked, verdict: str, *, by: str, reason: str) -> Approval:
+def _event(asked: ApprovalRecord, verdict: str, *, by: str, reason: str) -> Approval:
     return Approval.model_validate(
         {
             "request_id": asked.request_id,
@@ -229,9 +231,9 @@ _ASKED = select(
 )
 
 
-def _asked(row: Any) -> Asked:
+def _asked(row: Any) -> ApprovalRecord:
     name, attempt, session, request, specialist, action, hashed, state, at, expires, by, reason, shown = row
-    return Asked(
+    return ApprovalRecord(
         approval_id=name,
         attempt=attempt,
         session_id=session,

@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from bursar.checkpoints.database.statement import Prepared, Returning, Row
+from bursar.checkpoints.database.statement import ReturningStatement, Row, Statement
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, OPEN_STATES, calls
 from bursar.state.errors import LedgerError
 
@@ -68,7 +68,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ClosedCall:
     """What a call that just left a state was charged, and to whom."""
 
     call_id: str
@@ -115,18 +115,18 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
     }
 
 
-def settle(connection: Connection, call_id: str, row: Mapping[str, object]) -> Ended:
+def settle(connection: Connection, call_id: str, row: Mapping[str, object]) -> ClosedCall:
     """held or sent → settled."""
     return _ended(_settle(connection, **row)) or _cannot(connection, call_id, "settled")
 
 
-def void(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
+def void(connection: Connection, call_id: str, *, reason: str, at: str) -> ClosedCall:
     """held or sent → void."""
     found = _void(connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(connection, call_id, "voided")
 
 
-def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) -> Ended:
+def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) -> ClosedCall:
     """held or sent → unknown."""
     found = _lose(connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(connection, call_id, "marked unknown")
@@ -134,16 +134,18 @@ def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) 
 
 def mark_all_unknown(
     connection: Connection, session_id: str, *, checkpoint_ns: str, reason: str, at: str
-) -> list[Ended]:
+) -> list[ClosedCall]:
     """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
     if not _lock_held(connection, **where):
         return []
     found = _lose_all(connection, **where, ended=at, why=reason)
-    return [Ended(call_id, session, amount, scopes_of(scopes)) for call_id, session, amount, scopes in sorted(found)]
+    return [
+        ClosedCall(call_id, session, amount, scopes_of(scopes)) for call_id, session, amount, scopes in sorted(found)
+    ]
 
 
-def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> Ended:
+def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> ClosedCall:
     """unknown → settled."""
     found = _reconcile(connection, call=call_id, ended=at, price=cost)
     return _ended(found) or _cannot(connection, call_id, "reconciled")
@@ -179,11 +181,11 @@ def scopes_of(written: str) -> tuple[str, ...]:
     return tuple(json.loads(written))
 
 
-def _ended(found: list[Row]) -> Ended | None:
+def _ended(found: list[Row]) -> ClosedCall | None:
     if not found:
         return None
     call_id, session_id, amount, scopes = found[0]
-    return Ended(call_id, session_id, amount, scopes_of(scopes))
+    return ClosedCall(call_id, session_id, amount, scopes_of(scopes))
 
 
 def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:
@@ -204,9 +206,9 @@ def _in_state(*states: str) -> ColumnElement[bool]:
     return calls.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
-def _returning(statement: Update) -> Returning:
+def _returning(statement: Update) -> ReturningStatement:
     read = select(*_ENDED).where(calls.c.call_id == bindparam("call"))
-    return Returning(statement.returning(*_ENDED), sqlite=statement, read=read)
+    return ReturningStatement(statement.returning(*_ENDED), sqlite=statement, read=read)
 
 
 _ENDED = (calls.c.call_id, calls.c.session_id, calls.c.amount, calls.c.scopes)
@@ -225,7 +227,7 @@ NEW = (
     *("call_id", "session_id", "request_id", "agent", "checkpoint_ns", "request_hash", "occurrence"),
     *("model", "price_version", "amount", "scopes", "held_at"),
 )  # the columns of a call that is held
-_insert = Prepared(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
+_insert = Statement(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
 _settle = _returning(
     _leave(*HELD_STATES).values(
         state=literal_column("'settled'"),
@@ -243,8 +245,8 @@ _void = _returning(
     _leave(*HELD_STATES).values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
 )
 _lose = _returning(_leave(*HELD_STATES).values(_lost))
-_lose_all = Prepared(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
-_lock_held = Prepared(
+_lose_all = Statement(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
+_lock_held = Statement(
     select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update(),
     # Of two indexes of a session's calls SQLite would take the one that holds them all.
     sqlite=text(
@@ -255,7 +257,7 @@ _lock_held = Prepared(
 _reconcile = _returning(
     _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
 )
-_turns = Prepared(
+_turns = Statement(
     select(func.count()).where(
         calls.c.request_id == bindparam("request"),
         or_(
@@ -265,13 +267,13 @@ _turns = Prepared(
         calls.c.state != literal_column("'void'"),
     )
 )
-_erase = Prepared(
+_erase = Statement(
     update(calls)
     .values(response=null())
     .where(calls.c.session_id == bindparam("session"), calls.c.response.is_not(None))
 )
-_state = Prepared(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
-_replayable = Prepared(
+_state = Statement(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
+_replayable = Statement(
     select(calls.c.held_at, calls.c.response).where(
         calls.c.session_id == bindparam("session"),
         calls.c.checkpoint_ns == bindparam("checkpoint"),

@@ -18,7 +18,7 @@ from datetime import datetime
 from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.hash_chain import append, stamp
 from bursar.checkpoints.schema.breaker_and_pause_tables import breakers
 from bursar.state.circuit_breaker import Breaker, State
@@ -141,13 +141,13 @@ def _keep(connection: Connection, name: str, breaker: Breaker) -> None:
 
 
 _insert = insert_new(breakers)
-_locked = Prepared(select(breakers.c.record).where(breakers.c.name == bindparam("breaker")).with_for_update())
-_update = Prepared(
+_locked = Statement(select(breakers.c.record).where(breakers.c.name == bindparam("breaker")).with_for_update())
+_update = Statement(
     update(breakers)
     .values(until=bindparam("ends"), record=bindparam("now"))
     .where(breakers.c.name == bindparam("breaker"))
 )
-_delete = Prepared(delete(breakers).where(breakers.c.name == bindparam("breaker")))
+_delete = Statement(delete(breakers).where(breakers.c.name == bindparam("breaker")))
 
 
 def close_all(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from pydantic import ValidationError
 from sqlalchemy import Boolean, Connection, Engine, bindparam, insert, not_, or_, select, text, update
 
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import AccountClosed, LedgerError
 from bursar.state.events import EVENTS, CallHeld, Event
@@ -117,14 +117,14 @@ def next_row(
 ) -> dict[str, object] | None:
     """The row of the event if it is the log's next, with the sequence `before` it, for a statement that does more.
 
-    The statement has to see that the log still ends `before` it, and who runs it says so by `written`. None where this
-    process has not seen the log's end.
+    The statement has to see that the log still ends `before` it, and who runs it says so by `note_head`. None where
+    this process has not seen the log's end.
     """
     end = _seen.get(connection.engine, {}).get(session_id)
     return None if end is None else {**_row(key, session_id, at, event, end), "before": end[0]}
 
 
-def written(connection: Connection, row: Mapping[str, object]) -> None:
+def note_head(connection: Connection, row: Mapping[str, object]) -> None:
     """The row is in the log, and its end."""
     _seen[connection.engine][str(row["session_id"])] = _end_after(row)
 
@@ -174,15 +174,15 @@ def head_of(connection: Connection, session_id: str) -> tuple[int, str] | None:
     return (int(found[0][0]), str(found[0][1])) if found else None
 
 
-_head = Prepared(
+_head = Statement(
     select(sessions.c.sequence, sessions.c.head, sessions.c.incident)
     .where(sessions.c.session_id == bindparam("session"))
     .with_for_update()
 )
-_end = Prepared(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
+_end = Statement(select(sessions.c.sequence, sessions.c.head).where(sessions.c.session_id == bindparam("session")))
 _columns = [column.name for column in events.columns]
-_write = Prepared(insert(events).values({name: bindparam(name) for name in _columns}))
-_advance = Prepared(
+_write = Statement(insert(events).values({name: bindparam(name) for name in _columns}))
+_advance = Statement(
     update(sessions)
     .values(sequence=bindparam("last"), head=bindparam("hash"))
     .where(
@@ -193,7 +193,7 @@ _advance = Prepared(
     )
 )
 # Both in one round trip, for PostgreSQL.
-_write_one = Prepared(
+_write_one = Statement(
     text(
         "WITH ended AS (UPDATE bursar_sessions SET sequence = :sequence, head = :hash "
         "WHERE session_id = :session_id AND sequence = :before AND head = :previous "

@@ -12,17 +12,17 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, bindparam, literal_column, select, update
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.schema.ledger_tables import calls
 
 BRIEF = timedelta(seconds=1)  # calls that are answered sooner are never written as sent
 MAX_AT_ONCE = 8
 
 
-class Sending:
+class InFlightCalls:
     """The calls that a process has sent and not seen the end of."""
 
-    _of: "WeakKeyDictionary[Database, Sending]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
+    _of: "WeakKeyDictionary[Database, InFlightCalls]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class Sending:
         self._unwritten: dict[str, datetime] = {}  # the longest on its way first
 
     @classmethod
-    def of(cls, database: Database) -> "Sending":
+    def of(cls, database: Database) -> "InFlightCalls":
         """Those of this process and database."""
         return cls._of.setdefault(database, cls())
 
@@ -71,7 +71,7 @@ class Sending:
 
 
 _free = select(calls.c.call_id).where(calls.c.call_id == bindparam("call"), calls.c.state == literal_column("'held'"))
-_send = Prepared(
+_send = Statement(
     update(calls)
     .values(state=literal_column("'sent'"))
     .where(calls.c.call_id == _free.with_for_update(skip_locked=True).scalar_subquery())

@@ -13,12 +13,12 @@ from bursar.checkpoints.database.snapshot import lenient_text
 from bursar.checkpoints.ledger import anchors, approvals, pauses
 from bursar.checkpoints.ledger import circuit_breakers as breakers
 from bursar.checkpoints.ledger import verify as verification
-from bursar.checkpoints.ledger.actions import ActionBooks, Deed, open_actions
+from bursar.checkpoints.ledger.actions import ActionBooks, ActionRecord, open_actions
 from bursar.checkpoints.ledger.anchors import Anchor
-from bursar.checkpoints.ledger.approvals import ApprovalBooks, Asked
+from bursar.checkpoints.ledger.approvals import ApprovalBooks, ApprovalRecord
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, costs
-from bursar.checkpoints.ledger.in_flight_calls import Sending
+from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.postings import MAX_ID_CHARACTERS, Books
@@ -98,7 +98,7 @@ class Ledger:
     ) -> None:
         self.database = Database.at(url)
         self.clock = clock
-        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None, Sending.of(self.database))
+        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None, InFlightCalls.of(self.database))
         self.action_books = ActionBooks(self.books.key)
         self.approval_books = ApprovalBooks(self.books.key)
         migrate(self.database)
@@ -184,22 +184,22 @@ class Ledger:
         """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
         return self.database.run(self.books.acknowledge(session_id, note=note, at=self.clock()))
 
-    def approvals(self, session_id: str | None = None) -> list[Asked]:
+    def approvals(self, session_id: str | None = None) -> list[ApprovalRecord]:
         """Every approval that waits for a person, in one session or all, oldest first."""
         return self.database.run(lambda connection: approvals.waiting(connection, session_id), readonly=True)
 
-    def approve(self, approval_id: str, *, by: str) -> Asked:
+    def approve(self, approval_id: str, *, by: str) -> ApprovalRecord:
         """Say that `by` approves what was asked; it is used when the session is resumed, if `by` is an approver there.
 
         Raises `LedgerError` if there is no such approval, `NotApproved` if it is late or does not wait any more.
         """
         return self._answer(approval_id, "approved", by=by, reason="")
 
-    def deny(self, approval_id: str, *, by: str, reason: str = "") -> Asked:
+    def deny(self, approval_id: str, *, by: str, reason: str = "") -> ApprovalRecord:
         """Say that `by` denies what was asked: resumed, the session goes on without it. Raises as `approve`."""
         return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
 
-    def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> Asked:
+    def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> ApprovalRecord:
         if not 0 < len(by.strip()) <= MAX_ID_CHARACTERS or not by.isprintable():
             raise LedgerError("an answer needs the name of who gives it")
         answer = self.approval_books.answer(approval_id, verdict, by=by, reason=reason, at=self.clock())
@@ -210,7 +210,7 @@ class Ledger:
             raise NotApproved(asked.reason)
         return asked
 
-    def open_actions(self, session_id: str | None = None) -> list[Deed]:
+    def open_actions(self, session_id: str | None = None) -> list[ActionRecord]:
         """Every action that has not ended: in flight, in doubt, or being undone. Oldest first."""
         return self.database.run(lambda connection: open_actions(connection, session_id), readonly=True)
 

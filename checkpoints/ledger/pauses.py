@@ -11,7 +11,7 @@ from datetime import datetime
 from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, delete, select
 
-from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
 from bursar.checkpoints.ledger.postings import PAUSES
 from bursar.checkpoints.schema.breaker_and_pause_tables import pauses
@@ -109,5 +109,5 @@ def _log(connection: Connection, at: str) -> None:
 
 
 _insert = insert_new(pauses)
-_delete = Prepared(delete(pauses).where(pauses.c.scope == bindparam("paused")))
+_delete = Statement(delete(pauses).where(pauses.c.scope == bindparam("paused")))
 _open = insert_new(sessions)

@@ -12,10 +12,10 @@ from functools import cache
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import accounts, calls
-from bursar.checkpoints.ledger.calls import Ended, Hold
-from bursar.checkpoints.ledger.hash_chain import append, next_row, written
+from bursar.checkpoints.ledger.calls import ClosedCall, Hold
+from bursar.checkpoints.ledger.hash_chain import append, next_row, note_head
 from bursar.state.errors import LedgerError
 from bursar.state.events import CallHeld, CallSettled
 
@@ -30,9 +30,9 @@ def hold(connection: Connection, key: bytes | None, wanted: Hold, at: str, told:
     try:
         if connection.dialect.name == "postgresql":
             event = next_row(connection, key, wanted.session_id, at, told)
-            names = accounts.named(wanted.scopes)
+            names = accounts.scope_params(wanted.scopes)
             if event and names and _hold(len(names)).changes(connection, **{**row, **event, **names}):
-                written(connection, event)
+                note_head(connection, event)
                 return
         calls.insert_held(connection, row)
         accounts.reserve(connection, wanted.scopes, wanted.amount)
@@ -49,14 +49,14 @@ def settle(
     at: str,
     row: Mapping[str, object],
     told: CallSettled,
-) -> Ended:
+) -> ClosedCall:
     """held or sent → settled: its accounts are charged what it cost in place of the hold, and the log tells of it."""
     if session_id is not None and connection.dialect.name == "postgresql":
         event = next_row(connection, key, session_id, at, told)
         if event and (found := _settle(connection, **{**row, **event})):
-            written(connection, event)
+            note_head(connection, event)
             [(amount, scopes)] = found
-            return Ended(told.call_id, session_id, amount, calls.scopes_of(scopes))
+            return ClosedCall(told.call_id, session_id, amount, calls.scopes_of(scopes))
     ended = calls.settle(connection, told.call_id, row)
     accounts.move(connection, ended.scopes, held=-ended.amount, spent=told.cost.nanos)
     append(connection, key, ended.session_id, at, [told])
@@ -74,12 +74,12 @@ _TOLD = (
 
 
 @cache
-def _hold(count: int) -> Prepared:
+def _hold(count: int) -> Statement:
     names = ", ".join(f":scope_{place}" for place in range(count))
     # Written so that no sum can leave a BIGINT.
     room = f"held <= coalesce(cap, {accounts.NO_CAP}) - spent - CAST(:amount AS BIGINT)"
     values = {"amount": "CAST(:amount AS BIGINT)", "occurrence": "CAST(:occurrence AS INTEGER)"}
-    return Prepared(
+    return Statement(
         text(
             f"WITH locked AS (SELECT scope, {room} AS room FROM bursar_accounts WHERE scope IN ({names}) "  # noqa: S608 - our own words
             "ORDER BY scope FOR UPDATE), "
@@ -95,7 +95,7 @@ def _hold(count: int) -> Prepared:
 
 
 # The accounts' names stand in an array, which is there before one is looked for: so they are found by the index.
-_settle = Prepared(
+_settle = Statement(
     text(
         "WITH call AS (SELECT amount, scopes, CAST(scopes AS json) AS names FROM bursar_calls "  # noqa: S608 - our own words
         "WHERE call_id = :call AND session_id = :session_id AND state IN ('held', 'sent') FOR UPDATE), "

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select, update
 
 from bursar.checkpoints.database.database import Work
-from bursar.checkpoints.database.statement import Prepared, insert_new
+from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger import administration as upkeep
 from bursar.checkpoints.ledger import calls
 from bursar.checkpoints.ledger import postgresql_postings as charging
@@ -26,7 +26,7 @@ from bursar.checkpoints.ledger.accounts import (
 )
 from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.hash_chain import FIRST, UnknownSession, append, check_readable, head_of, stamp
-from bursar.checkpoints.ledger.in_flight_calls import Sending
+from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.schema.ledger_tables import requests, sessions
 from bursar.state.errors import LedgerError
@@ -39,7 +39,7 @@ from bursar.state.events import (
     Decided,
     Event,
     Incident,
-    Lease,
+    LeaseChanged,
     Reconciled,
     RequestClosed,
     RequestOpened,
@@ -63,7 +63,7 @@ class Books:
     """
 
     key: bytes | None = field(default=None, repr=False)
-    sending: Sending = field(default_factory=Sending, repr=False, compare=False)
+    sending: InFlightCalls = field(default_factory=InFlightCalls, repr=False, compare=False)
 
     def open_session(self, session_id: str, tenant: str, *, at: datetime) -> Work[None]:
         """Afterwards the session exists; one that existed keeps its tenant."""
@@ -86,7 +86,7 @@ class Books:
         accounts: Sequence[Account],
         text_hash: str,
         at: datetime,
-        lease: Lease | None = None,
+        lease: LeaseChanged | None = None,
     ) -> Work[None]:
         """Afterwards the request and its accounts exist.
 
@@ -371,7 +371,7 @@ def _check_own(connection: Connection, session_id: str, request_id: str) -> None
         raise LedgerError(f"request {request_id} belongs to another session; a request id is used once")
 
 
-def _check_overrun(connection: Connection, key: bytes | None, call: calls.Ended, *, cost: int, at: str) -> None:
+def _check_overrun(connection: Connection, key: bytes | None, call: calls.ClosedCall, *, cost: int, at: str) -> None:
     if cost > call.amount:
         hold, actual = USD.from_nanos(call.amount), USD.from_nanos(cost)
         what = f"cost {actual}, above its hold of {hold}; booked in full"
@@ -382,13 +382,13 @@ def _dollars(nanos: int | None) -> USD | None:
     return None if nanos is None else USD.from_nanos(nanos)
 
 
-def _unknown(call: calls.Ended, reason: str) -> CallUnknown:
+def _unknown(call: calls.ClosedCall, reason: str) -> CallUnknown:
     return CallUnknown(call_id=call.call_id, amount=USD.from_nanos(call.amount), reason=reason)
 
 
 _open_session = insert_new(sessions)
 _open_request = insert_new(requests)
-_close_request = Prepared(
+_close_request = Statement(
     update(requests)
     .values(closed_at=bindparam("closed"), outcome=bindparam("result"))
     .where(
@@ -397,4 +397,4 @@ _close_request = Prepared(
         requests.c.closed_at.is_(None),
     )
 )
-_owner = Prepared(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))
+_owner = Statement(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))

@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
-class Told:
+class CallProjection:
     """A call as its events tell it; amounts in nano-dollars."""
 
     request_id: str
@@ -57,7 +57,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class ToldAction:
+class ActionProjection:
     """An action as its events tell it."""
 
     request_id: str
@@ -90,7 +90,7 @@ APPROVAL_FOLLOWS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class LogTotals:
     """What the events up to one of them add up to."""
 
     hash: str
@@ -99,7 +99,7 @@ class Totals:
     calls: int
 
 
-class Log:
+class SessionProjection:
     """One session's events. Once `rows` has been read to its end, the other attributes say what they tell.
 
     `mark` is the sequence of an event after which `totals` are taken.
@@ -109,10 +109,10 @@ class Log:
         self.connection = connection
         self.session_id = session_id
         self.mark = mark
-        self.totals: Totals | None = None
+        self.totals: LogTotals | None = None
         self.count = 0
-        self.calls: dict[str, Told] = {}
-        self.actions: dict[str, ToldAction] = {}
+        self.calls: dict[str, CallProjection] = {}
+        self.actions: dict[str, ActionProjection] = {}
         self.approvals: dict[str, tuple[str, str]] = {}  # the verdict, and the hash of what was shown
         self.unreadable: list[str] = []
         self.requests: dict[str, tuple[str, str | None]] = {}  # hash of the text, and the outcome once it is closed
@@ -133,9 +133,9 @@ class Log:
                 self.totals = self._totals(str(row[5]))
             yield tuple(row)
 
-    def _totals(self, kept: str) -> Totals:
+    def _totals(self, kept: str) -> LogTotals:
         told = self.calls.values()
-        return Totals(kept, sum(call.spent for call in told), sum(call.held for call in told), len(told))
+        return LogTotals(kept, sum(call.spent for call in told), sum(call.held for call in told), len(told))
 
     def _take(self, sequence: object, kind: object, payload: object) -> None:
         where = f"session {self.session_id}: event {sequence}"
@@ -193,7 +193,7 @@ class Log:
         """Take the event into `actions`; False if no such action is in a state that it can follow."""
         if isinstance(event, ActionIntended):
             known = event.key in self.actions
-            self.actions[event.key] = ToldAction(
+            self.actions[event.key] = ActionProjection(
                 event.request_id, event.agent, event.name, event.arguments_hash, event.irreversible
             )
             return not known
@@ -217,7 +217,7 @@ class Log:
         """Take the event into `calls`; False if no such call is in a state that it can follow."""
         if isinstance(event, CallHeld):
             known = event.call_id in self.calls
-            self.calls[event.call_id] = Told(
+            self.calls[event.call_id] = CallProjection(
                 event.request_id, event.agent, event.model, event.amount.nanos, event.scopes
             )
             return not known

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, func, literal_column, select
 
-from bursar.checkpoints.database.statement import Prepared
-from bursar.checkpoints.ledger.accounts import cap_of, in_words
+from bursar.checkpoints.database.statement import Statement
+from bursar.checkpoints.ledger.accounts import cap_of, describe_scope
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, ZERO
@@ -17,7 +17,7 @@ def spend_of(connection: Connection, scope: str) -> Spend:
     """What `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not know it."""
     kind, _, name = scope.partition(":")
     if kind not in _rows or not _known[kind](connection, name=name):
-        raise LedgerError(f"no {in_words(scope)} in the books")
+        raise LedgerError(f"no {describe_scope(scope)} in the books")
     spent, held, sent, unknown = 0, 0, 0, 0
     by_agent: defaultdict[str, int] = defaultdict(int)
     by_model: defaultdict[str, int] = defaultdict(int)
@@ -58,10 +58,10 @@ _sums = (
     .order_by(calls.c.agent, calls.c.model)
 )
 _rows = {
-    "session": Prepared(_sums.where(calls.c.session_id == bindparam("name"))),
-    "request": Prepared(_sums.where(calls.c.request_id == bindparam("name"))),
+    "session": Statement(_sums.where(calls.c.session_id == bindparam("name"))),
+    "request": Statement(_sums.where(calls.c.request_id == bindparam("name"))),
 }
 _known = {
-    "session": Prepared(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),
-    "request": Prepared(select(requests.c.request_id).where(requests.c.request_id == bindparam("name"))),
+    "session": Statement(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),
+    "request": Statement(select(requests.c.request_id).where(requests.c.request_id == bindparam("name"))),
 }

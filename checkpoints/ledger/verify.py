@@ -11,10 +11,10 @@ from sqlalchemy import Connection, select
 
 from bursar.checkpoints.database.snapshot import one_snapshot
 from bursar.checkpoints.ledger import pauses
-from bursar.checkpoints.ledger.accounts import follows_configuration, in_words
+from bursar.checkpoints.ledger.accounts import describe_scope, follows_configuration
 from bursar.checkpoints.ledger.anchors import Anchor, Head
 from bursar.checkpoints.ledger.hash_chain import check_chain
-from bursar.checkpoints.ledger.projection import ROWS_AT_ONCE, Log, Told
+from bursar.checkpoints.ledger.projection import ROWS_AT_ONCE, CallProjection, SessionProjection
 from bursar.checkpoints.ledger.verify_actions import check_actions, check_approvals
 from bursar.checkpoints.schema.ledger_tables import accounts, actions, approvals, calls, events, requests, sessions
 
@@ -89,7 +89,7 @@ class _Sums:
     budgets: dict[str, int | None] = field(default_factory=dict[str, int | None])
     caps: defaultdict[str, set[int | None]] = field(default_factory=lambda: defaultdict(set[int | None]))
 
-    def take(self, log: Log) -> None:
+    def take(self, log: SessionProjection) -> None:
         for call in log.calls.values():
             for scope in call.scopes:
                 self.spent[scope] += call.spent
@@ -119,7 +119,7 @@ def verify(
     problems = _Problems()
     for name in names:
         head = heads.get(name)
-        log = Log(connection, name, mark=None if head is None else head.sequence)
+        log = SessionProjection(connection, name, mark=None if head is None else head.sequence)
         problems.add(_check_session(log, key))
         problems.add(_check_head(log, head))
         sums.take(log)
@@ -152,7 +152,7 @@ def _all_sessions(connection: Connection) -> set[str]:
     return found
 
 
-def _check_session(log: Log, key: bytes | None) -> Iterator[str]:
+def _check_session(log: SessionProjection, key: bytes | None) -> Iterator[str]:
     columns = sessions.c
     query = select(columns.sequence, columns.head, columns.incident).where(columns.session_id == log.session_id)
     row = log.connection.execute(query).one_or_none()
@@ -168,7 +168,7 @@ def _check_session(log: Log, key: bytes | None) -> Iterator[str]:
     yield from check_approvals(log)
 
 
-def _check_requests(log: Log) -> Iterator[str]:
+def _check_requests(log: SessionProjection) -> Iterator[str]:
     """Every request was opened in the log, and closed if its row says so: a tail that was cut shows without money."""
     columns = requests.c
     query = select(columns.request_id, columns.text_hash, columns.outcome).where(columns.session_id == log.session_id)
@@ -185,7 +185,7 @@ def _check_requests(log: Log) -> Iterator[str]:
                     yield f"request {name}: its {what} is {fact!r}, its events say {said!r}"
 
 
-def _check_head(log: Log, head: Head | None) -> Iterator[str]:
+def _check_head(log: SessionProjection, head: Head | None) -> Iterator[str]:
     """A log that goes on from its anchor has the anchor's event, with the hash that it had, and came to its totals."""
     if head is None or head.sequence == 0:
         return
@@ -222,7 +222,7 @@ _FACTS = {
 }
 
 
-def _check_calls(log: Log) -> Iterator[str]:
+def _check_calls(log: SessionProjection) -> Iterator[str]:
     waiting = dict(log.calls)
     query = select(calls.c.call_id, calls.c.response).add_columns(*_FACTS.values())
     rows = log.connection.execute(
@@ -245,7 +245,7 @@ def _check_calls(log: Log) -> Iterator[str]:
         yield f"call {call_id}: its events tell of it, and it is not in the books"
 
 
-def _said(told: Told) -> tuple[object, ...]:
+def _said(told: CallProjection) -> tuple[object, ...]:
     tokens = (None,) * 5 if told.usage is None else astuple(told.usage)
     scopes = json.dumps(told.scopes)
     return (told.request_id, told.agent, told.model, told.amount, scopes, told.state, told.cost, *tokens)
@@ -266,11 +266,11 @@ def _check_accounts(connection: Connection, sums: _Sums, *, everything: bool) ->
         yield from _check_account(scope, kept, sums)
     for scope in sorted(waiting):
         if sums.spent.get(scope) or sums.held.get(scope) or sums.budgets.get(scope) is not None:
-            yield f"{in_words(scope)}: its account is missing"
+            yield f"{describe_scope(scope)}: its account is missing"
 
 
 def _check_account(scope: str, kept: Sequence[object], sums: _Sums) -> Iterator[str]:
-    name = in_words(scope)
+    name = describe_scope(scope)
     cap, spent, held, granted = kept
     for column, is_now, told in (("spent", spent, sums.spent.get(scope, 0)), ("held", held, sums.held.get(scope, 0))):
         if is_now != told:

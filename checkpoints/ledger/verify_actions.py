@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from bursar.checkpoints.ledger.projection import ROWS_AT_ONCE, Log, ToldAction
+from bursar.checkpoints.ledger.projection import ROWS_AT_ONCE, ActionProjection, SessionProjection
 from bursar.checkpoints.schema.ledger_tables import actions, approvals
 
 _FACTS = {
@@ -18,7 +18,7 @@ _FACTS = {
 }
 
 
-def check_actions(log: Log) -> Iterator[str]:
+def check_actions(log: SessionProjection) -> Iterator[str]:
     """What is wrong with a session's actions, in words, once the log has been read to its end."""
     waiting = dict(log.actions)
     query = select(actions.c.key, actions.c.arguments, actions.c.result).add_columns(*_FACTS.values())
@@ -39,7 +39,7 @@ def check_actions(log: Log) -> Iterator[str]:
         yield f"action {key}: its events tell of it, and it is not in the books"
 
 
-def _check_content(key: str, told: ToldAction, arguments: object, result: object) -> Iterator[str]:
+def _check_content(key: str, told: ActionProjection, arguments: object, result: object) -> Iterator[str]:
     if told.erased:
         if arguments is not None or result is not None:
             yield f"action {key}: what is kept of it was erased, and something is there"
@@ -56,7 +56,7 @@ def _hash(content: object) -> str | None:
     return hashlib.sha256(content if isinstance(content, bytes) else repr(content).encode()).hexdigest()
 
 
-def check_approvals(log: Log) -> Iterator[str]:
+def check_approvals(log: SessionProjection) -> Iterator[str]:
     """What is wrong with a session's approvals, in words, once the log has been read to its end."""
     waiting = dict(log.approvals)
     columns = (approvals.c.approval_id, approvals.c.state, approvals.c.subject_hash)

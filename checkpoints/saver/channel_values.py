@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 from langgraph.checkpoint.base import ChannelVersions
 
 from bursar.checkpoints.saver.address import Address, Row
-from bursar.checkpoints.saver.codec import Codec, Stored
+from bursar.checkpoints.saver.codec import Codec, EncodedPayload
 from bursar.checkpoints.saver.delta_chains import (
     COARSE,
     FINE,
     MAX_CHAIN,
     MIN_SIZE,
     RANDOM,
-    Kept,
-    Place,
-    Trail,
-    Trails,
+    ChannelAddress,
+    DeltaChain,
+    DeltaChains,
+    StoredVersion,
     next_step,
 )
 from bursar.checkpoints.saver.deltas import check, pack, unpack
@@ -33,7 +33,7 @@ class Version(NamedTuple):
     """A stored version of a channel: the version it builds on, and what is stored of it."""
 
     base: str | None
-    stored: Stored
+    stored: EncodedPayload
 
 
 Versions = dict[str, Version]
@@ -72,14 +72,14 @@ class NewValues:
             ],
         )
 
-    def is_strange(self, trails: Trails) -> bool:
+    def needs_base_lookup(self, trails: DeltaChains) -> bool:
         """Whether a large value is among them of whose channel nothing is remembered."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
         )
 
-    def arrange(self, codec: Codec, trails: Trails, remembered: Trails | None = None) -> None:
+    def encode_rows(self, codec: Codec, trails: DeltaChains, remembered: DeltaChains | None = None) -> None:
         """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values.
 
         It may be done again, where the transaction that it is part of is.
@@ -96,7 +96,7 @@ class NewValues:
             if trail is None or step is None:
                 row = value_row(codec, self.at, one, one.data)
                 self.whole.append(row)
-                trails.keep(place, Trail.begin(one.version, one.data, _mark_of(row)))
+                trails.keep(place, DeltaChain.begin(one.version, one.data, _mark_of(row)))
             else:
                 row = value_row(codec, self.at, one, pack(step.number, one.data, step.made), base=step.base)
                 self.differences.append(row)
@@ -106,7 +106,7 @@ class NewValues:
         """All rows, none of which needs another."""
         return [value_row(codec, self.at, one, one.data) for one in self.encoded]
 
-    def _place(self, one: Encoded) -> Place:
+    def _place(self, one: Encoded) -> ChannelAddress:
         return (self.at.thread_id, self.at.checkpoint_ns, one.channel)
 
 
@@ -135,9 +135,9 @@ def read_values(
     at: Address,
     shown: Mapping[str, str],
     versions: Mapping[str, Versions],
-    trails: Trails | None = None,
+    trails: DeltaChains | None = None,
     *,
-    known: Mapping[str, Trail] = MappingProxyType({}),
+    known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The value of each channel that has one at the version in `shown`; `versions` hold all that they are made of.
 
@@ -152,9 +152,9 @@ def read_encoded(
     at: Address,
     shown: Mapping[str, str],
     versions: Mapping[str, Versions],
-    trails: Trails | None = None,
+    trails: DeltaChains | None = None,
     *,
-    known: Mapping[str, Trail] = MappingProxyType({}),
+    known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> list[Encoded]:
     """As `read_values`, without decoding."""
     found: list[Encoded] = []
@@ -179,32 +179,32 @@ def read_encoded(
     return found
 
 
-def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, Trail]:
+def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
     """The encoding of a version that may build on others, and the trail that leads to it.
 
     Raises `DatabaseError` when a version it builds on is gone or is another by now, `CipherError` as the codec.
     """
     first, *later = reversed(_chain(stored, version))
     whole = codec.open(stored[first].stored, value_place(at, channel, first))
-    last = Kept(first, 0, whole, mark(*stored[first]))
+    last = StoredVersion(first, 0, whole, mark(*stored[first]))
     if not later:
-        return whole, Trail(last, last, last)
+        return whole, DeltaChain(last, last, last)
     steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
     # Copies are dear: one of the last version on each grid, and one of the end.
     kept = {every: [name for name, step in steps if step.number % every == 0][-1:] for every in (FINE, COARSE)}
-    copied: dict[int, Kept] = {FINE: last, COARSE: last}
+    copied: dict[int, StoredVersion] = {FINE: last, COARSE: last}
     body = bytearray(whole)
     for name, step in steps:
         step.difference.change(body)
         if name == version:
             check(body, step)
         if name == version or [name] in kept.values():
-            last = Kept(name, step.number, bytes(body), mark(*stored[name]))
+            last = StoredVersion(name, step.number, bytes(body), mark(*stored[name]))
             copied.update({every: last for every, names in kept.items() if names == [name]})
-    return last.body, Trail(last, copied[FINE], copied[COARSE])
+    return last.body, DeltaChain(last, copied[FINE], copied[COARSE])
 
 
-def mark(base: str | None, stored: Stored) -> int:
+def mark(base: str | None, stored: EncodedPayload) -> int:
     """What tells a row from another that was stored under the same name."""
     return hash((base, stored.kind, stored.coding, stored.payload))
 

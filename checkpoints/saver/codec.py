@@ -16,7 +16,7 @@ _WORTH = 0.8  # of the size, at most, or it is left as it is
 _LEVEL = 1
 
 
-class Stored(NamedTuple):
+class EncodedPayload(NamedTuple):
     """The columns of a payload: `coding` is how it was changed after the serde, None for not at all."""
 
     kind: str
@@ -30,16 +30,16 @@ class Codec(NamedTuple):
     serde: SerializerProtocol
     cipher: Cipher | None
 
-    def dump(self, value: object, place: Iterable[str]) -> Stored:
+    def dump(self, value: object, place: Iterable[str]) -> EncodedPayload:
         """`value` as it is stored at `place`."""
         kind, data = self.serde.dumps_typed(value)
         return self.close(kind, data, place)
 
-    def load(self, stored: Stored, place: Iterable[str]) -> Any:
+    def load(self, stored: EncodedPayload, place: Iterable[str]) -> Any:
         """The value that is stored at `place`. Raises `CipherError`, and what the serde raises."""
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
-    def close(self, kind: str, data: bytes, place: Iterable[str]) -> Stored:
+    def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:
         """The serde's bytes as they are stored at `place`: what is sealed opens nowhere else."""
         coding = ""
         if len(data) >= MIN_DEFLATED:
@@ -49,9 +49,9 @@ class Codec(NamedTuple):
         if self.cipher is not None:
             coding += f"{SEALED}{self.cipher.current}"
             data = self.cipher.seal(data, _bound(kind, coding, place))
-        return Stored(kind, coding or None, data)
+        return EncodedPayload(kind, coding or None, data)
 
-    def open(self, stored: Stored, place: Iterable[str]) -> bytes:
+    def open(self, stored: EncodedPayload, place: Iterable[str]) -> bytes:
         """The serde's bytes. Raises `CipherError`."""
         kind, coding, payload = stored
         data = bytes(payload)

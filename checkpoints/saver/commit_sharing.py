@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import Lease
-from bursar.checkpoints.saver.store import Rows
+from bursar.checkpoints.saver.store import RowsToStore
 
 PATIENCE_SECONDS = 0.005
 RUNNING = "__pregel_runtime"  # LangGraph puts this into the config of a run, whose writes it stores in the background
@@ -25,7 +25,7 @@ SENDS = "__pregel_tasks"
 Session = tuple[str, str, Lease | None]  # session, namespace, and the run that owns it: no other takes its writes along
 
 
-class Notice:
+class CommitWaiter:
     """Tells one who waits, a thread or a task, whether the parcel is stored; False: whoever took it along has failed.
 
     It is told at every step of a graph: a `concurrent.futures.Future` costs as much as encoding the writes does.
@@ -73,15 +73,15 @@ def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
         task.set_result(stored)
 
 
-class Parcel(NamedTuple):
+class PendingWrites(NamedTuple):
     """Writes that wait."""
 
     session: Session
-    rows: Rows
-    notice: Notice
+    rows: RowsToStore
+    notice: CommitWaiter
 
 
-class Storing(NamedTuple):
+class StoreOperation(NamedTuple):
     """Work to be done, and what instead if it breaks the database's constraints.
 
     `one_statement` says that it is a single one. `taken` are parcels that the work takes along. Or it is a parcel
@@ -92,8 +92,8 @@ class Storing(NamedTuple):
     durable: bool
     one_statement: bool
     again: Work[None] | None = None
-    taken: Sequence[Parcel] = ()
-    parcel: Parcel | None = None
+    taken: Sequence[PendingWrites] = ()
+    parcel: PendingWrites | None = None
 
     @contextmanager
     def told(self) -> Generator[None]:
@@ -107,23 +107,23 @@ class Storing(NamedTuple):
                 parcel.notice.give(stored)
 
 
-class Companions:
+class CommitSharing:
     """The parcels of a saver. For any thread."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Session, Parcel] = {}
+        self._waiting: dict[Session, PendingWrites] = {}
         self._lock = threading.Lock()
         self._cancelled: set[asyncio.Task[None]] = set()
 
-    def leave(self, session: Session, rows: Rows) -> Parcel | None:
+    def leave(self, session: Session, rows: RowsToStore) -> PendingWrites | None:
         """A parcel that waits now; None if the session has one already: take that along, and wait no longer."""
         with self._lock:
             if session in self._waiting:
                 return None
-            parcel = self._waiting[session] = Parcel(session, rows, Notice())
+            parcel = self._waiting[session] = PendingWrites(session, rows, CommitWaiter())
             return parcel
 
-    def take(self, session: Session) -> list[Parcel]:
+    def take(self, session: Session) -> list[PendingWrites]:
         """What waits in this session: whoever takes it stores it."""
         if not self._waiting:
             return []
@@ -131,14 +131,14 @@ class Companions:
             parcel = self._waiting.pop(session, None)
         return [] if parcel is None else [parcel]
 
-    def wait(self, parcel: Parcel) -> bool:
+    def wait(self, parcel: PendingWrites) -> bool:
         """Wait for a companion; False when there was none or it failed: then the caller stores the parcel."""
         stored = parcel.notice.wait(PATIENCE_SECONDS)
         if stored is None and not self._take_back(parcel):
             stored = parcel.notice.wait()
         return bool(stored)
 
-    async def await_(self, parcel: Parcel, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """As `wait`. If the caller is cancelled, `store` is called for it."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
@@ -156,11 +156,11 @@ class Companions:
         finally:
             patience.cancel()
 
-    def _give_up(self, parcel: Parcel, told: "asyncio.Future[bool]") -> None:
+    def _give_up(self, parcel: PendingWrites, told: "asyncio.Future[bool]") -> None:
         if self._take_back(parcel):
             _resolve(told, stored=False)
 
-    def _take_back(self, parcel: Parcel) -> bool:
+    def _take_back(self, parcel: PendingWrites) -> bool:
         """Whether nobody has taken the parcel; then nobody will."""
         with self._lock:
             if self._waiting.get(parcel.session) is not parcel:

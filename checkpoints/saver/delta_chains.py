@@ -21,7 +21,7 @@ MAX_KEPT = 64 * 2**20  # bytes that a saver remembers
 RANDOM = 16  # random digits after the point of a version, or more: no other value ever has it
 
 
-class Kept(NamedTuple):
+class StoredVersion(NamedTuple):
     """A version that is stored, and its encoding. `mark` tells its row from one that was put there later."""
 
     version: str
@@ -30,25 +30,25 @@ class Kept(NamedTuple):
     mark: int
 
 
-class Trail(NamedTuple):
+class DeltaChain(NamedTuple):
     """A channel's newest version, and the newest ones on its chain whose numbers are multiples of 16 and of 256."""
 
-    last: Kept
-    fine: Kept
-    coarse: Kept
+    last: StoredVersion
+    fine: StoredVersion
+    coarse: StoredVersion
 
     @classmethod
-    def begin(cls, version: str, body: bytes, mark: int) -> "Trail":
+    def begin(cls, version: str, body: bytes, mark: int) -> "DeltaChain":
         """Of a version that is stored whole."""
-        kept = Kept(version, 0, body, mark)
+        kept = StoredVersion(version, 0, body, mark)
         return cls(kept, kept, kept)
 
-    def then(self, version: str, number: int, body: bytes, mark: int) -> "Trail":
+    def then(self, version: str, number: int, body: bytes, mark: int) -> "DeltaChain":
         """After the version that follows."""
-        kept = Kept(version, number, body, mark)
-        return Trail(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
+        kept = StoredVersion(version, number, body, mark)
+        return DeltaChain(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
 
-    def next_base(self) -> Kept | None:
+    def next_base(self) -> StoredVersion | None:
         """What the next version builds on; None: nothing, it is stored whole."""
         number = self.last.number + 1
         if number > MAX_NUMBER:
@@ -69,7 +69,7 @@ class Trail(NamedTuple):
         return size
 
 
-class Step(NamedTuple):
+class DeltaStep(NamedTuple):
     """How a value is stored: as a difference to `base`, as number `number` of its chain."""
 
     base: str
@@ -77,7 +77,7 @@ class Step(NamedTuple):
     made: Difference
 
 
-def next_step(trail: Trail | None, body: bytes) -> Step | None:
+def next_step(trail: DeltaChain | None, body: bytes) -> DeltaStep | None:
     """How `body` is stored after `trail`; None: whole."""
     base = trail and trail.next_base()
     if trail is None or base is None or len(body) > MAX_SIZE:
@@ -85,22 +85,22 @@ def next_step(trail: Trail | None, body: bytes) -> Step | None:
     made = difference(base.body, body)
     if made.added > MAX_ADDED * len(body):
         return None
-    return Step(base.version, trail.last.number + 1, made)
+    return DeltaStep(base.version, trail.last.number + 1, made)
 
 
-Place = tuple[str, str, str]  # session, namespace, channel
+ChannelAddress = tuple[str, str, str]  # session, namespace, channel
 
 
-class Trails:
+class DeltaChains:
     """The trails of the channels used last, up to `max_kept` bytes of them. For any thread."""
 
     def __init__(self, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
-        self._kept: OrderedDict[Place, tuple[Trail, int]] = OrderedDict()
+        self._kept: OrderedDict[ChannelAddress, tuple[DeltaChain, int]] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
-    def get(self, place: Place) -> Trail | None:
+    def get(self, place: ChannelAddress) -> DeltaChain | None:
         """The trail there, if it is remembered."""
         with self._lock:
             found = self._kept.get(place)
@@ -108,7 +108,7 @@ class Trails:
                 self._kept.move_to_end(place)
             return found and found[0]
 
-    def keep(self, place: Place, trail: Trail) -> None:
+    def keep(self, place: ChannelAddress, trail: DeltaChain) -> None:
         """Remember `trail`; what was used longest ago is forgotten for it."""
         size = trail.size
         with self._lock:
@@ -120,7 +120,7 @@ class Trails:
             while self._size > self._max_kept:  # ends: the newest alone fits
                 self._drop(next(iter(self._kept)))
 
-    def _drop(self, place: Place) -> None:
+    def _drop(self, place: ChannelAddress) -> None:
         dropped = self._kept.pop(place, None)
         if dropped is not None:
             self._size -= dropped[1]

@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from sqlalchemy import ColumnElement, Connection, select, tuple_
 
 from bursar.checkpoints.saver.address import Address
-from bursar.checkpoints.saver.codec import Codec, Stored
+from bursar.checkpoints.saver.codec import Codec, EncodedPayload
 from bursar.checkpoints.saver.delta_chains import MAX_CHAIN
 from bursar.checkpoints.saver.rows import read_payload, read_tuple
 from bursar.checkpoints.saver.sql import CHECKPOINT, VALUE, WRITE, StoredRow
@@ -108,7 +108,7 @@ class Listing:
             done = done or left == 0
         return Page(self._complete(connection, heads), after, left, done)
 
-    def _matches(self, at: Address, stored: Stored) -> bool:
+    def _matches(self, at: Address, stored: EncodedPayload) -> bool:
         if not self._wanted:
             return True
         _, metadata = read_payload(self._codec, at, stored)

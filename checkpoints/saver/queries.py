@@ -10,7 +10,7 @@ from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.saver.address import Address, address_of
 from bursar.checkpoints.saver.channel_values import mark
 from bursar.checkpoints.saver.codec import Codec
-from bursar.checkpoints.saver.delta_chains import Trail, Trails
+from bursar.checkpoints.saver.delta_chains import DeltaChain, DeltaChains
 from bursar.checkpoints.saver.listing import Listing
 from bursar.checkpoints.saver.sql import (
     VALUE,
@@ -27,7 +27,7 @@ class Read(NamedTuple):
     """The rows of a checkpoint, and by channel what is remembered of its values: what those build on may be missing."""
 
     rows: Sequence[StoredRow]
-    known: Mapping[str, Trail]
+    known: Mapping[str, DeltaChain]
 
 
 def get_rows(at: Address) -> Work[list[StoredRow]]:
@@ -40,7 +40,7 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
     return work
 
 
-def get_known_rows(at: Address, trails: Trails) -> Work[Read]:
+def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
     """As `get_rows`, without what values build on, if `trails` remember all that build on anything."""
 
     def work(connection: Connection) -> Read:
@@ -55,9 +55,9 @@ def get_known_rows(at: Address, trails: Trails) -> Work[Read]:
     return work
 
 
-def known_values(at: Address, rows: Sequence[StoredRow], trails: Trails) -> dict[str, Trail]:
+def known_values(at: Address, rows: Sequence[StoredRow], trails: DeltaChains) -> dict[str, DeltaChain]:
     """By channel, the trails that end in one of `rows`."""
-    known: dict[str, Trail] = {}
+    known: dict[str, DeltaChain] = {}
     for row in rows:
         if row.part == VALUE:
             trail = trails.get((*at.session, row.first))

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from bursar.checkpoints.saver.address import Address
 from bursar.checkpoints.saver.channel_values import Encoded, NewValues, Version, Versions, assemble, value_row
-from bursar.checkpoints.saver.codec import Codec, Stored
+from bursar.checkpoints.saver.codec import Codec, EncodedPayload
 from bursar.checkpoints.saver.delta_chains import MAX_ADDED, MAX_CHAIN
 from bursar.checkpoints.saver.deltas import difference, pack
 from bursar.checkpoints.saver.sql import overwrite_value
@@ -15,7 +15,7 @@ from bursar.checkpoints.schema.saver_tables import channel_values
 Named = tuple[str, str]  # channel, version
 
 
-def hold_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> None:
+def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> None:
     """Until this transaction ends nobody else stores a difference to a value that is there.
 
     What is read after it shows every difference that was stored before.
@@ -30,7 +30,7 @@ def hold_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> N
         ).all()
 
 
-def set_free(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
+def detach_dependents(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
     """Afterwards no value of the namespace builds on one of those `going`, which are then safe to delete or change."""
     values = channel_values.c
     here = (values.thread_id == at.thread_id, values.checkpoint_ns == at.checkpoint_ns)
@@ -87,12 +87,12 @@ class _Rebasing:
             )
         )
         for row in found:
-            self._stored[channel, row.version] = Version(row.base, Stored(row.kind, row.coding, row.payload))
+            self._stored[channel, row.version] = Version(row.base, EncodedPayload(row.kind, row.coding, row.payload))
         return {name: self._stored[channel, name] for name in names if (channel, name) in self._stored}
 
 
 def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
     """Store the values whole, over those of the same versions, if there are any; what built on them stays as it is."""
-    hold_values(connection, new.at.thread_id, new.at.checkpoint_ns)
-    set_free(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
+    lock_values(connection, new.at.thread_id, new.at.checkpoint_ns)
+    detach_dependents(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
     overwrite_value.many(connection, new.all_whole(codec))

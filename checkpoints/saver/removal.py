@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 
 from bursar.checkpoints.saver.address import Address
-from bursar.checkpoints.saver.codec import Codec, Stored
-from bursar.checkpoints.saver.rebasing import hold_values, set_free
+from bursar.checkpoints.saver.codec import Codec, EncodedPayload
+from bursar.checkpoints.saver.rebasing import detach_dependents, lock_values
 from bursar.checkpoints.saver.rows import read_payload
-from bursar.checkpoints.saver.secure_delete import erasing
+from bursar.checkpoints.saver.secure_delete import secure_delete
 from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, leases, task_writes
 
 _UUID6 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-6.{21}")
@@ -25,7 +25,7 @@ _MAX_IDS = 500  # ids in one statement
 
 def delete_session(connection: Connection, thread_id: str) -> None:
     """Afterwards nothing of the session is stored, in any namespace."""
-    with erasing(connection):
+    with secure_delete(connection):
         for table in TABLES:
             connection.execute(delete(table).where(table.c.thread_id == thread_id))
         connection.execute(delete(leases).where(leases.c.session_id == thread_id))
@@ -59,7 +59,7 @@ def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: st
     for checkpoint_ns, kept in latest:
         branch = _Branch.read(connection, thread_id, checkpoint_ns)
         removed = [at for at in branch.nodes if at != kept and (before is None or is_before(at, before))]
-        with erasing(connection):
+        with secure_delete(connection):
             branch.remove(connection, codec, removed)
             _drop_strays(connection, thread_id, checkpoint_ns, kept if before is None else min(kept, before))
 
@@ -97,7 +97,7 @@ def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) ->
             removed.setdefault((thread_id, checkpoint_ns), []).append(checkpoint_id)
     for (thread_id, checkpoint_ns), ids in removed.items():
         branch = _Branch.read(connection, thread_id, checkpoint_ns)
-        with erasing(connection):
+        with secure_delete(connection):
             branch.remove(connection, codec, ids)
 
 
@@ -107,7 +107,7 @@ class _Node:
     parent: str | None
     hidden: bool
     versions: Mapping[str, str]
-    stored: Stored
+    stored: EncodedPayload
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class _Branch:
 
     @classmethod
     def read(cls, connection: Connection, thread_id: str, checkpoint_ns: str) -> "_Branch":
-        hold_values(connection, thread_id, checkpoint_ns)
+        lock_values(connection, thread_id, checkpoint_ns)
         rows = connection.execute(
             select(checkpoints).where(
                 checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == checkpoint_ns
@@ -133,7 +133,7 @@ class _Branch:
                 row.parent_id,
                 row.hidden,
                 json.loads(row.versions),
-                Stored(row.kind, row.coding, row.payload),
+                EncodedPayload(row.kind, row.coding, row.payload),
             )
             for row in rows
         }
@@ -217,7 +217,7 @@ class _Branch:
                 shown.add((channel, node.versions.get(channel, "")))
         dropped = self.stored - shown
         if dropped:
-            set_free(connection, codec, Address(self.thread_id, self.checkpoint_ns, None), dropped)
+            detach_dependents(connection, codec, Address(self.thread_id, self.checkpoint_ns, None), dropped)
             unused = [{"unused_channel": channel, "unused_version": version} for channel, version in sorted(dropped)]
             connection.execute(
                 delete(channel_values).where(

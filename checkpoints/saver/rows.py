@@ -20,10 +20,10 @@ from langgraph.checkpoint.base import (
 
 from bursar.checkpoints.saver.address import Address, Row
 from bursar.checkpoints.saver.channel_values import Version, Versions, read_encoded, read_values
-from bursar.checkpoints.saver.codec import Codec, Stored
-from bursar.checkpoints.saver.delta_chains import Trail, Trails
+from bursar.checkpoints.saver.codec import Codec, EncodedPayload
+from bursar.checkpoints.saver.delta_chains import DeltaChain, DeltaChains
 from bursar.checkpoints.saver.sql import SEED, VALUE, WRITE, HistoryRow, StoredRow
-from bursar.checkpoints.saver.store import Rows
+from bursar.checkpoints.saver.store import RowsToStore
 
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
@@ -75,7 +75,7 @@ def _is_secret(name: str) -> bool:
 
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
-) -> Rows:
+) -> RowsToStore:
     """Rows of a task's writes."""
     once: list[Row] = []
     again: list[Row] = []
@@ -96,7 +96,7 @@ def write_rows(
                 "coding": coding,
             }
         )
-    return Rows(once=once, again=again)
+    return RowsToStore(once=once, again=again)
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
@@ -108,9 +108,9 @@ def read_tuple(
     codec: Codec,
     at: Address,
     rows: Iterable[StoredRow],
-    trails: Trails | None = None,
+    trails: DeltaChains | None = None,
     *,
-    known: Mapping[str, Trail] = MappingProxyType({}),
+    known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> CheckpointTuple | None:
     """The checkpoint that `rows` hold, with its values and its writes in order; None if they hold none.
 
@@ -139,9 +139,9 @@ def read_tuple(
     )
 
 
-def recall(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> Trails:
+def load_chains(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> DeltaChains:
     """The trails of the values that `rows` hold."""
-    trails = Trails()
+    trails = DeltaChains()
     sorted_rows = _sort(rows)
     if sorted_rows is not None:
         _, shown, versions, _ = sorted_rows
@@ -166,7 +166,7 @@ def _sort(
     return None if head is None else (head, json.loads(head.third or "{}"), versions, writes)
 
 
-def read_payload(codec: Codec, at: Address, stored: Stored) -> tuple[dict[str, Any], CheckpointMetadata]:
+def read_payload(codec: Codec, at: Address, stored: EncodedPayload) -> tuple[dict[str, Any], CheckpointMetadata]:
     """What a checkpoint's row holds besides its columns: the rest of the checkpoint, and its metadata."""
     rest, metadata = codec.load(stored, (CHECKPOINT_PLACE, at.checkpoint_ns, at.checkpoint_id or ""))
     return rest, metadata

@@ -24,22 +24,29 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.leases import Owned, Wish, lease_of
+from bursar.checkpoints.leases import LeaseHolder, LeaseRequest, lease_of
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.address import Address, address_of
 from bursar.checkpoints.saver.channel_values import NewValues
 from bursar.checkpoints.saver.cipher import Cipher
 from bursar.checkpoints.saver.codec import Codec
-from bursar.checkpoints.saver.commit_sharing import Companions, Parcel, Storing, may_wait
-from bursar.checkpoints.saver.delta_chains import RANDOM, Trails
+from bursar.checkpoints.saver.commit_sharing import CommitSharing, PendingWrites, StoreOperation, may_wait
+from bursar.checkpoints.saver.delta_chains import RANDOM, DeltaChains
 from bursar.checkpoints.saver.pruning import Pruning
 from bursar.checkpoints.saver.queries import Read, get_known_rows, get_rows, history_rows, listing_of
 from bursar.checkpoints.saver.rebasing import overwrite
 from bursar.checkpoints.saver.removal import copy_session, delete_runs, delete_session
-from bursar.checkpoints.saver.rows import checkpoint_row, read_history, read_tuple, recall, stored_metadata, write_rows
-from bursar.checkpoints.saver.secure_delete import empty_log
+from bursar.checkpoints.saver.rows import (
+    checkpoint_row,
+    load_chains,
+    read_history,
+    read_tuple,
+    stored_metadata,
+    write_rows,
+)
+from bursar.checkpoints.saver.secure_delete import truncate_wal
 from bursar.checkpoints.saver.serde import default_serde
-from bursar.checkpoints.saver.store import Rows, store
+from bursar.checkpoints.saver.store import RowsToStore, store
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import ConfigurationError
 
@@ -85,8 +92,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         self._randomness = randomness
         self._clock = clock
         self._cipher = cipher
-        self._trails = Trails()
-        self._companions = Companions()
+        self._trails = DeltaChains()
+        self._companions = CommitSharing()
         self._delta_channels: set[str] = set()
         self._database = Database.at(url)
         migrate(self._database)
@@ -104,7 +111,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         take_over: bool = False,
         ledger: Ledger | None = None,
         resumes: bool = False,
-    ) -> Owned:
+    ) -> LeaseHolder:
         """For a `with` or `async with` block in which nobody else runs the session: `graph.invoke(x, owned.config)`.
 
         What runs with that config is fenced: once another has taken the session over, its writes are refused with
@@ -115,9 +122,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """
         wait = self.wait_seconds if wait_seconds is None else min(max(wait_seconds, 0), MAX_WAIT_SECONDS)
         known = ledger if ledger is not None and ledger.database is self._database else None
-        wish = Wish(wait_seconds=wait, take_over=take_over, ledger=known, resumes=resumes)
+        wish = LeaseRequest(wait_seconds=wait, take_over=take_over, ledger=known, resumes=resumes)
         owner = uuid.uuid4().hex[:12]
-        return Owned(self._database, thread_id, seconds=self.lease_seconds, owner=owner, wish=wish)
+        return LeaseHolder(self._database, thread_id, seconds=self.lease_seconds, owner=owner, wish=wish)
 
     @property
     def _codec(self) -> Codec:
@@ -230,12 +237,12 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def delete_thread(self, thread_id: str) -> None:
         """Delete the session. Afterwards nothing of it is stored; the ledger's audit log keeps its hashes."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
-        self._database.run(empty_log, readonly=True, apart=True)
+        self._database.run(truncate_wal, readonly=True, apart=True)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
         await self._database.arun(lambda connection: delete_session(connection, str(thread_id)))
-        await self._database.arun(empty_log, readonly=True, apart=True)
+        await self._database.arun(truncate_wal, readonly=True, apart=True)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
@@ -273,7 +280,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         found = self._database.run(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
         for thread_id in found:
             self._database.run(pruning.of(str(thread_id)))
-        self._database.run(empty_log, readonly=True, apart=True)
+        self._database.run(truncate_wal, readonly=True, apart=True)
 
     async def aprune(
         self,
@@ -287,7 +294,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         found = await self._database.arun(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
         for thread_id in found:
             await self._database.arun(pruning.of(str(thread_id)))
-        await self._database.arun(empty_log, readonly=True, apart=True)
+        await self._database.arun(truncate_wal, readonly=True, apart=True)
 
     def _put(
         self,
@@ -295,42 +302,44 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> tuple[Address, Storing]:
+    ) -> tuple[Address, StoreOperation]:
         parent = address_of(config)
         at = Address(parent.thread_id, parent.checkpoint_ns, checkpoint["id"])
         codec = self._codec
         row = checkpoint_row(codec, at, checkpoint, stored_metadata(config, metadata), parent.checkpoint_id)
         new = NewValues.of(codec, at, checkpoint["channel_values"], new_versions)
-        strange = parent.checkpoint_id is not None and new.is_strange(self._trails)
+        strange = parent.checkpoint_id is not None and new.needs_base_lookup(self._trails)
         if not strange:
-            new.arrange(codec, self._trails)
+            new.encode_rows(codec, self._trails)
         self._learn(metadata)
         lease = lease_of(config)
         taken = self._companions.take((*at.session, lease))
         writes = [parcel.rows for parcel in taken]
-        rows = Rows(new.whole, new.differences, checkpoint=[row]).with_writes(writes)  # its lists are still filled
+        rows = RowsToStore(new.whole, new.differences, checkpoint=[row]).with_writes(
+            writes
+        )  # its lists are still filled
 
         def work(connection: Connection) -> None:
             if strange:
-                new.arrange(codec, self._trails, recall(codec, parent, get_rows(parent)(connection)))
+                new.encode_rows(codec, self._trails, load_chains(codec, parent, get_rows(parent)(connection)))
             store(connection, rows, lease)
 
         def again(connection: Connection) -> None:
             overwrite(connection, codec, new)
-            store(connection, Rows(checkpoint=[row]).with_writes(writes), lease)
+            store(connection, RowsToStore(checkpoint=[row]).with_writes(writes), lease)
 
         one = not strange and rows.is_one_statement
-        return at, Storing(work, self._durable(config), one, again, taken)
+        return at, StoreOperation(work, self._durable(config), one, again, taken)
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Storing:
+    ) -> StoreOperation:
         at = address_of(config)
         own = write_rows(self._codec, at, writes, task_id=task_id, task_path=task_path)
         durable = self._durable(config)
         lease = lease_of(config)
-        parcel: Parcel | None = None
-        taken: list[Parcel] = []
+        parcel: PendingWrites | None = None
+        taken: list[PendingWrites] = []
         if durable and may_wait(config, [channel for channel, _ in writes], self._delta_channels):
             parcel = self._companions.leave((*at.session, lease), own)
         if parcel is None:
@@ -340,9 +349,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         def work(connection: Connection) -> None:
             store(connection, rows, lease)
 
-        return Storing(work, durable, rows.is_one_statement, taken=taken, parcel=parcel)
+        return StoreOperation(work, durable, rows.is_one_statement, taken=taken, parcel=parcel)
 
-    def _store(self, storing: Storing) -> None:
+    def _store(self, storing: StoreOperation) -> None:
         if storing.parcel is not None and self._companions.wait(storing.parcel):
             return
         with storing.told():
@@ -353,7 +362,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
                     raise
                 self._database.run(storing.again, durable=storing.durable)
 
-    async def _astore(self, storing: Storing) -> None:
+    async def _astore(self, storing: StoreOperation) -> None:
         if storing.parcel is not None:
             alone = storing._replace(parcel=None)
             if await self._companions.await_(storing.parcel, lambda: self._astore(alone)):

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 
 @contextmanager
-def erasing(connection: Connection) -> Generator[None]:
+def secure_delete(connection: Connection) -> Generator[None]:
     """What this block deletes is overwritten with zeros on SQLite. On PostgreSQL it goes with the next VACUUM."""
     if connection.dialect.name != "sqlite":
         yield
@@ -21,7 +21,7 @@ def erasing(connection: Connection) -> Generator[None]:
         connection.exec_driver_sql(f"PRAGMA secure_delete={before}")
 
 
-def empty_log(connection: Connection) -> None:
+def truncate_wal(connection: Connection) -> None:
     """Move SQLite's log into the database and cut it, unless somebody reads from it: it has what was deleted, too.
 
     For a transaction that has done nothing yet. Where it is not possible, the log is cut when it is used up.

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, text
 
-from bursar.checkpoints.database.statement import Prepared, execute_many
-from bursar.checkpoints.saver.codec import Stored
+from bursar.checkpoints.database.statement import Statement, execute_many
+from bursar.checkpoints.saver.codec import EncodedPayload
 from bursar.checkpoints.saver.delta_chains import MAX_CHAIN
 from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, task_writes
 
@@ -36,9 +36,9 @@ class StoredRow(NamedTuple):
     payload: bytes
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> EncodedPayload:
         """Its payload."""
-        return Stored(self.kind, self.coding, self.payload)
+        return EncodedPayload(self.kind, self.coding, self.payload)
 
 
 class HistoryRow(NamedTuple):
@@ -59,16 +59,16 @@ class HistoryRow(NamedTuple):
     payload: bytes
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> EncodedPayload:
         """Its payload."""
-        return Stored(self.kind, self.coding, self.payload)
+        return EncodedPayload(self.kind, self.coding, self.payload)
 
 
-class Batch(Prepared):
+class BatchStatement(Statement):
     """A statement for many rows at once: SQLite steps it for each, PostgreSQL receives them in one pipeline."""
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-        """Run it for each of `rows`, in order; there may be none. Raises as `Prepared`."""
+        """Run it for each of `rows`, in order; there may be none. Raises as `Statement`."""
         if not rows:
             return
         sql, _, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
@@ -165,12 +165,12 @@ SELECT {SEED}, depth, '', held.version, held.base, 0, held.kind, held.coding, he
 """
 
 
-def _prepared(sql: str, **usual: object) -> Prepared:
+def _prepared(sql: str, **usual: object) -> Statement:
     words = {"FOUND": _FOUND, "CHECKPOINT": CHECKPOINT, "VALUE": VALUE, "WRITE": WRITE, "SEED": SEED}
     for word, meaning in (words | {"MAX_ANCESTORS": MAX_ANCESTORS, "MAX_CHAIN": MAX_CHAIN}).items():
         sql = sql.replace(f"{{{word}}}", str(meaning))
     statement, sqlite = (text(_replaced(sql, words)).bindparams(**usual) for words in (_POSTGRESQL, _SQLITE))
-    return Prepared(statement, sqlite=sqlite)
+    return Statement(statement, sqlite=sqlite)
 
 
 def _replaced(sql: str, words: Mapping[str, str]) -> str:
@@ -179,10 +179,10 @@ def _replaced(sql: str, words: Mapping[str, str]) -> str:
     return sql
 
 
-def _insert(table: Table, *, conflict: str = "") -> Batch:
+def _insert(table: Table, *, conflict: str = "") -> BatchStatement:
     names = [column.name for column in table.columns]
     columns, values = ", ".join(names), ", ".join(f":{name}" for name in names)
-    return Batch(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) {conflict}"))  # noqa: S608 - our own names
+    return BatchStatement(text(f"INSERT INTO {table.name} ({columns}) VALUES ({values}) {conflict}"))  # noqa: S608 - our own names
 
 
 def overwriting(table: Table) -> str:
@@ -192,7 +192,7 @@ def overwriting(table: Table) -> str:
     return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
 
 
-def _insert_value() -> Batch:
+def _insert_value() -> BatchStatement:
     """A difference goes through its base, which stays until this commits: without a base it is NULL, and refused."""
     columns = ", ".join(column.name for column in channel_values.columns)
     insert = f"""INSERT INTO bursar_channel_values ({columns})
@@ -202,7 +202,7 @@ def _insert_value() -> Batch:
             WHERE held.thread_id = :thread_id AND held.checkpoint_ns = :checkpoint_ns
                 AND held.version = {{base}} AND held.channel = :channel{{lock}}
         ) END, :coding, :base)"""  # noqa: S608 - our own names
-    return Batch(
+    return BatchStatement(
         text(insert.format(payload="CAST(:payload AS bytea)", base="CAST(:base AS text)", lock=" FOR KEY SHARE")),
         sqlite=text(insert.format(payload=":payload", base=":base", lock="")),
     )

@@ -38,7 +38,7 @@ _VALUES, _WRITES, _CHECKPOINTS = _Columns(channel_values), _Columns(task_writes)
 _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx")
 
 
-class Rows(NamedTuple):
+class RowsToStore(NamedTuple):
     """Values that are whole, differences, writes that stay if they are there, writes that overwrite, a checkpoint."""
 
     whole: Sequence[Row] = ()
@@ -47,7 +47,7 @@ class Rows(NamedTuple):
     again: Sequence[Row] = ()
     checkpoint: Sequence[Row] = ()
 
-    def with_writes(self, others: "Sequence[Rows]") -> "Rows":
+    def with_writes(self, others: "Sequence[RowsToStore]") -> "RowsToStore":
         """These, after the writes of `others`."""
         if not others:
             return self
@@ -61,7 +61,7 @@ class Rows(NamedTuple):
         return sum(map(len, self)) <= MAX_IN_ONE
 
 
-def store(connection: Connection, rows: Rows, lease: Lease | None = None) -> None:
+def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
     """Store them, or none of them.
 
     Raises `IntegrityError` if a value's version is there already, or the base of a difference is not, and `LeaseLost`
@@ -78,7 +78,7 @@ def store(connection: Connection, rows: Rows, lease: Lease | None = None) -> Non
     put_checkpoint.many(connection, rows.checkpoint)
 
 
-def _store_in_one(connection: Connection, rows: Rows, lease: Lease | None) -> None:
+def _store_in_one(connection: Connection, rows: RowsToStore, lease: Lease | None) -> None:
     # A statement cannot overwrite one row twice: of two that would, the last counts.
     again = list({tuple(row[name] for name in _KEY): row for row in rows.again}.values())
     shape = (len(rows.whole), len(rows.differences), len(rows.once), len(again), len(rows.checkpoint))

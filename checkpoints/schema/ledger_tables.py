@@ -30,7 +30,7 @@ WAITING = "state = 'waiting'"
 metadata = MetaData()
 
 
-def narrow(table: Table, index: str, where: str) -> None:
+def partial_index(table: Table, index: str, where: str) -> None:
     """Let an index hold only the rows of which `where` is true.
 
     It is said when the table is made: naming a dialect's option imports the dialect, at a quarter of the time that
@@ -108,7 +108,7 @@ calls = Table(
     Index("bursar_calls_open", "session_id"),  # of those that are open
 )
 
-narrow(calls, "bursar_calls_open", OPEN_STATES)
+partial_index(calls, "bursar_calls_open", OPEN_STATES)
 
 actions = Table(
     "bursar_actions",
@@ -134,7 +134,7 @@ actions = Table(
     Index("bursar_actions_open", "session_id"),  # of those that have not ended
 )
 
-narrow(actions, "bursar_actions_open", OPEN_ACTIONS)
+partial_index(actions, "bursar_actions_open", OPEN_ACTIONS)
 
 approvals = Table(
     "bursar_approvals",
@@ -159,7 +159,7 @@ approvals = Table(
     Index("bursar_approvals_waiting", "session_id"),  # of those that wait
 )
 
-narrow(approvals, "bursar_approvals_waiting", WAITING)
+partial_index(approvals, "bursar_approvals_waiting", WAITING)
 
 events = Table(
     "bursar_events",

@@ -8,7 +8,7 @@ checkpoint without a foreign key, because it may arrive first.
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
 
-from bursar.checkpoints.schema.ledger_tables import metadata, narrow
+from bursar.checkpoints.schema.ledger_tables import metadata, partial_index
 
 KEY = Text().with_variant(Text(collation="C"), "postgresql")
 HAS_RUN = "run_id IS NOT NULL"
@@ -28,7 +28,7 @@ checkpoints = Table(
     Column("coding", Text),  # what was done to the payload after that encoding: deflated, sealed under a key
     Index("bursar_checkpoints_run", "run_id"),  # of those that have one
 )
-narrow(checkpoints, "bursar_checkpoints_run", HAS_RUN)
+partial_index(checkpoints, "bursar_checkpoints_run", HAS_RUN)
 
 channel_values = Table(
     "bursar_channel_values",

@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from bursar.genie.household.records import AssetClass, Lot, Price
-from bursar.genie.household.source import Rows
+from bursar.genie.household.records import AssetClass, ClosingPrice, Lot
+from bursar.genie.household.source import QueryRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ class History:
         return PERIODS_PER_YEAR[self.period]
 
 
-def cut_gaps(*rows: Rows[Lot] | Rows[Price]) -> tuple[str, ...]:
+def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]:
     """Return a sentence for each query whose rows were cut at the limit: what rests on them may be incomplete."""
     return tuple(
         f"The {each.query} were cut at the row limit: figures over them may be incomplete."
@@ -95,9 +95,9 @@ def cut_gaps(*rows: Rows[Lot] | Rows[Price]) -> tuple[str, ...]:
     )
 
 
-def latest_closes(prices: Iterable[Price], *, currency: str, today: date) -> dict[str, Price]:
+def latest_closes(prices: Iterable[ClosingPrice], *, currency: str, today: date) -> dict[str, ClosingPrice]:
     """Return the newest price of each symbol in `currency` that is no newer than `today`."""
-    newest: dict[str, Price] = {}
+    newest: dict[str, ClosingPrice] = {}
     for price in prices:
         if price.currency == currency and price.day <= today:
             held = newest.get(price.symbol)
@@ -106,7 +106,7 @@ def latest_closes(prices: Iterable[Price], *, currency: str, today: date) -> dic
     return newest
 
 
-def value(lots: Iterable[Lot], prices: Iterable[Price], *, currency: str, today: date) -> Valuation:
+def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str, today: date) -> Valuation:
     """Value the lots bought by `today`, symbol by symbol, in `currency`.
 
     Nothing is converted and nothing guessed: what is held in another currency or has no recent price becomes a gap.
@@ -133,7 +133,7 @@ def value(lots: Iterable[Lot], prices: Iterable[Price], *, currency: str, today:
     return Valuation(tuple(holdings), tuple(gaps))
 
 
-def history(prices: Iterable[Price], symbols: Sequence[str], *, currency: str, today: date) -> History | str:
+def history(prices: Iterable[ClosingPrice], symbols: Sequence[str], *, currency: str, today: date) -> History | str:
     """Return the returns over the days on which every symbol has a price, or a sentence that says why there are none.
 
     The days after the last break count: a step longer than a week in daily prices (two in weekly, 40 days in monthly).

@@ -9,13 +9,13 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, Select, func, select
 
 from bursar.genie.household import schema
-from bursar.genie.household.records import Account, Debt, Lot, Price, Profile, Suitability, Transaction
+from bursar.genie.household.records import BankAccount, ClosingPrice, Debt, Lot, Profile, Suitability, Transaction
 from bursar.genie.importing.dates import fold
 from bursar.genie.importing.import_report import ImportedFile
 
 ParameterKind = Literal["date", "text", "count"]
 Parameters = Mapping[str, date | str | int]
-Record = Account | Transaction | Lot | Price | Debt | ImportedFile
+Record = BankAccount | Transaction | Lot | ClosingPrice | Debt | ImportedFile
 SelectRows = Select[*tuple[Any, ...]]
 ResultRow = Row[*tuple[Any, ...]]
 
@@ -84,7 +84,12 @@ _NEWEST_PRICE: Final = select(func.max(schema.prices.c.day))
 _NEWEST_IMPORT: Final = select(func.max(schema.imports.c.imported_on))
 _QUERIES: Final = (
     NamedQuery(
-        "accounts", "all accounts with their stated balances", {}, _accounts, lambda row: Account(*row), _NEWEST_BOOKING
+        "accounts",
+        "all accounts with their stated balances",
+        {},
+        _accounts,
+        lambda row: BankAccount(*row),
+        _NEWEST_BOOKING,
     ),
     NamedQuery(
         "transactions",
@@ -101,7 +106,7 @@ _QUERIES: Final = (
         "closing prices by day",
         {"start": "date", "end": "date"},
         _prices,
-        lambda row: Price(*row),
+        lambda row: ClosingPrice(*row),
         _NEWEST_PRICE,
         newest_first=True,
     ),

@@ -15,7 +15,7 @@ RiskBand = Literal["cautious", "balanced", "growth"]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BankAccount:
     """An account of the household; `balance` is what the bank stated on `balance_on`, if it did."""
 
     id: str
@@ -58,7 +58,7 @@ class Lot:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class ClosingPrice:
     """Closing price of one unit of `symbol` on `day`."""
 
     symbol: str

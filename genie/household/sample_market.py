@@ -61,7 +61,7 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
+class SamplePurchase:
     """A lot as the holdings file lists it."""
 
     fund: Fund
@@ -87,13 +87,13 @@ def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
     return tuple(found)
 
 
-def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[Purchase, ...]:
+def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[SamplePurchase, ...]:
     """The lots that are held: old ones with gains, some bought at the dearest day, one just before the end."""
     funds = {fund.symbol: fund for fund in FUNDS}
     history: Mapping[str, list[Close]] = {
         symbol: [price for price in prices if price.symbol == symbol] for symbol in funds
     }
-    lots: list[Purchase] = []
+    lots: list[SamplePurchase] = []
     for symbol, quantity, when, detail in _LOTS:
         days = history[symbol]
         if when == "peak":
@@ -103,7 +103,7 @@ def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[Purcha
         else:
             cost = (days[0].close * Decimal(detail)).quantize(_CENT)
             bought = Close(symbol, start.replace(year=start.year - int(when), month=5, day=17), cost)
-        lots.append(Purchase(funds[symbol], Decimal(quantity), bought.close, bought.day))
+        lots.append(SamplePurchase(funds[symbol], Decimal(quantity), bought.close, bought.day))
     return tuple(lots)
 
 

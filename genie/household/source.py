@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Generic, Protocol, TypeVar
 
-from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
+from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows(Generic[T]):
+class QueryRows(Generic[T]):
     """What a named query returned: `as_of` is the newest day in the data; `truncated` says a row limit cut it."""
 
     items: tuple[T, ...]
@@ -29,7 +29,7 @@ class Rows(Generic[T]):
 class Source(Protocol):
     """Named queries over one household. Implemented by the database connector; doubled in tests by tuples."""
 
-    def accounts(self) -> Rows[Account]: ...
+    def accounts(self) -> QueryRows[BankAccount]: ...
     def transactions(
         self,
         *,
@@ -38,10 +38,10 @@ class Source(Protocol):
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> Rows[Transaction]:
+    ) -> QueryRows[Transaction]:
         """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
         ...
 
-    def lots(self) -> Rows[Lot]: ...
-    def prices(self, *, start: date | None = None, end: date | None = None) -> Rows[Price]: ...
+    def lots(self) -> QueryRows[Lot]: ...
+    def prices(self, *, start: date | None = None, end: date | None = None) -> QueryRows[ClosingPrice]: ...
     def profile(self) -> Profile: ...

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 
 from bursar.genie.household import schema
 from bursar.genie.household.queries import read_profile
-from bursar.genie.household.records import Account, Profile, Transaction
+from bursar.genie.household.records import BankAccount, Profile, Transaction
 from bursar.genie.importing.dates import fold
 from bursar.genie.importing.import_options import Content
 from bursar.genie.importing.sign_rules import closing_balance
@@ -23,7 +23,7 @@ _CHUNK: Final = 500
 
 
 @dataclass(slots=True)
-class Stored:
+class StoreCounts:
     """How many records a file added, corrected, left alone and removed."""
 
     added: int = 0
@@ -41,9 +41,9 @@ class FileRecord:
     imported_on: date
 
 
-def store(engine: Engine, content: Content, file: FileRecord) -> Stored:
+def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
     """Store all of the content or, on any error, none of it. Importers wait for each other."""
-    stored = Stored()
+    stored = StoreCounts()
     with engine.begin() as connection:
         _lock(connection)
         _store_accounts(connection, content.accounts)
@@ -87,7 +87,7 @@ def _lock(connection: Connection) -> None:
         connection.execute(delete(schema.imports).where(schema.imports.c.file_hash == ""))
 
 
-def _store_accounts(connection: Connection, accounts: Iterable[Account]) -> None:
+def _store_accounts(connection: Connection, accounts: Iterable[BankAccount]) -> None:
     known = set(connection.scalars(select(schema.accounts.c.id)))
     rows = [
         {"id": account.id, "name": account.name, "kind": account.kind, "currency": account.currency}
@@ -98,7 +98,7 @@ def _store_accounts(connection: Connection, accounts: Iterable[Account]) -> None
         connection.execute(insert(schema.accounts), rows)
 
 
-def _store_transactions(connection: Connection, content: Content, stored: Stored) -> None:
+def _store_transactions(connection: Connection, content: Content, stored: StoreCounts) -> None:
     if not content.transactions:
         return
     days = [row.booked_on for row in content.transactions]
@@ -138,7 +138,7 @@ def _take_twin(candidates: list[set[str]], words: set[str]) -> bool:
     return False
 
 
-def _store_lots(connection: Connection, content: Content, stored: Stored) -> None:
+def _store_lots(connection: Connection, content: Content, stored: StoreCounts) -> None:
     if not content.lots:
         return
     table = schema.lots
@@ -156,7 +156,7 @@ def _store_lots(connection: Connection, content: Content, stored: Stored) -> Non
     stored.removed += len(gone)
 
 
-def _store_prices(connection: Connection, content: Content, stored: Stored) -> None:
+def _store_prices(connection: Connection, content: Content, stored: StoreCounts) -> None:
     if not content.prices:
         return
     table = schema.prices
@@ -180,7 +180,7 @@ def _store_prices(connection: Connection, content: Content, stored: Stored) -> N
             stored.updated += 1
 
 
-def _store_profile(connection: Connection, profile: Profile, stored: Stored) -> None:
+def _store_profile(connection: Connection, profile: Profile, stored: StoreCounts) -> None:
     before = read_profile(connection)
     if before == profile:
         stored.unchanged += 1
@@ -199,7 +199,7 @@ def _store_profile(connection: Connection, profile: Profile, stored: Stored) -> 
         stored.updated += 1
 
 
-def _store_balance(connection: Connection, account: Account) -> None:
+def _store_balance(connection: Connection, account: BankAccount) -> None:
     """Keep the newest balance known: the one its transactions end on or, if newer, the one the file states."""
     table = schema.accounts
     before = connection.execute(select(table.c.balance, table.c.balance_on).where(table.c.id == account.id)).one()
@@ -215,7 +215,7 @@ def _store_balance(connection: Connection, account: Account) -> None:
         connection.execute(update(table).where(table.c.id == account.id).values(balance=balance, balance_on=day))
 
 
-def _end_of_rows(connection: Connection, account: Account) -> tuple[date, Decimal] | None:
+def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
     """The balance after the newest day, if its rows state balances; a day that comes back to its opening takes that."""
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)

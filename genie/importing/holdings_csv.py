@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bursar.genie.household.records import Account, AssetClass, Lot, Price
+from bursar.genie.household.records import AssetClass, BankAccount, ClosingPrice, Lot
 from bursar.genie.importing.account_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.amounts import NumberStyle, parse_amount
 from bursar.genie.importing.columns import Columns, Role
@@ -46,7 +46,7 @@ def read_holdings(table: TextTable, path: Path, options: Options) -> Content:
         identity: Counter(lot.currency for lot in lots if lot.account_id == identity) for identity in identities
     }
     accounts = tuple(
-        Account(
+        BankAccount(
             one.id, one.name, "brokerage", min(currencies[one.id], key=lambda code: (-currencies[one.id][code], code))
         )
         for one in identities.values()
@@ -62,12 +62,12 @@ def read_prices(table: TextTable, options: Options) -> Content:
     style, order, currency, inferred = _reading(table, ("close",), options)
     columns = table.columns
 
-    def read(row: tuple[str, ...]) -> Price:
+    def read(row: tuple[str, ...]) -> ClosingPrice:
         day, _ = parse_date(columns.cell(row, "booked"), order)
         close = parse_amount(columns.cell(row, "close"), style)
         if close <= 0:
             raise ValueError(f"a price of {close} is not above zero")
-        return Price(_symbol(row, columns), day, close, _currency(row, columns, currency))
+        return ClosingPrice(_symbol(row, columns), day, close, _currency(row, columns, currency))
 
     prices, rejected = _read_rows(table, read)
     return Content("prices", "csv", prices=tuple(prices), rejected=rejected, inferred=inferred)

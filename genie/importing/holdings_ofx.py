@@ -12,7 +12,7 @@ from bursar.genie.importing.import_options import cost_of_one
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class StatementTrade:
     """A purchase (units above zero) or a sale (below), and its total in the account's currency, fees included."""
 
     symbol: str
@@ -22,12 +22,12 @@ class Trade:
     total: Decimal
 
 
-def fifo_lots(trades: Iterable[Trade], account_id: str, currency: str) -> tuple[Lot, ...]:
+def fifo_lots(trades: Iterable[StatementTrade], account_id: str, currency: str) -> tuple[Lot, ...]:
     """What is left of each purchase of one symbol when sales use the oldest units first.
 
     Units sold beyond all purchases are ignored: the caller compares what is left with the stated position.
     """
-    open_buys: deque[tuple[Trade, Decimal]] = deque()
+    open_buys: deque[tuple[StatementTrade, Decimal]] = deque()
     for trade in sorted(trades, key=lambda one: (one.day, one.units < 0)):
         if trade.units > 0:
             open_buys.append((trade, trade.units))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
+from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
 from bursar.genie.importing.amounts import DecimalMark
 from bursar.genie.importing.dates import DateOrder
 from bursar.genie.importing.import_report import FileKind, Rejected
@@ -31,10 +31,10 @@ class Content:
 
     kind: FileKind
     origin: str
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[BankAccount, ...] = ()
     transactions: tuple[Transaction, ...] = ()
     lots: tuple[Lot, ...] = ()
-    prices: tuple[Price, ...] = ()
+    prices: tuple[ClosingPrice, ...] = ()
     profile: Profile | None = None
     rejected: tuple[Rejected, ...] = ()
     inferred: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from bursar.genie.household.records import Account, AccountKind, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, Transaction
 from bursar.genie.importing.account_ids import Identity, identify, identify_file, number_transactions
 from bursar.genie.importing.amounts import Direction, NumberStyle, parse_amount, take_apart
 from bursar.genie.importing.columns import Columns
@@ -82,7 +82,7 @@ def read_statement(table: TextTable, path: Path, options: Options) -> Content:
     signed, rules = _sign(lines, reading)
     transactions = number_transactions(_transaction(line, amount, balance, columns) for line, amount, balance in signed)
     accounts = tuple(
-        Account(identity.id, identity.name, rules[identity.id][1], _main_currency(transactions, identity.id))
+        BankAccount(identity.id, identity.name, rules[identity.id][1], _main_currency(transactions, identity.id))
         for identity in identities.values()
     )
     inferred = {

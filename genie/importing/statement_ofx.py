@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 from xml.etree.ElementTree import Element
 
-from bursar.genie.household.records import Account, AccountKind, Lot, Price, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, ClosingPrice, Lot, Transaction
 from bursar.genie.importing.account_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.amounts import NumberStyle, infer_style, parse_amount
 from bursar.genie.importing.dates import parse_date
 from bursar.genie.importing.file_facts import is_currency
-from bursar.genie.importing.holdings_ofx import Trade, fifo_lots
+from bursar.genie.importing.holdings_ofx import StatementTrade, fifo_lots
 from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, Rejected
 
@@ -44,10 +44,10 @@ _MAX_ENTRIES: Final = 500_000
 class _Found:
     """What has been read so far."""
 
-    accounts: dict[str, Account] = field(default_factory=dict[str, Account])
+    accounts: dict[str, BankAccount] = field(default_factory=dict[str, BankAccount])
     transactions: list[Transaction] = field(default_factory=list[Transaction])
     lots: list[Lot] = field(default_factory=list[Lot])
-    prices: list[Price] = field(default_factory=list[Price])
+    prices: list[ClosingPrice] = field(default_factory=list[ClosingPrice])
     rejected: list[Rejected] = field(default_factory=list[Rejected])
     entries: int = 0
 
@@ -174,7 +174,7 @@ def _read_account(statement: Element, identity: Identity, *, found: _Found, curr
             ),
         ):
             balance, balance_on = amount, day
-    found.accounts[identity.id] = Account(
+    found.accounts[identity.id] = BankAccount(
         identity.id, identity.name, identity.kind or "current", currency, balance, balance_on
     )
 
@@ -187,20 +187,22 @@ def _read_positions(statement: Element, root: Element, identity: Identity, *, fo
     }
     plain_style = NumberStyle(".", thirds=True)
 
-    def trade(entry: Element) -> Trade:
+    def trade(entry: Element) -> StatementTrade:
         symbol, name = securities.get(_text(entry, "UNIQUEID"), (_text(entry, "UNIQUEID") or "", ""))
         units = abs(parse_amount(_text(entry, "UNITS") or "", plain_style))
         total = abs(parse_amount(_text(entry, "TOTAL") or "", plain_style))
         bought = entry.tag == "INVBUY"
-        return Trade(
+        return StatementTrade(
             _symbol(symbol), name, _moment(_text(entry, "DTTRADE") or "").date(), units if bought else -units, total
         )
 
-    def position(entry: Element) -> tuple[Price, Decimal]:
+    def position(entry: Element) -> tuple[ClosingPrice, Decimal]:
         symbol = securities.get(_text(entry, "UNIQUEID"), (_text(entry, "UNIQUEID") or "", ""))[0]
         day = _moment(_text(entry, "DTPRICEASOF") or "").date()
         close = parse_amount(_text(entry, "UNITPRICE") or "", plain_style)
-        return Price(_symbol(symbol), day, close, currency), parse_amount(_text(entry, "UNITS") or "", plain_style)
+        return ClosingPrice(_symbol(symbol), day, close, currency), parse_amount(
+            _text(entry, "UNITS") or "", plain_style
+        )
 
     trades = found.read([*statement.iter("INVBUY"), *statement.iter("INVSELL")], trade)
     for price, units in found.read(statement.iter("INVPOS"), position):

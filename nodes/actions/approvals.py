@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
-from bursar.checkpoints.ledger.approvals import Asked, Asking
+from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.flow import Flow, Transact, do
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.gateway.flow import Commit, Flow, do
+from bursar.nodes.isolation.captured import Captured
 from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
 from bursar.state.errors import ConfigurationError, NotApproved
 from bursar.state.money import USD
@@ -58,7 +58,7 @@ class Approvals:
             return False
         if not callable(self.approvers):
             return by in self.approvers
-        said = Ended[bool]()
+        said = Captured[bool]()
         with said:
             said.value = self.approvers(shown, by)
         return said.value is True
@@ -68,7 +68,7 @@ NO_APPROVALS = Approvals()
 
 
 @dataclass(frozen=True, slots=True)
-class Acting:
+class ActionContext:
     """What a run needs so that it may act: whose it is, and who approves. `acted` has its actions by name."""
 
     request: Request
@@ -95,7 +95,9 @@ class Acting:
         )
 
 
-def permitted(ledger: Ledger, approvals: Approvals, asking: Asking, clock: Callable[[], datetime]) -> Flow[str]:
+def await_approval(
+    ledger: Ledger, approvals: Approvals, asking: ApprovalQuery, clock: Callable[[], datetime]
+) -> Flow[str]:
     """The id of an approval that may be used for this. Raises `GraphInterrupt` until a person has answered.
 
     Raises `NotApproved`, with the reason, when it was denied or expired, when nobody may approve it, or when the answer
@@ -107,16 +109,16 @@ def permitted(ledger: Ledger, approvals: Approvals, asking: Asking, clock: Calla
         raise NotApproved(NO_CHECKPOINT)
     books, database = ledger.approval_books, ledger.database
     for _ in range(MAX_ANSWERS):
-        asked, others = yield from do(Transact(database, books.ask(asking, at=clock())))
+        asked, others = yield from do(Commit(database, books.ask(asking, at=clock())))
         if asked.state == "waiting":
             verdict, by, why = _judged(approvals, asked, others)
             answer = books.answer(asked.approval_id, verdict, by=by, reason=why, at=clock())
-            asked, changed = yield from do(Transact(database, answer))
+            asked, changed = yield from do(Commit(database, answer))
             if not changed:
                 continue  # another answered meanwhile; what stands now is looked at anew
         elif asked.state == "approved" and not approvals.permit(_shown(asked), asked.by):
             why = f"{asked.by} may not approve it"
-            yield from do(Transact(database, books.refuse(asked, why, by=asked.by, at=clock())))
+            yield from do(Commit(database, books.refuse(asked, why, by=asked.by, at=clock())))
             raise NotApproved(why)
         if asked.state != "approved":
             raise NotApproved(asked.reason or f"the approval is {asked.state}")
@@ -124,7 +126,7 @@ def permitted(ledger: Ledger, approvals: Approvals, asking: Asking, clock: Calla
     raise NotApproved("it was answered by others each time")
 
 
-def _judged(approvals: Approvals, asked: Asked, others: Sequence[Asked]) -> tuple[str, str, str]:
+def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[str, str, str]:
     """The verdict on what waits, who gave it, and why. Raises `GraphInterrupt` until there is one."""
     answer, why = _answer(asked, others)
     match answer:
@@ -138,14 +140,14 @@ def _judged(approvals: Approvals, asked: Asked, others: Sequence[Asked]) -> tupl
             return "refused", answer.by, f"{answer.by} may not approve it"
 
 
-def _shown(asked: Asked) -> ApprovalRequest:
+def _shown(asked: ApprovalRecord) -> ApprovalRequest:
     """What was shown, as it stands in the books. Raises `NotApproved` if it is not what was hashed."""
     if asked.shown is None or asked.shown.digest() != asked.subject_hash:
         raise NotApproved("what was shown to be approved is not in the books any more")
     return asked.shown
 
 
-def _answer(asked: Asked, others: Sequence[Asked]) -> tuple[Approve | Deny | None, str]:
+def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
     """The answer to what was asked, or None and why there is none. Raises `GraphInterrupt` until there is one.
 
     A node that runs again is given its earlier resume values again: those that answered something else are passed over.

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from langgraph.config import get_config
 from pydantic_core import PydanticSerializationError, to_json
 
-from bursar.checkpoints.ledger.actions import Deed, Intent
-from bursar.nodes.actions.approvals import CHECKPOINTER, Acting
+from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
+from bursar.nodes.actions.approvals import CHECKPOINTER, ActionContext
 from bursar.nodes.actions.attempts import new_attempt
 from bursar.nodes.actions.registry import Action
 from bursar.nodes.gateway.admission import seconds_left
-from bursar.nodes.gateway.flow import Flow, Transact, do
+from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.action import ActionCall
 from bursar.state.errors import ActionRefused, LeaseLost, Refused
@@ -29,7 +29,7 @@ GRACE_SECONDS = 60.0
 NO_DEADLINE_SECONDS = 3600.0
 
 
-class Doing:
+class ActionCallState:
     """One call of an action in a run."""
 
     def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
@@ -38,7 +38,7 @@ class Doing:
         self.scope = scope
         self.bound = bound
         self.takes_key = takes_key
-        self.acting: Acting = scope.acting
+        self.acting: ActionContext = scope.acting
         self.acting.acted[declared.name] = declared
         self.books = scope.ledger.action_books
         self.arguments = _canonical(declared.name, bound.arguments)
@@ -56,10 +56,10 @@ class Doing:
         return sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
-    def intent(self) -> Intent:
+    def intent(self) -> ActionIntent:
         left = seconds_left(self.scope)
         seconds = (NO_DEADLINE_SECONDS if left is None else max(left, 0.0)) + GRACE_SECONDS
-        return Intent(
+        return ActionIntent(
             key=self.key,
             session_id=self.scope.session_id,
             request_id=self.scope.request_id,
@@ -77,7 +77,7 @@ class Doing:
         return ActionCall(self.key, self.declared.name, json.loads(self.arguments))
 
     def transact(self, work: Callable[[Any], R]) -> Flow[R]:
-        return do(Transact(self.scope.ledger.database, work, outlast=True))
+        return do(Commit(self.scope.ledger.database, work, outlast=True))
 
     def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
         """Keep the refusal in the run: whatever its handler makes of it, the run has not completed."""
@@ -88,7 +88,7 @@ class Doing:
         return self.declared.function(*self.bound.args, **self.bound.kwargs, **extra)
 
 
-def called(deed: Deed) -> ActionCall:
+def called(deed: ActionRecord) -> ActionCall:
     """The call that the books have."""
     arguments: dict[str, Any] = {} if deed.arguments is None else json.loads(deed.arguments)
     result = None if deed.result is None else json.loads(deed.result)
@@ -132,7 +132,7 @@ def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
     return written
 
 
-def written(result: object) -> bytes:
+def encode_result(result: object) -> bytes:
     """The result as JSON; where it has none, or too much of it, a replay gives None."""
     try:
         written = to_json(result, fallback=repr, inf_nan_mode="constants")

@@ -6,16 +6,16 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from bursar.checkpoints.ledger.actions import Deed
+from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, new_attempt, running
-from bursar.nodes.actions.call import Doing, called, written
+from bursar.nodes.actions.call import ActionCallState, called, encode_result
 from bursar.nodes.actions.registry import Action, known
-from bursar.nodes.context.outcome import Judgement, in_one_line
+from bursar.nodes.context.outcome import RunVerdict, in_one_line
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.flow import Do, Flow, do
+from bursar.nodes.gateway.flow import Flow, Invoke, do
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.workers import in_thread, on_loop
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
 from bursar.nodes.specialists.definition import is_async
 from bursar.state.action import ActionCall, Happened
 from bursar.state.run import Outcome
@@ -23,7 +23,7 @@ from bursar.state.run import Outcome
 UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
-async def concluded(scope: Scope, why: Judgement) -> Judgement:
+async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
     """The judgement of a run that acted, once nothing of it is left to find out or to undo that can be.
 
     Of a run that completed, everything stays. Of another, what was done is undone, the last first, unless an action
@@ -48,14 +48,14 @@ async def concluded(scope: Scope, why: Judgement) -> Judgement:
     return why._replace(reason=reason)
 
 
-async def _undone(scope: Scope, deeds: Sequence[Deed]) -> list[str]:
+async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
     """Undo what was done, the last first; what became of it, in words."""
     last = next((deed for deed in deeds if deed.irreversible and deed.state in {"intended", "in_doubt", "done"}), None)
     done = [deed for deed in deeds if deed.state in {"done", "undoing"}]
     if last is not None:
         return [f"{last.short} cannot be undone, so what was done stays: {_names(done)}"] if done else []
-    undone: list[Deed] = []
-    stuck: list[Deed] = []
+    undone: list[ActionRecord] = []
+    stuck: list[ActionRecord] = []
     for deed in done:
         (undone if await _undo(scope, deed) else stuck).append(deed)
     return [
@@ -64,7 +64,7 @@ async def _undone(scope: Scope, deeds: Sequence[Deed]) -> list[str]:
     ]
 
 
-async def _find_out(scope: Scope, deed: Deed) -> None:
+async def _find_out(scope: Scope, deed: ActionRecord) -> None:
     """Afterwards an action that has not ended is in doubt, unless its check says what became of it."""
     books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
     here = is_running_here(deed.attempt)
@@ -83,11 +83,11 @@ async def _find_out(scope: Scope, deed: Deed) -> None:
         reason = "the outside says that it was not done"
         await run(books.void(deed.key, attempt=deed.attempt, reason=reason, at=at()))
     else:
-        result = written(found.value.result if isinstance(found.value, Happened) else None)
+        result = encode_result(found.value.result if isinstance(found.value, Happened) else None)
         await run(books.done(deed.key, attempt=deed.attempt, result=result, at=at()))
 
 
-async def _undo(scope: Scope, deed: Deed) -> bool:
+async def _undo(scope: Scope, deed: ActionRecord) -> bool:
     """Whether what was done is undone. Where its compensation fails, or nobody knows it, it is an incident."""
     books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
     if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
@@ -112,50 +112,50 @@ async def _undo(scope: Scope, deed: Deed) -> bool:
     return False
 
 
-async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Ended[Any]:
+async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
     """How it ended, within its time: it is a user's function, and may hang."""
     if is_async(function):
-        end = await on_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
+        end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
     else:
-        end = await in_thread(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
+        end = await run_in_thread(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
     if end is None:
-        end = Ended[Any]()
+        end = Captured[Any]()
         end.error = TimeoutError(f"no answer within {UNDO_SECONDS:g} s")
     return end
 
 
-def _declared(scope: Scope, deed: Deed) -> Action | None:
+def _declared(scope: Scope, deed: ActionRecord) -> Action | None:
     acted = {} if scope.acting is None else scope.acting.acted
     return acted.get(deed.name) or known(deed.name)
 
 
-def _names(deeds: Sequence[Deed]) -> str:
+def _names(deeds: Sequence[ActionRecord]) -> str:
     return ", ".join(deed.short for deed in deeds)
 
 
-def too_late(doing: Doing) -> Flow[None]:
+def compensate_late(doing: ActionCallState) -> Flow[None]:
     """Undo what was done after its run had ended; what cannot be undone is an incident."""
     books, clock, name = doing.books, doing.scope.clock, doing.declared.short
     deed = yield from doing.transact(books.find(doing.key))
-    ended = Ended[None]()
+    ended = Captured[None]()
     with ended:
         if deed is not None and doing.declared.compensate is not None:
             attempt = new_attempt(doing.scope.new_id)
             with running(attempt):
                 work = books.undoing(deed, attempt=attempt, until=doing.intent.until, at=clock())
                 if (yield from doing.transact(work)):
-                    yield from do(calling(doing.declared.compensate, called(deed)))
+                    yield from do(call_step(doing.declared.compensate, called(deed)))
                     yield from doing.transact(books.undone(deed.key, attempt=attempt, at=clock()))
             return
     what = f"{name} was done after its run had ended" + (f", and was not undone: {ended.error}" if ended.error else "")
     yield from doing.transact(books.incident(doing.scope.session_id, doing.key, what, at=clock()))
 
 
-def calling(function: Callable[[ActionCall], Any], call: ActionCall) -> Do[Any]:
+def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:
     """The step that calls what checks an action or undoes it."""
 
     async def asynchronous() -> Any:
         result = function(call)
         return await result if inspect.isawaitable(result) else result
 
-    return Do(lambda: function(call), asynchronous)
+    return Invoke(lambda: function(call), asynchronous)

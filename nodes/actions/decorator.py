@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from bursar.nodes.actions.call import KEY, Doing, scope_of
-from bursar.nodes.actions.perform import performed
+from bursar.nodes.actions.call import KEY, ActionCallState, scope_of
+from bursar.nodes.actions.perform import perform
 from bursar.nodes.actions.registry import Action, Check, Compensation, declare
 from bursar.nodes.gateway.flow import Flow, adrive, drive
 from bursar.nodes.specialists.definition import is_async
@@ -73,7 +73,7 @@ def _wrapped(declared: Action) -> Callable[..., Any]:
     def flow(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
         bound = shown.bind(*args, **{name: value for name, value in kwargs.items() if name != KEY})
         bound.apply_defaults()
-        return performed(Doing(declared, scope_of(declared), bound, takes_key=KEY in signature.parameters))
+        return perform(ActionCallState(declared, scope_of(declared), bound, takes_key=KEY in signature.parameters))
 
     if is_async(function):
 

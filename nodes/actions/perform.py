@@ -3,16 +3,16 @@
 import json
 from typing import Any
 
-from bursar.checkpoints.ledger.actions import Deed
-from bursar.checkpoints.ledger.approvals import Asking
-from bursar.nodes.actions.approvals import permitted
+from bursar.checkpoints.ledger.actions import ActionRecord
+from bursar.checkpoints.ledger.approvals import ApprovalQuery
+from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, running
-from bursar.nodes.actions.call import Doing, written
-from bursar.nodes.actions.compensate import calling, too_late
+from bursar.nodes.actions.call import ActionCallState, encode_result
+from bursar.nodes.actions.compensate import call_step, compensate_late
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.admission import seconds_left
-from bursar.nodes.gateway.flow import Do, Flow, Pause, do
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
+from bursar.nodes.isolation.captured import Captured
 from bursar.state.action import Happened
 from bursar.state.errors import ActionRefused, InDoubt, LeaseLost, NotApproved
 
@@ -20,9 +20,9 @@ MAX_CHANGES = 10  # states that one call follows an action through, beside waiti
 WAIT_SECONDS = 0.05
 
 
-def performed(doing: Doing) -> Flow[Any]:
+def perform(doing: ActionCallState) -> Flow[Any]:
     """The result of an action that is done once. Raises `ActionRefused`, or what the function raises."""
-    ended = Ended[Any]()
+    ended = Captured[Any]()
     with ended:
         ended.value = yield from _follow(doing)
     if ended.error is not None:
@@ -31,7 +31,7 @@ def performed(doing: Doing) -> Flow[Any]:
     return ended.value
 
 
-def _follow(doing: Doing) -> Flow[Any]:
+def _follow(doing: ActionCallState) -> Flow[Any]:
     """Go on from the state that the books have of the action, until it is done or must not be."""
     deed = yield from doing.transact(doing.books.find(doing.key))
     if deed is None:
@@ -59,7 +59,7 @@ def _follow(doing: Doing) -> Flow[Any]:
     raise InDoubt(f"{doing.declared.short} changes under way; resume the session later")
 
 
-def _intended(doing: Doing) -> Flow[Deed | None]:
+def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     """None once the intent is committed, with its approval used up where it needs one; else what others intended."""
     _check_open(doing)
     approval = None
@@ -71,10 +71,10 @@ def _intended(doing: Doing) -> Flow[Deed | None]:
             action=doing.declared.name,
             arguments={"key": doing.key, **doing.call.arguments},
         )
-        asking = Asking(shown, doing.scope.checkpoint_ns)
-        approval = yield from permitted(doing.scope.ledger, acting.approvals, asking, doing.scope.clock)
+        asking = ApprovalQuery(shown, doing.scope.checkpoint_ns)
+        approval = yield from await_approval(doing.scope.ledger, acting.approvals, asking, doing.scope.clock)
     failpoints.hit("before_intent")
-    ended = Ended[Deed | None]()
+    ended = Captured[ActionRecord | None]()
     with ended:
         work = doing.books.intend(doing.intent, approval=approval, at=doing.scope.clock())
         ended.value = yield from doing.transact(doing.scope.fenced(work))
@@ -87,19 +87,19 @@ def _intended(doing: Doing) -> Flow[Deed | None]:
     return ended.result()
 
 
-def _may_run(doing: Doing, deed: Deed) -> bool:
+def _may_run(doing: ActionCallState, deed: ActionRecord) -> bool:
     return may_be_running(deed.attempt, until=deed.until, now=doing.scope.clock())
 
 
-def _wait(doing: Doing, deed: Deed) -> Flow[None]:
+def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
     """Another attempt is at it: its result is ours, if it comes in time."""
     left = seconds_left(doing.scope)
     if doing.scope.closed or (left is not None and left <= WAIT_SECONDS):
         raise InDoubt(f"{deed.short} is being done by another attempt; its result did not come in time")
-    yield Pause(WAIT_SECONDS)
+    yield Sleep(WAIT_SECONDS)
 
 
-def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
+def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
     """Find out about an action that may not have been done; whether it is intended now, to be done by this call."""
     books, clock = doing.books, doing.scope.clock
     if is_running_here(deed.attempt):
@@ -112,9 +112,9 @@ def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
     if deed.state == "in_doubt":
         declared = doing.declared
         if declared.check is not None:
-            happened = yield from do(calling(declared.check, doing.call))
+            happened = yield from do(call_step(declared.check, doing.call))
             if happened is not None:
-                result = written(happened.result if isinstance(happened, Happened) else None)
+                result = encode_result(happened.result if isinstance(happened, Happened) else None)
                 yield from doing.transact(books.done(deed.key, attempt=deed.attempt, result=result, at=clock()))
                 return False
         elif not declared.idempotent:
@@ -126,14 +126,14 @@ def _resolved(doing: Doing, deed: Deed) -> Flow[bool]:
     return (yield from doing.transact(doing.scope.fenced(claimed)))
 
 
-def _do(doing: Doing) -> Flow[Any]:
+def _do(doing: ActionCallState) -> Flow[Any]:
     """Run the function: its intent is committed, and this attempt alone has it."""
     books, clock, attempt = doing.books, doing.scope.clock, doing.attempt
     with running(attempt):
         if (why := _closed(doing)) is not None:
             yield from doing.transact(books.void(doing.key, attempt=attempt, reason=why, at=clock()))
             raise ActionRefused(why)
-        ended = Ended[Any]()
+        ended = Captured[Any]()
         with ended:
             ended.value = yield from do(_effect(doing))
         if ended.error is not None:
@@ -141,17 +141,17 @@ def _do(doing: Doing) -> Flow[Any]:
             keep = books.void if isinstance(ended.error, doing.declared.not_done_on) else books.doubt
             yield from doing.transact(keep(doing.key, attempt=attempt, reason=reason, at=clock()))
             raise ended.error
-        result = written(ended.value)
+        result = encode_result(ended.value)
         kept = yield from doing.transact(books.done(doing.key, attempt=attempt, result=result, at=clock()))
         failpoints.hit("after_result")
     if not kept:
         raise InDoubt(f"{doing.declared.short} was done, and was settled by others meanwhile")
     if doing.scope.closed:  # the run ended under it, and could not undo what was not done yet
-        yield from too_late(doing)
+        yield from compensate_late(doing)
     return ended.value
 
 
-def _effect(doing: Doing) -> Do[Any]:
+def _effect(doing: ActionCallState) -> Invoke[Any]:
     def sync() -> Any:
         result = doing.invoke()
         failpoints.hit("after_effect")
@@ -162,10 +162,10 @@ def _effect(doing: Doing) -> Do[Any]:
         failpoints.hit("after_effect")
         return result
 
-    return Do(sync, asynchronous)
+    return Invoke(sync, asynchronous)
 
 
-def _closed(doing: Doing) -> str | None:
+def _closed(doing: ActionCallState) -> str | None:
     scope, left = doing.scope, seconds_left(doing.scope)
     if scope.closed:
         return f"{doing.declared.short} was not done: the run of {scope.agent} has ended"
@@ -176,12 +176,12 @@ def _closed(doing: Doing) -> str | None:
     )
 
 
-def _check_open(doing: Doing) -> None:
+def _check_open(doing: ActionCallState) -> None:
     if (why := _closed(doing)) is not None:
         raise ActionRefused(why)
 
 
-def _replayed(deed: Deed) -> Any:
+def _replayed(deed: ActionRecord) -> Any:
     if deed.result is None:
         raise ActionRefused(f"{deed.short} was done, and its result was erased")
     return json.loads(deed.result)

@@ -8,8 +8,8 @@ from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 from pydantic import ValidationError
 
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.workers import TooManyLeftBehind
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.workers import TooManyAbandoned
 from bursar.state.errors import (
     BadOutput,
     BreakerOpen,
@@ -31,7 +31,7 @@ SHOWN_CHARACTERS = 300
 MISFITS = frozenset({"ToolInvocationError"})
 
 
-class Judgement(NamedTuple):
+class RunVerdict(NamedTuple):
     """The outcome of a run, and why."""
 
     outcome: Outcome
@@ -40,14 +40,14 @@ class Judgement(NamedTuple):
     fault: Fault | None = None
 
 
-def judged(end: Ended[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> Judgement:
+def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> RunVerdict:
     """The one outcome of a run that had `seconds`, until the deadline of that kind.
 
     The first refusal of a paid call counts, also where the handler swallowed it.
     Raises the interrupts, which end no run, and `LeaseLost`: the session's new owner runs it anew.
     """
     if end is None:
-        return late(seconds, deadline)
+        return deadline_verdict(seconds, deadline)
     error = end.error
     refusal = scope.refusal
     if isinstance(error, INTERRUPTS):
@@ -55,43 +55,43 @@ def judged(end: Ended[Report] | None, scope: Scope, *, seconds: float, deadline:
     if isinstance(refusal, LeaseLost):
         raise refusal
     if refusal is not None:
-        return refused(refusal, deadline)
+        return refusal_verdict(refusal, deadline)
     if error is None:
-        return Judgement(Outcome.COMPLETED)
+        return RunVerdict(Outcome.COMPLETED)
     if isinstance(error, Refused):
-        return refused(error, deadline)
+        return refusal_verdict(error, deadline)
     if isinstance(error, GraphRecursionError):
         reason = "its graph took all the steps that its turns allow"
-        return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.RECURSION)
-    return Judgement(Outcome.FAILED, in_one_line(error), fault=_fault(error, scope))
+        return RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.RECURSION)
+    return RunVerdict(Outcome.FAILED, in_one_line(error), fault=_fault(error, scope))
 
 
-def late(seconds: float, deadline: Limit) -> Judgement:
+def deadline_verdict(seconds: float, deadline: Limit) -> RunVerdict:
     """Out of time."""
     if deadline is Limit.DEADLINE:
-        return Judgement(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
-    return Judgement(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)
+        return RunVerdict(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
+    return RunVerdict(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)
 
 
-def refused(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> Judgement:
+def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVerdict:
     """Out of money, turns or time; or a call that no budget could bound."""
     reason = clean(text_of(refusal))
     match refusal:
         case Looping():
-            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.LOOP)
+            return RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.LOOP)
         case BudgetExceeded(scope="turns"):
-            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.TURNS)
+            return RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.TURNS)
         case BudgetExceeded():
             own = refusal.scope.startswith("agent:")
-            return Judgement(Outcome.EXHAUSTED, reason, limit=Limit.CEILING if own else Limit.BUDGET)
+            return RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.CEILING if own else Limit.BUDGET)
         case BreakerOpen():
-            return Judgement(Outcome.FAILED, reason, fault=Fault.PROVIDER)
+            return RunVerdict(Outcome.FAILED, reason, fault=Fault.PROVIDER)
         case ScopeClosed():
-            return Judgement(Outcome.EXHAUSTED, reason, limit=deadline)
+            return RunVerdict(Outcome.EXHAUSTED, reason, limit=deadline)
         case NotApproved():
-            return Judgement(Outcome.FAILED, f"not approved: {reason}", fault=Fault.NOT_APPROVED)
+            return RunVerdict(Outcome.FAILED, f"not approved: {reason}", fault=Fault.NOT_APPROVED)
         case _:
-            return Judgement(Outcome.FAILED, reason, fault=Fault.POLICY)
+            return RunVerdict(Outcome.FAILED, reason, fault=Fault.POLICY)
 
 
 def in_one_line(error: BaseException) -> str:
@@ -102,14 +102,14 @@ def in_one_line(error: BaseException) -> str:
 
 def text_of(error: BaseException) -> str:
     """An exception's text; empty where its own class cannot tell it."""
-    told = Ended[str]()
+    told = Captured[str]()
     with told:
         told.value = str(error)
     return told.value if isinstance(told.value, str) else ""
 
 
 def _fault(error: BaseException, scope: Scope) -> Fault:
-    if isinstance(error, TooManyLeftBehind):
+    if isinstance(error, TooManyAbandoned):
         return Fault.UNAVAILABLE
     if isinstance(error, DatabaseError):
         return Fault.DATABASE

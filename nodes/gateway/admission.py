@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from bursar.checkpoints.database.database import Work
-from bursar.checkpoints.ledger.admission_facts import standing
+from bursar.checkpoints.ledger.admission_facts import read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.checkpoints.ledger.circuit_breakers import claim as claim_breaker
 from bursar.checkpoints.ledger.pauses import pauses_of
 from bursar.checkpoints.ledger.postings import Account, Books, Hold, Usage
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.flow import Flow, Transact, do
-from bursar.nodes.gateway.model_breaker import Guarded, Says, breaker_open
+from bursar.nodes.gateway.flow import Commit, Flow, do
+from bursar.nodes.gateway.model_breaker import BreakerPass, BreakerVote, breaker_open
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.errors import (
     AccountClosed,
@@ -33,7 +33,7 @@ MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is 
 
 
 @dataclass(frozen=True, slots=True)
-class Shaped:
+class SizedOffer:
     """A call that fits: its worst case in nano-dollars, and the output cap that makes it so (0 where it has none)."""
 
     amount: int
@@ -50,12 +50,12 @@ class Offer:
     model: str
     price_version: str
     least: int
-    shape: Callable[[int | None], Shaped | None]
+    shape: Callable[[int | None], SizedOffer | None]
     breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class AdmissionRequest:
     """A call that asks to be paid: for whom, the key of its answer in the journal, and its offers, the best first."""
 
     scope: Scope
@@ -67,9 +67,9 @@ class Claim:
     def books(self) -> Books:
         return self.scope.ledger.books
 
-    def transact(self, work: Work[None]) -> Transact[None]:
+    def transact(self, work: Work[None]) -> Commit[None]:
         """The step that commits `work`: now, or when the database can keep it again."""
-        return Transact(self.scope.ledger.database, work, lasting=True)
+        return Commit(self.scope.ledger.database, work, lasting=True)
 
     def give_back(self) -> None:
         """It got no answer. A caller that tries again makes the same call again: the answer belongs to this one."""
@@ -81,13 +81,13 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class GrantedCall:
     """A call whose hold is committed: it may be sent once, by the offer at this place, with this output cap."""
 
     hold: Hold
     cap: int
     place: int
-    guarded: Guarded
+    guarded: BreakerPass
 
 
 class _OutOfTurnsError(BursarError):
@@ -98,7 +98,7 @@ class _ProbeTakenError(BursarError):
     """Another caller has the probe of the half-open breaker; raised to roll the hold back."""
 
 
-def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
+def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
     """The journal's answer if this call was paid for before, else a committed hold. Raises `Refused`."""
     scope = claim.scope
     why_not = _closed(scope)
@@ -111,10 +111,10 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
         raise (yield from _refused(claim, why_not))
     for _ in range(MAX_ADMISSIONS):
         failpoints.hit("before_hold")
-        admission = Transact(scope.ledger.database, scope.fenced(_admission(claim)), outlast=True, until=scope.until)
+        admission = Commit(scope.ledger.database, scope.fenced(_admission(claim)), outlast=True, until=scope.until)
         try:
             if scope.lease is not None and scope.lease.database is not scope.ledger.database:
-                yield from do(Transact(scope.lease.database, scope.lease.check, until=scope.until))
+                yield from do(Commit(scope.lease.database, scope.lease.check, until=scope.until))
             outcome = yield from do(admission)
         except LeaseLost as refusal:
             claim.give_back()
@@ -129,15 +129,15 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
             continue  # on PostgreSQL another call took the money in between: shape this one anew
         except BaseException:
             claim.give_back()
-            if isinstance(admission.result, Admitted):
-                yield claim.transact(voided(claim, admission.result, "cancelled before it was sent"))
+            if isinstance(admission.result, GrantedCall):
+                yield claim.transact(void_work(claim, admission.result, "cancelled before it was sent"))
             raise
         if isinstance(outcome, Refused):
             raise (yield from _refused(claim, outcome))
-        if isinstance(outcome, Admitted):
+        if isinstance(outcome, GrantedCall):
             failpoints.hit("after_hold")
             if (why_not := _closed(scope)) is not None:
-                yield claim.transact(voided(claim, outcome, "the run ended before it was sent"))
+                yield claim.transact(void_work(claim, outcome, "the run ended before it was sent"))
                 raise (yield from _refused(claim, why_not))
             claim.books.sent(outcome.hold.call_id, at=scope.clock())
         return outcome
@@ -146,7 +146,13 @@ def admit(claim: Claim, *, first: bool) -> Flow[Admitted | bytes]:
 
 
 def settle(
-    claim: Claim, admitted: Admitted, *, cost: int, usage: Usage, response: bytes | None, says: Says = "well"
+    claim: AdmissionRequest,
+    admitted: GrantedCall,
+    *,
+    cost: int,
+    usage: Usage,
+    response: bytes | None,
+    says: BreakerVote = "well",
 ) -> Flow[None]:
     """Charge a call that was answered its cost in place of its hold, and keep the answer."""
     scope, hold = claim.scope, admitted.hold
@@ -157,13 +163,15 @@ def settle(
     failpoints.hit("after_settle")
 
 
-def voided(claim: Claim, admitted: Admitted, reason: str, says: Says = "nothing") -> Work[None]:
+def void_work(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Work[None]:
     """Work that frees a call's hold: nothing is owed for it."""
     work = claim.books.void(admitted.hold.call_id, reason=reason, at=claim.scope.clock())
     return admitted.guarded.also(claim.scope, work, says)
 
 
-def lost(claim: Claim, admitted: Admitted, reason: str, says: Says = "nothing") -> Work[None]:
+def unknown_work(
+    claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
+) -> Work[None]:
     """Work that keeps a call, whose end nobody saw, charged at its hold."""
     work = claim.books.mark_unknown(admitted.hold.call_id, reason=reason, at=claim.scope.clock())
     return admitted.guarded.also(claim.scope, work, says)
@@ -174,11 +182,11 @@ def seconds_left(scope: Scope) -> float | None:
     return None if scope.deadline is None else scope.deadline - time.monotonic()
 
 
-def _admission(claim: Claim) -> Work[Admitted | Refused | bytes]:
+def _admission(claim: AdmissionRequest) -> Work[GrantedCall | Refused | bytes]:
     """One transaction: look in the journal, read how the call stands, shape, hold, count the turns, claim a probe."""
     scope, books = claim.scope, claim.books
 
-    def work(connection: Connection) -> Admitted | Refused | bytes:
+    def work(connection: Connection) -> GrantedCall | Refused | bytes:
         key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
         answer = books.replayable(*key)(connection)
         if answer is not None:
@@ -186,7 +194,7 @@ def _admission(claim: Claim) -> Work[Admitted | Refused | bytes]:
         at, broken = scope.clock(), None
         pauses = pauses_of(scope.tenant, scope.agent)
         names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
-        now = standing(connection, scope.scopes, pauses=pauses, breakers=names, at=at)
+        now = read_admission_facts(connection, scope.scopes, pauses=pauses, breakers=names, at=at)
         if (paused := now.refusal(pauses)) is not None:
             return paused
         for place, offer in enumerate(claim.offers):
@@ -202,10 +210,12 @@ def _admission(claim: Claim) -> Work[Admitted | Refused | bytes]:
             hold = _hold(claim, offer, shaped.amount)
             books.hold(hold)(connection)
             _check_turns(scope, connection)
-            guarded = Guarded(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None)
+            guarded = BreakerPass(
+                offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None
+            )
             if guarded.watched and not claim_breaker(connection, books.key, offer.breaker, guarded.caller, at):
                 raise _ProbeTakenError
-            return Admitted(hold, shaped.cap, place, guarded)
+            return GrantedCall(hold, shaped.cap, place, guarded)
         return broken or _too_dear(claim, now.left or 0, connection)
 
     return work
@@ -224,7 +234,7 @@ def _no_turns(scope: Scope) -> BudgetExceeded:
     return BudgetExceeded(f"{scope.agent} has used its {scope.max_turns} turns", scope="turns")
 
 
-def _too_dear(claim: Claim, left: int, connection: Connection) -> BudgetExceeded:
+def _too_dear(claim: AdmissionRequest, left: int, connection: Connection) -> BudgetExceeded:
     scopes, cheapest = claim.scope.scopes, claim.cheapest
     tightest = next((s for s in scopes if claim.books.left((s,))(connection) == left), scopes[-1])
     needs = USD.from_nanos(cheapest.least)
@@ -232,7 +242,7 @@ def _too_dear(claim: Claim, left: int, connection: Connection) -> BudgetExceeded
     return BudgetExceeded(message, scope=tightest)
 
 
-def _hold(claim: Claim, offer: Offer, amount: int) -> Hold:
+def _hold(claim: AdmissionRequest, offer: Offer, amount: int) -> Hold:
     scope = claim.scope
     return Hold(
         call_id=scope.new_id(),
@@ -250,7 +260,7 @@ def _hold(claim: Claim, offer: Offer, amount: int) -> Hold:
     )
 
 
-def _refused(claim: Claim, refusal: Refused) -> Flow[Refused]:
+def _refused(claim: AdmissionRequest, refusal: Refused) -> Flow[Refused]:
     """Write the refusal down and keep it in the scope; the result is to be raised."""
     account = refusal.scope if isinstance(refusal, BudgetExceeded | Paused) else "run"
     if isinstance(refusal, BreakerOpen):  # a handler may ask another model instead, and complete
@@ -262,7 +272,7 @@ def _refused(claim: Claim, refusal: Refused) -> Flow[Refused]:
     if not claim.scope.books_gone:
         hold = _hold(claim, claim.cheapest, claim.cheapest.least)
         work = claim.books.refuse(hold, scope=account, reason=str(refusal))
-        yield Transact(claim.scope.ledger.database, work)
+        yield Commit(claim.scope.ledger.database, work)
     return refusal
 
 

@@ -9,23 +9,33 @@ from langchain_core.outputs import ChatResult
 
 from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.admission import Admitted, Claim, Offer, Shaped, admit, lost, seconds_left, settle, voided
+from bursar.nodes.gateway.admission import (
+    AdmissionRequest,
+    GrantedCall,
+    Offer,
+    SizedOffer,
+    admit,
+    seconds_left,
+    settle,
+    unknown_work,
+    void_work,
+)
 from bursar.nodes.gateway.bounds import output_cap
-from bursar.nodes.gateway.flow import Do, Emit, Flow, Pause, Source, do
+from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.journal import Received, as_chunk, billed_in, decode, encode, mark_replacement, tool_calls_in
 from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import PricedModel
-from bursar.nodes.gateway.providers.failures import fault_of, pause_before_retry, usage_in
-from bursar.nodes.gateway.providers.generic import Client
+from bursar.nodes.gateway.providers.failures import failure_of, pause_before_retry, usage_in
+from bursar.nodes.gateway.providers.generic import ProviderClient
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.errors import Looping
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PricedModelCall:
     """A model that may answer the call: its price, the request's most input tokens with it, and its output caps."""
 
-    client: Client
+    client: ProviderClient
     price: PricedModel
     options: Mapping[str, object]
     input_tokens: int
@@ -45,7 +55,7 @@ class Candidate:
         breaker = model_breaker(self.client.name, self.client.provider, self.client.base_url)
         return Offer(self.price.name, self.price.version, least, self._shape, breaker)
 
-    def _shape(self, left: int | None) -> Shaped | None:
+    def _shape(self, left: int | None) -> SizedOffer | None:
         cap = output_cap(
             self.price,
             input_tokens=self.input_tokens,
@@ -55,15 +65,15 @@ class Candidate:
             minimum=self.minimum,
             choices=self.choices,
         )
-        return None if cap is None else Shaped(self.worst_case(cap * self.choices), cap)
+        return None if cap is None else SizedOffer(self.worst_case(cap * self.choices), cap)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ChatCall:
     """A call as the caller made it; `candidates` may answer it, the metered model itself before the cheaper ones."""
 
-    claim: Claim
-    candidates: tuple[Candidate, ...]
+    claim: AdmissionRequest
+    candidates: tuple[PricedModelCall, ...]
     messages: list[BaseMessage]
     stop: list[str] | None
 
@@ -71,16 +81,16 @@ class Call:
     def scope(self) -> Scope:
         return self.claim.scope
 
-    def chosen(self, admitted: Admitted) -> Candidate:
+    def chosen(self, admitted: GrantedCall) -> PricedModelCall:
         """The model that the money is held for."""
         return self.candidates[admitted.place]
 
-    def replaces(self, admitted: Admitted) -> str | None:
+    def replaces(self, admitted: GrantedCall) -> str | None:
         """The name of the model that was too dear or has failed, where a cheaper one answers in its place."""
         return self.candidates[0].price.name if admitted.place else None
 
 
-def answered(call: Call) -> Flow[ChatResult]:
+def chat(call: ChatCall) -> Flow[ChatResult]:
     """The answer to a call, paid for once. Raises `Refused`, or what the provider's SDK raises."""
     attempt = 0
     while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
@@ -98,18 +108,18 @@ def answered(call: Call) -> Flow[ChatResult]:
                 mark_replacement(generation.message, call.replaces(admitted))
             yield from _settle(call, admitted, result, received_tokens=0)
             return _not_again(call, result)
-        yield Pause(pause)
+        yield Sleep(pause)
         attempt += 1
 
 
-def streamed(call: Call) -> Flow[None]:
+def chat_stream(call: ChatCall) -> Flow[None]:
     """The chunks of the answer to a call, paid for once. It stops when as many tokens have come as were paid for."""
     attempt = 0
     while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
         admitted = yield from admit(call.claim, first=attempt == 0)
         if isinstance(admitted, bytes):
             result = decode(admitted)
-            yield Emit(as_chunk(result))
+            yield EmitChunk(as_chunk(result))
             _not_again(call, result)
             return
         received, source = Received(), _open(call, admitted)
@@ -119,7 +129,7 @@ def streamed(call: Call) -> Flow[None]:
                     failpoints.hit("after_send")
                     mark_replacement(chunk.message, call.replaces(admitted))
                 received.add(chunk)
-                yield Emit(chunk)
+                yield EmitChunk(chunk)
                 if received.tokens > admitted.cap * call.chosen(admitted).choices:
                     yield from do(source.close())
                     break
@@ -134,17 +144,17 @@ def streamed(call: Call) -> Flow[None]:
             if result is not None:
                 _not_again(call, result)
             return
-        yield Pause(pause)
+        yield Sleep(pause)
         attempt += 1
 
 
 def _failed(
-    call: Call, admitted: Admitted, error: BaseException, received: Received, attempt: int
+    call: ChatCall, admitted: GrantedCall, error: BaseException, received: Received, attempt: int
 ) -> Flow[float | None]:
     """Put the money of a failed call in order. Afterwards: seconds to wait before sending again, None if never."""
     hold, model, claim = admitted.hold, call.chosen(admitted), call.claim
     left = seconds_left(call.scope)
-    fault = fault_of(error, answered=bool(received.chunks), now=call.scope.clock(), seconds_left=left)
+    fault = failure_of(error, answered=bool(received.chunks), now=call.scope.clock(), seconds_left=left)
     says = "at fault" if fault.real else "nothing"
     parsed = usage_in(error)
     beyond = model.worst_case(received.tokens)
@@ -154,9 +164,9 @@ def _failed(
         usage = Usage(model.input_tokens, received.tokens)
         yield from settle(claim, admitted, cost=beyond, usage=usage, response=None, says=says)
     elif fault.owed == "nothing":
-        yield claim.transact(voided(claim, admitted, fault.reason, says))
+        yield claim.transact(void_work(claim, admitted, fault.reason, says))
     else:
-        yield claim.transact(lost(claim, admitted, fault.reason, says))
+        yield claim.transact(unknown_work(claim, admitted, fault.reason, says))
     pause = pause_before_retry(fault, attempt, left)
     if pause is None:
         claim.give_back()
@@ -164,7 +174,7 @@ def _failed(
     return pause
 
 
-def _not_again(call: Call, result: ChatResult) -> ChatResult:
+def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
     """The answer, unless its model asks once too often for the same tool call. Raises `Looping`."""
     most = call.scope.max_repeats
     if most is None:
@@ -176,7 +186,7 @@ def _not_again(call: Call, result: ChatResult) -> ChatResult:
     return result
 
 
-def _settle(call: Call, admitted: Admitted, result: ChatResult | None, *, received_tokens: int) -> Flow[None]:
+def _settle(call: ChatCall, admitted: GrantedCall, result: ChatResult | None, *, received_tokens: int) -> Flow[None]:
     """Book what the provider billed; its hold, or what was received if that is more, where it did not say."""
     failpoints.hit("after_response")
     model, hold = call.chosen(admitted), admitted.hold
@@ -190,12 +200,12 @@ def _settle(call: Call, admitted: Admitted, result: ChatResult | None, *, receiv
     yield from settle(call.claim, admitted, cost=cost, usage=usage, response=response)
 
 
-def _sent_options(call: Call, admitted: Admitted) -> dict[str, Any]:
+def _sent_options(call: ChatCall, admitted: GrantedCall) -> dict[str, Any]:
     model = call.chosen(admitted)
     return model.client.capped(model.options, admitted.cap, seconds_left(call.scope))
 
 
-def _send(call: Call, admitted: Admitted) -> Do[ChatResult]:
+def _send(call: ChatCall, admitted: GrantedCall) -> Invoke[ChatResult]:
     model, options = call.chosen(admitted).client.model, _sent_options(call, admitted)
 
     def sync() -> ChatResult:
@@ -208,12 +218,12 @@ def _send(call: Call, admitted: Admitted) -> Do[ChatResult]:
         failpoints.hit("after_send")
         return result
 
-    return Do(sync, asynchronous)
+    return Invoke(sync, asynchronous)
 
 
-def _open(call: Call, admitted: Admitted) -> Source:
+def _open(call: ChatCall, admitted: GrantedCall) -> ChunkSource:
     model, options = call.chosen(admitted).client.model, _sent_options(call, admitted)
-    return Source(
+    return ChunkSource(
         lambda: model._stream(call.messages, stop=call.stop, **options),  # pyright: ignore[reportPrivateUsage]
         lambda: model._astream(call.messages, stop=call.stop, **options),  # pyright: ignore[reportPrivateUsage]
     )

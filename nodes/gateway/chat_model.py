@@ -14,12 +14,12 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
-from bursar.nodes.gateway.admission import Claim
+from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import write_request
-from bursar.nodes.gateway.chat_call import Call, Candidate, answered, streamed
+from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
 from bursar.nodes.gateway.prices import Price, PricedModel, price_of
-from bursar.nodes.gateway.providers.generic import USAGE_OPTIONS, Client, check_call_options, client_of
+from bursar.nodes.gateway.providers.generic import USAGE_OPTIONS, ProviderClient, check_call_options, client_of
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError, NoSession, Refused
@@ -29,15 +29,15 @@ NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request,
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class MeteringTerms:
     """What `meter` was told and found out about a model; `cheaper` are those of the models that may replace it."""
 
-    client: Client
+    client: ProviderClient
     identity: bytes
     price: Price | None
     minimum: int
     maximum: int
-    cheaper: tuple["Terms", ...] = ()
+    cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """The price of the model that the call names. Raises `UnknownPrice`."""
@@ -61,10 +61,10 @@ class MeteredChatModel(BaseChatModel):
     """
 
     streaming: bool = False
-    _terms: Terms = PrivateAttr()
+    _terms: MeteringTerms = PrivateAttr()
 
     @classmethod
-    def wrap(cls, model: BaseChatModel, terms: Terms) -> "MeteredChatModel":
+    def wrap(cls, model: BaseChatModel, terms: MeteringTerms) -> "MeteredChatModel":
         """The metered form of `model`; callbacks, tags and caching move to it, so that they happen once."""
         own: dict[str, Any] = {name: getattr(model, name) for name in BaseChatModel.model_fields}
         if "streaming" in model.model_fields_set:
@@ -75,7 +75,7 @@ class MeteredChatModel(BaseChatModel):
         return metered
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> MeteringTerms:
         """What it was metered with."""
         return self._terms
 
@@ -88,7 +88,7 @@ class MeteredChatModel(BaseChatModel):
     def _inner(self) -> BaseChatModel:
         return self._terms.client.model
 
-    def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> Call:
+    def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> ChatCall:
         """The call, priced and written down. Raises `Refused` outside a session or where it has no bound."""
         scope = current_scope()
         if scope is None:
@@ -105,7 +105,7 @@ class MeteredChatModel(BaseChatModel):
             raise scope.latch(refusal) from None
         candidates = (candidate, *cheaper)
         offers = tuple(model.offer() for model in candidates)
-        return Call(Claim(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
+        return ChatCall(AdmissionRequest(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
 
     def _generate(
         self,
@@ -114,7 +114,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return drive(answered(self._call(messages, stop, kwargs)))
+        return drive(chat(self._call(messages, stop, kwargs)))
 
     async def _agenerate(
         self,
@@ -123,7 +123,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await adrive(answered(self._call(messages, stop, kwargs)))
+        return await adrive(chat(self._call(messages, stop, kwargs)))
 
     def _stream(
         self,
@@ -132,7 +132,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return drive_stream(streamed(self._call(messages, stop, kwargs)))
+        return drive_stream(chat_stream(self._call(messages, stop, kwargs)))
 
     def _astream(
         self,
@@ -141,7 +141,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return adrive_stream(streamed(self._call(messages, stop, kwargs)))
+        return adrive_stream(chat_stream(self._call(messages, stop, kwargs)))
 
     def bind_tools(
         self,
@@ -213,15 +213,19 @@ class MeteredChatModel(BaseChatModel):
 
 
 def _candidate(
-    terms: Terms, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object], scope: Scope
-) -> tuple[str, Candidate]:
+    terms: MeteringTerms,
+    messages: list[BaseMessage],
+    stop: list[str] | None,
+    options: Mapping[str, object],
+    scope: Scope,
+) -> tuple[str, PricedModelCall]:
     """The request's hash as this model gets it, and the model as one that may answer it."""
     client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(
         terms.identity, messages, {**part, "stop": stop} if stop else part, provider=client.provider
     )
-    return request.hash, Candidate(
+    return request.hash, PricedModelCall(
         client=client,
         price=terms.priced(options, scope),
         options=options,
@@ -243,7 +247,7 @@ def require_price(model: BaseChatModel) -> None:
         check_price(client_of(model), None)
 
 
-def check_price(client: Client, price: Price | None) -> None:
+def check_price(client: ProviderClient, price: Price | None) -> None:
     """Raise `UnknownPrice` unless the client's model has a price."""
     tier = client.service_tier({})
     price_of(client.name, client.provider, price, base_url=client.base_url, service_tier=tier)

@@ -16,7 +16,7 @@ SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio.", "bursar.")
 OWN_POOLS = "bursar-"
 
 
-class Inherited(Generic[T]):
+class InheritedContextVar(Generic[T]):
     """A context variable with a default of None. One per name and process.
 
     A thread that was started where it had a value keeps that value as its default, and a job given to a

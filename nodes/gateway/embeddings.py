@@ -11,13 +11,13 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
 from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
-from bursar.nodes.gateway.flow import Do, adrive, drive
+from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.flow import Invoke, adrive, drive
 from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
-from bursar.nodes.gateway.providers.failures import Fault, fault_of
+from bursar.nodes.gateway.providers.failures import Failure, failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
-from bursar.nodes.gateway.purchase import Bill, Purchase, bought
+from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError, ConfigurationError, NoSession
 
@@ -79,22 +79,22 @@ class MeteredEmbeddings(Embeddings):
     def embed_documents(self, texts: list[str]) -> Vectors:
         """One vector for each text."""
         scope, batches = self._scope(), self._batches(texts)
-        return [vector for batch in batches for vector in drive(bought(self._purchase(scope, batch, query=False)))]
+        return [vector for batch in batches for vector in drive(purchase(self._purchase(scope, batch, query=False)))]
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
-        return drive(bought(self._purchase(self._scope(), [text], query=True)))[0]
+        return drive(purchase(self._purchase(self._scope(), [text], query=True)))[0]
 
     async def aembed_documents(self, texts: list[str]) -> Vectors:
         """As `embed_documents`."""
         scope, vectors = self._scope(), list[list[float]]()
         for batch in self._batches(texts):
-            vectors += await adrive(bought(self._purchase(scope, batch, query=False)))
+            vectors += await adrive(purchase(self._purchase(scope, batch, query=False)))
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`."""
-        return (await adrive(bought(self._purchase(self._scope(), [text], query=True))))[0]
+        return (await adrive(purchase(self._purchase(self._scope(), [text], query=True))))[0]
 
     def _scope(self) -> Scope:
         scope = current_scope()
@@ -125,7 +125,7 @@ class MeteredEmbeddings(Embeddings):
         offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left), breaker)
         counting: list[_Counting] = []
         return Purchase(
-            claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
+            claim=AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,)),
             send=self._send(texts, counting, query=query),
             bill=lambda _: _bill(priced, counting[-1].tokens if counting else None),
             write=_write,
@@ -137,7 +137,7 @@ class MeteredEmbeddings(Embeddings):
         body = json.dumps([self._settings, query, texts], default=repr, sort_keys=True, ensure_ascii=False)
         return sha256(b"embeddings\n" + body.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _send(self, texts: list[str], counting: list[_Counting], *, query: bool) -> Do[Vectors]:
+    def _send(self, texts: list[str], counting: list[_Counting], *, query: bool) -> Invoke[Vectors]:
         def sync() -> Vectors:
             model = _counted(self._model, "client", counting)
             return [model.embed_query(texts[0])] if query else model.embed_documents(texts)
@@ -146,7 +146,7 @@ class MeteredEmbeddings(Embeddings):
             model = _counted(self._model, "async_client", counting)
             return [await model.aembed_query(texts[0])] if query else await model.aembed_documents(texts)
 
-        return Do(sync, asynchronous)
+        return Invoke(sync, asynchronous)
 
     # What must not leak: a wrapped client holds credentials.
 
@@ -185,12 +185,12 @@ def _bill(priced: PricedModel, tokens: int | None) -> Bill:
     return Bill(priced.cost(usage), usage)
 
 
-def _fault(error: BaseException, scope: Scope, *, sent: bool) -> Fault:
-    return fault_of(error, answered=sent, now=scope.clock(), seconds_left=seconds_left(scope))
+def _fault(error: BaseException, scope: Scope, *, sent: bool) -> Failure:
+    return failure_of(error, answered=sent, now=scope.clock(), seconds_left=seconds_left(scope))
 
 
-def _whole(amount: int, left: int | None) -> Shaped | None:
-    return Shaped(amount) if left is None or amount <= left else None
+def _whole(amount: int, left: int | None) -> SizedOffer | None:
+    return SizedOffer(amount) if left is None or amount <= left else None
 
 
 def _tokens_of(made: object) -> int | None:

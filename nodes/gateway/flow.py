@@ -20,7 +20,7 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Step(Protocol):
+class FlowStep(Protocol):
     """One thing to do."""
 
     def run(self) -> object: ...
@@ -29,22 +29,22 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Emit:
+class EmitChunk:
     """A chunk for the caller of a stream: not done, but yielded by the driver."""
 
     chunk: ChatGenerationChunk
 
 
 # What is sent back is the step's own result; `do` gives it its type.
-Flow = Generator[Step | Emit, Any, T]
+Flow = Generator[FlowStep | EmitChunk, Any, T]
 
 
-def do(step: "TypedStep[T]") -> Flow[T]:
+def do(step: "TypedFlowStep[T]") -> Flow[T]:
     """Do one step, with its result's type."""
     return cast(T, (yield step))
 
 
-class TypedStep(Step, Protocol[R_co]):
+class TypedFlowStep(FlowStep, Protocol[R_co]):
     """A step whose result has type R_co."""
 
     def run(self) -> R_co: ...
@@ -53,7 +53,7 @@ class TypedStep(Step, Protocol[R_co]):
 
 
 @dataclass(slots=True)
-class Transact(Generic[T]):
+class Commit(Generic[T]):
     """Commit one piece of work. Once submitted it is finished, also where the caller is cancelled.
 
     With `outlast` a cancelled caller waits for the commit, so that `result` tells what it did before the cancellation
@@ -89,7 +89,7 @@ class Transact(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Do(Generic[T]):
+class Invoke(Generic[T]):
     """A function of the model, in both its forms."""
 
     sync: Callable[[], T]
@@ -103,7 +103,7 @@ class Do(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Sleep:
     """Wait some seconds."""
 
     seconds: float
@@ -115,7 +115,7 @@ class Pause:
         await asyncio.sleep(self.seconds)
 
 
-class Source:
+class ChunkSource:
     """A model's stream, opened when it is first read."""
 
     __slots__ = ("_aopen", "_chunks", "_open")
@@ -129,13 +129,13 @@ class Source:
         self._aopen = aopen
         self._chunks: Iterator[ChatGenerationChunk] | AsyncIterator[ChatGenerationChunk] | None = None
 
-    def next(self) -> Do[ChatGenerationChunk | None]:
+    def next(self) -> Invoke[ChatGenerationChunk | None]:
         """The step that reads the next chunk; None at the end."""
-        return Do(self._next, self._anext)
+        return Invoke(self._next, self._anext)
 
-    def close(self) -> Do[None]:
+    def close(self) -> Invoke[None]:
         """The step that hangs up; what was not read is not read any more."""
-        return Do(self._close, self._aclose)
+        return Invoke(self._close, self._aclose)
 
     def _next(self) -> ChatGenerationChunk | None:
         if self._chunks is None:
@@ -171,7 +171,7 @@ def drive(flow: Flow[T]) -> T:
 
 async def adrive(flow: Flow[T]) -> T:
     """Do a flow's steps from async code and return its result."""
-    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
             step = action()
@@ -182,14 +182,14 @@ async def adrive(flow: Flow[T]) -> T:
 
 def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
     """Do a flow's steps from sync code, yielding what it emits."""
-    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
             step = action()
         except StopIteration as end:
             return cast(T, end.value)
         try:
-            if isinstance(step, Emit):
+            if isinstance(step, EmitChunk):
                 yield step.chunk
                 result = None
             else:
@@ -203,13 +203,13 @@ def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
 
 async def adrive_stream(flow: Flow[None]) -> AsyncGenerator[ChatGenerationChunk]:
     """Do a flow's steps from async code, yielding what it emits."""
-    action: Callable[[], Step | Emit] = lambda: next(flow)  # noqa: E731
+    action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
             step = action()
         except StopIteration:
             return
-        if not isinstance(step, Emit):
+        if not isinstance(step, EmitChunk):
             action = await _attempt(flow, step)
             continue
         try:
@@ -220,19 +220,19 @@ async def adrive_stream(flow: Flow[None]) -> AsyncGenerator[ChatGenerationChunk]
             action = _send(flow, None)
 
 
-async def _attempt(flow: Flow[T], step: Step | Emit) -> Callable[[], Step | Emit]:
+async def _attempt(flow: Flow[T], step: FlowStep | EmitChunk) -> Callable[[], FlowStep | EmitChunk]:
     try:
-        result = None if isinstance(step, Emit) else await step.arun()
+        result = None if isinstance(step, EmitChunk) else await step.arun()
     except BaseException as error:  # noqa: BLE001 - raised again inside the flow
         return _throw(flow, error)
     return _send(flow, result)
 
 
-def _send(flow: Flow[T], result: object) -> Callable[[], Step | Emit]:
+def _send(flow: Flow[T], result: object) -> Callable[[], FlowStep | EmitChunk]:
     return lambda: flow.send(result)
 
 
-def _throw(flow: Flow[T], error: BaseException) -> Callable[[], Step | Emit]:
+def _throw(flow: Flow[T], error: BaseException) -> Callable[[], FlowStep | EmitChunk]:
     return lambda: flow.throw(error)
 
 

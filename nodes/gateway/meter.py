@@ -7,7 +7,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
 from bursar.nodes.gateway.bounds import write_identity
-from bursar.nodes.gateway.chat_model import MeteredChatModel, Terms, check_price, settings_of
+from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms, check_price, settings_of
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price
 from bursar.nodes.gateway.providers.generic import client_of, known_max_output_tokens
@@ -72,10 +72,12 @@ def meter(
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
     others = tuple(terms for other in cheaper for terms in _cheaper(model, other, min_output_tokens, max_output_tokens))
-    return MeteredChatModel.wrap(model, Terms(client, identity, price, min_output_tokens, maximum, others))
+    return MeteredChatModel.wrap(model, MeteringTerms(client, identity, price, min_output_tokens, maximum, others))
 
 
-def _cheaper(model: BaseChatModel, other: BaseChatModel, minimum: int, maximum: int | None) -> tuple[Terms, ...]:
+def _cheaper(
+    model: BaseChatModel, other: BaseChatModel, minimum: int, maximum: int | None
+) -> tuple[MeteringTerms, ...]:
     """The terms of a model that may replace `model`, and of those that may replace it in turn."""
     metered = meter(other, min_output_tokens=minimum, max_output_tokens=maximum)
     inner = metered.terms.client.model

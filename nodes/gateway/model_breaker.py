@@ -13,18 +13,18 @@ from bursar.nodes.gateway.scope import Scope
 from bursar.state.circuit_breaker import Breaker
 from bursar.state.errors import BreakerOpen
 
-Says = Literal["well", "at fault", "nothing"]
+BreakerVote = Literal["well", "at fault", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Guarded:
+class BreakerPass:
     """A call that was let through by the breaker of this name; "" has none. `watched`: it saw faults lately."""
 
     name: str
     caller: Caller
     watched: bool
 
-    def also(self, scope: Scope, work: Work[None], says: Says) -> Work[None]:
+    def also(self, scope: Scope, work: Work[None], says: BreakerVote) -> Work[None]:
         """The work that ends a call and, in the same transaction, what its end says. Nothing more where all is well."""
         if not self.name or not (self.watched or says == "at fault"):
             return work

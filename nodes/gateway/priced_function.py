@@ -10,10 +10,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 from pydantic_core import PydanticSerializationError, to_json
 
 from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import Claim, Offer, Shaped, seconds_left
-from bursar.nodes.gateway.flow import Do, adrive, drive
-from bursar.nodes.gateway.providers.failures import Fault, fault_of
-from bursar.nodes.gateway.purchase import Bill, Purchase, bought
+from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.flow import Invoke, adrive, drive
+from bursar.nodes.gateway.providers.failures import Failure, failure_of
+from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.specialists.definition import is_async
 from bursar.state.errors import AmountError, ConfigurationError, NoSession
@@ -53,13 +53,13 @@ def priced(
             raise ConfigurationError(f"{function.__name__} is a generator; price a function that returns its result")
         name = f"{function.__module__}.{function.__qualname__}"
 
-        def purchase(send: Do[Any], arguments: object) -> Purchase[Any]:
+        def priced_call(send: Invoke[Any], arguments: object) -> Purchase[Any]:
             scope = _scope(name)
             key = _key(name, arguments)
             breaker = f"function:{name}"
             offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), breaker)
             return Purchase(
-                claim=Claim(scope, key, scope.next_occurrence(key), (offer,)),
+                claim=AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,)),
                 send=send,
                 bill=lambda result: Bill(hold.nanos if cost_of is None else _nanos(cost_of(result)), Usage()),
                 write=_write,
@@ -71,15 +71,15 @@ def priced(
 
             @wraps(function)
             async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-                send: Do[Any] = Do(_never, lambda: function(*args, **kwargs))
-                return await adrive(bought(purchase(send, (args, kwargs))))
+                send: Invoke[Any] = Invoke(_never, lambda: function(*args, **kwargs))
+                return await adrive(purchase(priced_call(send, (args, kwargs))))
 
             return cast(F, asynchronous)
 
         @wraps(function)
         def sync(*args: Any, **kwargs: Any) -> Any:
-            send: Do[Any] = Do(lambda: function(*args, **kwargs), _anever)
-            return drive(bought(purchase(send, (args, kwargs))))
+            send: Invoke[Any] = Invoke(lambda: function(*args, **kwargs), _anever)
+            return drive(purchase(priced_call(send, (args, kwargs))))
 
         return cast(F, sync)
 
@@ -134,16 +134,16 @@ def _is_json(value: object) -> bool:
     return not isinstance(value, list) or all(map(_is_json, cast("list[object]", value)))
 
 
-def _fault(error: BaseException, free_on: tuple[type[BaseException], ...], scope: Scope) -> Fault:
+def _fault(error: BaseException, free_on: tuple[type[BaseException], ...], scope: Scope) -> Failure:
     """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
     if isinstance(error, free_on):
-        return Fault("nothing", retried=False, reason=type(error).__name__)
-    real = fault_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope)).real
-    return Fault("unknown", retried=False, reason=type(error).__name__, real=real)
+        return Failure("nothing", retried=False, reason=type(error).__name__)
+    real = failure_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope)).real
+    return Failure("unknown", retried=False, reason=type(error).__name__, real=real)
 
 
-def _whole(amount: int, left: int | None) -> Shaped | None:
-    return Shaped(amount) if left is None or amount <= left else None
+def _whole(amount: int, left: int | None) -> SizedOffer | None:
+    return SizedOffer(amount) if left is None or amount <= left else None
 
 
 def _never() -> object:

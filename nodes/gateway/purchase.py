@@ -6,10 +6,10 @@ from typing import Generic, TypeVar
 
 from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.admission import Claim, admit, lost, seconds_left, settle, voided
-from bursar.nodes.gateway.flow import Do, Flow, Pause, do
-from bursar.nodes.gateway.providers.failures import Fault, pause_before_retry
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.gateway.admission import AdmissionRequest, admit, seconds_left, settle, unknown_work, void_work
+from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
+from bursar.nodes.gateway.providers.failures import Failure, pause_before_retry
+from bursar.nodes.isolation.captured import Captured
 
 T = TypeVar("T")
 
@@ -28,29 +28,29 @@ class Bill:
 class Purchase(Generic[T]):
     """A call with one offer: how it is sent, billed, written to the journal (None: it is not) and read from it."""
 
-    claim: Claim
-    send: Do[T]
+    claim: AdmissionRequest
+    send: Invoke[T]
     bill: Callable[[T], Bill]
     write: Callable[[T], bytes | None]
     read: Callable[[bytes], T]
-    fault: Callable[[BaseException], Fault]
+    fault: Callable[[BaseException], Failure]
 
 
-def bought(purchase: Purchase[T]) -> Flow[T]:
+def purchase(purchase: Purchase[T]) -> Flow[T]:
     """The result of a call, paid for once. Raises `Refused`, or what sending raises."""
     claim, attempt = purchase.claim, 0
     while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
         admitted = yield from admit(claim, first=attempt == 0)
         if isinstance(admitted, bytes):
             return purchase.read(admitted)
-        end = Ended[T]()
+        end = Captured[T]()
         with end:
             end.value = yield from do(purchase.send)
             failpoints.hit("after_send")
         if end.error is None:
             break
         fault = purchase.fault(end.error)
-        work = voided if fault.owed == "nothing" else lost
+        work = void_work if fault.owed == "nothing" else unknown_work
         yield claim.transact(work(claim, admitted, fault.reason, "at fault" if fault.real else "nothing"))
         pause = pause_before_retry(fault, attempt, seconds_left(claim.scope))
         if pause is None:
@@ -58,11 +58,11 @@ def bought(purchase: Purchase[T]) -> Flow[T]:
             if fault.real:
                 claim.scope.provider_failed(end.error)
             raise end.error
-        yield Pause(pause)
+        yield Sleep(pause)
         attempt += 1
     result = end.result()
     failpoints.hit("after_response")
-    billing = Ended[Bill]()
+    billing = Captured[Bill]()
     with billing:
         billing.value = purchase.bill(result)
     bill = billing.value or Bill(None)

@@ -14,14 +14,14 @@ from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.actions.approvals import Acting
-from bursar.nodes.gateway.context_propagation import Inherited
+from bursar.nodes.actions.approvals import ActionContext
+from bursar.nodes.gateway.context_propagation import InheritedContextVar
 from bursar.state.errors import ConfigurationError, Refused
 from bursar.state.run import Report
 
 T = TypeVar("T")
 LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold
-_current: Inherited["Scope"] = Inherited("bursar_scope")
+_current: InheritedContextVar["Scope"] = InheritedContextVar("bursar_scope")
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Scope:
     on_turn: Callable[[int, str], None] | None = None
     deadline: float | None = None
     opens: tuple[str, ...] = ()
-    acting: Acting | None = None
+    acting: ActionContext | None = None
     lease: Lease | None = None
     offline: bool = False
     _tally: _Tally = field(default_factory=_Tally, repr=False)

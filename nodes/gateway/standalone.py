@@ -13,7 +13,7 @@ from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.unmetered_guard import guarded
+from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD, ZERO, Amount
 from bursar.state.spend import Spend
@@ -123,7 +123,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
     def _entered(self) -> Self:
         if self._scope is not None:
             self._inside.enter_context(self._scope.enter())
-            self._inside.enter_context(guarded({}))
+            self._inside.enter_context(forbid_unmetered({}))
         return self
 
     def _left(self) -> None:

@@ -17,7 +17,7 @@ from bursar.nodes.gateway.chat_model import MARK
 from bursar.state.errors import Unmetered
 
 
-class Veto(BaseCallbackHandler):
+class UnmeteredGuard(BaseCallbackHandler):
     """Raises `Unmetered`, before anything is sent, when a model starts that does not go through the gateway."""
 
     raise_error = True  # else LangChain logs what a callback raises, and goes on
@@ -53,11 +53,11 @@ class Veto(BaseCallbackHandler):
         _veto(serialized)
 
 
-_VETO = Veto()
+_VETO = UnmeteredGuard()
 
 
 @contextmanager
-def guarded(config: RunnableConfig) -> Generator[None]:
+def forbid_unmetered(config: RunnableConfig) -> Generator[None]:
     """Inside the block, every Runnable that is called without a config of its own has `config` and the veto."""
     ours = ensure_config(config)  # a copy, and filled up from the ambient config
     callbacks = ours.get("callbacks")

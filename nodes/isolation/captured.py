@@ -7,7 +7,7 @@ from typing import Generic, TypeVar, cast
 T = TypeVar("T")
 
 
-class Ended(Generic[T]):
+class Captured(Generic[T]):
     """Takes what its block raises, exits and interrupts included; `value` is for the block to set.
 
     An exit that is raised out of a task stops the whole event loop, and with it everybody else's work; so foreign
@@ -20,7 +20,7 @@ class Ended(Generic[T]):
         self.value: T | None = None
         self.error: BaseException | None = None
 
-    def __enter__(self) -> "Ended[T]":
+    def __enter__(self) -> "Captured[T]":
         return self
 
     def __exit__(
@@ -36,9 +36,9 @@ class Ended(Generic[T]):
         return cast(T, self.value)
 
 
-async def ended(work: Callable[[], Awaitable[T]]) -> Ended[T]:
+async def capture(work: Callable[[], Awaitable[T]]) -> Captured[T]:
     """Do the work and return how it ended."""
-    end = Ended[T]()
+    end = Captured[T]()
     with end:
         end.value = await work()
     return end

@@ -11,38 +11,38 @@ from typing import Protocol
 
 from bursar.checkpoints.database.loop_commits import lend_thread
 from bursar.checkpoints.database.stop_guard import guard_thread
-from bursar.nodes.isolation.reaper import Abandoned, Watch
+from bursar.nodes.isolation.reaper import AbandonedWork, Reaper
 
 BLOCKED_SECONDS = 0.25  # a loop that does not answer for so long takes no more work
 MAX_RESTARTS = 1_000  # handlers may stop the loop so often
 GRACE_SECONDS = 0.05  # a loop that does not hear a cancellation for so long is blocked
 
 
-class Stopped(BaseException):
+class HandlerStopped(BaseException):
     """Raised inside a handler that goes on computing after its run has ended."""
 
 
-class Guest(Abandoned, Protocol):
+class Coroutine(AbandonedWork, Protocol):
     """A coroutine that runs on a host."""
 
     task: "asyncio.Task[None] | None"
-    host: "Host"
+    host: "HandlerLoop"
 
     def begin(self) -> None:
         """Start it; called on the host's loop."""
         ...
 
 
-class Host:
+class HandlerLoop:
     """One event loop in a daemon thread, and the guests on it."""
 
-    def __init__(self, watch: Watch, place: Callable[[Guest], None]) -> None:
+    def __init__(self, watch: Reaper, place: Callable[[Coroutine], None]) -> None:
         self.loop = asyncio.new_event_loop()
-        self.runs: set[Guest] = set()
+        self.runs: set[Coroutine] = set()
         self.retired = False
         self._watch = watch
         self._place = place
-        self._waiting: set[Guest] = set()  # those of `runs` that have not begun
+        self._waiting: set[Coroutine] = set()  # those of `runs` that have not begun
         self._moving = threading.Lock()
         self._lock = threading.Lock()
         self._over = False
@@ -51,7 +51,7 @@ class Host:
         self.thread = threading.Thread(target=self._serve, name="bursar-handlers", daemon=True)
         self.thread.start()
 
-    def take(self, guest: Guest) -> None:
+    def take(self, guest: Coroutine) -> None:
         """Start the guest."""
         guest.host = self
         self.runs.add(guest)
@@ -68,7 +68,7 @@ class Host:
             self._place(guest)
         self._call(self._answer)
 
-    def _begin(self, guest: Guest) -> None:
+    def _begin(self, guest: Coroutine) -> None:
         with self._moving:
             if guest not in self._waiting:
                 return
@@ -83,7 +83,7 @@ class Host:
             self._call(self._answer)
         return bool(self.runs) or (self.retired and not self._over)
 
-    def stop(self, guest: Guest) -> None:
+    def stop(self, guest: Coroutine) -> None:
         """Cancel the guest. Where it keeps the loop from hearing that, retire and stop the thread at what it does."""
         if guest.task is not None:
             self._call(guest.task.cancel)
@@ -101,14 +101,14 @@ class Host:
         lend_thread(lambda: len(self.runs) == 1, self._answer)
         asyncio.set_event_loop(self.loop)
         for _ in range(MAX_RESTARTS):  # a handler may stop the loop, or be stopped on it
-            with suppress(Stopped, RuntimeError, asyncio.CancelledError):
+            with suppress(HandlerStopped, RuntimeError, asyncio.CancelledError):
                 self.loop.run_until_complete(self._until_left())
             if self.retired and not self.runs:
                 break
         self.retired = True
         with self._lock:
             self._over = True
-        with suppress(Stopped):
+        with suppress(HandlerStopped):
             self.loop.run_until_complete(_cancel_all())
             self.loop.close()
 
@@ -134,21 +134,21 @@ class Host:
             self.loop.call_soon_threadsafe(function)
 
 
-class Hosts:
+class LoopPool:
     """The host that takes new guests: another one once it is retired."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Reaper) -> None:
         self._watch = watch
         self._lock = threading.Lock()
-        self._host: Host | None = None
+        self._host: HandlerLoop | None = None
         self._threads: set[threading.Thread] = set()
 
-    def place(self, guest: Guest) -> None:
+    def place(self, guest: Coroutine) -> None:
         """Start the guest on a host that is not blocked."""
         with self._lock:
             host = self._host
             if host is None or host.retired:
-                host = self._host = Host(self._watch, self.place)
+                host = self._host = HandlerLoop(self._watch, self.place)
                 self._threads = {thread for thread in self._threads if thread.is_alive()} | {host.thread}
             host.take(guest)
         if host.retired:  # it was, just now
@@ -161,7 +161,7 @@ class Hosts:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Raise `Stopped` at the thread's next Python instruction, if that is still wanted.
+    """Raise `HandlerStopped` at the thread's next Python instruction, if that is still wanted.
 
     Not inside a shielded section, which holds `lock`: then nothing is done, and the caller looks again.
     """
@@ -169,7 +169,7 @@ def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable
         return
     try:
         if wanted() and thread.ident is not None:
-            identity, what = ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped)
+            identity, what = ctypes.c_ulong(thread.ident), ctypes.py_object(HandlerStopped)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, what)
     finally:
         lock.release()

@@ -11,7 +11,7 @@ SLOW_PULSE_SECONDS = 0.1  # between two looks else
 MAX_STOPS = 25  # how often a handler that swallows its end is stopped again
 
 
-class Abandoned(Protocol):
+class AbandonedWork(Protocol):
     """Work that was left behind."""
 
     agent: str
@@ -22,18 +22,18 @@ class Abandoned(Protocol):
         ...
 
 
-class Watch:
+class Reaper:
     """A daemon thread that looks after what was left behind, and after event loops; it sleeps when there is nothing."""
 
     def __init__(self) -> None:
-        self._left: dict[Abandoned, int] = {}
+        self._left: dict[AbandonedWork, int] = {}
         self._counts: Counter[str] = Counter()
         self._looks: set[Callable[[float], bool]] = set()
         self._wake = threading.Condition()
         self._awake = False
         self._started = False
 
-    def leave(self, work: Abandoned) -> None:
+    def leave(self, work: AbandonedWork) -> None:
         """The work's run has ended without it: stop it now, and again until it ends or `MAX_STOPS` are used up."""
         if work.over:
             return
@@ -50,7 +50,7 @@ class Watch:
             if not self._awake:
                 self._rouse()
 
-    def has(self, work: Abandoned) -> bool:
+    def has(self, work: AbandonedWork) -> bool:
         """Whether the work was left behind and has not ended."""
         return work in self._left
 

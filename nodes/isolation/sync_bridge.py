@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from bursar.nodes.isolation.captured import ended
+from bursar.nodes.isolation.captured import capture
 from bursar.nodes.isolation.workers import is_handlers_thread
 from bursar.state.errors import BursarError
 
@@ -20,7 +20,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 Update = Mapping[str, Any]
-Body = Callable[[S, RunnableConfig], Awaitable[Update]]
+NodeBody = Callable[[S, RunnableConfig], Awaitable[Update]]
 
 
 class _Portal:
@@ -39,7 +39,7 @@ class _Portal:
         portal = self._started()
         if threading.current_thread() is self._thread or is_handlers_thread():
             raise BursarError("a sync call inside an async handler would wait for itself; use ainvoke or astream there")
-        future = portal.start_task_soon(ended, partial(function, *arguments))
+        future = portal.start_task_soon(capture, partial(function, *arguments))
         try:
             return future.result().result()
         finally:
@@ -73,10 +73,10 @@ def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     return _portal.call(function, *arguments)
 
 
-class Node(Runnable[S, Update], Generic[S]):
+class AsyncNode(Runnable[S, Update], Generic[S]):
     """A graph node with one body for `invoke` and `ainvoke`."""
 
-    def __init__(self, name: str, body: Body[S]) -> None:
+    def __init__(self, name: str, body: NodeBody[S]) -> None:
         self.name = name
         self._body = body
 
@@ -87,7 +87,7 @@ class Node(Runnable[S, Update], Generic[S]):
         return await self._body(input, ensure_config(config))
 
 
-class Choice(Runnable[S, "str | list[str]"], Generic[S]):
+class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
     """A conditional edge's function. It must be total: LangGraph resumes past a router that raised without routing."""
 
     def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:

@@ -19,9 +19,9 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from bursar.checkpoints.database.stop_guard import guard_thread
-from bursar.nodes.isolation.captured import Ended, ended
-from bursar.nodes.isolation.handler_loop import Host, Hosts, Stopped, stop_thread
-from bursar.nodes.isolation.reaper import Watch
+from bursar.nodes.isolation.captured import Captured, capture
+from bursar.nodes.isolation.handler_loop import HandlerLoop, HandlerStopped, LoopPool, stop_thread
+from bursar.nodes.isolation.reaper import Reaper
 from bursar.state.errors import BursarError
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ THREADS_AT_ONCE = 256  # sync handlers of one event loop that run at once; more 
 MAX_LEFT_BEHIND = 32  # of one agent: handlers that sit in calls that do not return
 
 
-class TooManyLeftBehind(BursarError):
+class TooManyAbandoned(BursarError):
     """So many handlers of this agent sit in calls that do not return that no more are started."""
 
 
@@ -40,11 +40,11 @@ class _Work(ABC, Generic[T]):
     def __init__(self, agent: str) -> None:
         self.agent = agent
         self.loop = asyncio.get_running_loop()
-        self.told: asyncio.Future[Ended[T] | None] = self.loop.create_future()
+        self.told: asyncio.Future[Captured[T] | None] = self.loop.create_future()
         self.context = copy_context()
         self.over = False
 
-    def tell(self, end: Ended[T]) -> None:
+    def tell(self, end: Captured[T]) -> None:
         """From any thread: it has ended so. A loop that is closed hears nothing; nobody waits there any more."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(_resolve, self.told, end)
@@ -74,7 +74,7 @@ class _Thread(_Work[T]):
     def _run(self) -> None:
         try:
             self._do()
-        except Stopped:  # it came when the function had ended by itself
+        except HandlerStopped:  # it came when the function had ended by itself
             self.over = True
 
     def _do(self) -> None:
@@ -84,7 +84,7 @@ class _Thread(_Work[T]):
             self._begun, self.over = True, self._stopping
         if self.over:
             return
-        end = Ended[T]()
+        end = Captured[T]()
         with end:
             end.value = self.context.run(self._work)
         with self._lock:
@@ -103,7 +103,7 @@ class _Coroutine(_Work[T]):
         super().__init__(agent)
         self._work = work
         self.task: asyncio.Task[None] | None = None
-        self.host: Host
+        self.host: HandlerLoop
 
     def start(self) -> None:
         _here.hosts.place(self)
@@ -118,13 +118,13 @@ class _Coroutine(_Work[T]):
         self.task.add_done_callback(self._finish)
 
     async def _run(self) -> None:
-        self.tell(await ended(self._work))
+        self.tell(await capture(self._work))
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
         self.over = True
         self.host.runs.discard(self)
         if task.cancelled() or task.exception() is not None:  # outside the work itself: before it began, or at its end
-            end = Ended[T]()
+            end = Captured[T]()
             end.error = asyncio.CancelledError() if task.cancelled() else task.exception()
             self.tell(end)
 
@@ -132,20 +132,20 @@ class _Coroutine(_Work[T]):
         self.host.stop(self)
 
 
-class _Here:
+class _ProcessState:
     """What a process has of these; a fork begins anew, for it inherits no threads."""
 
     def __init__(self) -> None:
-        self.watch = Watch()
-        self.hosts = Hosts(self.watch)
+        self.watch = Reaper()
+        self.hosts = LoopPool(self.watch)
         self.threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
-async def in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Ended[T] | None:
+async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Captured[T] | None:
     """How the function ended, run in a thread of its own; None at the deadline, when it is left behind.
 
     It sees the caller's context variables. Cancelling the caller leaves it behind too.
-    Raises `TooManyLeftBehind`.
+    Raises `TooManyAbandoned`.
     """
     _check(agent)
     began = time.monotonic()
@@ -167,8 +167,8 @@ async def in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> End
         threads.release()
 
 
-async def on_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Ended[T] | None:
-    """How the coroutine ended, run on the event loop for handlers; else as `in_thread`."""
+async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
+    """How the coroutine ended, run on the event loop for handlers; else as `run_in_thread`."""
     _check(agent)
     return await _attend(_Coroutine(agent, work), seconds)
 
@@ -178,17 +178,17 @@ def is_handlers_thread() -> bool:
     return _here.hosts.is_own(threading.current_thread())
 
 
-def left_behind(agent: str | None = None) -> int:
+def abandoned_count(agent: str | None = None) -> int:
     """How many handlers of that agent, or of all, were left behind and have not ended."""
     return _here.watch.count(agent)
 
 
 def _check(agent: str) -> None:
     if _here.watch.count(agent) >= MAX_LEFT_BEHIND:
-        raise TooManyLeftBehind(f"{MAX_LEFT_BEHIND} handlers of {agent} hang in calls that do not return")
+        raise TooManyAbandoned(f"{MAX_LEFT_BEHIND} handlers of {agent} hang in calls that do not return")
 
 
-async def _attend(work: _Work[T], seconds: float) -> Ended[T] | None:
+async def _attend(work: _Work[T], seconds: float) -> Captured[T] | None:
     work.start()
     timer = work.loop.call_later(seconds, _resolve, work.told, None)
     try:
@@ -203,16 +203,16 @@ async def _attend(work: _Work[T], seconds: float) -> Ended[T] | None:
     return end
 
 
-def _resolve(told: "asyncio.Future[Ended[T] | None]", end: Ended[T] | None) -> None:
+def _resolve(told: "asyncio.Future[Captured[T] | None]", end: Captured[T] | None) -> None:
     if not told.done():
         told.set_result(end)
 
 
 def _begin_anew() -> None:
     global _here  # noqa: PLW0603 - a process has one
-    _here = _Here()
+    _here = _ProcessState()
 
 
-_here = _Here()
+_here = _ProcessState()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)

@@ -13,7 +13,7 @@ from bursar.state.run import Outcome, Run
 _tracer = trace.get_tracer("bursar")
 
 
-def tell_span(span: Span, run: Run, error: BaseException | None, head: Head) -> None:
+def finish_span(span: Span, run: Run, error: BaseException | None, head: Head) -> None:
     """Write outcome, cost and paid calls to the span; a failed run sets its status to error.
 
     `head` of the session's log goes there too, and to LangSmith where it traces: an anchor that lies outside the

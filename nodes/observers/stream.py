@@ -20,7 +20,7 @@ class _Who(TypedDict):
     level: int
 
 
-class Teller:
+class StreamObserver:
     """Tells of one run. Silent where nobody streams, and once the stream has ended."""
 
     def __init__(self, config: RunnableConfig, *, request_id: str, specialist: str, handler: str, level: int) -> None:

@@ -8,9 +8,9 @@ from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.context.deadlines import time_for
 from bursar.nodes.context.forcing import GATE, forced_review, forced_seconds
 from bursar.nodes.gates.base import Gate, Verdict
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.isolation.workers import TooManyLeftBehind, in_thread
+from bursar.nodes.isolation.workers import TooManyAbandoned, run_in_thread
 from bursar.state.decision import Considered, Decision
 from bursar.state.events import PolicyVerdict
 from bursar.state.money import ZERO
@@ -47,11 +47,11 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
     return verdict
 
 
-async def _reviewed(gate: Gate, review: Callable[[], Verdict], *, seconds: float) -> Ended[Verdict] | None:
+async def _reviewed(gate: Gate, review: Callable[[], Verdict], *, seconds: float) -> Captured[Verdict] | None:
     try:
-        return await in_thread(gate.name, lambda: _checked(review()), seconds=seconds)
-    except TooManyLeftBehind as error:
-        end = Ended[Verdict]()
+        return await run_in_thread(gate.name, lambda: _checked(review()), seconds=seconds)
+    except TooManyAbandoned as error:
+        end = Captured[Verdict]()
         end.error = error
         return end
 

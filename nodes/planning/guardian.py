@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.nodes.context.coordinator import Coordinator, agent_scope
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.runs.availability import Stop, standing_of, stops, watched
+from bursar.nodes.runs.availability import StartBlock, mark_watched, standing_of, start_blocks
 from bursar.state.decision import Considered, Decision
 from bursar.state.events import Decided
 from bursar.state.money import USD, ZERO
@@ -27,14 +27,16 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
 
     def admit(connection: Connection) -> tuple[Plan, Decision]:
         now = standing_of(coordinator, request, plan, connection)
-        stopped = stops(coordinator, request, plan, now, connection)
+        stopped = start_blocks(coordinator, request, plan, now, connection)
         room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)
         admitted, decision = _admit(coordinator, plan, room, stopped)
         if now.breakers:
-            admitted = watched(coordinator, request, admitted, now, connection)
+            admitted = mark_watched(coordinator, request, admitted, now, connection)
         for step in admitted.steps:
-            if not step.level and coordinator.chains[step.name].links[step.level].paid:
-                coordinator.books.open_account(Account(agent_scope(request, step.name), step.grant.nanos))(connection)
+            if not step.chain_index and coordinator.chains[step.name].links[step.chain_index].paid:
+                coordinator.books.open_account(Account(agent_scope(request, step.name), step.allowance.nanos))(
+                    connection
+                )
         event = Decided(request_id=request.id, decision=decision)
         coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
         return admitted, decision
@@ -43,7 +45,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
     return {"plan": admitted, "decisions": [decision]}
 
 
-def _admit(coordinator: Coordinator, plan: Plan, left: USD, stopped: Mapping[str, Stop]) -> tuple[Plan, Decision]:
+def _admit(coordinator: Coordinator, plan: Plan, left: USD, stopped: Mapping[str, StartBlock]) -> tuple[Plan, Decision]:
     steps: list[Step] = []
     judged: list[Considered] = []
     denied = list(plan.denied)
@@ -52,20 +54,31 @@ def _admit(coordinator: Coordinator, plan: Plan, left: USD, stopped: Mapping[str
         chain = coordinator.chains[step.name]
         expects = chain.specialist.expects
         stop = stopped.get(step.name)
-        fits = stop is None and not step.cut and expects <= remaining and (bool(remaining) or not chain.links[0].paid)
+        fits = (
+            stop is None
+            and not step.skip_reason
+            and expects <= remaining
+            and (bool(remaining) or not chain.links[0].paid)
+        )
         if fits:
             remaining -= expects
-            cut = step.cut
-            steps.append(step.model_copy(update={"grant": min(chain.specialist.cap, left)}))
+            cut = step.skip_reason
+            steps.append(step.model_copy(update={"allowance": min(chain.specialist.cap, left)}))
         elif stop is not None:
             cut = stop.reason
             if stop.level is None:
                 denied.append((step.name, cut))
             else:
-                steps.append(step.model_copy(update={"level": max(stop.level, step.level), "grant": ZERO, "cut": cut}))
+                steps.append(
+                    step.model_copy(
+                        update={"chain_index": max(stop.level, step.chain_index), "allowance": ZERO, "skip_reason": cut}
+                    )
+                )
         else:
-            cut = step.cut or f"the budget had no room for it: expects {expects}, {remaining} left"
-            steps.append(step.model_copy(update={"level": chain.first_free, "grant": ZERO, "cut": cut}))
+            cut = step.skip_reason or f"the budget had no room for it: expects {expects}, {remaining} left"
+            steps.append(
+                step.model_copy(update={"chain_index": chain.first_free, "allowance": ZERO, "skip_reason": cut})
+            )
         judged.append(
             Considered(
                 name=step.name,

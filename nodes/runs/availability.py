@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from bursar.checkpoints.ledger import circuit_breakers as breakers
-from bursar.checkpoints.ledger.admission_facts import Place, Standing, standing
+from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, RunLocation, read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.checkpoints.ledger.pauses import pauses_of
 from bursar.nodes.context.coordinator import Coordinator, scopes_of
-from bursar.nodes.context.outcome import Judgement
+from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.specialists.definition import Chain, Link
 from bursar.state.run import Fault, Limit, Outcome, Run
 from bursar.state.session import Plan, Request, Step
@@ -23,16 +23,16 @@ LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a wh
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StartBlock:
     """Why a specialist does not start with its own handler. `level` is where it starts, None if nothing may."""
 
     reason: str
     level: int | None
 
 
-def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connection: Connection) -> Standing:
+def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connection: Connection) -> AdmissionFacts:
     """What is left of the request's accounts, what is paused and which agents of the plan failed lately."""
-    return standing(
+    return read_admission_facts(
         connection,
         scopes_of(request, coordinator.budget),
         pauses=pauses_of(request.tenant, *(step.name for step in plan.steps)),
@@ -41,48 +41,50 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connecti
     )
 
 
-def stops(
-    coordinator: Coordinator, request: Request, plan: Plan, now: Standing, connection: Connection
-) -> Mapping[str, Stop]:
+def start_blocks(
+    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, connection: Connection
+) -> Mapping[str, StartBlock]:
     """Who of the plan does not start with its own handler. Afterwards the request has the probes that are free.
 
     Raises `Paused` where its tenant, or everything, is paused.
     """
     if (paused := now.refusal(pauses_of(request.tenant))) is not None:
         raise paused
-    found: dict[str, Stop] = {}
+    found: dict[str, StartBlock] = {}
     for step in sorted(plan.steps, key=lambda one: one.name):  # in this order, so that no two wait for each other
         chain = coordinator.chains[step.name]
         if (note := now.paused.get(f"agent:{step.name}")) is not None:
-            found[step.name] = Stop(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
-        elif step.level == 0 and not _claimed(coordinator, request, step, now, connection):
-            found[step.name] = Stop(LEFT_ALONE, 1)
+            found[step.name] = StartBlock(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
+        elif step.chain_index == 0 and not _claimed(coordinator, request, step, now, connection):
+            found[step.name] = StartBlock(LEFT_ALONE, 1)
     return found
 
 
-def watched(coordinator: Coordinator, request: Request, plan: Plan, now: Standing, connection: Connection) -> Plan:
+def mark_watched(
+    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, connection: Connection
+) -> Plan:
     """The plan, marked where a breaker waits to hear of a run. A probe that is not made after all is given back."""
     key, at = coordinator.books.key, coordinator.clock()
     steps: list[Step] = []
     for step in plan.steps:
         name = breaker_of(step.name)
-        if step.level and name in now.breakers:
+        if step.chain_index and name in now.breakers:
             breakers.released(connection, key, name, _caller(request), at)
-        steps.append(step.model_copy(update={"watched": not step.level and name in now.breakers}))
+        steps.append(step.model_copy(update={"watched": not step.chain_index and name in now.breakers}))
     return plan.model_copy(update={"steps": tuple(steps)})
 
 
 def check_paused(coordinator: Coordinator, request: Request, connection: Connection) -> None:
     """Raises `Paused` where the request's tenant, or everything, is paused."""
     pauses = pauses_of(request.tenant)
-    now = standing(connection, (), pauses=pauses, breakers=(), at=coordinator.clock())
+    now = read_admission_facts(connection, (), pauses=pauses, breakers=(), at=coordinator.clock())
     if (paused := now.refusal(pauses)) is not None:
         raise paused
 
 
 def standing_of_link(
     coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, connection: Connection
-) -> Standing:
+) -> AdmissionFacts:
     """What is to be known before a run at `place`: of a handler that may pay, whether it is paused, had paid elsewhere
     and was being undone; of one that stands in for another, what its breaker says.
 
@@ -91,33 +93,33 @@ def standing_of_link(
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
     if not pauses and not breakers:
-        return Standing(None)
-    here = Place(request.session_id, request.id, link.node, place) if link.paid else None
-    now = standing(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
+        return AdmissionFacts(None)
+    here = RunLocation(request.session_id, request.id, link.node, place) if link.paid else None
+    now = read_admission_facts(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
     if (paused := now.refusal(pauses[:2])) is not None:
         raise paused
     return now
 
 
-def paused_link(request: Request, link: Link, now: Standing) -> Judgement | None:
+def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
     """The end of a run that a pause of its agent does not let begin."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
-    return None if refusal is None else Judgement(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
+    return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
 
-def left_alone(
-    coordinator: Coordinator, request: Request, link: Link, now: Standing, connection: Connection
-) -> Judgement | None:
+def breaker_refusal(
+    coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, connection: Connection
+) -> RunVerdict | None:
     """The end of a run that its breaker does not let begin; else it may, as the probe if the breaker is half open."""
     if link.breaker not in now.breakers:
         return None
     at, key = coordinator.clock(), coordinator.books.key
     if breakers.claim(connection, key, link.breaker, _caller(request), at):
         return None
-    return Judgement(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
+    return RunVerdict(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
 
 
-async def tell(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
+async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
     """Tell the agent's breaker how a run ended. Nothing is read or written where all was and is well."""
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
@@ -140,7 +142,9 @@ def breaker_of(agent: str) -> str:
     return f"agent:{agent}"
 
 
-def _claimed(coordinator: Coordinator, request: Request, step: Step, now: Standing, connection: Connection) -> bool:
+def _claimed(
+    coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, connection: Connection
+) -> bool:
     """Whether its breaker lets it start. An agent without a fallback always starts: nobody could answer for it."""
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from bursar.checkpoints.saver.serde import default_serde
 from bursar.nodes.gateway.scope import current_scope
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.workers import in_thread, on_loop
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
 from bursar.nodes.specialists.definition import Handler, Link, is_awaited
 from bursar.state.errors import BadOutput
 from bursar.state.run import MAX_REPORT_BYTES, Report, Task
@@ -26,23 +26,23 @@ Keep: TypeAlias = Callable[[str], None]
 _serde = default_serde()
 
 
-async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Ended[Report] | None:
+async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Captured[Report] | None:
     """How the link's handler ended on the task, None at the deadline; then it is left behind. See `apart` for where.
 
     A compiled graph is given `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
     `keep` is told what a graph had answered after each of its steps. The error is what the handler raised, or
-    `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyLeftBehind`.
+    `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyAbandoned`.
     """
     if link.awaited:
-        return await on_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
+        return await run_on_handler_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
     began = time.monotonic()
     function = cast("Callable[[Task], object]", link.handler)
-    end = await in_thread(link.node, partial(_in_thread, function, task), seconds=seconds)
+    end = await run_in_thread(link.node, partial(_in_thread, function, task), seconds=seconds)
     if end is None or end.error is not None or isinstance(end.value, Report):
-        return cast("Ended[Report] | None", end)
+        return cast("Captured[Report] | None", end)
     left = seconds - (time.monotonic() - began)
     waiting = cast("Awaitable[object]", end.value)
-    return await on_loop(link.node, partial(_awaited, lambda _: waiting, task, keep), seconds=left)
+    return await run_on_handler_loop(link.node, partial(_awaited, lambda _: waiting, task, keep), seconds=left)
 
 
 async def call_directly(handler: Handler, task: Task) -> Report:
@@ -56,7 +56,7 @@ async def call_directly(handler: Handler, task: Task) -> Report:
     return report_of(await result if inspect.isawaitable(result) else result)
 
 
-def keep(work: Report | str) -> None:
+def save_partial(work: Report | str) -> None:
     """Say what a handler has so far: its run's report, if it does not complete. Each call replaces the last.
 
     Outside a run, and once the run has ended, it does nothing. Raises `BadOutput` for what is no report.
@@ -64,6 +64,9 @@ def keep(work: Report | str) -> None:
     scope = current_scope()
     if scope is not None:
         scope.keep(report_of(work))
+
+
+keep = save_partial  # the first name it had
 
 
 async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:

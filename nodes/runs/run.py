@@ -7,20 +7,20 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.leases import lease_of
 from bursar.checkpoints.ledger.anchors import Head
-from bursar.nodes.actions.approvals import Acting
-from bursar.nodes.actions.compensate import concluded
+from bursar.nodes.actions.approvals import ActionContext
+from bursar.nodes.actions.compensate import conclude_actions
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import books_until, time_for
 from bursar.nodes.context.forcing import forced_link
-from bursar.nodes.context.outcome import Judgement, judged, late
+from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, verdict_of
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.network_guard import watch_network
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.unmetered_guard import guarded
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.workers import TooManyLeftBehind
-from bursar.nodes.observers.opentelemetry import agent_span, tell_span
-from bursar.nodes.observers.stream import Teller
+from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.workers import TooManyAbandoned
+from bursar.nodes.observers.opentelemetry import agent_span, finish_span
+from bursar.nodes.observers.stream import StreamObserver
 from bursar.nodes.runs.handlers import call
 from bursar.nodes.specialists.definition import Link
 from bursar.state.errors import DatabaseError
@@ -42,7 +42,7 @@ async def run_link(
     *,
     level: int,
     config: RunnableConfig,
-    refusal: Judgement | None = None,
+    refusal: RunVerdict | None = None,
 ) -> Run:
     """Run the handler to its outcome and write it to the books.
 
@@ -53,24 +53,24 @@ async def run_link(
     """
     link = forced_link(link)
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
-    teller = Teller(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
+    teller = StreamObserver(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
     if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
         _take_offline(scope)
     scope.on_turn = teller.turn
     if link.paid:  # a deterministic handler moves no money, and does nothing else either
-        scope.acting = Acting(request, task.specialist, task.left, coordinator.approvals)
+        scope.acting = ActionContext(request, task.specialist, task.left, coordinator.approvals)
     teller.started()
     started = time.monotonic()
     with agent_span(task.specialist, link.name, level) as span:
-        end: Ended[Report] | None = None
+        end: Captured[Report] | None = None
         if refusal is None and seconds > 0:
             end = await _attempt(scope, link, task, config, seconds=seconds)
-            why = judged(end, scope, seconds=seconds, deadline=deadline)
+            why = verdict_of(end, scope, seconds=seconds, deadline=deadline)
         else:
-            why = refusal or late(seconds, deadline)
+            why = refusal or deadline_verdict(seconds, deadline)
         if scope.acting is not None and (scope.acting.acted or why.fault is Fault.UNDONE):
-            why = await concluded(scope, why)
+            why = await conclude_actions(scope, why)
         report = _report(end, scope, link, task)
         run = Run(
             specialist=task.specialist,
@@ -90,7 +90,7 @@ async def run_link(
             await _recover(coordinator, scope)
         cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
         run = run.model_copy(update={"cost": cost}) if cost else run
-        tell_span(span, run, error, head)
+        finish_span(span, run, error, head)
     failpoints.hit("before_node_end")
     teller.terminal(run)
     return run
@@ -121,20 +121,20 @@ def _take_offline(scope: Scope) -> None:
 
 async def _attempt(
     scope: Scope, link: Link, task: Task, config: RunnableConfig, *, seconds: float
-) -> Ended[Report] | None:
+) -> Captured[Report] | None:
     steps = STEPS_BESIDE_TURNS + STEPS_PER_TURN * link.max_turns
     try:
-        with scope.enter(), guarded({**config, "recursion_limit": steps}):
+        with scope.enter(), forbid_unmetered({**config, "recursion_limit": steps}):
             return await call(link, task, seconds=seconds, keep=scope.keep)
-    except TooManyLeftBehind as error:
-        end = Ended[Report]()
+    except TooManyAbandoned as error:
+        end = Captured[Report]()
         end.error = error
         return end
     finally:
         scope.close()
 
 
-def _report(end: Ended[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
+def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
     """What the handler returned, or had so far; the end of a chain says as of when."""
     report = None if end is None else end.value
     if report is None and (kept := scope.kept) is not None:

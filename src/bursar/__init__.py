@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 _root = Path(__file__).resolve().parents[2]
 if not (Path(__file__).parent / "graphs").is_dir() and (_root / "graphs").is_dir():
-    __path__.append(str(_root))  # a checkout without symbolic links: the four folders stand at the repository's root
+    __path__.append(str(_root))  # a checkout without symbolic links: the five folders stand at the repository's root
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.ledger import Ledger
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bursar.nodes.routers.base import CascadeRouter, Router
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
-    from bursar.nodes.runs.handlers import keep
+    from bursar.nodes.runs.handlers import keep, save_partial
     from bursar.nodes.specialists.definition import Specialist, deterministic
     from bursar.state.action import ActionCall, Happened
     from bursar.state.approval import ApprovalRequest, Approve, Deny
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from bursar.state.money import USD
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.spend import Spend
-    from bursar.testing.drill import Drill, Ground, drill
+    from bursar.testing.drill import Drill, DrillEnvironment, Ground, drill
 
 __version__ = "0.1.0"
 
@@ -56,10 +56,12 @@ _WHERE = {
     "Cipher": "bursar.checkpoints.saver.cipher",
     "drain_on_sigterm": "bursar.graphs.graceful_shutdown",
     "Drill": "bursar.testing.drill",
+    "DrillEnvironment": "bursar.testing.drill",
     "Ground": "bursar.testing.drill",
     "drill": "bursar.testing.drill",
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.runs.handlers",
+    "save_partial": "bursar.nodes.runs.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
     "action": "bursar.nodes.actions.decorator",
     "ActionCall": "bursar.state.action",
@@ -115,6 +117,7 @@ __all__ = [
     "Decision",
     "Deny",
     "Drill",
+    "DrillEnvironment",
     "ExampleRouter",
     "Fault",
     "Gate",
@@ -145,6 +148,7 @@ __all__ = [
     "keep",
     "meter",
     "priced",
+    "save_partial",
     "standalone",
 ]
 

@@ -15,8 +15,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from sqlalchemy import Connection, text
 
-from bursar.checkpoints.lease_renewal import Renewals
-from bursar.checkpoints.leases import LEASE, Owned, lease_of
+from bursar.checkpoints.lease_renewal import LeaseRenewer
+from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.state.errors import LeaseLost, SessionBusy
@@ -51,7 +51,7 @@ def put(saver: SQLAlchemySaver, config: Any) -> Any:
     return saver.put(where, new, {"step": 1}, {"a": "1"})
 
 
-def at(checkpoint: Any, owned: Owned) -> RunnableConfig:
+def at(checkpoint: Any, owned: LeaseHolder) -> RunnableConfig:
     """The checkpoint's config, under that owner's lease."""
     return {"configurable": {**checkpoint["configurable"], LEASE: owned.lease}}
 
@@ -181,7 +181,8 @@ def test_deleting_a_session_ends_its_ownership(saver: SQLAlchemySaver) -> None:
 @pytest.fixture
 def ended() -> Process:
     """A process of this host that has ended."""
-    say = "from bursar.checkpoints.process_identity import Process as P; print(P.current().host, P.current().process, sep='|')"
+    found = "from bursar.checkpoints.process_identity import Process; own = Process.current()"
+    say = f"{found}; print(own.host, own.process, sep='|')"
     told = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True).stdout.strip()
     host, _, process = told.partition("|")
     return Process(host, process)
@@ -236,7 +237,7 @@ def test_a_cancelled_owner_lets_go(saver: SQLAlchemySaver) -> None:
 
 def test_renewing_ends_with_the_lease_and_leaves_no_thread() -> None:
     """What is removed, or no longer holds, is not renewed; the thread ends when nothing is left to do."""
-    renewals = Renewals()
+    renewals = LeaseRenewer()
     renewed = threading.Semaphore(0)
 
     def renew() -> bool:

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
-from bursar.checkpoints.ledger.actions import Intent
-from bursar.checkpoints.ledger.approvals import Asking
+from bursar.checkpoints.ledger.actions import ActionIntent
+from bursar.checkpoints.ledger.approvals import ApprovalQuery
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.cli.main import app
@@ -102,7 +102,7 @@ def test_a_person_approves_or_denies(books: Ledger) -> None:
             arguments={"cents": 500},
             expires_at=datetime.now(UTC) + timedelta(hours=hours),
         )
-        books.database.run(books.approval_books.ask(Asking(request, f"payer:{number}"), at=NOW))
+        books.database.run(books.approval_books.ask(ApprovalQuery(request, f"payer:{number}"), at=NOW))
     listed = bursar(books, "approvals").stdout
     assert "payer pays 1 cents=500" in listed
     rows = json.loads(bursar(books, "approvals", "s-1", "--json").stdout)
@@ -123,7 +123,7 @@ def test_an_action_in_doubt_is_listed_and_settled(books: Ledger) -> None:
     assert bursar(books, "actions").stdout == "Every action has ended.\n"
     run, actions = books.database.run, books.action_books
     for key in ("k-1", "k-2"):
-        run(actions.intend(Intent(key, "s-1", "r-1", "payer", "ns", "pay", b"{}", False, "h|1|1|x", NOW), at=NOW))
+        run(actions.intend(ActionIntent(key, "s-1", "r-1", "payer", "ns", "pay", b"{}", False, "h|1|1|x", NOW), at=NOW))
         run(actions.doubt(key, attempt="h|1|1|x", reason="its process died", at=NOW))
     assert "in doubt" in bursar(books, "actions", "s-1").stdout
     rows = json.loads(bursar(books, "actions", "--json").stdout)

@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
-from bursar.genie.household.source import Rows, Source
+from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.source import QueryRows, Source
 from bursar.genie.wording import formatting
 from bursar.genie.wording.facts import Analysis
 
@@ -19,15 +19,15 @@ from bursar.genie.wording.facts import Analysis
 class TupleSource:
     """A `Source` over tuples, with the same ordering, bounds and limits as the database connector."""
 
-    held_accounts: tuple[Account, ...]
+    held_accounts: tuple[BankAccount, ...]
     held_transactions: tuple[Transaction, ...]
     held_lots: tuple[Lot, ...]
-    held_prices: tuple[Price, ...]
+    held_prices: tuple[ClosingPrice, ...]
     held_profile: Profile
 
-    def accounts(self) -> Rows[Account]:
+    def accounts(self) -> QueryRows[BankAccount]:
         days = [account.balance_on for account in self.held_accounts if account.balance_on is not None]
-        return Rows(self.held_accounts, max(days, default=None), truncated=False, query="accounts")
+        return QueryRows(self.held_accounts, max(days, default=None), truncated=False, query="accounts")
 
     def transactions(
         self,
@@ -37,7 +37,7 @@ class TupleSource:
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> Rows[Transaction]:
+    ) -> QueryRows[Transaction]:
         chosen = [
             row
             for row in self.held_transactions
@@ -51,20 +51,20 @@ class TupleSource:
         if cut and limit is not None:
             chosen = chosen[len(chosen) - limit :]
         newest = max((row.booked_on for row in self.held_transactions), default=None)
-        return Rows(tuple(chosen), newest, truncated=cut, query="transactions")
+        return QueryRows(tuple(chosen), newest, truncated=cut, query="transactions")
 
-    def lots(self) -> Rows[Lot]:
+    def lots(self) -> QueryRows[Lot]:
         newest = max((lot.acquired_on for lot in self.held_lots), default=None)
-        return Rows(self.held_lots, newest, truncated=False, query="lots")
+        return QueryRows(self.held_lots, newest, truncated=False, query="lots")
 
-    def prices(self, *, start: date | None = None, end: date | None = None) -> Rows[Price]:
+    def prices(self, *, start: date | None = None, end: date | None = None) -> QueryRows[ClosingPrice]:
         chosen = tuple(
             price
             for price in sorted(self.held_prices, key=lambda row: (row.day, row.symbol))
             if (start is None or price.day >= start) and (end is None or price.day <= end)
         )
         newest = max((price.day for price in self.held_prices), default=None)
-        return Rows(chosen, newest, truncated=False, query="prices")
+        return QueryRows(chosen, newest, truncated=False, query="prices")
 
     def profile(self) -> Profile:
         return self.held_profile
@@ -79,18 +79,18 @@ def household() -> Callable[..., Source]:
 
     def build(
         *,
-        accounts: Sequence[Account] | None = None,
+        accounts: Sequence[BankAccount] | None = None,
         transactions: Sequence[Transaction] = (),
         lots: Sequence[Lot] = (),
-        prices: Sequence[Price] = (),
+        prices: Sequence[ClosingPrice] = (),
         profile: Profile | None = None,
     ) -> Source:
         if accounts is None:
-            held: dict[str, Account] = {}
+            held: dict[str, BankAccount] = {}
             for row in transactions:
-                held.setdefault(row.account_id, Account(row.account_id, row.account_id, "current", row.currency))
+                held.setdefault(row.account_id, BankAccount(row.account_id, row.account_id, "current", row.currency))
             for lot in lots:
-                held.setdefault(lot.account_id, Account(lot.account_id, lot.account_id, "brokerage", lot.currency))
+                held.setdefault(lot.account_id, BankAccount(lot.account_id, lot.account_id, "brokerage", lot.currency))
             accounts = tuple(held.values())
         return TupleSource(tuple(accounts), tuple(transactions), tuple(lots), tuple(prices), profile or Profile())
 

@@ -15,7 +15,7 @@ from tests.support.graphs import answer_of, ask, build, priced, scripted, specia
 def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the test did, in order: `disk` and `no disk` for commits that waited for it or not, and failpoints."""
     told: list[str] = []
-    commit, hit = connections.Held.commit, failpoints.hit
+    commit, hit = connections.DriverConnection.commit, failpoints.hit
 
     def committed(self: Any) -> None:
         commit(self)
@@ -25,7 +25,7 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append(name)
         hit(name)
 
-    monkeypatch.setattr(connections.Held, "commit", committed)
+    monkeypatch.setattr(connections.DriverConnection, "commit", committed)
     monkeypatch.setattr(failpoints, "hit", passed)
     return told
 
@@ -61,14 +61,14 @@ def test_checkpoints_in_a_database_of_their_own_wait_for_the_disk(
 ) -> None:
     """No commit of the ledger would put them there."""
     saver = SQLAlchemySaver(f"sqlite:///{tmp_path}/checkpoints.db")
-    commit, levels = connections.Held.commit, list[bool]()
+    commit, levels = connections.DriverConnection.commit, list[bool]()
 
     def committed(self: Any) -> None:
         if self._engine is saver.database.engine:
             levels.append(self._durable)
         commit(self)
 
-    monkeypatch.setattr(connections.Held, "commit", committed)
+    monkeypatch.setattr(connections.DriverConnection, "commit", committed)
     asked(ledger, saver)
     saver.database.close()
     assert set(levels[2:]) == {True}  # before them the lease, which needs no disk, and what is read then

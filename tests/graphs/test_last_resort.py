@@ -12,7 +12,7 @@ from langchain_core.output_parsers import PydanticOutputParser
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from bursar import Fault, Ledger, Limit, Outcome, Report, Task, deterministic, keep
+from bursar import Fault, Ledger, Limit, Outcome, Report, Task, deterministic, save_partial
 from tests.support.graphs import answer_of, ask, billed, build, free, priced, scripted, session, specialist
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -88,7 +88,7 @@ def test_what_was_left_behind_writes_nothing(ledger: Ledger) -> None:
         try:
             go.wait(20)
         finally:  # it may be stopped here
-            keep("kept too late")
+            save_partial("kept too late")
             gone.set()
         return Report(answer="returned too late")
 

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import create_react_agent  # pyright: ignore[reportDeprecated, reportUnknownVariableType]
 
-from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, Verdict, deterministic, keep
+from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, Verdict, deterministic, save_partial
 from bursar.nodes.isolation import workers as apart
 from bursar.state.run import MAX_REPORT_BYTES
 from tests.support.graphs import (
@@ -199,9 +199,9 @@ def test_a_handler_that_blocks_its_thread_keeps_no_deadline_from_passing(
     assert "fine" in answer_of(result)
     assert took < 1.4, took
     until = time.monotonic() + 10
-    while apart.left_behind("a") and time.monotonic() < until:
+    while apart.abandoned_count("a") and time.monotonic() < until:
         time.sleep(0.02)
-    assert apart.left_behind("a") == 0
+    assert apart.abandoned_count("a") == 0
 
 
 def test_others_are_served_while_a_coroutine_blocks_the_loop(ledger: Ledger, never: threading.Event) -> None:
@@ -240,12 +240,12 @@ def test_what_a_handler_has_so_far_is_kept(ledger: Ledger) -> None:
     """At its deadline, and where it fails, the run carries what the handler had said so far."""
 
     async def slow(task: Task) -> Any:
-        keep("one half")
-        keep(Report(answer="two halves", confidence=0.4))
+        save_partial("one half")
+        save_partial(Report(answer="two halves", confidence=0.4))
         await asyncio.sleep(20)
 
     def broken(task: Task) -> Any:
-        keep("broken off")
+        save_partial("broken off")
         raise ValueError
 
     @deterministic

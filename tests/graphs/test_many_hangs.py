@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from bursar import Ledger, Task
-from bursar.nodes.isolation.workers import left_behind
+from bursar.nodes.isolation.workers import abandoned_count
 from tests.support.graphs import answer_of, build, free, session
 
 SESSIONS = 60
@@ -56,9 +56,9 @@ def test_nothing_is_left_of_sessions_that_hung(ledger: Ledger) -> None:
     assert tasks == 1
     assert threading.main_thread().ident not in running
     until = time.monotonic() + 20
-    while (left_behind() or threading.active_count() > before + 4) and time.monotonic() < until:
+    while (abandoned_count() or threading.active_count() > before + 4) and time.monotonic() < until:
         gc.collect()
         time.sleep(0.05)
-    assert left_behind() == 0
+    assert abandoned_count() == 0
     # What a process has once: the loop for handlers, the watch, the database's worker, and a loop that is just ending.
     assert threading.active_count() <= before + 4

@@ -13,7 +13,7 @@ import pytest
 
 from bursar import Ledger, Report, Task, deterministic
 from bursar.nodes.gateway.scope import offline_agent
-from bursar.nodes.isolation.captured import Ended
+from bursar.nodes.isolation.captured import Captured
 from bursar.state.run import Fault, Outcome
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, specialist
 
@@ -47,7 +47,7 @@ def port() -> Iterator[int]:
 
 
 def _in_thread(work: Callable[[], object]) -> None:
-    end = Ended[object]()
+    end = Captured[object]()
 
     def run() -> None:
         with end:

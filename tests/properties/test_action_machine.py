@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.ledger.actions import Deed, Intent
+from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.errors import ActionRefused
 
@@ -46,7 +46,7 @@ class Actions(RuleBasedStateMachine):
     def _new(self) -> str:
         return f"host|1|1|{next(self.numbers)}"
 
-    def _deed(self, key: str) -> Deed | None:
+    def _deed(self, key: str) -> ActionRecord | None:
         return self.run(self.books.find(key))
 
     @rule(key=key)
@@ -54,7 +54,7 @@ class Actions(RuleBasedStateMachine):
         """Only the first to intend it may do it; what is out of order is refused."""
         before, attempt = self._deed(key), self._new()
         states = {deed.name: deed.state for deed in self.run(self.books.of_run("s-1", "ns"))}
-        intent = Intent(key, "s-1", "r", "agent", "ns", key, b"{}", key == LAST, attempt, NOW)
+        intent = ActionIntent(key, "s-1", "r", "agent", "ns", key, b"{}", key == LAST, attempt, NOW)
         try:
             found = self.run(self.books.intend(intent, at=NOW))
         except ActionRefused:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar.state.money import USD, ZERO
-from bursar.state.selection import Candidate, select
+from bursar.state.selection import ScoredCandidate, select
 
 
-def candidate(name: str, score: float, cost: str, *, fits: bool = True, value: str = "1") -> Candidate:
+def candidate(name: str, score: float, cost: str, *, fits: bool = True, value: str = "1") -> ScoredCandidate:
     """A candidate with a cost in dollars."""
-    return Candidate(name=name, score=score, value=Decimal(value), expected_cost=USD(cost), fits=fits)
+    return ScoredCandidate(name=name, score=score, value=Decimal(value), expected_cost=USD(cost), fits=fits)
 
 
 def test_most_value_per_dollar_comes_first() -> None:
@@ -43,7 +43,7 @@ def test_value_weighs_the_score() -> None:
 
 CANDIDATES = st.lists(
     st.builds(
-        Candidate,
+        ScoredCandidate,
         name=st.text("abcdef", min_size=1, max_size=4),
         score=st.floats(0, 1),
         value=st.decimals("0", "5", places=2),
@@ -56,7 +56,7 @@ CANDIDATES = st.lists(
 
 
 @given(CANDIDATES, st.integers(0, 100_000_000).map(USD.from_nanos), st.randoms(use_true_random=False))
-def test_selection_is_a_bound_and_ignores_order(candidates: list[Candidate], left: USD, shuffle: object) -> None:
+def test_selection_is_a_bound_and_ignores_order(candidates: list[ScoredCandidate], left: USD, shuffle: object) -> None:
     """Chosen costs never exceed what is left, every candidate is judged once, and input order changes nothing."""
     considered = select(candidates, left)
     chosen = sum(c.expected_cost.nanos for c in considered if c.verdict == "chosen")

@@ -9,7 +9,7 @@ from langchain_openai import ChatOpenAI
 from bursar import (
     Budget,
     Drill,
-    Ground,
+    DrillEnvironment,
     Ledger,
     Report,
     Specialist,
@@ -25,7 +25,7 @@ from bursar.genie.household.sample import END, sample_files
 from bursar.genie.roster import TOOLS
 from bursar.nodes.context.forcing import Forced, forcing
 from bursar.state.errors import ConfigurationError
-from bursar.testing.drill import Cell
+from bursar.testing.drill import DrillResult
 from bursar.testing.drill_faults import FAULTS, OF_COORDINATOR
 from bursar.testing.scripted_model import ScriptedModel
 from tests.support.graphs import RouteTo, rules
@@ -33,7 +33,7 @@ from tests.support.graphs import RouteTo, rules
 DEADLINE_SECONDS = 1.5  # generous: other tests run beside these
 
 
-def _graph(ground: Ground, last_resort: Any = rules) -> Any:
+def _graph(ground: DrillEnvironment, last_resort: Any = rules) -> Any:
     model = meter(ChatOpenAI(model="gpt-4o-mini", api_key=lambda: "none", base_url=ground.provider))
 
     async def spending(task: Task) -> Report:
@@ -56,7 +56,7 @@ def _graph(ground: Ground, last_resort: Any = rules) -> Any:
     )
 
 
-def _failed(cells: Sequence[Cell]) -> list[Cell]:
+def _failed(cells: Sequence[DrillResult]) -> list[DrillResult]:
     return [cell for cell in cells if not cell]
 
 

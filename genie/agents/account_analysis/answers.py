@@ -20,7 +20,7 @@ from bursar.genie.agents.account_analysis.categories import words
 from bursar.genie.agents.account_analysis.period import Period
 from bursar.genie.agents.account_analysis.questions import Focus
 from bursar.genie.agents.account_analysis.recurring import Recurring
-from bursar.genie.household.records import Account
+from bursar.genie.household.records import BankAccount
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
 
@@ -42,7 +42,7 @@ class View:
     """All that an answer is written from: the classified postings, what was asked for, and the sheet to write on."""
 
     entries: tuple[Entry, ...]
-    accounts: tuple[Account, ...]
+    accounts: tuple[BankAccount, ...]
     streams: tuple[Recurring, ...]
     covered: Period
     asked: tuple[Period, ...]
@@ -302,13 +302,13 @@ def _kinds_asked(text: str) -> frozenset[str]:
     return frozenset(kind for kind, signs in _ACCOUNT_WORDS.items() if signs.intersection(asked))
 
 
-def balances(view: View) -> list[tuple[Account, Decimal, date]]:
+def balances(view: View) -> list[tuple[BankAccount, Decimal, date]]:
     """The newest balance that the bank stated for each account, with its day; accounts without one are left out."""
     newest: dict[str, tuple[date, Decimal]] = {}
     for entry in view.entries:
         if entry.row.balance_after is not None:
             newest[entry.row.account_id] = (entry.row.booked_on, entry.row.balance_after)
-    found: list[tuple[Account, Decimal, date]] = []
+    found: list[tuple[BankAccount, Decimal, date]] = []
     for account in view.accounts:
         on, value = newest.get(account.id, (date.min, None))
         if account.balance is not None and (account.balance_on or view.covered.end) >= on:

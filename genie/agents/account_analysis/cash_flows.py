@@ -16,7 +16,7 @@ from bursar.genie.agents.account_analysis.categories import (
     merchant_of,
 )
 from bursar.genie.agents.account_analysis.transfers import own_movements
-from bursar.genie.household.records import Account, Transaction
+from bursar.genie.household.records import BankAccount, Transaction
 
 Flow = Literal["income", "spending", "refund", "transfer"]
 
@@ -56,7 +56,7 @@ class Totals:
         return self.income + self.refunds - self.spending
 
 
-def classify(transactions: Iterable[Transaction], accounts: Iterable[Account] = ()) -> tuple[Entry, ...]:
+def classify(transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
     """Every posting once with its meaning, by day and id; the order of the rows given does not matter.
 
     Money in is a refund if that merchant had been paid before and the category is not one of income. Give the whole
@@ -121,21 +121,21 @@ def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, s
 
 
 def monthly_totals(
-    transactions: Iterable[Transaction], accounts: Iterable[Account] = ()
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[date, str], Totals]:
     """Sums by month (its first day) and currency over postings, transfers left out."""
     return totals_by_month(classify(transactions, accounts))
 
 
 def category_totals(
-    transactions: Iterable[Transaction], accounts: Iterable[Account] = ()
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[str, str], Totals]:
     """Sums by category and currency over postings, transfers left out; the most spent first."""
     return totals_by_category(classify(transactions, accounts))
 
 
 def median_essential_spend(
-    transactions: Iterable[Transaction], accounts: Iterable[Account] = (), *, currency: str
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
     """The median over whole months of essential spending less its refunds, unrounded; None without a whole month.
 
@@ -150,7 +150,7 @@ def median_essential_spend(
 
 
 def monthly_income(
-    transactions: Iterable[Transaction], accounts: Iterable[Account] = (), *, currency: str
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
     """The median income over whole months, unrounded, refunds left out; None without a whole month."""
     entries = classify(transactions, accounts)

@@ -22,7 +22,7 @@ _NOISE: Final = frozenset({"pos", "purchase", "debit", "credit", "card", "visa",
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CategoryRules:
     """The rule table: `phrases` maps words to a category, `asked` a question's word to the categories it means."""
 
     phrases: Mapping[tuple[str, ...], str]
@@ -34,7 +34,7 @@ class Rules:
 
 
 @cache
-def rules() -> Rules:
+def rules() -> CategoryRules:
     """The table of categories.toml, read once."""
     table = tomllib.loads(
         files("bursar.genie.agents.account_analysis").joinpath("categories.toml").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def rules() -> Rules:
                 phrases.setdefault(words(phrase), name)
             for word in (name, *rule.get("asked", ())):
                 asked[word] = (*asked.get(word, ()), name)
-    return Rules(
+    return CategoryRules(
         phrases=phrases,
         asked=asked,
         income=frozenset(table["income"]),

@@ -10,7 +10,7 @@ from bursar.genie.agents.account_analysis.period import Period, month_of
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChangeStep:
     """One category's part in a change of spending: `before` and `after` in one currency."""
 
     category: str
@@ -22,7 +22,7 @@ class Step:
         return self.after - self.before
 
 
-def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[Step, ...]:
+def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
     """The steps from the spending of `before` to that of `after`, the largest change first.
 
     The changes add up to the difference of the two totals, to the cent.
@@ -30,7 +30,7 @@ def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str
     old, new = totals_by_category(before), totals_by_category(after)
     names = {category for category, held in (*old, *new) if held == currency}
     steps = [
-        Step(name, old.get((name, currency), Totals()).spending, new.get((name, currency), Totals()).spending)
+        ChangeStep(name, old.get((name, currency), Totals()).spending, new.get((name, currency), Totals()).spending)
         for name in names
     ]
     return tuple(sorted((step for step in steps if step.change), key=lambda step: (-abs(step.change), step.category)))
@@ -100,7 +100,7 @@ def _difference(view: View, currency: str, before: Decimal, after: Decimal) -> s
     return f"{shown}{share} {'more' if after > before else 'less'} than"
 
 
-def _step(view: View, currency: str, step: Step) -> str:
+def _step(view: View, currency: str, step: ChangeStep) -> str:
     key = f"change.{currency}.category.{step.category}"
     name = view.sheet.word(f"{key}.name", shown_name(step.category))
     size = view.sheet.money(key, abs(step.change), currency)

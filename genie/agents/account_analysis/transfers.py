@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Final, cast
 
 from bursar.genie.agents.account_analysis.categories import UNCATEGORISED, category_of, says_transfer, words
-from bursar.genie.household.records import Account, Transaction
+from bursar.genie.household.records import BankAccount, Transaction
 
 WINDOW_DAYS: Final = 4
 _FORBIDDEN_COST: Final = 1_000_000.0
@@ -22,7 +22,7 @@ class Transfer:
 
 
 def match_transfers(
-    transactions: Iterable[Transaction], accounts: Iterable[Account] = (), *, window_days: int = WINDOW_DAYS
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> tuple[Transfer, ...]:
     """The transfers among `transactions`, oldest first; each posting is in at most one of them.
 
@@ -46,7 +46,7 @@ def match_transfers(
 
 
 def own_movements(
-    transactions: Sequence[Transaction], accounts: Iterable[Account] = (), *, window_days: int = WINDOW_DAYS
+    transactions: Sequence[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> frozenset[str]:
     """Ids of all postings that move money inside the household: matched transfers, and two kinds with one side only.
 
@@ -87,7 +87,7 @@ def _near(group: Sequence[Transaction], window_days: int) -> Iterator[list[Trans
         yield run
 
 
-def _assign(near: Sequence[Transaction], held: Mapping[str, Account], window_days: int) -> Iterator[Transfer]:
+def _assign(near: Sequence[Transaction], held: Mapping[str, BankAccount], window_days: int) -> Iterator[Transfer]:
     outs = [row for row in near if row.amount < 0]
     ins = [row for row in near if row.amount > 0]
     if not outs or not ins:
@@ -108,7 +108,7 @@ def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True)]
 
 
-def _cost(out: Transaction, into: Transaction, held: Mapping[str, Account], window_days: int) -> float:
+def _cost(out: Transaction, into: Transaction, held: Mapping[str, BankAccount], window_days: int) -> float:
     """Days between, plus one where nothing but the amount speaks for the pair; a huge cost where it cannot be one."""
     days = abs((into.booked_on - out.booked_on).days)
     if out.account_id == into.account_id or days > window_days:
@@ -120,7 +120,7 @@ def _cost(out: Transaction, into: Transaction, held: Mapping[str, Account], wind
     return _FORBIDDEN_COST if known or card_purchase else days + 1.0
 
 
-def _names(row: Transaction, other: Transaction, held: Mapping[str, Account]) -> bool:
+def _names(row: Transaction, other: Transaction, held: Mapping[str, BankAccount]) -> bool:
     """Whether `row` is written to the name of the account that `other` is on."""
     account = held.get(other.account_id)
     name = words(account.name) if account else ()

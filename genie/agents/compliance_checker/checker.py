@@ -16,7 +16,7 @@ from bursar.genie.household.records import Suitability
 from bursar.genie.wording.facts import Fact
 from bursar.genie.wording.grounding import ungrounded
 
-__all__ = ["AnswerReview", "ComplianceChecker", "PlanReview", "RuleHit", "Verdict"]
+__all__ = ["AnswerReview", "ComplianceChecker", "PlanReview", "RuleHit", "ComplianceVerdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AnswerReview:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ComplianceVerdict:
     """What was decided and by which rules of which policy.
 
     `denied_agents` pairs each agent that may not run (or may not have contributed) with its rule. `text` is what may be
@@ -80,7 +80,7 @@ class ComplianceChecker:
         """SHA-256 of the rules file in force, in hexadecimal."""
         return self._rules.policy_hash
 
-    def review_plan(self, plan: PlanReview) -> Verdict:
+    def review_plan(self, plan: PlanReview) -> ComplianceVerdict:
         """Deny the whole plan if the request is a prohibited one, else each agent that no rule lets run.
 
         A plan is denied when all its agents are; when only some are, it is allowed with changes: without them.
@@ -90,13 +90,13 @@ class ComplianceChecker:
             return self._denied(prohibited, tuple((agent, prohibited[0]) for agent in dict.fromkeys(plan.agents)))
         denied = self._denied_agents(plan.agents, plan.suitability, plan.today)
         if not denied:
-            return Verdict("allow", (), (), None, self.policy_hash)
+            return ComplianceVerdict("allow", (), (), None, self.policy_hash)
         rules = _each_once(hit for _, hit in denied)
         if len(denied) == len(set(plan.agents)):
             return self._denied(rules, denied)
-        return Verdict("allow_with_changes", rules, denied, None, self.policy_hash)
+        return ComplianceVerdict("allow_with_changes", rules, denied, None, self.policy_hash)
 
-    def review_answer(self, answer: AnswerReview) -> Verdict:
+    def review_answer(self, answer: AnswerReview) -> ComplianceVerdict:
         """Deny an answer with a promise, an unsupported number or a contributor that may not speak; amend the others.
 
         Amending masks identifiers, puts the templated text in place of unsupported numbers, and appends the disclosures
@@ -128,10 +128,10 @@ class ComplianceChecker:
         if required and not answer.text.endswith("".join(required)):
             rules.append(self._rules.reasons["answer.disclosure_added"])
         action = "allow" if text == answer.text else "allow_with_changes"
-        return Verdict(action, tuple(rules), (), text, self.policy_hash)
+        return ComplianceVerdict(action, tuple(rules), (), text, self.policy_hash)
 
-    def _denied(self, rules: tuple[RuleHit, ...], agents: tuple[tuple[str, RuleHit], ...] = ()) -> Verdict:
-        return Verdict("deny", rules, agents, self._rules.denial(rules[0]), self.policy_hash)
+    def _denied(self, rules: tuple[RuleHit, ...], agents: tuple[tuple[str, RuleHit], ...] = ()) -> ComplianceVerdict:
+        return ComplianceVerdict("deny", rules, agents, self._rules.denial(rules[0]), self.policy_hash)
 
     def _denied_agents(
         self, agents: tuple[str, ...], suitability: Suitability | None, today: date

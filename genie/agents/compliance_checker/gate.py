@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 
 from bursar.genie.agents.compliance_checker.checker import AnswerReview, ComplianceChecker, PlanReview
-from bursar.genie.agents.compliance_checker.checker import Verdict as Reviewed
+from bursar.genie.agents.compliance_checker.checker import ComplianceVerdict as Reviewed
 from bursar.genie.household.source import Source
 from bursar.genie.wording.grounding import numbers
 from bursar.genie.wording.reporting import facts_of

@@ -114,7 +114,7 @@ class PhraseRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ComplianceRules:
     """The compliance rules in force; `policy_hash` is the SHA-256 of the file they were read from, in hexadecimal."""
 
     agents: Mapping[str, AgentRule]
@@ -139,7 +139,7 @@ def normalise(text: str) -> str:
     return re.sub(r"[^\S\n]+|(?<=\S)\n(?=\S)", " ", text)
 
 
-def load_rules(path: Path | None = None) -> Rules:
+def load_rules(path: Path | None = None) -> ComplianceRules:
     """Read the rules from `path`, or those that come with Genie.
 
     Raises:
@@ -161,7 +161,7 @@ def load_rules(path: Path | None = None) -> Rules:
     return rules
 
 
-def _rules(parsed: _File, policy_hash: str) -> Rules:
+def _rules(parsed: _File, policy_hash: str) -> ComplianceRules:
     if missing := sorted(REASONS ^ parsed.reasons.keys()):
         raise ValueError(f"reasons: missing or unknown: {', '.join(missing)}")
     agents: dict[str, AgentRule] = {}
@@ -177,7 +177,7 @@ def _rules(parsed: _File, policy_hash: str) -> Rules:
         found = {field for _, field, _, _ in Formatter().parse(getattr(parsed.texts, name)) if field is not None}
         if found != fields:
             raise ValueError(f"texts.{name}: must hold exactly {', '.join(f'{{{f}}}' for f in sorted(fields))}")
-    return Rules(
+    return ComplianceRules(
         agents=agents,
         reasons={key: RuleHit(key, reason) for key, reason in parsed.reasons.items()},
         requests=_phrase_rules("requests", parsed.requests),
@@ -210,7 +210,7 @@ def _whole_words(where: str, phrases: list[str]) -> re.Pattern[str]:
         raise ValueError(f"{where}: not a regular expression: {error}") from error
 
 
-def _check_own_texts(parsed: _File, rules: Rules) -> None:
+def _check_own_texts(parsed: _File, rules: ComplianceRules) -> None:
     """Refuse texts that a second review would change: with numbers, identifiers or promises in them."""
     own = {
         **{f"texts.{key}": text for key, text in (("denied", rules.denied), ("not_covered", rules.not_covered))},

@@ -15,8 +15,8 @@ from sqlalchemy.pool import StaticPool
 
 from bursar.genie.agents.database_connector.listing import answer
 from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, Record, read_profile
-from bursar.genie.household.records import Account, Lot, Price, Profile, Transaction
-from bursar.genie.household.source import Rows
+from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.source import QueryRows
 from bursar.genie.importing.import_report import ImportedFile
 
 __all__ = [
@@ -91,7 +91,7 @@ class Connector:
         # which its time limit needs: they would stand still for ever.
         self._turn = threading.Lock() if isinstance(engine.pool, StaticPool) else nullcontext()
 
-    def run(self, name: str, **parameters: date | str | int | None) -> Rows[Record]:
+    def run(self, name: str, **parameters: date | str | int | None) -> QueryRows[Record]:
         """Run a query by name. None leaves a parameter out. Raises `DataError`."""
         query = QUERIES.get(name)
         if query is None:
@@ -100,7 +100,7 @@ class Connector:
         _check(query, given)
         return self.fetch(query, given)
 
-    def fetch(self, query: NamedQuery, parameters: Parameters) -> Rows[Record]:
+    def fetch(self, query: NamedQuery, parameters: Parameters) -> QueryRows[Record]:
         """Run a query with parameters that fit it. Raises `DataError`, also for a statement that is no plain read."""
         statement = query.statement(parameters)
         # What is typed as a SELECT may still be something else at run time.
@@ -115,11 +115,11 @@ class Connector:
         items = [query.record(row) for row in rows[:wanted]]
         if query.newest_first:
             items.reverse()
-        return Rows(tuple(items), as_of, len(rows) > wanted, query.name)
+        return QueryRows(tuple(items), as_of, len(rows) > wanted, query.name)
 
-    def accounts(self) -> Rows[Account]:
+    def accounts(self) -> QueryRows[BankAccount]:
         """All accounts, by id."""
-        return _typed(self.run("accounts"), Account)
+        return _typed(self.run("accounts"), BankAccount)
 
     def transactions(
         self,
@@ -129,20 +129,20 @@ class Connector:
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> Rows[Transaction]:
+    ) -> QueryRows[Transaction]:
         """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
         found = self.run("transactions", start=start, end=end, account_id=account_id, payee=payee, limit=limit)
         return _typed(found, Transaction)
 
-    def lots(self) -> Rows[Lot]:
+    def lots(self) -> QueryRows[Lot]:
         """All lots that are held, by symbol and day of purchase."""
         return _typed(self.run("lots"), Lot)
 
-    def prices(self, *, start: date | None = None, end: date | None = None) -> Rows[Price]:
+    def prices(self, *, start: date | None = None, end: date | None = None) -> QueryRows[ClosingPrice]:
         """Closing prices, oldest first; `start` and `end` inclusive."""
-        return _typed(self.run("prices", start=start, end=end), Price)
+        return _typed(self.run("prices", start=start, end=end), ClosingPrice)
 
-    def imports(self) -> Rows[ImportedFile]:
+    def imports(self) -> QueryRows[ImportedFile]:
         """The files that were imported, by day and name."""
         return _typed(self.run("imports"), ImportedFile)
 
@@ -196,9 +196,9 @@ def _check(query: NamedQuery, given: Parameters) -> None:
             raise BadParameter(f"{key!r} of the query {query.name!r} must be at least 1, not {value}")
 
 
-def _typed(rows: Rows[Record], kind: type[R]) -> Rows[R]:
+def _typed(rows: QueryRows[Record], kind: type[R]) -> QueryRows[R]:
     items = tuple(item for item in rows if isinstance(item, kind))
-    return Rows(items, rows.as_of, rows.truncated, rows.query)
+    return QueryRows(items, rows.as_of, rows.truncated, rows.query)
 
 
 def _explained(error: DBAPIError, timeout_seconds: float) -> DataError:

@@ -6,9 +6,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, Protocol, runtime_checkable
 
-from bursar.genie.agents.database_connector.question import Request, read_request
-from bursar.genie.household.records import Account, Transaction
-from bursar.genie.household.source import Rows, Source
+from bursar.genie.agents.database_connector.question import RecordsRequest, read_request
+from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.source import QueryRows, Source
 from bursar.genie.importing.import_report import ImportedFile
 from bursar.genie.onboarding import NO_DATA, is_empty
 from bursar.genie.wording.fact_sheet import Sheet
@@ -22,7 +22,7 @@ MOST_LINES: Final = 40
 class KnowsImports(Protocol):
     """A source that also knows which files its data came from."""
 
-    def imports(self) -> Rows[ImportedFile]: ...
+    def imports(self) -> QueryRows[ImportedFile]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class _View:
     """What an answer is written from."""
 
     source: Source
-    accounts: tuple[Account, ...]
-    rows: Rows[Transaction]
-    request: Request
+    accounts: tuple[BankAccount, ...]
+    rows: QueryRows[Transaction]
+    request: RecordsRequest
     sheet: Sheet
 
 

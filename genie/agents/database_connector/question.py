@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from bursar.genie.agents.account_analysis.period import Period, parse_periods
-from bursar.genie.household.records import Account, AccountKind, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, Transaction
 from bursar.genie.importing.amounts import NumberStyle, parse_amount
 from bursar.genie.importing.dates import fold
 from bursar.genie.wording.formatting import MONTH_NAMES
@@ -86,7 +86,7 @@ _GRAMMAR: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RecordsRequest:
     """A parsed question. `phrases` are sets of words: a row matches when its payee and memo hold all words of one.
 
     `named` is a name that the question capitalises but no row holds; `most` limits to the newest rows.
@@ -119,7 +119,9 @@ class Request:
         )
 
 
-def read_request(text: str, *, newest: date, accounts: Iterable[Account], rows: Sequence[Transaction]) -> Request:
+def read_request(
+    text: str, *, newest: date, accounts: Iterable[BankAccount], rows: Sequence[Transaction]
+) -> RecordsRequest:
     """Read a question against the accounts and rows that there are; `newest` is the newest day in the data."""
     plain = fold(text)
     phrases = _phrases(plain, rows)
@@ -140,7 +142,7 @@ def read_request(text: str, *, newest: date, accounts: Iterable[Account], rows: 
     elif _SOME_NEWEST.search(plain):
         most = 10
     kinds = {kind for kind, pattern in _KINDS if pattern.search(plain)}
-    request = Request(
+    request = RecordsRequest(
         subject="transactions",
         period=_period(text, plain, newest),
         phrases=phrases,
@@ -159,7 +161,7 @@ def row_words(row: Transaction) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", fold(f"{row.payee} {row.memo}")))
 
 
-def _with_subject(request: Request, plain: str) -> Request:
+def _with_subject(request: RecordsRequest, plain: str) -> RecordsRequest:
     bookings = _BOOKINGS.search(plain) is not None
     for subject, pattern in _SUBJECTS:
         if not pattern.search(plain):

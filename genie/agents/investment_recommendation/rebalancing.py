@@ -26,7 +26,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TradingTerms:
     """How trades are made: their costs, the least amount worth a trade, and the step of units (1: whole units)."""
 
     costs: Costs = Costs()
@@ -46,7 +46,7 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RebalancingPlan:
     """Sells, then buys. `cash_left` is what is left of the cash and the sells after buys and costs; never negative."""
 
     trades: tuple[Trade, ...]
@@ -64,7 +64,9 @@ class Plan:
         return max(sold, bought)
 
 
-def rebalance(holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms: Terms, cash: Decimal = _ZERO) -> Plan:
+def rebalance(
+    holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms: TradingTerms, cash: Decimal = _ZERO
+) -> RebalancingPlan:
     """Return the trades that bring `holdings` plus `cash` to `weights`, the largest first on each side.
 
     Units are rounded towards no trade: no sale exceeds what is held, no buy passes its target. Sells are rounded down
@@ -90,7 +92,7 @@ def rebalance(holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms:
         if units > 0 and amount >= terms.least:
             made.append(Trade("buy", holding.symbol, units, amount, terms.costs.of(amount)))
             cash -= amount + terms.costs.of(amount)
-    return Plan(tuple(made), cash)
+    return RebalancingPlan(tuple(made), cash)
 
 
 def _stepped(units: Decimal, step: Decimal) -> Decimal:

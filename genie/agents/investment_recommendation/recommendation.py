@@ -8,9 +8,9 @@ from decimal import Decimal
 
 from bursar.genie.agents.investment_recommendation import allocation, policy_portfolios
 from bursar.genie.agents.investment_recommendation.policy_portfolios import Caps, Policy
-from bursar.genie.agents.investment_recommendation.rebalancing import Plan, Terms, Trade, rebalance
+from bursar.genie.agents.investment_recommendation.rebalancing import RebalancingPlan, Trade, TradingTerms, rebalance
 from bursar.genie.household.holdings import Holding, Valuation, cut_gaps, history, value
-from bursar.genie.household.records import AssetClass, Price, RiskBand, Suitability
+from bursar.genie.household.records import AssetClass, ClosingPrice, RiskBand, Suitability
 from bursar.genie.household.source import Source
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
@@ -21,7 +21,7 @@ MIN_RETURNS = 60
 """Returns in common that a covariance takes; with fewer, the policy's own targets stand."""
 SHOWN = 6
 """How many weights and trades the text names; the tables have all of them."""
-TERMS = Terms()
+TERMS = TradingTerms()
 
 _ZERO = Decimal(0)
 _NEW_MONEY = re.compile(
@@ -44,7 +44,7 @@ class _Target:
     then: float | None = None
 
 
-def recommend(source: Source, text: str, *, today: date, terms: Terms = TERMS) -> Analysis:
+def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = TERMS) -> Analysis:
     """Recommend weights for the holdings and the trades to get there, if a valid suitability record is on file.
 
     Without one there is no advice at all. The weights have least variance within the ranges of the risk band, on a
@@ -112,7 +112,7 @@ def _new_money(text: str) -> Decimal:
 
 
 def _target(
-    valuation: Valuation, prices: Sequence[Price], policy: Policy, caps: Caps, *, currency: str, today: date
+    valuation: Valuation, prices: Sequence[ClosingPrice], policy: Policy, caps: Caps, *, currency: str, today: date
 ) -> _Target:
     """Weights of least variance within the caps, or the policy's own with the reason."""
     holdings = valuation.holdings
@@ -190,7 +190,7 @@ def _weights(sheet: Sheet, holdings: Sequence[Holding], target: _Target) -> str:
     )
 
 
-def _trades(sheet: Sheet, plan: Plan, total: Decimal, *, terms: Terms, currency: str) -> str:
+def _trades(sheet: Sheet, plan: RebalancingPlan, total: Decimal, *, terms: TradingTerms, currency: str) -> str:
     """The trades in order, what they cost and how much is turned over."""
     if not plan.trades:
         return f"No trade of at least {sheet.money('least_trade', terms.least, currency)} is needed."
@@ -235,7 +235,7 @@ def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tup
     return tuple(found)
 
 
-def _sale_findings(plan: Plan, today: date) -> tuple[Finding, ...]:
+def _sale_findings(plan: RebalancingPlan, today: date) -> tuple[Finding, ...]:
     """A notice that sales may be taxed, where there are any."""
     sold = [trade for trade in plan.trades if trade.side == "sell"]
     if not sold:

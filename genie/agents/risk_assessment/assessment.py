@@ -9,7 +9,7 @@ from typing import Literal
 from bursar.genie.agents.account_analysis.cash_flows import median_essential_spend
 from bursar.genie.agents.risk_assessment.market import concentration, market
 from bursar.genie.household.holdings import Valuation, cut_gaps, value
-from bursar.genie.household.records import Price
+from bursar.genie.household.records import ClosingPrice
 from bursar.genie.household.source import Source
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
@@ -58,7 +58,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
     """
     currency = source.profile().currency
     asked: list[Topic] = [topic for topic, pattern in _TOPICS.items() if pattern.search(text)] or list(_TOPICS)
-    valuation, prices, cut = Valuation((), ()), tuple[Price, ...](), tuple[str, ...]()
+    valuation, prices, cut = Valuation((), ()), tuple[ClosingPrice, ...](), tuple[str, ...]()
     if "concentration" in asked or "market" in asked:
         lots, closes = source.lots(), source.prices(end=today)
         valuation, prices = value(lots, closes, currency=currency, today=today), closes.items

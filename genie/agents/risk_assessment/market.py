@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from bursar.genie.agents.risk_assessment import measures
 from bursar.genie.household.holdings import PERIODS_PER_YEAR, History, Period, Valuation, history
-from bursar.genie.household.records import Price
+from bursar.genie.household.records import ClosingPrice
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis, Finding
@@ -72,7 +72,7 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
     return Analysis(text, sheet.facts(), findings, tables={"holdings": rows})
 
 
-def market(valuation: Valuation, prices: Sequence[Price], text: str, *, currency: str, today: date) -> Analysis:
+def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
     """Volatility, drawdown, value at risk and expected shortfall of today's weights over the common price history.
 
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Another

@@ -35,18 +35,18 @@ _OTHER_NAMES: Mapping[str, FilingStatus] = {
 }
 
 
-class _Frozen(BaseModel):
+class _FrozenTaxData(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rates(_Frozen):
+class TaxRates(_FrozenTaxData):
     """Rates of the bands as fractions, lowest band first."""
 
     ordinary: tuple[Decimal, ...]
     gains: tuple[Decimal, ...]
 
 
-class StatusTable(_Frozen):
+class StatusTable(_FrozenTaxData):
     """One filing status: upper edges of every band but the last, the standard deduction, the loss limit (dollars)."""
 
     standard_deduction: Decimal
@@ -55,13 +55,13 @@ class StatusTable(_Frozen):
     loss_limit: Decimal
 
 
-class TaxYear(_Frozen):
+class TaxYear(_FrozenTaxData):
     """The tables of one year, with the publication each figure comes from."""
 
     country: Literal["US"]
     year: int
     sources: Mapping[str, str]
-    rates: Rates
+    rates: TaxRates
     status: Mapping[FilingStatus, StatusTable]
 
     @model_validator(mode="after")

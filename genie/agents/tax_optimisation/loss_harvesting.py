@@ -37,7 +37,7 @@ class LossLot:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class HarvestAction:
     """Sell `loss_lot.quantity` units: this year's tax falls by `saving`, given the actions ranked before it."""
 
     loss_lot: LossLot
@@ -98,7 +98,7 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
     return tuple(found)
 
 
-def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[Action, ...]:
+def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
     """Choose the lots to sell, largest saving first; `short` and `long` are the year's net gains so far.
 
     The savings sum to exactly the tax with no sale minus the tax with all of them, so no gain is used twice, and no
@@ -117,12 +117,12 @@ def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: 
         rest = [c for c in chosen if c is not candidate]
         if after(rest) == best:
             chosen = rest
-    actions: list[Action] = []
+    actions: list[HarvestAction] = []
     sold: list[LossLot] = []
     owed = after(sold)
     while chosen:
         following, candidate = min(((after([*sold, c]), c) for c in chosen), key=lambda pair: pair[0])
-        actions.append(Action(candidate, owed - following))
+        actions.append(HarvestAction(candidate, owed - following))
         owed = following
         sold.append(candidate)
         chosen.remove(candidate)
@@ -158,10 +158,10 @@ def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: D
     return tuple(uses)
 
 
-def whole_cents(actions: Sequence[Action], cents: Callable[[Decimal], Decimal]) -> tuple[Action, ...]:
+def whole_cents(actions: Sequence[HarvestAction], cents: Callable[[Decimal], Decimal]) -> tuple[HarvestAction, ...]:
     """Round the running total of the savings with `cents` and take differences: what is shown adds up."""
     total = shown = _ZERO
-    rounded: list[Action] = []
+    rounded: list[HarvestAction] = []
     for action in actions:
         total += action.saving
         rounded.append(replace(action, saving=cents(total) - shown))

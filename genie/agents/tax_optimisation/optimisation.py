@@ -17,7 +17,7 @@ from bursar.genie.agents.tax_optimisation.bands import (
 )
 from bursar.genie.agents.tax_optimisation.loss_harvesting import (
     WASH_DAYS,
-    Action,
+    HarvestAction,
     LossLot,
     Use,
     allocate,
@@ -140,7 +140,7 @@ class _Sales:
     lots: tuple[Lot, ...] = ()
     closes: Mapping[str, Decimal] | None = None
     candidates: tuple[LossLot, ...] = ()
-    actions: tuple[Action, ...] = ()
+    actions: tuple[HarvestAction, ...] = ()
     uses: tuple[Use, ...] = ()
     priced_on: date | None = None
 

@@ -32,7 +32,7 @@ SOON_SECONDS = 0.05  # a timeout so near to its run's deadline is the deadline's
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Failure:
     """A failed call. `owed` is nothing when the provider refused it or never saw it, else unknown.
 
     `real`: the provider is at fault, not the call. That is what opens a breaker.
@@ -45,7 +45,7 @@ class Fault:
     real: bool = False
 
 
-def fault_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Fault:
+def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Failure:
     """Read an error raised by sending. `answered` says that part of the answer had arrived.
 
     `seconds_left` is what the deadline of its run leaves: a timeout that the deadline caused is not the provider's.
@@ -56,9 +56,9 @@ def fault_of(error: BaseException, *, answered: bool, now: datetime, seconds_lef
     status, headers = _status_of(error)
     real = _is_real(error, status, seconds_left)
     if answered:
-        return Fault("unknown", retried=False, reason=f"cut off by {name}", real=real)
+        return Failure("unknown", retried=False, reason=f"cut off by {name}", real=real)
     if status is not None and 400 <= status < 600:
-        return Fault(
+        return Failure(
             owed="unknown" if status in AMBIGUOUS_STATUSES else "nothing",
             retried=status in RETRIED_STATUSES and headers.get("x-should-retry") != "false",
             reason=f"{name}: HTTP {status}",
@@ -66,8 +66,8 @@ def fault_of(error: BaseException, *, answered: bool, now: datetime, seconds_lef
             real=real,
         )
     if any(type(cause).__name__ in UNSENT_ERRORS for cause in _causes(error)):
-        return Fault("nothing", retried=True, reason=f"{name}: not sent", real=real)
-    return Fault("unknown", retried=False, reason=name, real=real)
+        return Failure("nothing", retried=True, reason=f"{name}: not sent", real=real)
+    return Failure("unknown", retried=False, reason=name, real=real)
 
 
 def _is_real(error: BaseException, status: int | None, seconds_left: float | None) -> bool:
@@ -82,7 +82,7 @@ def _is_real(error: BaseException, status: int | None, seconds_left: float | Non
     return any(isinstance(cause, ConnectionError) or type(cause).__name__ in BROKEN_ERRORS for cause in causes)
 
 
-def pause_before_retry(fault: Fault, attempt: int, seconds_left: float | None) -> float | None:
+def pause_before_retry(fault: Failure, attempt: int, seconds_left: float | None) -> float | None:
     """Seconds to wait before attempt number `attempt` + 1, counted from 0; None if it is not to be made."""
     if not fault.retried or attempt + 1 >= MAX_ATTEMPTS:
         return None

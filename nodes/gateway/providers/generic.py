@@ -28,7 +28,7 @@ class _SDKClient(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ProviderClient:
     """A copy of a chat model that is fit for the gateway. `cap_option` is the call option that caps its output."""
 
     model: BaseChatModel
@@ -68,7 +68,7 @@ class Client:
         return sent
 
 
-def client_of(model: BaseChatModel) -> Client:
+def client_of(model: BaseChatModel) -> ProviderClient:
     """A copy of `model` for the gateway; the original is left as it is.
 
     Raises `ConfigurationError` when it takes no output cap, hides one where it would win over the gateway's, or keeps
@@ -82,7 +82,7 @@ def client_of(model: BaseChatModel) -> Client:
     name = traced.get("ls_model_name") or model.get_name()
     copy = without_retries(model)
     base_url = _field(model, "openai_api_base")
-    return Client(
+    return ProviderClient(
         model=copy,
         cap_option=_cap_option(model),
         name=name,

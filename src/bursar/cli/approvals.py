@@ -7,7 +7,7 @@ import typer
 from bursar.cli.options import DEFAULT_DATABASE, DatabaseOption, JsonOption, SomeSession, open_ledger
 
 if TYPE_CHECKING:
-    from bursar.checkpoints.ledger.approvals import Asked
+    from bursar.checkpoints.ledger.approvals import ApprovalRecord
 
 commands = typer.Typer()
 
@@ -102,6 +102,6 @@ def settle_action(
     typer.echo(show.as_json({"action": key, "state": state}) if json else f"{key} is settled: {state}.")
 
 
-def _plain(asked: "Asked") -> dict[str, object]:
+def _plain(asked: "ApprovalRecord") -> dict[str, object]:
     names = ("approval_id", "session_id", "specialist", "action", "state", "subject_hash", "expires_at", "by")
     return {**{name: getattr(asked, name) for name in names}, "shown": asked.shown}

@@ -7,7 +7,7 @@ import typer
 from bursar.cli.options import ANSWERED, GAPS, JsonOption
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import Cell
+    from bursar.testing.drill import DrillResult
 
 commands = typer.Typer()
 
@@ -26,7 +26,7 @@ def drill(
 
     with show.status() as line:
 
-        def hear(cell: "Cell") -> None:
+        def hear(cell: "DrillResult") -> None:
             line(f"{cell.agent} {cell.fault}")
 
         found = run(drilled, agents=agent or (), faults=fault or (), deadline=deadline, on_cell=hear)

@@ -20,7 +20,7 @@ from bursar.state.session import SessionOutput
 from bursar.state.spend import Spend
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import Cell, Drill
+    from bursar.testing.drill import Drill, DrillResult
 
 OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
 BAR_WIDTH = 40
@@ -123,7 +123,7 @@ def drill(found: "Drill") -> RenderableType:
     return Group(table, *lines, Text(f"{total}the right outcome, fallback told, nothing spent after, log verified"))
 
 
-def _drilled(cell: "Cell | None") -> Text:
+def _drilled(cell: "DrillResult | None") -> Text:
     if cell is None or cell.skipped:
         return Text("–", style="dim")
     return Text(f"{cell.seconds:.2f} s", style="green") if cell else Text("FAILED", style="red")

@@ -13,12 +13,12 @@ from bursar.graphs.supervisor import Supervisor, coordinator_of
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.context.forcing import GATE, REQUEST, ROUTER, Forced, forcing
 from bursar.nodes.gates.base import Verdict
-from bursar.nodes.isolation.workers import left_behind
+from bursar.nodes.isolation.workers import abandoned_count
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.definition import Chain, Function
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Run, Task
-from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, Fault, Stage, in_place_of, made
+from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, DrillFault, FaultStage, in_place_of, made
 from bursar.testing.failing_provider import FailingProvider
 
 DEADLINE_SECONDS = 1.0
@@ -27,11 +27,11 @@ ROUTER_SHARE = 0.2
 ALLOWED_SHARE = 1.1  # of the request's deadline: until its answer
 SETTLE_SECONDS = 2.0
 CONFIDENCE = 0.5
-HEALTHY = Fault("none", frozenset({"completed"}), outlived=True)
+HEALTHY = DrillFault("none", frozenset({"completed"}), outlived=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DrillEnvironment:
     """What a drilled graph is built on: the URL of a database of its own, and that of a provider on loopback.
 
     The provider speaks OpenAI's protocol; a model that is to be drilled is made with it as its `base_url`.
@@ -41,8 +41,11 @@ class Ground:
     provider: str
 
 
+Ground = DrillEnvironment  # the first name it had
+
+
 @dataclass(frozen=True, slots=True)
-class Cell:
+class DrillResult:
     """One agent under one fault. `end` is how its run ended, `problems` what was not as it must be; none is a pass.
 
     `skipped` says why there was nothing to drill. `answered_by` is the handler whose answer was given in its place.
@@ -65,19 +68,19 @@ class Drill:
     """What a drill found. True when every cell passed and at least one was drilled."""
 
     deadline_seconds: float
-    cells: tuple[Cell, ...] = field(default=())
+    cells: tuple[DrillResult, ...] = field(default=())
 
     def __bool__(self) -> bool:
         return all(self.cells) and any(not cell.skipped for cell in self.cells)
 
 
 def drill(
-    factory: Callable[[Ground], Supervisor],
+    factory: Callable[[DrillEnvironment], Supervisor],
     *,
     agents: Sequence[str] = (),
     faults: Sequence[str] = (),
     deadline: float = DEADLINE_SECONDS,
-    on_cell: Callable[[Cell], None] = lambda cell: None,
+    on_cell: Callable[[DrillResult], None] = lambda cell: None,
 ) -> Drill:
     """Make every agent of a graph fail in every way, one request each, and check answer, time, spend and log.
 
@@ -94,9 +97,9 @@ def drill(
     with tempfile.TemporaryDirectory(prefix="bursar-drill-") as folder:
         file = f"{folder}/drill.db"
         try:
-            app = factory(Ground(f"sqlite:///{file}", provider.url))
+            app = factory(DrillEnvironment(f"sqlite:///{file}", provider.url))
             ground = _Drilled(app, coordinator_of(app), provider, file, deadline)
-            cells: list[Cell] = []
+            cells: list[DrillResult] = []
             for cell in ground.cells(_known(agents, ground.agents, "agent"), _known(faults, _names(), "fault")):
                 cells.append(cell)
                 on_cell(cell)
@@ -154,7 +157,7 @@ class _Drilled:
         gate = [] if coordinator.gate is None else [coordinator.gate.name]
         self.agents = (*coordinator.chains, ROUTER, *gate)
 
-    def cells(self, agents: Sequence[str], faults: Sequence[str]) -> Iterator[Cell]:
+    def cells(self, agents: Sequence[str], faults: Sequence[str]) -> Iterator[DrillResult]:
         """Every agent under every fault; each agent is asked once without one before."""
         for agent in agents:
             chain = self._at.chains.get(agent)
@@ -166,13 +169,13 @@ class _Drilled:
             for fault in (HEALTHY, *(fault for fault in FAULTS if fault.name in faults)):
                 yield self._agent(chain, fault)
 
-    def _agent(self, chain: Chain, fault: Fault) -> Cell:
+    def _agent(self, chain: Chain, fault: DrillFault) -> DrillResult:
         name = chain.specialist.name
         if fault.opens == "agent" and len(chain.links) == 1:
-            return Cell(name, fault.name, skipped="nobody could answer in its place")
-        stage, opened = Stage(self._file), self._opened(chain, fault)
+            return DrillResult(name, fault.name, skipped="nobody could answer in its place")
+        stage, opened = FaultStage(self._file), self._opened(chain, fault)
         if fault.opens is not None and not opened:
-            return Cell(name, fault.name, skipped="it asks no provider")
+            return DrillResult(name, fault.name, skipped="it asks no provider")
         forced = Forced(
             handlers={name: lambda own: in_place_of(own, fault, stage)},
             seconds={REQUEST: self._time_for(fault), **self._own_seconds(fault, name)},
@@ -181,7 +184,7 @@ class _Drilled:
         )
         asked = self._ask(_question(chain), forced, fault, stage, opened)
         if fault.provider != "answers" and not asked.requests:
-            return Cell(name, fault.name, skipped="it asks no provider")
+            return DrillResult(name, fault.name, skipped="it asks no provider")
         runs = [run for run in asked.result["runs"] if run.specialist == name]
         problems = [*asked.problems, *_of_chain(chain, fault, runs, asked.result)]
         if fault.make is not None and not fault.outlived and asked.spent:
@@ -189,9 +192,9 @@ class _Drilled:
         if fault.opens == "model" and asked.requests:
             problems.append(f"{asked.requests} requests were sent to a provider whose breaker is open")
         by = next((run.handler for run in runs if run.answers and run.level), "")
-        return Cell(name, fault.name, asked.seconds, _end(runs[0]) if runs else "", by, tuple(problems))
+        return DrillResult(name, fault.name, asked.seconds, _end(runs[0]) if runs else "", by, tuple(problems))
 
-    def _opened(self, chain: Chain, fault: Fault) -> list[str]:
+    def _opened(self, chain: Chain, fault: DrillFault) -> list[str]:
         """The names of the breakers that are to be open; those of its models are known once they saw a fault."""
         name = chain.specialist.name
         if fault.opens != "model":
@@ -200,21 +203,21 @@ class _Drilled:
         forced = Forced(
             handlers={}, seconds={REQUEST: self._deadline}, router=_RouteTo(name), min_confidence=CONFIDENCE
         )
-        self._ask(_question(chain), forced, failing, Stage(self._file))
+        self._ask(_question(chain), forced, failing, FaultStage(self._file))
         return [row.name for row in self._at.ledger.breakers() if row.name.startswith("model:")]
 
-    def _own_seconds(self, fault: Fault, name: str) -> dict[str, float]:
+    def _own_seconds(self, fault: DrillFault, name: str) -> dict[str, float]:
         """What is not to be late has the time of its request."""
         return {name: self._time_for(fault) * (AGENT_SHARE if fault.to_deadline else 1.0)}
 
-    def _time_for(self, fault: Fault) -> float:
+    def _time_for(self, fault: DrillFault) -> float:
         """The seconds of a request. The first, without a fault, may load whatever libraries it likes."""
         return MAX_SECONDS if fault is HEALTHY else self._deadline
 
-    def _coordinator(self, agent: str, fault: Fault) -> Cell:
+    def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
         """The router must be replaced, and say so; a gate must have denied."""
         chain = next(iter(self._at.chains.values()))
-        stage, seconds = Stage(self._file), {REQUEST: self._deadline}
+        stage, seconds = FaultStage(self._file), {REQUEST: self._deadline}
         task = Task(text="", specialist=agent, session_id="", request_id="", tenant="", now=self._at.clock())
         broken = made(fault, stage)
         if agent == ROUTER:
@@ -232,9 +235,11 @@ class _Drilled:
         if agent != ROUTER and asked.result["ending"] != "refused":
             problems.append("the gate did not fail closed")
         end = asked.result["ending"] if agent != ROUTER else "replaced"
-        return Cell(agent, fault.name, asked.seconds, end, "words" if agent == ROUTER else "", tuple(problems))
+        return DrillResult(agent, fault.name, asked.seconds, end, "words" if agent == ROUTER else "", tuple(problems))
 
-    def _ask(self, question: str, forced: Forced, fault: Fault, stage: Stage, opened: Sequence[str] = ()) -> "_Asked":
+    def _ask(
+        self, question: str, forced: Forced, fault: DrillFault, stage: FaultStage, opened: Sequence[str] = ()
+    ) -> "_Asked":
         """Put the question, and check what holds for every request, whatever was forced."""
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
@@ -269,7 +274,7 @@ class _Drilled:
     def _settle(self) -> None:
         """Wait for what was left behind, so that it does not disturb the next cell."""
         until = time.monotonic() + SETTLE_SECONDS
-        while left_behind() and time.monotonic() < until:
+        while abandoned_count() and time.monotonic() < until:
             time.sleep(0.01)
 
 
@@ -284,7 +289,7 @@ class _Asked:
     problems: tuple[str, ...]
 
 
-def _review(broken: Function, task: Task, stage: Stage) -> Callable[[], Verdict]:
+def _review(broken: Function, task: Task, stage: FaultStage) -> Callable[[], Verdict]:
     """A gate is plain code: what a coroutine would wait for, it waits for in its thread."""
 
     def review() -> Any:
@@ -309,7 +314,7 @@ def _end(run: Run) -> str:
     return f"{run.outcome}: {why}" if why else str(run.outcome)
 
 
-def _of_chain(chain: Chain, fault: Fault, runs: Sequence[Run], result: Any) -> Iterator[str]:
+def _of_chain(chain: Chain, fault: DrillFault, runs: Sequence[Run], result: Any) -> Iterator[str]:
     """What is wrong with how the agent's chain went, and with what the answer says of it."""
     name, text = chain.specialist.name, result["messages"][-1].text
     if not runs:

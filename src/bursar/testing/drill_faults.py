@@ -24,18 +24,18 @@ RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tok
 
 
 @dataclass(slots=True)
-class Stage:
+class FaultStage:
     """What one cell of a drill has: an event that ends what hangs, and the file of its SQLite database."""
 
     file: str
     over: threading.Event = field(default_factory=threading.Event)
 
 
-Made = Callable[[Stage, Handler], Function]
+Made = Callable[[FaultStage, Handler], Function]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class DrillFault:
     """A fault by name. `make` makes the handler that has it, None where only the provider fails, as `provider` says.
 
     `ends` are the ends that are right for the run: its outcome, with the limit or fault that it names.
@@ -52,7 +52,7 @@ class Fault:
     opens: Literal["agent", "model"] | None = None
 
 
-def made(fault: Fault, stage: Stage) -> Function:
+def made(fault: DrillFault, stage: FaultStage) -> Function:
     """A function that has the fault, for what has no handler. Raises `AssertionError` if only a provider has it."""
     assert fault.make is not None
     return fault.make(stage, _nothing)
@@ -62,7 +62,7 @@ def _nothing(task: Task) -> Report:
     return Report(answer="")
 
 
-def in_place_of(own: Handler, fault: Fault, stage: Stage) -> Handler:
+def in_place_of(own: Handler, fault: DrillFault, stage: FaultStage) -> Handler:
     """The handler that has the fault; deterministic if the agent's own is."""
     if fault.make is None:
         return own
@@ -70,14 +70,14 @@ def in_place_of(own: Handler, fault: Fault, stage: Stage) -> Handler:
     return deterministic(cast("Any", function)) if is_deterministic(own) else function
 
 
-def _raises(stage: Stage, own: Handler) -> Function:
+def _raises(stage: FaultStage, own: Handler) -> Function:
     def drilled(task: Task) -> Report:
         raise RuntimeError("a drill")
 
     return drilled
 
 
-def _hangs(stage: Stage, own: Handler) -> Function:
+def _hangs(stage: FaultStage, own: Handler) -> Function:
     async def drilled(task: Task) -> Report:
         await asyncio.sleep(MAX_SECONDS)
         raise AssertionError("it was to be left behind")
@@ -85,7 +85,7 @@ def _hangs(stage: Stage, own: Handler) -> Function:
     return drilled
 
 
-def _blocks(stage: Stage, own: Handler) -> Function:
+def _blocks(stage: FaultStage, own: Handler) -> Function:
     async def drilled(task: Task) -> Report:
         stage.over.wait(MAX_SECONDS)
         return Report(answer="too late")
@@ -93,7 +93,7 @@ def _blocks(stage: Stage, own: Handler) -> Function:
     return drilled
 
 
-def _spins(stage: Stage, own: Handler) -> Function:
+def _spins(stage: FaultStage, own: Handler) -> Function:
     def drilled(task: Task) -> Report:
         until = time.monotonic() + MAX_SECONDS
         while time.monotonic() < until:
@@ -103,7 +103,7 @@ def _spins(stage: Stage, own: Handler) -> Function:
     return drilled
 
 
-def _swallows(stage: Stage, own: Handler) -> Function:
+def _swallows(stage: FaultStage, own: Handler) -> Function:
     async def drilled(task: Task) -> Report:
         for _ in range(1_000):
             if stage.over.is_set():
@@ -117,21 +117,21 @@ def _swallows(stage: Stage, own: Handler) -> Function:
     return drilled
 
 
-def _babbles(stage: Stage, own: Handler) -> Function:
+def _babbles(stage: FaultStage, own: Handler) -> Function:
     def drilled(task: Task) -> Any:
         return {"answer": 7}
 
     return drilled
 
 
-def _doubts(stage: Stage, own: Handler) -> Function:
+def _doubts(stage: FaultStage, own: Handler) -> Function:
     def drilled(task: Task) -> Report:
         return Report(answer="perhaps", confidence=0.1)
 
     return drilled
 
 
-def _overspends(stage: Stage, own: Handler) -> Function:
+def _overspends(stage: FaultStage, own: Handler) -> Function:
     model: BaseChatModel = meter(ScriptedModel(replies=["paid"]), price=RUINOUS)
 
     def drilled(task: Task) -> Report:
@@ -140,7 +140,7 @@ def _overspends(stage: Stage, own: Handler) -> Function:
     return drilled
 
 
-def _loses_database(stage: Stage, own: Handler) -> Function:
+def _loses_database(stage: FaultStage, own: Handler) -> Function:
     """Another program locks the database for a moment, while the agent answers."""
 
     async def drilled(task: Task) -> Report:
@@ -158,22 +158,22 @@ def _ends(*ends: str) -> frozenset[str]:
 
 LATE = _ends("exhausted: deadline")
 FAULTS = (
-    Fault("exception", _ends("failed: handler_error"), _raises),
-    Fault("hang", LATE, _hangs, to_deadline=True),
-    Fault("blocked loop", LATE, _blocks, to_deadline=True),
-    Fault("CPU spin", LATE, _spins, to_deadline=True),
-    Fault("swallowed cancellation", LATE, _swallows, to_deadline=True),
-    Fault("malformed output", _ends("failed: bad_output"), _babbles),
-    Fault("low confidence", _ends("completed: unsure"), _doubts),
-    Fault("budget refusal", _ends("exhausted: ceiling", "exhausted: budget"), _overspends),
-    Fault("database down", _ends("completed"), _loses_database, outlived=True),
-    Fault("provider 429", _ends("failed: provider"), provider="429"),
-    Fault("provider 500", _ends("failed: provider"), provider="500"),
-    Fault("provider cut", _ends("failed: provider"), provider="cut"),
+    DrillFault("exception", _ends("failed: handler_error"), _raises),
+    DrillFault("hang", LATE, _hangs, to_deadline=True),
+    DrillFault("blocked loop", LATE, _blocks, to_deadline=True),
+    DrillFault("CPU spin", LATE, _spins, to_deadline=True),
+    DrillFault("swallowed cancellation", LATE, _swallows, to_deadline=True),
+    DrillFault("malformed output", _ends("failed: bad_output"), _babbles),
+    DrillFault("low confidence", _ends("completed: unsure"), _doubts),
+    DrillFault("budget refusal", _ends("exhausted: ceiling", "exhausted: budget"), _overspends),
+    DrillFault("database down", _ends("completed"), _loses_database, outlived=True),
+    DrillFault("provider 429", _ends("failed: provider"), provider="429"),
+    DrillFault("provider 500", _ends("failed: provider"), provider="500"),
+    DrillFault("provider cut", _ends("failed: provider"), provider="cut"),
     # The client's own timeout and the run's deadline are the same moment.
-    Fault("provider hang", LATE | {"failed: provider"}, provider="hang", to_deadline=True),
-    Fault("provider's breaker open", _ends("failed: provider"), opens="model"),
-    Fault("breaker open", _ends("left alone"), opens="agent"),
+    DrillFault("provider hang", LATE | {"failed: provider"}, provider="hang", to_deadline=True),
+    DrillFault("provider's breaker open", _ends("failed: provider"), opens="model"),
+    DrillFault("breaker open", _ends("left alone"), opens="agent"),
 )
 # What a router or a gate can do wrong.
 OF_COORDINATOR = ("exception", "hang", "CPU spin", "malformed output")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 from tests.support.notes import add, notes, with_notes
 
@@ -54,7 +54,7 @@ def test_work_that_raises_is_rolled_back(database: Database) -> None:
 
 def test_prepared_statements_are_part_of_the_transaction(database: Database) -> None:
     """A prepared statement sees its transaction, is undone with it, and raises SQLAlchemy's own errors."""
-    insert = Prepared(text("INSERT INTO notes (note) VALUES (:note)").bindparams(bindparam("note")))
+    insert = Statement(text("INSERT INTO notes (note) VALUES (:note)").bindparams(bindparam("note")))
     database.run(lambda connection: insert(connection, note="100% :a ?"))
     with pytest.raises(IntegrityError):
         database.run(lambda connection: (insert(connection, note="b"), insert(connection, note="b")))
@@ -262,7 +262,7 @@ def test_a_forked_child_uses_connections_of_its_own(database: Database, fresh_ur
 def test_a_lost_connection_is_said_and_replaced(postgres: str) -> None:
     """When the server ends a connection in the middle of work, the caller is told, and the next work gets a new one."""
     database = Database(postgres)
-    kill = Prepared(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    kill = Statement(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     with pytest.raises(DatabaseError, match="no connection"):
         database.run(kill)
     assert database.run(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1

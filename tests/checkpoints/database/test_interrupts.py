@@ -19,9 +19,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar import checkpoints
-from bursar.checkpoints.database.connections import Held
+from bursar.checkpoints.database.connections import DriverConnection
 from bursar.checkpoints.database.database import Database, Work
-from bursar.checkpoints.database.job import Turn
+from bursar.checkpoints.database.job import Wakeup
 from bursar.state.errors import DatabaseError
 from tests.support.notes import Busy, add, notes, noting
 
@@ -123,16 +123,16 @@ def test_an_interrupt_while_leading(lite: Database, monkeypatch: pytest.MonkeyPa
     """The main thread does another's work with its own, whether the commit is made or not."""
     failing: list[str] = []
 
-    def commit(held: Held) -> None:
+    def commit(held: DriverConnection) -> None:
         if failing and threading.current_thread() is threading.main_thread():
             failing.clear()
             drivers[0].execute("ROLLBACK")  # at one stroke, as a full disk does
             raise sqlite3.OperationalError("database or disk is full")
         committed(held)
 
-    committed = Held.commit
+    committed = DriverConnection.commit
     drivers: list[Any] = [lite.run(lambda connection: connection.connection.driver_connection)]
-    monkeypatch.setattr(Held, "commit", commit)
+    monkeypatch.setattr(DriverConnection, "commit", commit)
     raised = 0
     for at in range(1, INSTANTS):
         other = Other(lite)
@@ -192,12 +192,12 @@ def test_an_interrupted_caller_holds_nobody_up(lite: Database) -> None:
     done: list[str] = []
     other = threading.Thread(target=lambda: done.append(lite.run(noting("b"))))
 
-    class Interrupting(Turn):
+    class Interrupting(Wakeup):
         def wait(self) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, Busy(lite) as busy:
-        patch.setattr("bursar.checkpoints.database.database.Turn", Interrupting)
+        patch.setattr("bursar.checkpoints.database.database.Wakeup", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             lite.run(noting("a"))
         patch.undo()

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bursar.checkpoints.ledger.actions import Deed, Intent
-from bursar.checkpoints.ledger.approvals import Asked, Asking
+from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
+from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import LedgerError, NotApproved
@@ -20,12 +20,12 @@ HOUR = timedelta(hours=1)
 RACERS = 12
 
 
-def intent(attempt: str = "host|1|1|x", *, key: str = "k-1") -> Intent:
+def intent(attempt: str = "host|1|1|x", *, key: str = "k-1") -> ActionIntent:
     """A payment about to be made."""
-    return Intent(key, "s-1", "r-1", "payer", "payer:1", "pay", b'{"cents":5}', False, attempt, NOW + HOUR)
+    return ActionIntent(key, "s-1", "r-1", "payer", "payer:1", "pay", b'{"cents":5}', False, attempt, NOW + HOUR)
 
 
-def asking(ledger: Ledger, *, until: datetime = NOW + HOUR) -> Asking:
+def asking(ledger: Ledger, *, until: datetime = NOW + HOUR) -> ApprovalQuery:
     """A question to a person."""
     request = ApprovalRequest(
         approval_id="",
@@ -37,7 +37,7 @@ def asking(ledger: Ledger, *, until: datetime = NOW + HOUR) -> Asking:
         ceiling=USD("0.01"),
         expires_at=until,
     )
-    return Asking(request, "payer:1")
+    return ApprovalQuery(request, "payer:1")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def books(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def ask(ledger: Ledger, at: datetime = NOW) -> Asked:
+def ask(ledger: Ledger, at: datetime = NOW) -> ApprovalRecord:
     """What stands for the question."""
     return ledger.database.run(ledger.approval_books.ask(asking(ledger), at=at))[0]
 
@@ -68,7 +68,7 @@ def test_one_of_many_intends_claims_and_undoes(books: Ledger) -> None:
         with ThreadPoolExecutor(RACERS) as pool:
             return list(pool.map(one, range(RACERS)))
 
-    def deed() -> Deed:
+    def deed() -> ActionRecord:
         found = run(actions.find("k-1"))
         assert found is not None
         return found

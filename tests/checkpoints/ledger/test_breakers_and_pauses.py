@@ -11,7 +11,7 @@ import pytest
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger import circuit_breakers as breakers
-from bursar.checkpoints.ledger.admission_facts import standing
+from bursar.checkpoints.ledger.admission_facts import read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.circuit_breaker import RULE
@@ -107,7 +107,7 @@ def test_a_record_that_cannot_be_read_stops_nobody(ledger: Ledger, execute: Call
     """A damaged row is as good as none."""
     fail(ledger)
     execute("UPDATE bursar_breakers SET record = 'x'")
-    now = ledger.database.run(lambda c: standing(c, ("global",), pauses=("all",), breakers=[NAME], at=NOW))
+    now = ledger.database.run(lambda c: read_admission_facts(c, ("global",), pauses=("all",), breakers=[NAME], at=NOW))
     assert now.breakers[NAME].admits(NOW)
 
 

@@ -4,12 +4,12 @@
 import pytest
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.database.statement import Prepared
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import accounts, calls
 from bursar.checkpoints.ledger import hash_chain as audit_chain
 from bursar.checkpoints.ledger.admission_facts import _standing
 
-ASKED: dict[str, tuple[Prepared, tuple[str, ...]]] = {
+ASKED: dict[str, tuple[Statement, tuple[str, ...]]] = {
     "hold": (accounts._reserve_one, ("autoindex_bursar_accounts_1 (scope=?)",)),
     "move": (accounts._move_one, ("autoindex_bursar_accounts_1 (scope=?)",)),
     "journal": (calls._replayable, ("bursar_calls_journal (session_id=? AND request_hash=? AND occurrence=?)",)),

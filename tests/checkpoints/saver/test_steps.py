@@ -13,11 +13,11 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.graph import END, START, StateGraph
 from sqlalchemy import Connection
 
-from bursar.checkpoints.database.connections import Held
+from bursar.checkpoints.database.connections import DriverConnection
 from bursar.checkpoints.saver import commit_sharing as companions
-from bursar.checkpoints.saver.commit_sharing import RUNNING, Companions, Parcel
+from bursar.checkpoints.saver.commit_sharing import RUNNING, CommitSharing, PendingWrites
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
-from bursar.checkpoints.saver.store import Rows
+from bursar.checkpoints.saver.store import RowsToStore
 
 SESSION: RunnableConfig = {"configurable": {"thread_id": "s-1", "checkpoint_ns": ""}}
 
@@ -52,13 +52,13 @@ def test_a_step_is_one_transaction(url: str, monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setattr(companions, "PATIENCE_SECONDS", 30)  # however busy the machine is
     saver = SQLAlchemySaver(url)
     commits: list[object] = []
-    commit = Held.commit
+    commit = DriverConnection.commit
 
-    def counting(held: Held) -> None:
+    def counting(held: DriverConnection) -> None:
         commits.append(held)
         commit(held)
 
-    monkeypatch.setattr(Held, "commit", counting)
+    monkeypatch.setattr(DriverConnection, "commit", counting)
     graph = graph_on(saver, 10)
     if how == "sync":
         graph.invoke({"notes": []}, SESSION, durability="sync")
@@ -145,14 +145,14 @@ def test_writes_that_wait_are_stored_with_the_next(url: str, monkeypatch: pytest
 
 def tell(monkeypatch: pytest.MonkeyPatch, left: threading.Event | asyncio.Event) -> None:
     """Set `left` when writes are left to wait."""
-    leave = Companions.leave
+    leave = CommitSharing.leave
 
-    def telling(of: Companions, session: companions.Session, rows: Rows) -> Parcel | None:
+    def telling(of: CommitSharing, session: companions.Session, rows: RowsToStore) -> PendingWrites | None:
         parcel = leave(of, session, rows)
         left.set()
         return parcel
 
-    monkeypatch.setattr(Companions, "leave", telling)
+    monkeypatch.setattr(CommitSharing, "leave", telling)
 
 
 def test_writes_outlive_the_failure_of_their_companion(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_writes_outlive_the_failure_of_their_companion(url: str, monkeypatch: py
 
     taken = saver._companions.take(("s-1", "", None))  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(RuntimeError, match="cannot be stored"):
-        saver._store(companions.Storing(fail, True, False, taken=taken))  # pyright: ignore[reportPrivateUsage]
+        saver._store(companions.StoreOperation(fail, True, False, taken=taken))  # pyright: ignore[reportPrivateUsage]
     waiting.join(timeout=20)
     assert stored(saver) == [1]
 

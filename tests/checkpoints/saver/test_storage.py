@@ -22,7 +22,7 @@ from sqlalchemy import Connection, UpdateBase, func, select, update
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.saver.address import Address, address_of
-from bursar.checkpoints.saver.delta_chains import MAX_CHAIN, Trails
+from bursar.checkpoints.saver.delta_chains import MAX_CHAIN, DeltaChains
 from bursar.checkpoints.saver.deltas import check, difference, pack, unpack
 from bursar.checkpoints.saver.queries import get_known_rows
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
@@ -210,7 +210,7 @@ def test_a_saver_that_remembers_nothing_still_goes_on_with_the_chain(url: str) -
     """More sessions than are remembered do not make a step store everything again."""
     saver = SQLAlchemySaver(url)
     grow(saver, 10)
-    saver._trails = Trails(max_kept=0)  # pyright: ignore[reportPrivateUsage]
+    saver._trails = DeltaChains(max_kept=0)  # pyright: ignore[reportPrivateUsage]
     config = saver.get_tuple(SESSION)
     assert config is not None
     put(saver, config.config, 10, {"texts": saver.get_next_version(10)}, texts=[words(n) for n in range(11)])
@@ -262,11 +262,11 @@ def test_what_is_remembered_is_not_read_again(url: str) -> None:
     configs = grow(saver, 20)
     at = address_of(SESSION)
 
-    def rows(at: Address, trails: Trails) -> int:
+    def rows(at: Address, trails: DeltaChains) -> int:
         return len(saver.database.run(get_known_rows(at, trails), readonly=True).rows)
 
     trails = saver._trails  # pyright: ignore[reportPrivateUsage]
-    whole = rows(at, Trails())
+    whole = rows(at, DeltaChains())
     assert whole > rows(at, trails) == 2
     assert rows(address_of(configs[18]), trails) == whole - 1
     grow(SQLAlchemySaver(url), 5)

@@ -110,7 +110,7 @@ def test_from_every_older_version(database: Database) -> None:
 
         def to(connection: Connection, target: str) -> None:
             config = Config(attributes={"connection": connection})
-            config.set_main_option("script_location", "bursar.checkpoints:migrations")
+            config.set_main_option("script_location", "bursar.checkpoints.schema:migrations")
             (command.downgrade if target == "base" else command.upgrade)(config, target)
 
         database.run(lambda connection, version=version, to=to: to(connection, version))
@@ -170,7 +170,7 @@ def test_older_books_go_on(database: Database, version: str) -> None:
 
     def older(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", "bursar.checkpoints:migrations")
+        config.set_main_option("script_location", "bursar.checkpoints.schema:migrations")
         command.upgrade(config, version)
         write_older(connection)
 
@@ -222,7 +222,7 @@ def test_older_checkpoints_go_on(database: Database, version: str) -> None:
 
     def older(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", "bursar.checkpoints:migrations")
+        config.set_main_option("script_location", "bursar.checkpoints.schema:migrations")
         command.upgrade(config, version)
         for sql in OLDER_CHECKPOINT:
             used = {name: value for name, value in payloads.items() if f":{name}" in sql}

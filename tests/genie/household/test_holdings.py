@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bursar.genie.household.holdings import MAX_PRICE_AGE_DAYS, History, cut_gaps, history, value
-from bursar.genie.household.records import Lot, Price
-from bursar.genie.household.source import Rows
+from bursar.genie.household.records import ClosingPrice, Lot
+from bursar.genie.household.source import QueryRows
 
 D = Decimal
 TODAY = date(2025, 6, 30)
@@ -20,11 +20,11 @@ def lot(
     return Lot(name, "broker", symbol, symbol, "equity", D(quantity), D(50), bought, currency)
 
 
-def price(symbol: str, day: date, close: str, currency: str = "USD") -> Price:
-    return Price(symbol, day, D(close), currency)
+def price(symbol: str, day: date, close: str, currency: str = "USD") -> ClosingPrice:
+    return ClosingPrice(symbol, day, D(close), currency)
 
 
-def series(symbol: str, days: list[date], *closes: int) -> list[Price]:
+def series(symbol: str, days: list[date], *closes: int) -> list[ClosingPrice]:
     return [price(symbol, day, str(close)) for day, close in zip(days, closes, strict=True)]
 
 
@@ -108,7 +108,7 @@ def test_no_symbols_have_no_history() -> None:
 
 def test_rows_that_were_cut_are_said_to_be_incomplete() -> None:
     """One sentence for each query that met the row limit, none for a whole one."""
-    lots = Rows((lot("a"),), TODAY, truncated=True, query="lots")
-    prices = Rows((price("VTI", TODAY, "1"),), TODAY, truncated=False, query="prices")
+    lots = QueryRows((lot("a"),), TODAY, truncated=True, query="lots")
+    prices = QueryRows((price("VTI", TODAY, "1"),), TODAY, truncated=False, query="prices")
     (gap,) = cut_gaps(lots, prices)
     assert "lots were cut" in gap

@@ -15,7 +15,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from bursar import ActionCall, Happened, Ledger, Report, Task, action, deterministic
-from bursar.checkpoints.ledger.actions import Intent
+from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.nodes.actions import compensate as undoing
 from bursar.state.errors import ActionRefused, ConfigurationError, LedgerError
 from bursar.state.events import ActionChanged
@@ -512,13 +512,13 @@ def test_an_attempt_of_another_host_has_its_time(ledger: Ledger) -> None:
     assert bank.done == []
 
 
-def _intent(ledger: Ledger, until: timedelta) -> Intent:
+def _intent(ledger: Ledger, until: timedelta) -> ActionIntent:
     import hashlib
     import json
 
     name = f"{__name__}.test_an_attempt_of_another_host_has_its_time.<locals>.pay"
     key = hashlib.sha256(json.dumps(["given", "s-1", name, "bob"]).encode()).hexdigest()
-    return Intent(
+    return ActionIntent(
         key=key,
         session_id="s-1",
         request_id="r-0",

@@ -16,7 +16,7 @@ from langgraph.prebuilt import ToolNode
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.prices import Price
 from bursar.nodes.gateway.rebinding import rebind
-from bursar.nodes.gateway.unmetered_guard import guarded
+from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.state.errors import BudgetExceeded, ConfigurationError, Unmetered
 from tests.nodes.conftest import Bench
 from tests.support.provider import Reply
@@ -107,7 +107,7 @@ def test_the_veto_stops_a_model_that_was_not_metered(bench: Bench) -> None:
             await cast("Runnable[str, AIMessage]", RunnableLambda(str) | bare).ainvoke("hello")
         assert (await metered.ainvoke("hello")).text == "all is well"
 
-    with bench.scope().enter(), guarded({}):
+    with bench.scope().enter(), forbid_unmetered({}):
         with pytest.raises(Unmetered, match=r"meter\(model\)"):
             bare.invoke("hello")
         with pytest.raises(Unmetered):

@@ -14,9 +14,9 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from bursar.nodes.gateway.providers.failures import MAX_PAUSE_SECONDS, Fault, fault_of, pause_before_retry
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.workers import on_loop
+from bursar.nodes.gateway.providers.failures import MAX_PAUSE_SECONDS, Failure, failure_of, pause_before_retry
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.workers import run_on_handler_loop
 from bursar.state.errors import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import NOW, Bench
 from tests.support.provider import Reply
@@ -297,25 +297,25 @@ def test_the_servers_hint_is_read(hint: dict[str, str], seconds: float | None) -
     error = httpx.HTTPStatusError(
         "no", request=httpx.Request("POST", "http://127.0.0.1/"), response=httpx.Response(429, headers=hint)
     )
-    fault = fault_of(error, answered=False, now=NOW)
+    fault = failure_of(error, answered=False, now=NOW)
     assert (fault.owed, fault.pause_seconds) == ("nothing", seconds)
 
 
 def test_pauses_are_bounded() -> None:
     """Pauses grow, a hint beyond the limit ends it, and so do the third attempt and the deadline."""
-    fault = Fault("nothing", retried=True, reason="HTTP 429")
+    fault = Failure("nothing", retried=True, reason="HTTP 429")
     assert pause_before_retry(fault, 0, None) == 0.5
     assert pause_before_retry(fault, 1, None) == 1.0
     assert pause_before_retry(fault, 2, None) is None
     assert pause_before_retry(fault, 0, 0.4) is None
-    patient = Fault("nothing", retried=True, reason="HTTP 429", pause_seconds=MAX_PAUSE_SECONDS + 1)
+    patient = Failure("nothing", retried=True, reason="HTTP 429", pause_seconds=MAX_PAUSE_SECONDS + 1)
     assert pause_before_retry(patient, 0, None) is None
 
 
 def test_an_errors_text_stays_out_of_the_books() -> None:
     """An error may quote the request, so only its type and status are kept."""
-    fault = fault_of(ValueError("secret text"), answered=False, now=datetime(2026, 1, 1, tzinfo=UTC))
-    assert fault == Fault("unknown", retried=False, reason="ValueError")
+    fault = failure_of(ValueError("secret text"), answered=False, now=datetime(2026, 1, 1, tzinfo=UTC))
+    assert fault == Failure("unknown", retried=False, reason="ValueError")
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_an_errors_text_stays_out_of_the_books() -> None:
 )
 def test_only_a_providers_own_faults_open_a_breaker(error: BaseException, left: float | None, real: bool) -> None:
     """Timeouts and broken connections; not the caller's deadline, its cancellation, nor what cannot be read."""
-    assert fault_of(error, answered=False, now=NOW, seconds_left=left).real is real
-    assert fault_of(error, answered=True, now=NOW, seconds_left=left).real is real
+    assert failure_of(error, answered=False, now=NOW, seconds_left=left).real is real
+    assert failure_of(error, answered=True, now=NOW, seconds_left=left).real is real
 
 
 def test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing(bench: Bench) -> None:
@@ -351,9 +351,9 @@ def test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing(bench: Bench) 
         async with asyncio.timeout(0.05):
             await model.ainvoke("hello")
 
-    async def run() -> Ended[None] | None:
+    async def run() -> Captured[None] | None:
         with scope.enter():
-            return await on_loop("spending", handler, seconds=20)
+            return await run_on_handler_loop("spending", handler, seconds=20)
 
     end = asyncio.run(run())
     lock.close()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bursar.nodes.isolation.captured import Ended, ended
+from bursar.nodes.isolation.captured import Captured, capture
 
 
 class Panic(BaseException):
@@ -14,7 +14,7 @@ class Panic(BaseException):
 @pytest.mark.parametrize("error", [ValueError(), SystemExit(), KeyboardInterrupt(), Panic(), GeneratorExit()])
 def test_whatever_is_raised_is_kept(error: BaseException) -> None:
     """The block ends, the error is the value, and `result` raises it again."""
-    end = Ended[int]()
+    end = Captured[int]()
     with end:
         raise error
     assert end.error is error
@@ -31,8 +31,8 @@ def test_an_exit_in_a_task_leaves_the_loop_running() -> None:
     async def fine() -> str:
         return "fine"
 
-    async def both() -> tuple[Ended[None], str]:
-        one, other = await asyncio.gather(asyncio.create_task(ended(exits)), asyncio.create_task(fine()))
+    async def both() -> tuple[Captured[None], str]:
+        one, other = await asyncio.gather(asyncio.create_task(capture(exits)), asyncio.create_task(fine()))
         return one, other
 
     end, other = asyncio.run(both())

@@ -13,9 +13,9 @@ import pytest
 
 from bursar.checkpoints.database.stop_guard import shielded
 from bursar.nodes.isolation import workers as apart
-from bursar.nodes.isolation.captured import Ended
-from bursar.nodes.isolation.handler_loop import Stopped
-from bursar.nodes.isolation.workers import TooManyLeftBehind, in_thread, left_behind, on_loop
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.handler_loop import HandlerStopped
+from bursar.nodes.isolation.workers import TooManyAbandoned, abandoned_count, run_in_thread, run_on_handler_loop
 from bursar.state.errors import BursarError
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
@@ -28,13 +28,15 @@ def _until(holds: Callable[[], bool]) -> None:
     assert holds()
 
 
-async def _either(deed: Callable[[], Any], *, plain: bool, seconds: float) -> Ended[Any] | None:
+async def _either(deed: Callable[[], Any], *, plain: bool, seconds: float) -> Captured[Any] | None:
     """Run a plain function in a thread, or as a coroutine."""
 
     async def coroutine() -> Any:
         return deed()
 
-    return await (in_thread("a", deed, seconds=seconds) if plain else on_loop("a", coroutine, seconds=seconds))
+    return await (
+        run_in_thread("a", deed, seconds=seconds) if plain else run_on_handler_loop("a", coroutine, seconds=seconds)
+    )
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -72,8 +74,8 @@ def test_what_computes_for_ever_is_stopped(plain: bool) -> None:
             raise
 
     assert asyncio.run(_either(spins, plain=plain, seconds=0.05)) is None
-    _until(lambda: left_behind("a") == 0)
-    assert [type(error) for error in ends] == [Stopped]
+    _until(lambda: abandoned_count("a") == 0)
+    assert [type(error) for error in ends] == [HandlerStopped]
 
 
 def test_a_stop_hits_only_what_was_left_behind() -> None:
@@ -87,8 +89,8 @@ def test_a_stop_hits_only_what_was_left_behind() -> None:
     async def one() -> list[object]:
         others: list[object] = []
         for number in range(60):
-            await in_thread("a", partial(spins, 0.008), seconds=0.001 * (number % 10))
-            end = await in_thread("b", lambda: 1, seconds=20)
+            await run_in_thread("a", partial(spins, 0.008), seconds=0.001 * (number % 10))
+            end = await run_in_thread("b", lambda: 1, seconds=20)
             others.append(None if end is None else end.error or end.value)
         return others
 
@@ -96,7 +98,7 @@ def test_a_stop_hits_only_what_was_left_behind() -> None:
         return list(await asyncio.gather(one(), one(), one()))
 
     assert asyncio.run(three()) == [[1] * 60] * 3
-    _until(lambda: left_behind() == 0)
+    _until(lambda: abandoned_count() == 0)
 
 
 def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
@@ -114,8 +116,8 @@ def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
             pass
         reached.append("the end of the work")
 
-    assert asyncio.run(in_thread("a", works, seconds=0.05)) is None
-    _until(lambda: left_behind("a") == 0)
+    assert asyncio.run(run_in_thread("a", works, seconds=0.05)) is None
+    _until(lambda: abandoned_count("a") == 0)
     assert reached == ["the end of the section"]
 
 
@@ -132,7 +134,7 @@ def test_cancelling_the_caller_cancels_the_work() -> None:
             raise
 
     async def main() -> None:
-        caller = asyncio.create_task(on_loop("a", work, seconds=60))
+        caller = asyncio.create_task(run_on_handler_loop("a", work, seconds=60))
         await asyncio.to_thread(begun.wait, 20)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -140,22 +142,22 @@ def test_cancelling_the_caller_cancels_the_work() -> None:
 
     asyncio.run(main())
     assert cancelled.wait(20)
-    _until(lambda: left_behind("a") == 0)
+    _until(lambda: abandoned_count("a") == 0)
 
 
 def test_a_handler_that_is_stuck_is_counted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit nothing more of that agent is started; of another it is."""
     monkeypatch.setattr(apart, "MAX_LEFT_BEHIND", 1)
     go = threading.Event()
-    assert asyncio.run(in_thread("stuck", lambda: go.wait(60), seconds=0.05)) is None
-    assert left_behind("stuck") == 1
-    with pytest.raises(TooManyLeftBehind, match="handlers of stuck hang"):
-        asyncio.run(in_thread("stuck", lambda: None, seconds=20))
-    other = asyncio.run(in_thread("other", lambda: "fine", seconds=20))
+    assert asyncio.run(run_in_thread("stuck", lambda: go.wait(60), seconds=0.05)) is None
+    assert abandoned_count("stuck") == 1
+    with pytest.raises(TooManyAbandoned, match="handlers of stuck hang"):
+        asyncio.run(run_in_thread("stuck", lambda: None, seconds=20))
+    other = asyncio.run(run_in_thread("other", lambda: "fine", seconds=20))
     assert other is not None
     assert other.result() == "fine"
     go.set()
-    _until(lambda: left_behind("stuck") == 0)
+    _until(lambda: abandoned_count("stuck") == 0)
 
 
 def test_the_loop_of_handlers_is_no_place_to_wait_for_oneself() -> None:
@@ -168,7 +170,7 @@ def test_the_loop_of_handlers_is_no_place_to_wait_for_oneself() -> None:
     async def handler() -> None:
         run_sync(nothing)
 
-    end = asyncio.run(on_loop("a", handler, seconds=20))
+    end = asyncio.run(run_on_handler_loop("a", handler, seconds=20))
     assert end is not None
     assert isinstance(end.error, BursarError)
     assert "use ainvoke" in str(end.error)
@@ -182,11 +184,11 @@ def test_a_fork_begins_anew() -> None:
     async def answers() -> str:
         return "fine"
 
-    first = asyncio.run(on_loop("a", answers, seconds=20))
+    first = asyncio.run(run_on_handler_loop("a", answers, seconds=20))
     assert first is not None
     child = os.fork()
     if child == 0:
-        end = asyncio.run(on_loop("a", answers, seconds=20))
+        end = asyncio.run(run_on_handler_loop("a", answers, seconds=20))
         os._exit(0 if end is not None and end.value == "fine" else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

@@ -18,7 +18,7 @@ from bursar.genie.agents.account_analysis.analysis import (
 )
 from bursar.genie.agents.account_analysis.cash_flows import classify
 from bursar.genie.agents.account_analysis.change import bridge
-from bursar.genie.household.records import Account, Transaction
+from bursar.genie.household.records import BankAccount, Transaction
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
 
@@ -44,8 +44,8 @@ def home(household: Build, posting: Post) -> Source:
             posting(f"2025-{month:02}-12", f"-2{month}.10", "Cafe Uno"),
         ]
     accounts = (
-        Account("current", "Everyday", "current", "USD", Decimal("1234.56"), date(2025, 4, 12)),
-        Account("savings", "Rainy day", "savings", "USD", Decimal("1600.00"), date(2025, 4, 11)),
+        BankAccount("current", "Everyday", "current", "USD", Decimal("1234.56"), date(2025, 4, 12)),
+        BankAccount("savings", "Rainy day", "savings", "USD", Decimal("1600.00"), date(2025, 4, 11)),
     )
     return household(accounts=accounts, transactions=rows)
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from bursar.genie.agents.account_analysis.analysis import monthly_totals
 from bursar.genie.agents.account_analysis.transfers import match_transfers, own_movements
-from bursar.genie.household.records import Account, Transaction
+from bursar.genie.household.records import BankAccount, Transaction
 
 Post = Callable[..., Transaction]
 
 ACCOUNTS = (
-    Account("current", "Everyday", "current", "USD"),
-    Account("savings", "Rainy Day", "savings", "USD"),
-    Account("card", "Blue Card", "card", "USD"),
-    Account("broker", "Invest", "brokerage", "USD"),
+    BankAccount("current", "Everyday", "current", "USD"),
+    BankAccount("savings", "Rainy Day", "savings", "USD"),
+    BankAccount("card", "Blue Card", "card", "USD"),
+    BankAccount("broker", "Invest", "brokerage", "USD"),
 )
 
 

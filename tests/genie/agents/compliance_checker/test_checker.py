@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.agents.compliance_checker.checker import AnswerReview, ComplianceChecker, PlanReview, Verdict
+from bursar.genie.agents.compliance_checker.checker import (
+    AnswerReview,
+    ComplianceChecker,
+    ComplianceVerdict,
+    PlanReview,
+)
 from bursar.genie.household.records import Suitability
 from bursar.genie.wording.facts import Fact
 from bursar.state.errors import ConfigurationError
@@ -30,7 +35,7 @@ AGENTS = (
 )
 
 
-def plan(text: str, *agents: str, suitability: Suitability | None = None) -> Verdict:
+def plan(text: str, *agents: str, suitability: Suitability | None = None) -> ComplianceVerdict:
     return CHECKER.review_plan(PlanReview(text, agents, suitability, TODAY))
 
 
@@ -38,14 +43,14 @@ def answer(text: str, *agents: str) -> AnswerReview:
     return AnswerReview(text, agents, (RENT,), SUITABLE, TODAY)
 
 
-def rules(verdict: Verdict) -> list[str]:
+def rules(verdict: ComplianceVerdict) -> list[str]:
     return [hit.rule for hit in verdict.rules]
 
 
 def test_a_listed_plan_is_allowed() -> None:
     """Agents with a rule that asks for nothing may run, and the verdict names its policy."""
     verdict = plan("Where did my money go?", "account_analysis", "database_connector", "fraud_detection")
-    assert verdict == Verdict("allow", (), (), None, CHECKER.policy_hash)
+    assert verdict == ComplianceVerdict("allow", (), (), None, CHECKER.policy_hash)
     assert len(verdict.policy_hash) == 64
 
 
@@ -147,7 +152,7 @@ def test_ordinary_requests_are_not_blocked(text: str) -> None:
 
 def test_no_golden_question_is_blocked() -> None:
     """The questions that Genie is measured on are all lawful ones."""
-    parsed = tomllib.loads((Path(__file__).parents[1] / "golden_questions.toml").read_text("utf-8"))
+    parsed = tomllib.loads((Path(__file__).parents[2] / "golden_questions.toml").read_text("utf-8"))
     questions: list[str] = [question for group in parsed["group"] for question in group["questions"]]
     assert len(questions) >= 60
     assert [question for question in questions if plan(question, "account_analysis").action != "allow"] == []
@@ -156,7 +161,7 @@ def test_no_golden_question_is_blocked() -> None:
 def test_a_clean_answer_is_allowed_as_it_is() -> None:
     """An answer with supported numbers alone is not touched."""
     verdict = CHECKER.review_answer(answer("Your rent was $1,234.56.", "account_analysis"))
-    assert verdict == Verdict("allow", (), (), "Your rent was $1,234.56.", CHECKER.policy_hash)
+    assert verdict == ComplianceVerdict("allow", (), (), "Your rent was $1,234.56.", CHECKER.policy_hash)
 
 
 def test_identifiers_in_an_answer_are_masked() -> None:

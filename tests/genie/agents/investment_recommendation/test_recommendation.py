@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bursar.genie.agents.investment_recommendation.policy_portfolios import caps_of, load
-from bursar.genie.agents.investment_recommendation.rebalancing import Costs, Terms
+from bursar.genie.agents.investment_recommendation.rebalancing import Costs, TradingTerms
 from bursar.genie.agents.investment_recommendation.recommendation import recommend
-from bursar.genie.household.records import AssetClass, Lot, Price, Profile, RiskBand, Suitability
+from bursar.genie.household.records import AssetClass, ClosingPrice, Lot, Profile, RiskBand, Suitability
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis, Fact
 from bursar.genie.wording.grounding import numbers, ungrounded
@@ -38,13 +38,13 @@ def lot(symbol: str, asset_class: AssetClass, quantity: int) -> Lot:
     return Lot(symbol, "broker", symbol, symbol, asset_class, D(quantity), D(50), date(2024, 1, 2), "USD")
 
 
-def daily_prices(symbols: dict[str, float], days: int) -> list[Price]:
+def daily_prices(symbols: dict[str, float], days: int) -> list[ClosingPrice]:
     rng = np.random.default_rng(11)
-    found: list[Price] = []
+    found: list[ClosingPrice] = []
     for symbol, deviation in symbols.items():
         level = 100.0
         for back in range(days, -1, -1):
-            found.append(Price(symbol, TODAY - timedelta(days=back), D(f"{level:.2f}"), "USD"))
+            found.append(ClosingPrice(symbol, TODAY - timedelta(days=back), D(f"{level:.2f}"), "USD"))
             level *= 1 + rng.normal(0.0003, deviation)
     return found
 
@@ -107,7 +107,7 @@ def test_the_weights_lie_within_the_band_and_swing_no_more_than_needed(household
 
 def test_trades_lead_to_the_target_and_state_their_cost(household: Household) -> None:
     """Sells come first; costs follow the stated model; what is bought is paid by what is sold."""
-    terms = Terms(costs=Costs(bps=D(25), fixed=D(1)))
+    terms = TradingTerms(costs=Costs(bps=D(25), fixed=D(1)))
     source = household(lots=LOTS, prices=PRICES, profile=suited())
     analysis = recommend(source, "which trades", today=TODAY, terms=terms)
     assert analysis.tables is not None
@@ -129,7 +129,7 @@ def test_a_long_list_of_trades_is_cut_and_counted(household: Household) -> None:
     """The text names six trades and says how many more the table has."""
     symbols = [f"E{n}" for n in range(7)]
     lots = [*(lot(symbol, "equity", 100) for symbol in symbols), lot("BONDS", "bond", 10), lot("BILLS", "cash", 10)]
-    prices = [Price(each.symbol, TODAY, D(100), "USD") for each in lots]
+    prices = [ClosingPrice(each.symbol, TODAY, D(100), "USD") for each in lots]
     analysis = recommend(household(lots=lots, prices=prices, profile=suited("cautious")), "rebalance", today=TODAY)
     assert analysis.tables is not None
     assert len(analysis.tables["trades"]) == 9

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bursar.genie.agents.risk_assessment.assessment import assess
-from bursar.genie.household.records import Account, AssetClass, Debt, Lot, Price, Profile, Transaction
+from bursar.genie.household.records import AssetClass, BankAccount, ClosingPrice, Debt, Lot, Profile, Transaction
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis, Fact
 from bursar.genie.wording.grounding import numbers, ungrounded
@@ -33,13 +33,13 @@ def rents(posting: Posting) -> list[Transaction]:
     return [posting(f"2025-{month:02d}-{day:02d}", "-1000", "Rent") for month in range(1, 7) for day in (1, 28)]
 
 
-def daily_prices(symbols: str, days: int, *, end: date = TODAY, seed: int = 5) -> list[Price]:
+def daily_prices(symbols: str, days: int, *, end: date = TODAY, seed: int = 5) -> list[ClosingPrice]:
     rng = np.random.default_rng(seed)
-    found: list[Price] = []
+    found: list[ClosingPrice] = []
     for symbol in symbols:
         level = 100.0
         for back in range(days, -1, -1):
-            found.append(Price(symbol, end - timedelta(days=back), D(f"{level:.2f}"), "USD"))
+            found.append(ClosingPrice(symbol, end - timedelta(days=back), D(f"{level:.2f}"), "USD"))
             level *= 1 + rng.normal(0.0004, 0.01)
     return found
 
@@ -53,9 +53,9 @@ def test_the_emergency_fund_is_liquid_money_over_median_essential_spending(
 ) -> None:
     """9,000 on current and savings accounts over 2,000 a month of rent lasts 4.5 months; brokerage does not count."""
     accounts = [
-        Account("current", "Everyday", "current", "USD", D(4000), TODAY),
-        Account("savings", "Savings", "savings", "USD", D(5000), TODAY),
-        Account("broker", "Broker", "brokerage", "USD", D(99999), TODAY),
+        BankAccount("current", "Everyday", "current", "USD", D(4000), TODAY),
+        BankAccount("savings", "Savings", "savings", "USD", D(5000), TODAY),
+        BankAccount("broker", "Broker", "brokerage", "USD", D(99999), TODAY),
     ]
     question = "how big is my emergency fund"
     analysis = assess(household(accounts=accounts, transactions=rents(posting)), question, today=TODAY)
@@ -72,7 +72,7 @@ def test_the_emergency_fund_is_liquid_money_over_median_essential_spending(
 @pytest.mark.parametrize(("held", "severity"), [(11999, "notice"), (5800, "warning"), (-50, "warning")])
 def test_a_thin_cushion_is_a_finding(household: Household, posting: Posting, held: int, severity: str) -> None:
     """Below six months is a notice, below three a warning; an overdraft covers nothing."""
-    accounts = [Account("current", "Everyday", "current", "USD", D(held), TODAY)]
+    accounts = [BankAccount("current", "Everyday", "current", "USD", D(held), TODAY)]
     analysis = assess(household(accounts=accounts, transactions=rents(posting)), "emergency fund", today=TODAY)
     if held == 11999:
         assert facts_of(analysis)["emergency_months"].value == D("6.0")
@@ -121,7 +121,7 @@ def test_debt_without_income_or_without_debts_is_a_gap(household: Household) -> 
 def test_concentration_by_holding_and_by_class(household: Household) -> None:
     """Values of 500, 300 and 200: 0.38 by holding, 0.64 + 0.04 by class, the largest at half of the whole."""
     lots = [lot("A", 5), lot("B", 3), lot("C", 2, "bond")]
-    prices = [Price(symbol, TODAY, D(100), "USD") for symbol in "ABC"]
+    prices = [ClosingPrice(symbol, TODAY, D(100), "USD") for symbol in "ABC"]
     question = "how concentrated is my wealth"
     analysis = assess(household(lots=lots, prices=prices), question, today=TODAY)
     facts = facts_of(analysis)
@@ -166,7 +166,7 @@ def test_the_question_may_name_confidence_and_horizon(household: Household) -> N
 
 def test_a_named_fall_is_applied_to_the_equities_alone(household: Household) -> None:
     """A fall of 30 % takes 150 off 500 of shares and nothing off the bonds."""
-    prices = [Price(symbol, TODAY, D(100), "USD") for symbol in "AB"]
+    prices = [ClosingPrice(symbol, TODAY, D(100), "USD") for symbol in "AB"]
     source = household(lots=[lot("A", 5), lot("B", 5, "bond")], prices=prices)
     question = "what would a 30 percent fall in shares do to me"
     analysis = assess(source, question, today=TODAY)
@@ -186,7 +186,7 @@ def test_a_short_history_has_no_volatility(household: Household) -> None:
 def test_a_question_without_a_topic_gets_all_four_parts(household: Household, posting: Posting) -> None:
     """Everything on record: four parts, no gaps, every number a fact."""
     source = household(
-        accounts=[Account("current", "Everyday", "current", "USD", D(20_000), TODAY)],
+        accounts=[BankAccount("current", "Everyday", "current", "USD", D(20_000), TODAY)],
         transactions=rents(posting),
         lots=[lot("A", 5), lot("B", 3, "bond")],
         prices=daily_prices("AB", 100),

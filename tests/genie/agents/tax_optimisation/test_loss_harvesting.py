@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bursar.genie.agents.tax_optimisation import bands as tax_bands
 from bursar.genie.agents.tax_optimisation.loss_harvesting import (
-    Action,
+    HarvestAction,
     LossLot,
     TaxOf,
     Term,
@@ -124,7 +124,7 @@ def test_a_pair_of_losses_that_saves_only_together_is_found() -> None:
 
 def test_savings_shown_in_cents_add_up_to_the_total_shown() -> None:
     """Rounding the running total leaves no stray cent."""
-    actions = [Action(losing(str(n), 1, "short"), D("0.333")) for n in range(3)]
+    actions = [HarvestAction(losing(str(n), 1, "short"), D("0.333")) for n in range(3)]
     shown = whole_cents(actions, lambda amount: amount.quantize(D("0.01")))
     assert [action.saving for action in shown] == [D("0.33"), D("0.34"), D("0.33")]
     assert sum((action.saving for action in shown), D(0)) == D("1.00")

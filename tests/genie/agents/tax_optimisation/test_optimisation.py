@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from bursar.genie.agents.tax_optimisation.optimisation import optimise, stated_gains
-from bursar.genie.household.records import Lot, Price, Profile
+from bursar.genie.household.records import ClosingPrice, Lot, Profile
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis, Fact
 from bursar.genie.wording.grounding import numbers, ungrounded
@@ -33,8 +33,8 @@ def lot(name: str, symbol: str, *, bought: date, cost: int, quantity: int = 100)
     return Lot(name, "broker", symbol, symbol, "equity", D(quantity), D(cost), bought, "USD")
 
 
-def price(symbol: str, close: int, day: date = TODAY) -> Price:
-    return Price(symbol, day, D(close), "USD")
+def price(symbol: str, close: int, day: date = TODAY) -> ClosingPrice:
+    return ClosingPrice(symbol, day, D(close), "USD")
 
 
 def test_an_estimate_from_the_profile_alone(household: Household) -> None:
