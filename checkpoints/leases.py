@@ -24,9 +24,10 @@ from bursar.checkpoints.lease_renewal import LeaseRenewer
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.schema.saver_tables import leases
-from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
+from bursar.state.errors import DatabaseError, SessionBusy
 from bursar.state.events import Drained
 from bursar.state.events import LeaseChanged as LeaseEvent
+from bursar.state.refusals import LeaseLost
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
 # Owners of this process that nobody works under, though their leases may stand: the database could not be told.

@@ -25,9 +25,10 @@ from bursar.nodes.routers.example_router import ExampleRouter
 from bursar.nodes.routers.word_overlap import by_words
 from bursar.nodes.specialists.definition import is_deterministic
 from bursar.state.decision import Decision
-from bursar.state.errors import BursarError, Refused
+from bursar.state.errors import BursarError
 from bursar.state.events import Decided
 from bursar.state.money import USD
+from bursar.state.refusals import Refused
 from bursar.state.selection import ScoredCandidate as Weighed
 from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step

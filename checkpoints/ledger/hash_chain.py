@@ -14,8 +14,9 @@ from sqlalchemy import Boolean, Connection, Engine, bindparam, insert, not_, or_
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.schema.ledger_tables import events, sessions
-from bursar.state.errors import AccountClosed, LedgerError
+from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, CallHeld, Event
+from bursar.state.refusals import AccountClosed
 
 FIRST = "0" * 64  # what the first event of a session follows
 

@@ -13,8 +13,9 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
-from bursar.state.errors import ConfigurationError, NotApproved
+from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD
+from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
 

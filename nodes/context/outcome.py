@@ -10,18 +10,9 @@ from pydantic import ValidationError
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned
-from bursar.state.errors import (
-    BadOutput,
-    BreakerOpen,
-    BudgetExceeded,
-    DatabaseError,
-    LeaseLost,
-    Looping,
-    NotApproved,
-    Refused,
-    ScopeClosed,
-)
+from bursar.state.errors import BadOutput, DatabaseError
 from bursar.state.events import clean
+from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Looping, NotApproved, Refused, ScopeClosed
 from bursar.state.run import Fault, Limit, Outcome, Report
 
 INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run

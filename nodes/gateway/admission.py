@@ -16,18 +16,18 @@ from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.model_breaker import BreakerPass, BreakerVote, breaker_open
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import (
+from bursar.state.errors import BursarError
+from bursar.state.money import USD
+from bursar.state.refusals import (
     AccountClosed,
     BreakerOpen,
     BudgetExceeded,
-    BursarError,
     LeaseLost,
     Looping,
     Paused,
     Refused,
     ScopeClosed,
 )
-from bursar.state.money import USD
 
 MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is shaped anew
 

@@ -11,7 +11,7 @@ from bursar.checkpoints.ledger import circuit_breakers as breakers
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.circuit_breaker import Breaker
-from bursar.state.errors import BreakerOpen
+from bursar.state.refusals import BreakerOpen
 
 BreakerVote = Literal["well", "at fault", "nothing"]
 

@@ -16,7 +16,8 @@ from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.actions.approvals import ActionContext
 from bursar.nodes.gateway.context_propagation import InheritedContextVar
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 from bursar.state.run import Report
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
 from bursar.nodes.gateway.chat_model import MARK
-from bursar.state.errors import Unmetered
+from bursar.state.refusals import Unmetered
 
 
 class UnmeteredGuard(BaseCallbackHandler):

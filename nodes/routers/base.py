@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from langgraph.errors import GraphBubbleUp
 
-from bursar.state.errors import BudgetExceeded, ConfigurationError, ScopeClosed
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import BudgetExceeded, ScopeClosed
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,17 +34,9 @@ if TYPE_CHECKING:
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import (
-        BreakerOpen,
-        BudgetExceeded,
-        BursarError,
-        CipherError,
-        ConfigurationError,
-        LeaseLost,
-        Paused,
-        SessionBusy,
-    )
+    from bursar.state.errors import BursarError, CipherError, ConfigurationError, SessionBusy
     from bursar.state.money import USD
+    from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Paused
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
@@ -89,14 +81,14 @@ _WHERE = {
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
-    "BreakerOpen": "bursar.state.errors",
-    "BudgetExceeded": "bursar.state.errors",
+    "BreakerOpen": "bursar.state.refusals",
+    "BudgetExceeded": "bursar.state.refusals",
     "BursarError": "bursar.state.errors",
     "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
-    "LeaseLost": "bursar.state.errors",
+    "LeaseLost": "bursar.state.refusals",
     "SessionBusy": "bursar.state.errors",
-    "Paused": "bursar.state.errors",
+    "Paused": "bursar.state.refusals",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.run",
     "Limit": "bursar.state.run",

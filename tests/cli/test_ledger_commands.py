@@ -16,7 +16,8 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.cli.main import app
 from bursar.state.approval import ApprovalRequest
-from bursar.state.errors import ConfigurationError, LedgerError, NotApproved
+from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.refusals import NotApproved
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CENT = 10_000_000

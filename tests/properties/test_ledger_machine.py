@@ -14,8 +14,9 @@ from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.state.errors import AccountClosed, BudgetExceeded, LedgerError
+from bursar.state.errors import LedgerError
 from bursar.state.money import USD
+from bursar.state.refusals import AccountClosed, BudgetExceeded
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEY = b"a key of the tests"

@@ -105,7 +105,8 @@ def main() -> None:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from bursar.state.errors import Refused, SessionBusy
+    from bursar.state.errors import SessionBusy
+    from bursar.state.refusals import Refused
 
     return Refused, SessionBusy
 

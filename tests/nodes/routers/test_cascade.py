@@ -8,7 +8,8 @@ import pytest
 from langgraph.errors import GraphBubbleUp
 
 from bursar.nodes.routers.base import Candidate, CascadeRouter, Scores, excerpt, one_line
-from bursar.state.errors import BudgetExceeded, ConfigurationError, NoSession, ScopeClosed, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.refusals import BudgetExceeded, NoSession, ScopeClosed
 
 CANDIDATES = (Candidate("tax", "Income tax"), Candidate("fraud", "Suspicious charges"))
 

@@ -19,7 +19,8 @@ from pydantic import Field, SkipValidation
 
 from bursar.nodes.routers.base import Candidate, CascadeRouter, Scores, none_fit
 from bursar.nodes.routers.model_router import ModelRouter
-from bursar.state.errors import BudgetExceeded, ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.refusals import BudgetExceeded
 
 CANDIDATES = (
     Candidate("tax", "Income tax", ("can I save tax", "what do I owe", "any refund", "a fourth example")),
