@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.routers.base import Candidate, CascadeRouter, Router, Scores
+    from bursar.nodes.routers.base import Candidate, Router, Scores
+    from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.runs.handlers import keep, save_partial
@@ -72,7 +73,7 @@ _WHERE = {
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
     "Candidate": "bursar.nodes.routers.base",
-    "CascadeRouter": "bursar.nodes.routers.base",
+    "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
     "Scores": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
