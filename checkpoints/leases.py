@@ -25,9 +25,10 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.postings import record_if_known, recover
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.schema.lease_table import leases
-from bursar.state.errors import DatabaseError, LeaseLost, SessionBusy
+from bursar.state.errors import DatabaseError, SessionBusy
 from bursar.state.events import Drained
 from bursar.state.events import LeaseChanged as LeaseEvent
+from bursar.state.refusals import LeaseLost
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
 # Owners of this process that nobody works under, though their leases may stand: the database could not be told.

@@ -20,14 +20,14 @@ from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import capture
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.isolation.workers import TooManyAbandoned, run_on_handler_loop
-from bursar.nodes.routers.base import Scores
-from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.base import Scores, is_free, is_ready
 from bursar.nodes.routers.word_overlap import by_words
 from bursar.nodes.specialists.definition import is_deterministic
 from bursar.state.decision import Decision
-from bursar.state.errors import BursarError, Refused
+from bursar.state.errors import BursarError
 from bursar.state.events import Decided
 from bursar.state.money import USD
+from bursar.state.refusals import Refused
 from bursar.state.selection import ScoredCandidate as Weighed
 from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step
@@ -45,7 +45,7 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     if state["decisions"]:
         return {}
     request = state["request"]
-    free = is_deterministic(coordinator.router)
+    free = is_free(coordinator.router) or is_deterministic(coordinator.router)
     if not free:
         await _open(coordinator, request, config)
     scores, fault = await _scores(coordinator, request, config, paid=not free)
@@ -149,7 +149,7 @@ async def _scores(
 
     try:
         with scope.enter(), forbid_unmetered(config):
-            if type(router) is ExampleRouter and router.is_fitted(coordinator.candidates):
+            if is_ready(router, coordinator.candidates):
                 end = await capture(route)  # arithmetic over a short text: the way to another loop takes longer
             else:
                 end = await run_on_handler_loop("supervisor", route, seconds=seconds)

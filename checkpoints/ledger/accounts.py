@@ -22,8 +22,9 @@ from sqlalchemy import (
 from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import accounts
-from bursar.state.errors import BudgetExceeded, LedgerError
+from bursar.state.errors import LedgerError
 from bursar.state.money import USD
+from bursar.state.refusals import BudgetExceeded
 
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
 

@@ -18,8 +18,9 @@ from bursar.checkpoints.ledger.approvals import use
 from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_ACTIONS, actions
-from bursar.state.errors import ActionRefused, LedgerError
+from bursar.state.errors import LedgerError
 from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
+from bursar.state.refusals import ActionRefused
 
 ENDED = ("done", "void", "undone")
 UNDOING = ("undoing", "undone")

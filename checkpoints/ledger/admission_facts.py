@@ -16,7 +16,7 @@ from bursar.checkpoints.ledger.hash_chain import stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES
 from bursar.state.circuit_breaker import Breaker
-from bursar.state.errors import Paused
+from bursar.state.refusals import Paused
 
 
 @dataclass(frozen=True, slots=True)

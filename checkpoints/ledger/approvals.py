@@ -17,8 +17,9 @@ from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import WAITING, approvals
 from bursar.state.approval import ApprovalRequest
-from bursar.state.errors import LedgerError, NotApproved
+from bursar.state.errors import LedgerError
 from bursar.state.events import Approval, clean
+from bursar.state.refusals import NotApproved
 
 LATE = "the approval came too late: it had to be given by {}"
 

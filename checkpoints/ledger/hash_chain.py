@@ -15,8 +15,9 @@ from sqlalchemy import Boolean, Engine, bindparam, insert, not_, or_, select, te
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
-from bursar.state.errors import AccountClosed, LedgerError
+from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, CallHeld, Event
+from bursar.state.refusals import AccountClosed
 
 FIRST = "0" * 64  # what the first event of a session follows
 

@@ -26,9 +26,10 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, requests, sessions
 from bursar.checkpoints.schema.migrate import migrate
-from bursar.state.errors import LedgerError, NotApproved
+from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Event
 from bursar.state.money import USD, Amount
+from bursar.state.refusals import NotApproved
 from bursar.state.spend import Spend
 
 T = TypeVar("T")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
@@ -13,8 +12,10 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
-from bursar.state.errors import ConfigurationError, NotApproved
+from bursar.state.errors import ConfigurationError
+from bursar.state.langgraph_private import CHECKPOINTER, current_config
 from bursar.state.money import USD
+from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
 
@@ -25,7 +26,6 @@ MustApprove: TypeAlias = Collection[str] | Callable[[Task], bool]
 DEFAULT_SECONDS = 3600.0
 MAX_SECONDS = 366 * 86400.0
 MAX_ANSWERS = 100  # resume values of one node that are looked through
-CHECKPOINTER = "__pregel_checkpointer"
 NOBODY = "it needs a person's approval, and nobody may give it: name approvers in build_supervisor"
 NO_CHECKPOINT = "it needs a person's approval, and without a checkpointer nothing can wait for one"
 HOW = 'an answer is Approve(…), Deny(…), or {"verdict": "approve", "subject_hash": "…", "by": "…"}'
@@ -169,5 +169,5 @@ def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Ap
 
 
 def _can_wait() -> bool:
-    config = var_child_runnable_config.get()
+    config = current_config()
     return bool(config and config.get("configurable", {}).get(CHECKPOINTER))

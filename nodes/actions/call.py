@@ -19,7 +19,7 @@ from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.action import ActionCall
-from bursar.state.errors import ActionRefused, LeaseLost, Refused
+from bursar.state.refusals import ActionRefused, LeaseLost, Refused
 
 R = TypeVar("R")
 P = ParamSpec("P")

@@ -10,7 +10,7 @@ from bursar.nodes.gateway.flow import Commit, Flow, adrive, do
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.specialists.definition import Link
-from bursar.state.errors import NotApproved
+from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
 

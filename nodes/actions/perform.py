@@ -17,7 +17,7 @@ from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.action import Happened
-from bursar.state.errors import ActionRefused, InDoubt, LeaseLost, NotApproved
+from bursar.state.refusals import ActionRefused, InDoubt, LeaseLost, NotApproved
 
 MAX_CHANGES = 10  # states that one call follows an action through, beside waiting for another attempt
 WAIT_SECONDS = 0.05

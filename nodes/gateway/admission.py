@@ -18,18 +18,18 @@ from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope
 from bursar.state.circuit_breaker import Breaker
-from bursar.state.errors import (
+from bursar.state.errors import BursarError
+from bursar.state.money import USD
+from bursar.state.refusals import (
     AccountClosed,
     BreakerOpen,
     BudgetExceeded,
-    BursarError,
     LeaseLost,
     Looping,
     Paused,
     Refused,
     ScopeClosed,
 )
-from bursar.state.money import USD
 
 P = ParamSpec("P")
 

@@ -28,7 +28,7 @@ from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.failures import failure_of, pause_before_retry, usage_in
 from bursar.nodes.gateway.providers.generic import ProviderClient
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import Looping
+from bursar.state.refusals import Looping
 
 
 @dataclass(frozen=True, slots=True)

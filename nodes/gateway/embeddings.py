@@ -18,7 +18,8 @@ from bursar.nodes.gateway.providers.failures import Failure, failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
 from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.state.errors import BursarError, ConfigurationError, NoSession
+from bursar.state.errors import BursarError, ConfigurationError
+from bursar.state.refusals import NoSession
 
 TOKENS_PER_TEXT = 8  # marks around one text; 0 to 2 with the models that are known
 NAMES = ("model", "model_name", "model_id")

@@ -13,7 +13,8 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.approvals import ActionContext
 from bursar.nodes.gateway.context_propagation import InheritedContextVar
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 from bursar.state.run import Report
 
 LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold
