@@ -73,7 +73,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/books.db"
     found = str(request.getfixturevalue("postgres"))
     ledger = Ledger(found)
-    ledger.database.run(close_all)  # agents that fail in three tests within a minute would start with their fallbacks
+    ledger.run(close_all)  # agents that fail in three tests within a minute would start with their fallbacks
     ledger.database.close()
     return found
 

@@ -118,7 +118,7 @@ def test_any_graph_ends_with_an_answer_within_its_budget(
             )
         )
     name = f"s-{next(SESSIONS)}"
-    books.database.run(close_all)
+    books.run(close_all)
     app = build(books, specialists, budget=Budget(BUDGET, per_session=budget_left))
     entered: Any = {"messages": [("user", "now")]}
     result = asyncio.run(app.ainvoke(entered, session(name))) if asynchronous else app.invoke(entered, session(name))

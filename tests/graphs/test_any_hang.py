@@ -105,7 +105,7 @@ def test_every_run_ends_once_and_in_time(books: Ledger, chains: list[list[str]],
     ]
     name = f"s-{next(SESSIONS)}"
     began = time.monotonic()
-    books.database.run(close_all)
+    books.run(close_all)
     parts = _told(build(books, specialists), name, asynchronous=asynchronous)
     took = time.monotonic() - began
     result = [part for mode, part in parts if mode == "values"][-1]

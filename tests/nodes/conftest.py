@@ -11,8 +11,10 @@ import httpx
 import pytest
 from langchain_openai import ChatOpenAI
 
+from bursar.checkpoints.ledger import requests
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.spend import spend_of
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.scope import Scope
@@ -55,9 +57,8 @@ class Bench:
     def scope(self, budget: str = "0.03", *, request: str = "r-1", **settings: Any) -> Scope:
         """A scope in request `request`, which is opened with `budget` if it is new."""
         accounts = (Account(f"request:{request}", USD(budget).nanos), Account(f"agent:{request}:spending", None))
-        books = self.ledger.books
-        self.ledger.database.run(books.open_session(SESSION, "acme", at=NOW))
-        self.ledger.database.run(books.open_request(SESSION, request, accounts=accounts, text_hash="0" * 64, at=NOW))
+        self.ledger.run(requests.open_session, SESSION, "acme", at=NOW)
+        self.ledger.run(requests.open_request, SESSION, request, accounts=accounts, text_hash="0" * 64, at=NOW)
         fixed: dict[str, Any] = {
             "ledger": self.ledger,
             "session_id": SESSION,
@@ -73,13 +74,13 @@ class Bench:
     @property
     def charged(self) -> int:
         """Nano-dollars that the ledger charges to the request, calls in flight included at their hold."""
-        spend = self.ledger.database.run(self.ledger.books.spend_of("request:r-1"))
+        spend = self.ledger.run(spend_of, "request:r-1")
         return (spend.spent + spend.held).nanos
 
     @property
     def held(self) -> int:
         """Nano-dollars in holds of calls in flight."""
-        return self.ledger.database.run(self.ledger.books.spend_of("request:r-1")).held.nanos
+        return self.ledger.run(spend_of, "request:r-1").held.nanos
 
     def kinds(self) -> list[str]:
         """The kinds of the session's events after the request was opened."""

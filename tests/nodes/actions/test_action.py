@@ -15,6 +15,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from bursar import ActionCall, Happened, Ledger, Report, Task, action, deterministic
+from bursar.checkpoints.ledger import actions, requests
 from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.nodes.actions import compensate as undoing
 from bursar.state.errors import ConfigurationError, LedgerError
@@ -503,10 +504,10 @@ def test_an_attempt_of_another_host_has_its_time(ledger: Ledger) -> None:
 
     app = app_of(ledger, payer, timeout=0.5)
     at = ledger.clock()
-    ledger.database.run(ledger.books.open_session("s-1", "acme", at=at))
+    ledger.run(requests.open_session, "s-1", "acme", at=at)
 
     def elsewhere(until: timedelta) -> None:
-        ledger.database.run(ledger.action_books.intend(_intent(ledger, until), at=at))
+        ledger.run(actions.intend, _intent(ledger, until), at=at)
 
     elsewhere(timedelta(hours=1))
     assert "its result did not come in time" in ask(app)["gaps"][0]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
+from bursar.checkpoints.ledger.accounts import left
 from bursar.state.events import RequestOpened
 from bursar.state.money import USD
 
@@ -38,7 +39,7 @@ def test_a_total_is_the_outermost_account(ledger: Ledger) -> None:
     capped = ask(ledger, Budget("0.03", per_session="1", total="50"), "my taxes")
     assert next(iter(capped.caps)) == "global"
     assert capped.caps["global"] == USD(50)
-    assert ledger.database.run(ledger.books.left(["global"])) == USD(50).nanos
+    assert ledger.run(left, ["global"]) == USD(50).nanos
     assert ledger.verify()
 
 
