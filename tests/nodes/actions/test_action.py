@@ -20,7 +20,7 @@ from bursar.nodes.actions import compensate as undoing
 from bursar.state.errors import ActionRefused, ConfigurationError, LedgerError
 from bursar.state.events import ActionChanged
 from bursar.state.run import Fault
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import App, answer_of, ask, build, priced, rules, session, specialist
 
 
