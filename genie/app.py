@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from bursar.genie.importing.import_report import ImportReport
-    from bursar.testing.drill import DrillEnvironment
+    from bursar.testing import DrillEnvironment
 
 DEFAULT_DATABASE = "sqlite:///genie.db"
 DEFAULT_MODEL = "gpt-4o-mini"

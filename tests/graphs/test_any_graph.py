@@ -17,7 +17,7 @@ from bursar.checkpoints.ledger.circuit_breakers import close_all
 from bursar.state.events import Decided, RunEnded
 from bursar.state.money import USD
 from bursar.state.refusals import BudgetExceeded
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import answer_of, billed, build, priced, session, specialist, words
 
 Deed = Literal["answers", "pays", "pays twice", "swallows", "raises", "exits", "rubbish"]

@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
 from bursar.state.money import ZERO
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import answer_of, ask, build, session, specialist
 from tests.support.provider import Provider, Reply
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from langgraph.types import Command
 
 from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
-from bursar.nodes import supervisor
+from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
 from bursar.state.refusals import ScopeClosed
@@ -331,13 +332,11 @@ class _Hanging(ExampleRouter):
         return await super().route(text, candidates)
 
 
-def test_a_router_made_of_the_built_in_one_has_a_deadline(
-    ledger: Ledger, never: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_router_made_of_the_built_in_one_has_a_deadline(ledger: Ledger, never: threading.Event) -> None:
     """Only the built-in router is known to be brief; what a class of the user's adds to it may hang."""
-    monkeypatch.setattr(supervisor, "ROUTING_TIMEOUT_SECONDS", 0.2)
     router = _Hanging()
     app = build(ledger, [free("a", lambda task: "x", examples=["how much for food?"])], router=router)
+    app = with_coordinator(app, replace(coordinator_of(app), router_timeout_seconds=0.2))
     router.fit([Candidate("a", "a", ("how much for food?",))])
     router.hangs = never
     assert "the router gave no answer within 0.2 s" in ask(app)["gaps"][0]

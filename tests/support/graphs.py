@@ -23,7 +23,7 @@ from bursar.checkpoints.schema.metadata import metadata
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.definition import Handler
-from bursar.testing.scripted_model import Scripted, ScriptedModel
+from bursar.testing import Scripted, ScriptedModel
 
 NANOS_PER_WORD = 1_000_000  # a tenth of a cent
 PRICE = Price(input=0, output=1_000)  # US dollars per million tokens: that tenth of a cent a word

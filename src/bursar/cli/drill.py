@@ -7,7 +7,7 @@ import typer
 from bursar.cli.options import ANSWERED, GAPS, JsonOption
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import DrillResult
+    from bursar.testing import DrillResult
 
 commands = typer.Typer()
 
@@ -22,7 +22,7 @@ def drill(
     """Make every agent of Genie fail in every way, on a sample household that is thrown away; prints what held."""
     from bursar.cli import render as show
     from bursar.genie.app import drilled
-    from bursar.testing.drill import drill as run
+    from bursar.testing import drill as run
 
     with show.status() as line:
 

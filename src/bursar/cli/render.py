@@ -20,7 +20,7 @@ from bursar.state.session import SessionOutput
 from bursar.state.spend import Spend
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import Drill, DrillResult
+    from bursar.testing import Drill, DrillResult
 
 OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
 BAR_WIDTH = 40

@@ -22,7 +22,7 @@ from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import ActionChanged
 from bursar.state.refusals import ActionRefused
 from bursar.state.run import Fault
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import App, answer_of, ask, build, priced, rules, session, specialist
 
 

@@ -1,6 +1,9 @@
-"""Drills: every agent of a graph is made to fail in every way, and the request must be answered all the same."""
+"""Drills: every agent of a graph is made to fail in every way, and the request must be answered all the same.
 
-import inspect
+Each cell has a graph of its own: a copy of the drilled one, led by a copy of its coordinator that has the fault. Ledger
+and checkpointer are the same for all; no production code knows of drills.
+"""
+
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,18 +12,17 @@ from datetime import timedelta
 from typing import Any
 
 from bursar.checkpoints.ledger.circuit_breakers import close_all, open_each
-from bursar.graphs.supervisor import Supervisor, coordinator_of
+from bursar.graphs.supervisor import Supervisor, coordinator_of, with_coordinator
 from bursar.nodes.context.coordinator import Coordinator
-from bursar.nodes.context.forcing import GATE, REQUEST, ROUTER, Forced, forcing
-from bursar.nodes.gates.base import Verdict
 from bursar.nodes.isolation.workers import abandoned_count
-from bursar.nodes.routers.base import Candidate, Scores
-from bursar.nodes.specialists.definition import Chain, Function
+from bursar.nodes.specialists.definition import Chain
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Run, Task
-from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, DrillFault, FaultStage, in_place_of, made
+from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, DrillFault, FaultStage, in_place_of
 from bursar.testing.failing_provider import FailingProvider
+from bursar.testing.faulty_parts import FaultyGate, FaultyRouter, RouterToOne
 
+ROUTER = "supervisor"  # the name that the router has among the agents
 DEADLINE_SECONDS = 1.0
 AGENT_SHARE = 0.3  # of the request's deadline: an agent's own
 ROUTER_SHARE = 0.2
@@ -119,29 +121,6 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
     return asked or there
 
 
-@dataclass(frozen=True, slots=True)
-class _RouteTo:
-    """Sends every request to one agent."""
-
-    name: str
-
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        scores = {candidate.name: float(candidate.name == self.name) for candidate in candidates}
-        return Scores(scores, (self.name,), 1.0, "a drill")
-
-
-@dataclass(frozen=True, slots=True)
-class _BrokenRouter:
-    """Does what the function does, on the event loop that it is asked on."""
-
-    function: Function
-    task: Task
-
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Any:
-        result = self.function(self.task)
-        return await result if inspect.isawaitable(result) else result
-
-
 class _Drilled:
     """One graph, cell by cell."""
 
@@ -176,13 +155,16 @@ class _Drilled:
         stage, opened = FaultStage(self._file), self._opened(chain, fault)
         if fault.opens is not None and not opened:
             return DrillResult(name, fault.name, skipped="it asks no provider")
-        forced = Forced(
-            handlers={name: lambda own: in_place_of(own, fault, stage)},
-            seconds={REQUEST: self._time_for(fault), **self._own_seconds(fault, name)},
-            router=_RouteTo(name),
+        seconds = self._time_for(fault)
+        first = replace(
+            chain.links[0],
+            handler=in_place_of(chain.links[0].handler, fault, stage),
+            timeout=seconds * (AGENT_SHARE if fault.to_deadline else 1.0),  # else it is not to be late: all the time
             min_confidence=0.0 if fault.outlived else CONFIDENCE,
         )
-        asked = self._ask(_question(chain), forced, fault, stage, opened)
+        chains = {**self._at.chains, name: replace(chain, links=(first, *chain.links[1:]))}
+        faulty = replace(self._at, chains=chains, router=RouterToOne(name), timeout=seconds)
+        asked = self._ask(_question(chain), faulty, fault, stage, opened)
         if fault.provider != "answers" and not asked.requests:
             return DrillResult(name, fault.name, skipped="it asks no provider")
         runs = [run for run in asked.result["runs"] if run.specialist == name]
@@ -200,15 +182,9 @@ class _Drilled:
         if fault.opens != "model":
             return [chain.links[0].breaker] if fault.opens else []
         failing = replace(fault, provider="500")
-        forced = Forced(
-            handlers={}, seconds={REQUEST: self._deadline}, router=_RouteTo(name), min_confidence=CONFIDENCE
-        )
-        self._ask(_question(chain), forced, failing, FaultStage(self._file))
+        routed = replace(self._at, router=RouterToOne(name), timeout=self._deadline)
+        self._ask(_question(chain), routed, failing, FaultStage(self._file))
         return [row.name for row in self._at.ledger.breakers() if row.name.startswith("model:")]
-
-    def _own_seconds(self, fault: DrillFault, name: str) -> dict[str, float]:
-        """What is not to be late has the time of its request."""
-        return {name: self._time_for(fault) * (AGENT_SHARE if fault.to_deadline else 1.0)}
 
     def _time_for(self, fault: DrillFault) -> float:
         """The seconds of a request. The first, without a fault, may load whatever libraries it likes."""
@@ -217,17 +193,15 @@ class _Drilled:
     def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
         """The router must be replaced, and say so; a gate must have denied."""
         chain = next(iter(self._at.chains.values()))
-        stage, seconds = FaultStage(self._file), {REQUEST: self._deadline}
+        stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
         task = Task(text="", specialist=agent, session_id="", request_id="", tenant="", now=self._at.clock())
-        broken = made(fault, stage)
+        timed = replace(self._at, timeout=self._deadline, router_timeout_seconds=seconds, gate_timeout_seconds=seconds)
         if agent == ROUTER:
-            seconds[ROUTER] = self._deadline * ROUTER_SHARE
-            forced = Forced(handlers={}, seconds=seconds, router=_BrokenRouter(broken, task))
+            faulty = replace(timed, router=FaultyRouter(fault, stage, task))
         else:
-            seconds[GATE] = self._deadline * ROUTER_SHARE
-            router, review = _RouteTo(chain.specialist.name), _review(broken, task, stage)
-            forced = Forced(handlers={}, seconds=seconds, router=router, review=review)
-        asked = self._ask(_question(chain), forced, fault, stage)
+            gate = FaultyGate(agent, fault, stage, task)
+            faulty = replace(timed, router=RouterToOne(chain.specialist.name), gate=gate)
+        asked = self._ask(_question(chain), faulty, fault, stage)
         text, gaps = asked.result["messages"][-1].text, asked.result["gaps"]
         problems = list(asked.problems)
         if agent == ROUTER and not any(gap.startswith("routing: ") and gap in text for gap in gaps):
@@ -238,18 +212,18 @@ class _Drilled:
         return DrillResult(agent, fault.name, asked.seconds, end, "words" if agent == ROUTER else "", tuple(problems))
 
     def _ask(
-        self, question: str, forced: Forced, fault: DrillFault, stage: FaultStage, opened: Sequence[str] = ()
+        self, question: str, faulty: Coordinator, fault: DrillFault, stage: FaultStage, opened: Sequence[str] = ()
     ) -> "_Asked":
-        """Put the question, and check what holds for every request, whatever was forced."""
+        """Put the question to a graph with the fault, and check what holds for every request, whatever the fault."""
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
         self._at.ledger.run(close_all)
         until = self._at.clock() + timedelta(seconds=MAX_SECONDS)
         self._at.ledger.run(open_each, opened, until)
+        app = with_coordinator(self._app, faulty)
         began = time.monotonic()
-        with forcing(forced):
-            result = self._app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+        result = app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
         seconds = time.monotonic() - began
         ledger = self._at.ledger
         spend, requests = ledger.spend(session), self._provider.requests
@@ -287,19 +261,6 @@ class _Asked:
     requests: int
     spent: int
     problems: tuple[str, ...]
-
-
-def _review(broken: Function, task: Task, stage: FaultStage) -> Callable[[], Verdict]:
-    """A gate is plain code: what a coroutine would wait for, it waits for in its thread."""
-
-    def review() -> Any:
-        result = broken(task)
-        if inspect.iscoroutine(result):
-            result.close()
-            stage.over.wait(MAX_SECONDS)
-        return result
-
-    return review
 
 
 def _question(chain: Chain) -> str:
