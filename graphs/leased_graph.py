@@ -15,7 +15,9 @@ from bursar.checkpoints.saver.saver import LEDGER, SQLAlchemySaver
 from bursar.graphs.graceful_shutdown import installed
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
-WAIT, TAKE_OVER = "wait_seconds", "take_over"  # in a caller's `configurable`
+# What a caller writes into `configurable`: how long to wait for a session that another owns, or `True` to take the
+# session over from an owner that still lives.
+WAIT, TAKE_OVER = "wait_seconds", "take_over"
 
 
 class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]):

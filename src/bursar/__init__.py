@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bursar.checkpoints.saver.cipher import Cipher
     from bursar.checkpoints.saver.saver import SQLAlchemySaver
     from bursar.graphs.graceful_shutdown import drain_on_sigterm
-    from bursar.graphs.supervisor import build_supervisor
+    from bursar.graphs.leased_graph import TAKE_OVER
+    from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
     from bursar.nodes.gates.base import Gate, Verdict
     from bursar.nodes.gateway.meter import meter
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.routers.base import CascadeRouter, Router
+    from bursar.nodes.routers.base import Candidate, CascadeRouter, Router, Scores
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.runs.handlers import keep, save_partial
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from bursar.state.money import USD
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
+    from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
     from bursar.testing.drill import Drill, DrillEnvironment, Ground, drill
 
@@ -59,6 +61,8 @@ _WHERE = {
     "DrillEnvironment": "bursar.testing.drill",
     "Ground": "bursar.testing.drill",
     "drill": "bursar.testing.drill",
+    "TAKE_OVER": "bursar.graphs.leased_graph",
+    "Supervisor": "bursar.graphs.supervisor",
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.runs.handlers",
     "save_partial": "bursar.nodes.runs.handlers",
@@ -75,8 +79,10 @@ _WHERE = {
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
+    "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.base",
     "Router": "bursar.nodes.routers.base",
+    "Scores": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
     "Specialist": "bursar.nodes.specialists.definition",
     "deterministic": "bursar.nodes.specialists.definition",
@@ -98,10 +104,13 @@ _WHERE = {
     "Report": "bursar.state.run",
     "Run": "bursar.state.run",
     "Task": "bursar.state.run",
+    "Request": "bursar.state.session",
+    "SessionOutput": "bursar.state.session",
     "Spend": "bursar.state.spend",
 }
 
 __all__ = [
+    "TAKE_OVER",
     "USD",
     "ActionCall",
     "ApprovalRequest",
@@ -110,6 +119,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "BursarError",
+    "Candidate",
     "CascadeRouter",
     "Cipher",
     "CipherError",
@@ -131,12 +141,16 @@ __all__ = [
     "Paused",
     "Price",
     "Report",
+    "Request",
     "Router",
     "Run",
     "SQLAlchemySaver",
+    "Scores",
     "SessionBusy",
+    "SessionOutput",
     "Specialist",
     "Spend",
+    "Supervisor",
     "Task",
     "Verdict",
     "action",
