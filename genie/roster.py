@@ -6,7 +6,7 @@ from datetime import date, datetime
 from langchain_core.language_models import BaseChatModel
 
 from bursar.genie.agents.account_analysis.analysis import analyse
-from bursar.genie.agents.database_connector.connector import answer
+from bursar.genie.agents.database_connector.listing import answer
 from bursar.genie.agents.fraud_detection.detection import detect
 from bursar.genie.agents.investment_recommendation.recommendation import recommend
 from bursar.genie.agents.risk_assessment.assessment import assess

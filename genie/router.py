@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bursar.genie.agents.compliance_checker.identifiers import mask
+from bursar.genie.wording.identifiers import mask
 from bursar.nodes.routers.base import Candidate, Router, Scores
 
 

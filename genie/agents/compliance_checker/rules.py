@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bursar.genie.agents.compliance_checker.identifiers import find
 from bursar.genie.wording.grounding import numbers
+from bursar.genie.wording.identifiers import find
 from bursar.state.errors import ConfigurationError
 
 AgentClass = Literal["information", "advice", "data", "gate"]
