@@ -22,7 +22,7 @@ from bursar import (
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.genie.app import open_genie
 from bursar.genie.household.sample import END, sample_files
-from bursar.genie.roster import TOOLS
+from bursar.genie.roster import AGENTS
 from bursar.nodes.context.forcing import Forced, forcing
 from bursar.state.errors import ConfigurationError
 from bursar.testing.drill import DrillResult
@@ -116,13 +116,13 @@ def _raising(error: BaseException) -> Any:
     return instead
 
 
-@pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
+@pytest.mark.parametrize("victim", [agent.name for agent in AGENTS if not agent.tool_only])
 def test_genie_answers_whoever_is_killed(victim: str) -> None:
     """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
 
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
-    others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
+    others = tuple(a.name for a in AGENTS if not a.tool_only and a.name != "investment_recommendation")
     with forcing(
         Forced(handlers={victim: _raising(SystemExit("killed"))}, seconds={}, router=RouteTo((*others, victim)))
     ):

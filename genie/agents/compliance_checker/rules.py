@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bursar import ConfigurationError
 from bursar.genie.wording.grounding import numbers
 from bursar.genie.wording.identifiers import find
-from bursar.state.errors import ConfigurationError
 
 AgentClass = Literal["information", "advice", "data", "gate"]
 REASONS = frozenset(
