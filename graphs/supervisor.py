@@ -30,6 +30,7 @@ from bursar.nodes.specialists.definition import NAME_RULE, Chain, Specialist, ch
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.langgraph_private import DURABILITY
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
 # intake, supervisor, guardian, a gate, the longest chain, supervisor again, report, and a margin of as many.

@@ -14,10 +14,9 @@ import pytest
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.genie.app import Genie
 from bursar.state.errors import SessionBusy
-from tests.cli.conftest import Run
+from tests.cli.conftest import HEAVY, Run
 
 Program = Callable[[Sequence[str]], "subprocess.Popen[str]"]
-HEAVY = ("numpy", "scipy", "sklearn", "pandas", "cvxpy", "openai", "langchain_openai", "ofxtools", "genai_prices")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.checkpoints.ledger.approvals import ApprovalQuery
 from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.cli.main import app
+from bursar.cli.main import make_app
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.refusals import NotApproved
@@ -42,7 +42,7 @@ def books(tmp_path: Path, migrated_file: Path) -> Iterator[Ledger]:
 
 def bursar(ledger: Ledger, *arguments: str) -> Result:
     """Run a command on the ledger's database."""
-    return CliRunner().invoke(app, [*arguments, "--database", str(ledger.database.url)])
+    return CliRunner().invoke(make_app(), [*arguments, "--database", str(ledger.database.url)])
 
 
 def test_costs(books: Ledger) -> None:

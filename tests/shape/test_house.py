@@ -112,7 +112,7 @@ def test_the_clock_is_passed_in() -> None:
         "nodes/gateway/standalone.py",
         "checkpoints/ledger/ledger.py",
         "checkpoints/saver/saver.py",
-        "src/bursar/cli/main.py",
+        "genie/cli.py",
     }
     reading = {
         file
@@ -135,10 +135,16 @@ def test_layers_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "imports"), [("state/wrong", "bursar.nodes.specialist_node"), ("nodes/wrong", "bursar.genie.roster")]
+    ("wrong", "imports"),
+    [
+        ("state/wrong", "bursar.nodes.specialist_node"),
+        ("nodes/wrong", "bursar.genie.roster"),
+        ("cli/wrong", "bursar.genie.app"),
+        ("genie/wrong", "bursar.nodes.gateway.meter"),
+    ],
 )
 def test_the_layer_check_bites(tmp_path: Path, wrong: str, imports: str) -> None:
-    """A planted import against the arrow, or of Genie by the engine, is found and named."""
+    """A planted import against the arrow, or between Genie and the engine's parts, is found and named."""
     for module in [*(file.removeprefix("src/bursar/") for file in SOURCES), f"{wrong}.py"]:
         file = tmp_path / "bursar" / module
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,17 +11,15 @@ import pytest
 from sqlalchemy import Engine, create_engine, delete, func, insert, select, text
 
 from bursar.genie.agents.database_connector.connector import (
-    QUERIES,
     BadParameter,
     Connector,
     DataError,
-    NamedQuery,
     NotReadOnly,
     QueryTimeout,
     UnknownQuery,
 )
 from bursar.genie.household import schema
-from bursar.genie.household.queries import Parameters, SelectRows
+from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, SelectRows
 from bursar.genie.household.source import Source
 from bursar.genie.importing.importing import import_files
 

@@ -36,9 +36,7 @@ class CategoryRules:
 @cache
 def rules() -> CategoryRules:
     """The table of categories.toml, read once."""
-    table = tomllib.loads(
-        files("bursar.genie.agents.account_analysis").joinpath("categories.toml").read_text(encoding="utf-8")
-    )
+    table = tomllib.loads(files("bursar.genie.transactions").joinpath("categories.toml").read_text(encoding="utf-8"))
     phrases: dict[tuple[str, ...], str] = {}
     asked: dict[str, tuple[str, ...]] = {}
     for kind in ("income", "spending"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.agents.account_analysis.period import Period, month_of, parse_period, parse_periods
+from bursar.genie.questions.period import Period, month_of, parse_period, parse_periods
 
 NEWEST = date(2025, 6, 17)
 

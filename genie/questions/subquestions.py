@@ -7,9 +7,9 @@ from datetime import date
 from itertools import pairwise
 from typing import Final
 
-from bursar.genie.agents.account_analysis.cash_flows import Entry
-from bursar.genie.agents.account_analysis.period import Period, parse_periods
-from bursar.genie.agents.account_analysis.questions import Focus, Kind, focus_of, kind_of
+from bursar.genie.questions.account_questions import Focus, Kind, focus_of, kind_of
+from bursar.genie.questions.period import Period, parse_periods
+from bursar.genie.transactions.cash_flows import Entry
 
 MOST_CLAUSES: Final = 5
 _ENDS: Final = re.compile(r"[?!;\n]+|\.(?=\s|$)|,?\s+(?:and|also|plus|then)\s+|,\s+", re.IGNORECASE)

@@ -9,8 +9,8 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Final, Literal, get_args
 
-from bursar.genie.agents.account_analysis.cash_flows import Entry
-from bursar.genie.agents.account_analysis.categories import rules, words
+from bursar.genie.transactions.cash_flows import Entry
+from bursar.genie.transactions.categories import rules, words
 
 Kind = Literal[
     "balance", "recurring", "rises", "largest", "saved", "monthly", "change", "income", "spending", "overview"
@@ -22,7 +22,7 @@ _SPENT_ON: Final = re.compile(r"\b(?:on|at|to)\s+(?:(?:my|the|our|a|an)\s+)?(?P<
 
 @dataclass(frozen=True, slots=True)
 class _Signs:
-    """The words of questions.toml."""
+    """The words of account_questions.toml."""
 
     phrases: tuple[tuple[Kind, tuple[str, ...]], ...]
     kinds: tuple[tuple[Kind, frozenset[str]], ...]
@@ -34,7 +34,7 @@ class _Signs:
 @cache
 def _signs() -> _Signs:
     table = tomllib.loads(
-        files("bursar.genie.agents.account_analysis").joinpath("questions.toml").read_text(encoding="utf-8")
+        files("bursar.genie.questions").joinpath("account_questions.toml").read_text(encoding="utf-8")
     )
     known: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
     return _Signs(

@@ -8,9 +8,9 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar.genie.agents.account_analysis.analysis import monthly_totals
-from bursar.genie.agents.account_analysis.transfers import match_transfers, own_movements
 from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.cash_flows import monthly_totals
+from bursar.genie.transactions.transfers import match_transfers, own_movements
 
 Post = Callable[..., Transaction]
 

@@ -6,10 +6,10 @@ from datetime import date
 import pytest
 
 from bursar.genie.agents.account_analysis.analysis import analyse
-from bursar.genie.agents.account_analysis.cash_flows import classify
-from bursar.genie.agents.account_analysis.subquestions import read_clauses
 from bursar.genie.household.records import Transaction
 from bursar.genie.household.source import Source
+from bursar.genie.questions.subquestions import read_clauses
+from bursar.genie.transactions.cash_flows import classify
 from bursar.genie.wording.facts import Analysis
 
 NEWEST = date(2025, 4, 30)

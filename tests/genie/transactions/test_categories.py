@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from bursar.genie.agents.account_analysis.cash_flows import classify
-from bursar.genie.agents.account_analysis.categories import category_of, is_essential, merchant_of, says_transfer
-from bursar.genie.agents.account_analysis.questions import focus_of, kind_of
 from bursar.genie.household.records import Transaction
+from bursar.genie.questions.account_questions import focus_of, kind_of
+from bursar.genie.transactions.cash_flows import classify
+from bursar.genie.transactions.categories import category_of, is_essential, merchant_of, says_transfer
 
 Post = Callable[..., Transaction]
 

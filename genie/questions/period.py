@@ -104,6 +104,17 @@ def month_of(day: date) -> Period:
     return _month(day.year, day.month)
 
 
+def when(period: Period) -> str:
+    """`in March 2025`, `in 2025`, `on 3 March 2025` or both ends; all are forms of the period's two day facts."""
+    if period.start == period.end:
+        return f"on {formatting.day(period.start)}"
+    if period.is_month:
+        return f"in {formatting.month(period.start)}"
+    if period.is_year:
+        return f"in {period.start.year}"
+    return f"from {formatting.day(period.start)} to {formatting.day(period.end)}"
+
+
 def _month(year: int, number: int) -> Period:
     start = date(year, number, 1)
     return Period(start, _shift(start, 1) - timedelta(days=1))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.agents.account_analysis.recurring import add_months, find_recurring
 from bursar.genie.household.records import Transaction
+from bursar.genie.transactions.recurring import add_months, find_recurring
 
 Post = Callable[..., Transaction]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, cast
 
-from bursar.genie.agents.account_analysis.categories import UNCATEGORISED, category_of, says_transfer, words
 from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.categories import UNCATEGORISED, category_of, says_transfer, words
 
 WINDOW_DAYS: Final = 4
 _FORBIDDEN_COST: Final = 1_000_000.0

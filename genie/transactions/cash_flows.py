@@ -8,15 +8,15 @@ from decimal import Decimal
 from statistics import median
 from typing import Final, Literal
 
-from bursar.genie.agents.account_analysis.categories import (
+from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.categories import (
     UNCATEGORISED,
     category_of,
     is_essential,
     is_income,
     merchant_of,
 )
-from bursar.genie.agents.account_analysis.transfers import own_movements
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.transfers import own_movements
 
 Flow = Literal["income", "spending", "refund", "transfer"]
 

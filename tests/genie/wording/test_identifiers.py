@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stdnum import iban, luhn
 from stdnum.us import rtn
 
-from bursar.genie.agents.compliance_checker.identifiers import MASK, find, mask
+from bursar.genie.wording.identifiers import MASK, find, mask
 
 SEPARATORS = ("", " ", "-", "\u00a0", "\u202f", "\u2013", ".")
 PROSE = st.sampled_from(["", "My card is ", "Paid 12.50 with ", "see: (", "IBAN/", "on 2024-02-29 from ", "*"])

@@ -14,8 +14,8 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final, Literal
 
-from bursar.genie.agents.account_analysis.categories import merchant_of
 from bursar.genie.household.records import Transaction
+from bursar.genie.transactions.categories import merchant_of
 
 Cadence = Literal["weekly", "bi-weekly", "monthly", "quarterly", "annual"]
 
