@@ -5,8 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,19 +16,10 @@ from bursar.nodes.actions.approvals import Approvals
 from bursar.state.errors import ConfigurationError, LedgerError, NotApproved, SessionBusy
 from bursar.state.events import Approval, RunStarted
 from bursar.state.run import Fault
+from tests.support.clock import RunningClock
 from tests.support.graphs import App, RouteTo, answer_of, ask, build, rules, session, specialist
 
 EXPIRED = timedelta(hours=2)
-
-
-@dataclass
-class Clock:
-    """A clock that the test moves."""
-
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 class Teller:
@@ -217,10 +207,10 @@ def test_a_changed_amount_needs_another_approval(ledger: Ledger) -> None:
 
 def test_a_late_answer_is_refused(ledger: Ledger) -> None:
     """After its time an approval does nothing, whether it is given in the graph or beside it."""
-    clock, teller = Clock(), Teller()
+    clock, teller = RunningClock(), Teller()
     app = build(ledger, risky(teller), approvers=["ann"], clock=clock)
     answer = approve(ask(app))
-    clock.now += EXPIRED
+    clock.ahead = EXPIRED
     result = app.invoke(answer, session())
     assert teller.paid == []
     assert "the approval came too late" in result["gaps"][0]
@@ -229,11 +219,11 @@ def test_a_late_answer_is_refused(ledger: Ledger) -> None:
 
 def test_an_approval_that_was_given_in_time_is_not_used_late(ledger: Ledger) -> None:
     """Given in time, and used too late: it has expired."""
-    clock, teller = Clock(), Teller()
+    clock, teller = RunningClock(), Teller()
     app = build(ledger, risky(teller), approvers=["ann"], clock=clock)
     ask(app)
     ledger.approve(ledger.approvals()[0].approval_id, by="ann")
-    clock.now += EXPIRED
+    clock.ahead = EXPIRED
     result = app.invoke(None, session())
     assert teller.paid == []
     assert "too late" in result["gaps"][0]

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from langgraph.prebuilt import create_react_agent  # pyright: ignore[reportDepre
 from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, Verdict, deterministic, save_partial
 from bursar.nodes.isolation import workers as apart
 from bursar.state.run import MAX_REPORT_BYTES
+from tests.support.clock import RunningClock
 from tests.support.graphs import (
     RouteTo,
     answer_of,
@@ -357,16 +358,6 @@ def test_an_unsure_answer_is_asked_again_of_the_fallback(ledger: Ledger) -> None
     assert b.endswith("its answer is given all the same")
 
 
-class _Clock:
-    """A clock that goes on with the real one, from wherever it was put."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-
 def test_fallbacks_share_what_is_left_of_the_requests_time(ledger: Ledger) -> None:
     """However long a chain is, the request ends by its deadline; the last resort has a little of its own."""
 
@@ -396,7 +387,7 @@ def test_fallbacks_share_what_is_left_of_the_requests_time(ledger: Ledger) -> No
 
 def test_a_resume_begins_no_new_time(ledger: Ledger) -> None:
     """The deadline is of the request's opening: resumed after it, chains go to their ends at once."""
-    clock, stops = _Clock(), [KeyboardInterrupt()]
+    clock, stops = RunningClock(), [KeyboardInterrupt()]
 
     def handler(task: Task) -> str:
         if stops:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -16,7 +16,8 @@ from bursar.checkpoints.database.database import Database
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
 from tests.support import servers
-from tests.support.graphs import answer_of, ask, build, empty, priced, scripted, session, specialist
+from tests.support.databases import empty, verified
+from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 pytestmark = pytest.mark.postgres
 
@@ -25,20 +26,10 @@ COLD_DEADLINE = 8.0  # where the server is asked once more after the run, by who
 ALLOWED = 1.1
 
 
-@contextmanager
-def _ledger(url: str | Database) -> Generator[Ledger]:
-    ledger = Ledger(url)
-    yield ledger
-    found = ledger.verify()
-    ledger.database.close()
-    assert found, str(found)
-
-
 @pytest.fixture
 def ledger(postgres: str) -> Iterator[Ledger]:
     """Empty books on PostgreSQL."""
-    empty(postgres)
-    with _ledger(postgres) as made:
+    with verified(empty(postgres)) as made:
         yield made
 
 
@@ -127,7 +118,7 @@ def test_a_lock_that_keeps_a_settlement_waiting(
         lock("bursar_accounts")
         return "one"
 
-    with _ledger(Database(f"{postgres}?statement_timeout={DEADLINE + 1:g}")) as ledger:
+    with verified(Database(f"{postgres}?statement_timeout={DEADLINE + 1:g}")) as ledger:
         handler = _handler(scripted(locks), began, asynchronous=asynchronous)
         result = _put(build(ledger, [specialist("a", handler, timeout=DEADLINE)]), asynchronous=asynchronous)
         assert DEADLINE <= began.seconds < DEADLINE * ALLOWED
@@ -178,7 +169,7 @@ def test_a_request_has_its_deadline_before_any_run(ledger: Ledger, lock: Callabl
 @pytest.mark.parametrize(("asynchronous", "when"), [(False, "before the hold"), (True, "during the call")])
 def test_a_server_that_is_frozen(asynchronous: bool, when: str) -> None:
     """The request ends in time with an error that says so; thawed, the next run answers, and all is paid once."""
-    with servers.postgres() as server, _ledger(server.url) as ledger, ExitStack() as cold:
+    with servers.postgres() as server, verified(server.url) as ledger, ExitStack() as cold:
         began = Began(lambda: cold.enter_context(servers.frozen(server)) if when == "before the hold" else None)
 
         def freezes(messages: list[BaseMessage]) -> str:
@@ -202,7 +193,7 @@ def test_a_server_that_is_frozen(asynchronous: bool, when: str) -> None:
 
 def test_frozen_processes_of_a_server_that_is_well() -> None:
     """Their connections are replaced while there is time: the run completes."""
-    with servers.postgres() as server, _ledger(server.url) as ledger, ExitStack() as cold:
+    with servers.postgres() as server, verified(server.url) as ledger, ExitStack() as cold:
         began = Began(lambda: cold.enter_context(servers.frozen(server, clients_only=True)))
         app = build(ledger, [specialist("a", _handler(scripted("one"), began, asynchronous=False), timeout=DEADLINE)])
         assert answer_of(ask(app)) == "one"

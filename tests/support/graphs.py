@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import text
 
 from bursar import (
     Budget,
@@ -19,7 +18,6 @@ from bursar import (
     deterministic,
     meter,
 )
-from bursar.checkpoints.schema.ledger_tables import metadata
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.definition import Handler
@@ -87,14 +85,6 @@ def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) ->
         "router": RouteTo(),
     }
     return build_supervisor(specialists, ledger=ledger, **{**usual, **settings})
-
-
-def empty(url: str) -> None:
-    """Make the tables, where there are none yet, and take every row out of them."""
-    database = Ledger(url).database
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
-    database.run(lambda connection: connection.execute(text(f"TRUNCATE {tables}")))
-    database.close()
 
 
 def session(name: str = "s-1", **more: Any) -> RunnableConfig:

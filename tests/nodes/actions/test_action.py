@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,16 +49,6 @@ class Bank:
     def look(self, call: ActionCall) -> Happened | None:
         """Whether it was paid."""
         return Happened(f"{call.arguments['name']} was paid") if call.key in self.keys else None
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger that must verify when the test ends."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/books.db")
-    yield ledger
-    found = ledger.verify()
-    ledger.database.close()
-    assert found, str(found)
 
 
 def _by_name(name: str, cents: int = 0) -> str:

@@ -25,7 +25,7 @@ from bursar.state.errors import (
     ScopeClosed,
     UnknownPrice,
 )
-from tests.nodes.conftest import SECRET, Bench
+from tests.support.bench import SECRET, Bench
 from tests.support.provider import Reply
 
 

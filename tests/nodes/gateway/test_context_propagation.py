@@ -10,7 +10,7 @@ import pytest
 from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
 from bursar.state.errors import ConfigurationError, NoSession, ScopeClosed
 from bursar.state.events import CallHeld
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 
 WAIT_SECONDS = 10
 

@@ -13,7 +13,7 @@ from bursar.nodes.gateway.embeddings import MeteredEmbeddings
 from bursar.nodes.gateway.meter import Price, meter
 from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError, NoSession, UnknownPrice
 from bursar.state.events import CallSettled
-from tests.nodes.conftest import SECRET, Bench
+from tests.support.bench import SECRET, Bench
 from tests.support.provider import EMBEDDING_MODEL, Reply
 
 TEXTS = ["groceries", "rent in March", "π and 漢字", "tickets", "a"]

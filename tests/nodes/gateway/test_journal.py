@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from bursar.checkpoints.ledger.postings import Hold
 from bursar.nodes.gateway.journal import as_chunk, billed_in, decode, encode
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.provider import Reply
 
 

@@ -18,7 +18,7 @@ from bursar.nodes.gateway.providers.failures import MAX_PAUSE_SECONDS, Failure, 
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_on_handler_loop
 from bursar.state.errors import BudgetExceeded, ScopeClosed
-from tests.nodes.conftest import NOW, Bench
+from tests.support.bench import NOW, Bench
 from tests.support.provider import Reply
 
 LONG = "word " * 20_000
