@@ -26,6 +26,7 @@ from bursar.testing.scripted_model import Scripted, ScriptedModel
 NANOS_PER_WORD = 1_000_000  # a tenth of a cent
 PRICE = Price(input=0, output=1_000)  # US dollars per million tokens: that tenth of a cent a word
 App = Any  # LangGraph leaves its own type partly unknown
+QUESTION: Any = {"messages": [("user", "how much?")]}
 
 
 @dataclass
@@ -100,3 +101,8 @@ def ask(app: App, text: str = "how much for food?", name: str = "s-1") -> Any:
 def answer_of(result: Any) -> str:
     """The answer's text."""
     return str(result["messages"][-1].text)
+
+
+def first_run(result: Any, name: str = "a") -> Any:
+    """How the specialist's own handler ended, whatever its fallbacks did."""
+    return next(run for run in result["runs"] if run.specialist == name and run.level == 0)
