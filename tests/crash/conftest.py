@@ -20,5 +20,5 @@ def processes() -> ForkServerContext:
     """Starts real processes; each is a fresh fork of a server without threads."""
     os.environ["PYTHONPATH"] = str(ROOT)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.crash.victim", *SLOW_IMPORTS])
+    context.set_forkserver_preload(["tests.crash.programs.victim", *SLOW_IMPORTS])
     return context

@@ -9,8 +9,8 @@ import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.failpoints import ACTION_NAMES
-from tests.crash import forks
-from tests.crash.world import World
+from tests.crash.programs import forks
+from tests.crash.programs.world import World
 
 KILLED = -signal.SIGKILL
 Run = Callable[..., tuple[int, dict[str, Any] | None]]
@@ -19,7 +19,7 @@ Run = Callable[..., tuple[int, dict[str, Any] | None]]
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Runs a leg in a process of its own: its exit status and its answer."""
-    with forks.legs("tests.crash.action_legs") as legs:
+    with forks.legs("tests.crash.programs.action_legs") as legs:
         yield legs.run
 
 

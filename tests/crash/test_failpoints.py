@@ -13,9 +13,9 @@ import pytest
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.failpoints import NAMES
 from bursar.state.money import USD
-from tests.crash import forks
-from tests.crash.forks import Legs
-from tests.crash.lines import ENVIRONMENT, ROOT
+from tests.crash.programs import forks
+from tests.crash.programs.forks import Legs
+from tests.crash.programs.lines import ENVIRONMENT, ROOT
 from tests.support.provider import Provider, Reply
 
 KILLED = -signal.SIGKILL
@@ -34,7 +34,7 @@ SENT = {
 @pytest.fixture(scope="module")
 def legs() -> Iterator[Legs]:
     """Runs a leg in a process of its own: its exit status and its answer."""
-    with forks.legs("tests.crash.legs") as made:
+    with forks.legs("tests.crash.programs.legs") as made:
         yield made
 
 
@@ -74,7 +74,7 @@ def test_killed_from_outside_while_the_answer_is_on_its_way(
     gate = threading.Event()
     provider.will(Reply(waits_for=gate))
     url = f"sqlite:///{tmp_path}/books.db"
-    code = "import json, sys; from tests.crash.legs import run; run(json.loads(sys.argv[1]))"
+    code = "import json, sys; from tests.crash.programs.legs import run; run(json.loads(sys.argv[1]))"
     leg = {"database": url, "provider": provider.url, "session": SESSION, "handler": handler, "calls": 2}
     arguments = [sys.executable, "-c", code, json.dumps({**leg, "start": True})]
     with subprocess.Popen(arguments, cwd=ROOT, env=ENVIRONMENT) as process:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pytest
+
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import BudgetExceeded
@@ -47,6 +49,7 @@ def spend(url: str, name: str, holds: int, cap: int) -> None:
     ledger.database.close()
 
 
+@pytest.mark.slow
 def test_processes_share_one_tenants_budget(url: str) -> None:
     """Four processes that hold against one tenant's day are never over its cap, and every sum is exact."""
     cap = PROCESSES * HOLDS * AMOUNT // 4  # half of what they would be charged if all were granted

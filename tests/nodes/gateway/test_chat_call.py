@@ -358,6 +358,7 @@ def test_a_hidden_cap_in_the_models_settings_is_a_configuration_error(bench: Ben
         bench.model(extra_body={"max_tokens": 9})
 
 
+@pytest.mark.slow
 def test_importing_the_gateway_is_light() -> None:
     """The gateway loads neither a provider's package nor the price data until a model is metered."""
     code = (

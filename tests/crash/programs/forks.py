@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from tests.crash.lines import ENVIRONMENT, ROOT
+from tests.crash.programs.lines import ENVIRONMENT, ROOT
 
 SLOW_IMPORTS = ("alembic.command", "anyio._backends._asyncio", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
 

@@ -11,7 +11,7 @@ from langchain_openai import ChatOpenAI
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.prices import price_of
-from tests.crash.forks import serve
+from tests.crash.programs.forks import serve
 from tests.support.graphs import RouteTo
 
 QUESTION = "where does my money go?"

@@ -22,8 +22,8 @@ from bursar import (
     deterministic,
 )
 from bursar.nodes.gateway import failpoints
-from tests.crash.forks import serve
-from tests.crash.world import tell
+from tests.crash.programs.forks import serve
+from tests.crash.programs.world import tell
 from tests.support.graphs import RouteTo
 
 

@@ -235,7 +235,7 @@ def test_a_priced_function_has_a_breaker(any_ledger: Ledger) -> None:
         assert result["runs"][0].fault is Fault.PROVIDER
     assert asked == ["s-0", "s-1", "s-2"]
     [row] = any_ledger.breakers()
-    assert row.name.startswith("function:tests.graphs.test_breakers.")
+    assert row.name.startswith("function:tests.graphs.never_stuck.test_breakers.")
     assert row.name.endswith("quote")
     assert any_ledger.spend("s-3").spent.nanos == 0
     assert changes(any_ledger, "s-2") == [("s-2", row.name, "opened")]
