@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 BEAT_SECONDS = 0.01
@@ -32,40 +32,43 @@ class RunningClock:
 
 
 class Stopwatch:
-    """How long a block took, and for how much of that time this machine did not serve us.
+    """How long something took, and for how much of that time this machine did not serve us.
 
-    `late_seconds` is by how much a thread that only sleeps overslept. Nobody else can be asked to be on time meanwhile.
+    `late_seconds` is by how much a thread that only sleeps overslept: nobody else can be asked to be on time meanwhile.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.late_seconds = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="stopwatch", daemon=True)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def stop(self) -> float:
+        """Stop it, the first time; the seconds that it shows."""
+        if not self._ended.is_set():
+            self.seconds = time.monotonic() - self._began
+            self._ended.set()
+            self._thread.join()
+        return self.seconds
 
     def is_within(self, seconds: float) -> bool:
-        """Whether the block took at most so long, apart from the time in which this machine was late."""
-        return self.seconds <= seconds + self.late_seconds
+        """Whether it took at most so long, apart from the time in which this machine was late."""
+        return self.stop() <= seconds + self.late_seconds
 
-
-@contextmanager
-def stopwatch() -> Generator[Stopwatch]:
-    """Measures its block; read the result after it."""
-    watch, ended = Stopwatch(), threading.Event()
-
-    def beat() -> None:
-        while not ended.is_set():
+    def _beat(self) -> None:
+        while not self._ended.is_set():
             began = time.monotonic()
-            ended.wait(BEAT_SECONDS)
-            watch.late_seconds += max(0.0, time.monotonic() - began - BEAT_SECONDS)
-
-    thread = threading.Thread(target=beat, name="stopwatch", daemon=True)
-    thread.start()
-    began = time.monotonic()
-    try:
-        yield watch
-    finally:
-        watch.seconds = time.monotonic() - began
-        ended.set()
-        thread.join()
+            self._ended.wait(BEAT_SECONDS)
+            self.late_seconds += max(0.0, time.monotonic() - began - BEAT_SECONDS)
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:

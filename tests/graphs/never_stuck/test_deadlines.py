@@ -10,7 +10,7 @@ import pytest
 
 from bursar import Fault, Ledger, Limit, Outcome, Task, Verdict
 from bursar.nodes.isolation import workers as apart
-from tests.support.clock import RunningClock
+from tests.support.clock import RunningClock, Stopwatch, wait_until
 from tests.support.graphs import (
     QUESTION,
     answer_of,
@@ -75,18 +75,14 @@ def test_a_handler_that_blocks_its_thread_keeps_no_deadline_from_passing(
 ) -> None:
     """CPU-bound or asleep in a coroutine: at the deadline the fallback runs, and a sibling keeps its work."""
     app = build(ledger, [free("a", handler, timeout=0.3), free("b", lambda task: "fine")])
-    began = time.monotonic()
-    result = ask(app) if way == "invoke" else asyncio.run(app.ainvoke(QUESTION, session()))
-    took = time.monotonic() - began
+    with Stopwatch() as took:
+        result = ask(app) if way == "invoke" else asyncio.run(app.ainvoke(QUESTION, session()))
     run = first_run(result)
     assert (run.outcome, run.limit) == (Outcome.EXHAUSTED, Limit.DEADLINE)
     assert "a by rule" in answer_of(result)
     assert "fine" in answer_of(result)
-    assert took < 1.4, took
-    until = time.monotonic() + 10
-    while apart.abandoned_count("a") and time.monotonic() < until:
-        time.sleep(0.02)
-    assert apart.abandoned_count("a") == 0
+    assert took.is_within(1.4)
+    wait_until(lambda: apart.abandoned_count("a") == 0)
 
 
 def test_others_are_served_while_a_coroutine_blocks_the_loop(ledger: Ledger, never: threading.Event) -> None:
@@ -133,10 +129,9 @@ def test_fallbacks_share_what_is_left_of_the_requests_time(ledger: Ledger) -> No
         return handler
 
     chain = [waits("second"), waits("third"), waits("fourth"), rules]
-    app = build(ledger, [free("a", waits("first"), fallbacks=chain, timeout=10)], timeout=0.6)
-    began = time.monotonic()
-    result = ask(app)
-    took = time.monotonic() - began
+    app = build(ledger, [free("a", waits("first"), fallbacks=chain, timeout=30)], timeout=3)
+    with Stopwatch() as took:
+        result = ask(app)
     assert [(run.handler, run.limit) for run in result["runs"]] == [
         ("a", None),
         ("second", Limit.REQUEST_DEADLINE),
@@ -145,7 +140,8 @@ def test_fallbacks_share_what_is_left_of_the_requests_time(ledger: Ledger) -> No
         ("rules", None),
     ]
     assert answer_of(result).startswith("a by rule")
-    assert 0.5 < took < 2, took
+    assert took.seconds > 2.9
+    assert took.is_within(5)
 
 
 def test_a_resume_begins_no_new_time(ledger: Ledger) -> None:
