@@ -14,7 +14,7 @@ from bursar.nodes.gateway.meter import meter
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
 from bursar.state.refusals import AccountClosed, BudgetExceeded
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 
 LONG = "word " * 20_000

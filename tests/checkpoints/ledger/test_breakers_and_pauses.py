@@ -48,6 +48,7 @@ def fail(ledger: Ledger, sessions: int = 3, *, calls: int = 1) -> None:
         ledger.run(breakers.failed, NAME, caller, NOW)
 
 
+@pytest.mark.slow
 def test_of_200_callers_in_two_processes_one_probes(ledger: Ledger, url: str) -> None:
     """A half-open breaker lets exactly one of them through, and it stays open for a process that starts later."""
     fail(ledger)

@@ -85,6 +85,7 @@ def open_request(ledger: Ledger) -> None:
     run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
 
 
+@pytest.mark.slow
 def test_processes_never_hold_more_than_the_cap(url: str, ledger: Ledger) -> None:
     """Two processes that race for one cap of $0.03 in steps of $0.0007 get 42 steps between them, never 43."""
     racers = [child(url, name, 700_000, 40) for name in ("a", "b")]
@@ -99,6 +100,7 @@ def test_processes_never_hold_more_than_the_cap(url: str, ledger: Ledger) -> Non
     assert ledger.verify()
 
 
+@pytest.mark.slow
 def test_a_killed_call_stays_charged_until_reconciled(url: str, ledger: Ledger) -> None:
     """`kill -9` between hold and settlement loses nothing: charged, then unknown by name, then exact."""
     process = child(url, "c", 2 * CENT, 1)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pytest
+
 from bursar.checkpoints.ledger import postings, requests
 from bursar.checkpoints.ledger.accounts import Account, left
 from bursar.checkpoints.ledger.calls import Hold, Usage
@@ -49,6 +51,7 @@ def spend(url: str, name: str, holds: int, cap: int) -> None:
     ledger.database.close()
 
 
+@pytest.mark.slow
 def test_processes_share_one_tenants_budget(url: str) -> None:
     """Four processes that hold against one tenant's day are never over its cap, and every sum is exact."""
     cap = PROCESSES * HOLDS * AMOUNT // 4  # half of what they would be charged if all were granted

@@ -147,6 +147,7 @@ def test_other_tables_are_left_alone(database: Database) -> None:
 START = "import sys; from bursar.checkpoints.ledger.ledger import Ledger; Ledger(sys.argv[1]).database.close()"
 
 
+@pytest.mark.slow
 def test_processes_may_start_at_once(fresh_url: str) -> None:
     """Processes that open a new database at the same time all succeed: one migrates, the others wait."""
     command = [sys.executable, "-c", START, fresh_url]
@@ -158,6 +159,7 @@ def test_processes_may_start_at_once(fresh_url: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_a_database_opens_without_alembic(fresh_url: str) -> None:
     """Making a database, or opening one of the newest version, does not load alembic: it takes half a second."""
     code = f"{START}; assert 'alembic' not in sys.modules"

@@ -12,7 +12,7 @@ from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import CallHeld
 from bursar.state.refusals import NoSession, ScopeClosed
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 
 WAIT_SECONDS = 10
 

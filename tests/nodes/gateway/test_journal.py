@@ -12,7 +12,7 @@ from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.accounts import left
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.nodes.gateway.journal import as_chunk, billed_in, decode, encode
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.provider import Reply
 
 

@@ -1,9 +1,6 @@
 """Intake opens a request's accounts under the configuration of the moment."""
 
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
 from bursar.checkpoints.ledger.accounts import left
@@ -24,12 +21,6 @@ def ask(ledger: Ledger, budget: Budget, message: str) -> RequestOpened:
     app: Any = build_supervisor([tax], budget=budget, ledger=ledger, checkpointer=SQLAlchemySaver(url))
     app.invoke({"messages": [("user", message)]}, {"configurable": {"thread_id": "s-1", "tenant": "acme"}})
     return [row.event for row in ledger.audit("s-1") if isinstance(row.event, RequestOpened)][-1]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """An SQLite ledger."""
-    return Ledger(f"sqlite:///{tmp_path}/books.db")
 
 
 def test_a_total_is_the_outermost_account(ledger: Ledger) -> None:

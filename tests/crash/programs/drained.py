@@ -1,4 +1,4 @@
-"""A process that works until it is told to end: `python -m tests.crash.drained URL HOW`.
+"""A process that works until it is told to end: `python -m tests.crash.programs.drained URL HOW`.
 
 It prints what happens in it, a line each. Its handlers wait until a line comes in.
 """

@@ -1,14 +1,9 @@
-"""One leg of a request, in a process that may die: `python legs.py` forks a fresh process for each line it reads.
+"""One leg of a request, in a process that may die.
 
 A line is JSON: database, provider, session, handler (`plain` or `stream`), failpoint, how to start, how many calls.
 Each leg is a process of its own with an empty gateway, and only what is on disk has come over from the last one.
 """
 
-import importlib
-import json
-import os
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 from langchain_openai import ChatOpenAI
@@ -16,19 +11,10 @@ from langchain_openai import ChatOpenAI
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.prices import price_of
-from bursar.nodes.routers.base import Candidate, Scores
+from tests.crash.programs.forks import serve
+from tests.support.graphs import RouteTo
 
 QUESTION = "where does my money go?"
-SLOW_IMPORTS = ("alembic.command", "anyio._backends._asyncio", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
-
-
-class Everyone:
-    """A router that chooses every candidate, so that no leg has to learn from examples."""
-
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """All of them, each with a score of 1."""
-        names = tuple(candidate.name for candidate in candidates)
-        return Scores(by_name=dict.fromkeys(names, 1.0), chosen=names, confidence=1.0, rule="everyone")
 
 
 def app_of(leg: dict[str, Any]) -> Any:
@@ -60,32 +46,19 @@ def app_of(leg: dict[str, Any]) -> Any:
     url = leg["database"]
     budget = Budget(per_request="0.03")
     return build_supervisor(
-        [specialist], budget=budget, ledger=Ledger(url), checkpointer=SQLAlchemySaver(url), router=Everyone()
+        [specialist], budget=budget, ledger=Ledger(url), checkpointer=SQLAlchemySaver(url), router=RouteTo()
     )
 
 
-def run(leg: dict[str, Any]) -> None:
-    """Run the leg to its end, or to its failpoint."""
+def run(leg: dict[str, Any]) -> dict[str, Any]:
+    """Run the leg to its end, or to its failpoint; its answer."""
+    leg = {"session": "s-1", "handler": "plain", "calls": 2, **leg}
     failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
     start = {"messages": [("user", QUESTION)]} if leg["start"] else None
     result = app_of(leg).invoke(start, {"configurable": {"thread_id": leg["session"]}})
-    answer = {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}
-    os.write(1, (json.dumps(answer) + "\n").encode())
-
-
-def main() -> None:
-    """Fork for each line; afterwards a line with the child's exit status, negative for the signal that killed it."""
-    for name in SLOW_IMPORTS:
-        importlib.import_module(name)
-    price_of("gpt-4o-mini", "openai")
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            run(json.loads(line))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    return {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}
 
 
 if __name__ == "__main__":
-    main()
+    price_of("gpt-4o-mini", "openai")
+    serve(run)

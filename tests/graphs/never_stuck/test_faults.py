@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -24,14 +24,6 @@ from tests.support.graphs import RouteTo, answer_of, ask, billed, build, free, p
 
 class Panic(BaseException):
     """What libraries written in Rust raise."""
-
-
-@pytest.fixture
-def never() -> Iterator[threading.Event]:
-    """An event that is not set before the test ends."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def _raising(error: BaseException) -> Any:

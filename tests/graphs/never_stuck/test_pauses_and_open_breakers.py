@@ -1,6 +1,6 @@
 """What stops work, in whole graphs: open breakers and pauses refuse before anything is spent, and fallbacks answer."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,21 +8,11 @@ from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Paused, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, meter
 from bursar.state.circuit_breaker import RULE
+from tests.support.clock import NOON, Clock
 from tests.support.graphs import App, RouteTo, rules
 from tests.support.provider import DEAR_MODEL, MODEL, Provider, Reply
 
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DOWN = Reply(status=500, headers={"x-should-retry": "false"})
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 def chat(provider: Provider, model: str = MODEL) -> ChatOpenAI:
@@ -74,7 +64,7 @@ def test_a_provider_that_is_down_is_left_alone_until_a_probe_finds_it_up(
     assert any_ledger.open_holds() == []
     assert any_ledger.spend("s-3").spent.nanos == 0
     provider.default = Reply()
-    clock.now = NOW + timedelta(seconds=RULE.rest_seconds)
+    clock.now = NOON + timedelta(seconds=RULE.rest_seconds)
     assert ask(app, "s-4")["messages"][-1].text == "all is well"
     assert any_ledger.breakers() == []
 
@@ -133,7 +123,7 @@ def test_an_agent_that_fails_for_several_sessions_starts_with_its_fallback(any_l
     [admitted] = [decision for decision in result["decisions"] if decision.kind == "admit"]
     assert "failed in several sessions" in admitted.candidates[0].reason
     broken[0] = False
-    clock.now = NOW + timedelta(seconds=RULE.rest_seconds)
+    clock.now = NOON + timedelta(seconds=RULE.rest_seconds)
     assert ask(app, "s-4")["messages"][-1].text == "mended"
     assert any_ledger.breakers() == []
     assert ask(app, "s-5")["messages"][-1].text == "mended"

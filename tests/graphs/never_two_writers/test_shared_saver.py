@@ -16,7 +16,7 @@ from bursar.checkpoints.schema.lease_table import leases
 from bursar.state.money import USD
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def own_graph(saver: SQLAlchemySaver, model: Any) -> Any:
@@ -70,7 +70,7 @@ def first_leg(url: str) -> None:
 def test_it_goes_on_in_the_middle_after_a_kill(any_ledger: Ledger) -> None:
     """What its first node was paid for is not paid for again, in another process that owns the session at once."""
     url = any_ledger.database.url.render_as_string(hide_password=False)
-    code = "import sys; from tests.graphs.test_shared_saver import first_leg; first_leg(sys.argv[1])"
+    code = "import sys; from tests.graphs.never_two_writers.test_shared_saver import first_leg; first_leg(sys.argv[1])"
     environment = {**os.environ, "BURSAR_FAILPOINT": "after_settle"}
     killed = subprocess.run([sys.executable, "-c", code, url], cwd=ROOT, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -18,10 +18,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from bursar import LeaseLost, Ledger, Report, SessionBusy, SQLAlchemySaver, Task
 from bursar.state.money import USD
-from tests.graphs.owner import SESSION, plain
+from tests.graphs.never_two_writers.owner_program import SESSION, plain
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, session, specialist
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUNS = int(os.environ.get("BURSAR_TEST_RUNS", "30"))  # of each of the two processes
 
 
@@ -32,8 +32,8 @@ def url_of(ledger: Ledger) -> str:
 
 @contextmanager
 def process(ledger: Ledger, *arguments: str) -> Generator[subprocess.Popen[str]]:
-    """`tests.graphs.owner` in a process of its own, which does not outlive the test."""
-    command = [sys.executable, "-m", "tests.graphs.owner", url_of(ledger), *arguments]
+    """`tests.graphs.never_two_writers.owner_program` in a process of its own, which does not outlive the test."""
+    command = [sys.executable, "-m", "tests.graphs.never_two_writers.owner_program", url_of(ledger), *arguments]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
     try:

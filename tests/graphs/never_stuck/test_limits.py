@@ -1,10 +1,7 @@
 """Every run ends in one outcome that a machine can read, at its limits, and tells of itself while it goes on."""
 
 import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,15 +9,16 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import create_react_agent  # pyright: ignore[reportDeprecated, reportUnknownVariableType]
 
-from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, Verdict, deterministic, save_partial
-from bursar.nodes.isolation import workers as apart
+from bursar import Budget, Fault, Ledger, Limit, Outcome, Report, Task, deterministic, save_partial
 from bursar.state.run import MAX_REPORT_BYTES
 from tests.support.graphs import (
+    QUESTION,
     RouteTo,
     answer_of,
     ask,
     billed,
     build,
+    first_run,
     free,
     priced,
     rules,
@@ -29,20 +27,6 @@ from tests.support.graphs import (
     specialist,
     words,
 )
-
-QUESTION: Any = {"messages": [("user", "how much?")]}
-
-
-@pytest.fixture
-def never() -> Iterator[threading.Event]:
-    """An event that is not set before the test ends."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def _ended(result: Any, name: str = "a") -> Any:
-    return next(run for run in result["runs"] if run.specialist == name and run.level == 0)
 
 
 def _asker(model: Any, times: int = 1) -> Callable[[Task], Any]:
@@ -112,7 +96,7 @@ def test_a_fault_is_named(ledger: Ledger) -> None:
     assert {run.specialist: run.fault for run in result["runs"] if run.level == 0} == {
         name: fault for name, (_, fault) in handlers.items()
     }
-    assert _ended(result, "mute").reason == "Mute"
+    assert first_run(result, "mute").reason == "Mute"
     assert all(f"{name} by rule" in answer_of(result) for name in handlers)
 
 
@@ -125,7 +109,7 @@ def test_a_coroutine_that_nobody_awaited_is_no_report(ledger: Ledger) -> None:
     async def handler(task: Task) -> Any:
         return later()
 
-    run = _ended(ask(build(ledger, [free("a", handler)])))
+    run = first_run(ask(build(ledger, [free("a", handler)])))
     assert (run.fault, run.reason.endswith("not coroutine")) == (Fault.BAD_OUTPUT, True)
 
 
@@ -136,104 +120,6 @@ def test_an_awaitable_of_a_sync_function_is_awaited(ledger: Ledger) -> None:
         return "awaited"
 
     assert answer_of(ask(build(ledger, [free("a", lambda task: later())]))) == "awaited"
-
-
-def test_a_handler_may_stop_or_close_its_loop(ledger: Ledger) -> None:
-    """It is not the coordinator's loop, and not the caller's: others on it go on."""
-    inside = threading.Event()
-
-    async def stops(task: Task) -> str:
-        asyncio.get_running_loop().stop()
-        await asyncio.sleep(0)
-        inside.set()
-        return "stopped"
-
-    async def closes(task: Task) -> str:
-        asyncio.get_running_loop().close()
-        return "closed"
-
-    async def waits(task: Task) -> str:
-        await asyncio.to_thread(inside.wait, 20)
-        return "waited"
-
-    app = build(ledger, [free(f.__name__, f, timeout=20) for f in (stops, closes, waits)])
-    for result in (ask(app), asyncio.run(app.ainvoke(QUESTION, session("s-2")))):
-        assert {run.specialist: run.outcome.value for run in result["runs"] if run.level == 0} == {
-            "stops": "completed",
-            "closes": "failed",
-            "waits": "completed",
-        }
-
-
-def _spin(task: Task) -> Any:
-    while True:
-        pass
-
-
-async def _aspin(task: Task) -> Any:
-    while True:
-        pass
-
-
-async def _asleep(task: Task) -> Any:
-    time.sleep(1.5)  # noqa: ASYNC251 - that is the point
-
-
-async def _aspin_inside(task: Task) -> Any:
-    await asyncio.gather(asyncio.sleep(0), _aspin(task))
-
-
-@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-@pytest.mark.parametrize("handler", [_spin, _aspin, _asleep, _aspin_inside])
-def test_a_handler_that_blocks_its_thread_keeps_no_deadline_from_passing(
-    handler: Any, way: str, ledger: Ledger
-) -> None:
-    """CPU-bound or asleep in a coroutine: at the deadline the fallback runs, and a sibling keeps its work."""
-    app = build(ledger, [free("a", handler, timeout=0.3), free("b", lambda task: "fine")])
-    began = time.monotonic()
-    result = ask(app) if way == "invoke" else asyncio.run(app.ainvoke(QUESTION, session()))
-    took = time.monotonic() - began
-    run = _ended(result)
-    assert (run.outcome, run.limit) == (Outcome.EXHAUSTED, Limit.DEADLINE)
-    assert "a by rule" in answer_of(result)
-    assert "fine" in answer_of(result)
-    assert took < 1.4, took
-    until = time.monotonic() + 10
-    while apart.abandoned_count("a") and time.monotonic() < until:
-        time.sleep(0.02)
-    assert apart.abandoned_count("a") == 0
-
-
-def test_others_are_served_while_a_coroutine_blocks_the_loop(ledger: Ledger, never: threading.Event) -> None:
-    """Once the loop is found blocked, new runs have another one; the blocked run's deadline is not needed for that."""
-    blocked = threading.Event()
-
-    async def blocks(task: Task) -> Any:
-        blocked.set()
-        never.wait(30)
-
-    async def quick(task: Task) -> str:
-        return "quick"
-
-    app = build(ledger, [free("a", blocks, timeout=20)])
-    other = build(ledger, [free("b", quick, timeout=0.5)])
-    threading.Thread(target=lambda: ask(app, name="s-blocked"), daemon=True).start()
-    assert blocked.wait(10)
-    outcomes = [_ended(ask(other, name=f"s-{number}"), "b").outcome.value for number in range(6)]
-    assert outcomes[-1] == "completed"
-    never.set()
-
-
-def test_an_agent_that_always_hangs_is_not_started_for_ever(
-    ledger: Ledger, never: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Handlers that sit in a call that does not return are counted, by agent; beyond the limit none is started."""
-    monkeypatch.setattr(apart, "MAX_LEFT_BEHIND", 2)
-    app = build(ledger, [free("hanging", lambda task: never.wait(30), timeout=0.05), free("b", lambda task: "fine")])
-    results = [ask(app, name=f"s-{number}") for number in range(3)]
-    assert [_ended(result, "hanging").outcome.value for result in results] == ["exhausted", "exhausted", "failed"]
-    assert _ended(results[2], "hanging").fault is Fault.UNAVAILABLE
-    assert all("fine" in answer_of(result) for result in results)
 
 
 def test_what_a_handler_has_so_far_is_kept(ledger: Ledger) -> None:
@@ -254,7 +140,7 @@ def test_what_a_handler_has_so_far_is_kept(ledger: Ledger) -> None:
 
     app = build(ledger, [free("a", slow, timeout=0.1, fallbacks=[no]), free("b", broken, fallbacks=[no])])
     result = ask(app)
-    assert (_ended(result).report.answer, _ended(result, "b").report.answer) == ("two halves", "broken off")
+    assert (first_run(result).report.answer, first_run(result, "b").report.answer) == ("two halves", "broken off")
     assert "two halves" in answer_of(result)
     assert any("what it had is given" in gap for gap in result["gaps"])
 
@@ -286,9 +172,9 @@ def test_the_same_tool_call_over_and_over_ends_the_run(ledger: Ledger) -> None:
         budget=Budget("1"),
     )
     result = ask(app)
-    assert (_ended(result).outcome, _ended(result).limit) == (Outcome.EXHAUSTED, Limit.LOOP)
-    assert _ended(result).turns == len(loops.calls) == 4
-    assert _ended(result, "b").outcome is Outcome.COMPLETED
+    assert (first_run(result).outcome, first_run(result).limit) == (Outcome.EXHAUSTED, Limit.LOOP)
+    assert first_run(result).turns == len(loops.calls) == 4
+    assert first_run(result, "b").outcome is Outcome.COMPLETED
     assert result["spend"].spent.nanos == billed(loops, varies)
 
 
@@ -305,7 +191,7 @@ def test_a_handler_that_swallows_a_loop_pays_for_no_further_call(ledger: Ledger)
                 continue
         return "never mind"
 
-    run = _ended(ask(build(ledger, [specialist("a", stubborn, max_repeats=1)])))
+    run = first_run(ask(build(ledger, [specialist("a", stubborn, max_repeats=1)])))
     assert (run.limit, len(model.calls)) == (Limit.LOOP, 2)
 
 
@@ -322,7 +208,7 @@ def test_a_graph_that_takes_too_many_steps_is_exhausted(ledger: Ledger) -> None:
     graph.add_node("on", on)  # pyright: ignore[reportUnknownMemberType]
     graph.add_edge(START, "on")
     graph.add_conditional_edges("on", again, ["on", END])
-    run = _ended(ask(build(ledger, [free("a", graph.compile(), max_turns=1)])))  # pyright: ignore[reportUnknownMemberType]
+    run = first_run(ask(build(ledger, [free("a", graph.compile(), max_turns=1)])))  # pyright: ignore[reportUnknownMemberType]
     assert (run.outcome, run.limit) == (Outcome.EXHAUSTED, Limit.RECURSION)
     assert run.report.answer == "step 14"
 
@@ -351,102 +237,10 @@ def test_an_unsure_answer_is_asked_again_of_the_fallback(ledger: Ledger) -> None
     )
     result = ask(app)
     assert answer_of(result).startswith("A\nsurer\n\nB\nunsure\n\nC\nunsure")
-    assert (_ended(result).outcome, _ended(result).unsure) == (Outcome.COMPLETED, True)
+    assert (first_run(result).outcome, first_run(result).unsure) == (Outcome.COMPLETED, True)
     [a, b] = result["gaps"]
     assert a.startswith("a: confidence 0.40 is below the 0.50 that is asked for; surer answered instead, as of 20")
     assert b.endswith("its answer is given all the same")
-
-
-class _Clock:
-    """A clock that goes on with the real one, from wherever it was put."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-
-def test_fallbacks_share_what_is_left_of_the_requests_time(ledger: Ledger) -> None:
-    """However long a chain is, the request ends by its deadline; the last resort has a little of its own."""
-
-    def waits(name: str) -> Any:
-        async def handler(task: Task) -> str:
-            await asyncio.sleep(0.2 if name == "first" else 20)
-            raise ValueError
-
-        handler.__name__ = name
-        return handler
-
-    chain = [waits("second"), waits("third"), waits("fourth"), rules]
-    app = build(ledger, [free("a", waits("first"), fallbacks=chain, timeout=10)], timeout=0.6)
-    began = time.monotonic()
-    result = ask(app)
-    took = time.monotonic() - began
-    assert [(run.handler, run.limit) for run in result["runs"]] == [
-        ("a", None),
-        ("second", Limit.REQUEST_DEADLINE),
-        ("third", Limit.REQUEST_DEADLINE),
-        ("fourth", Limit.REQUEST_DEADLINE),
-        ("rules", None),
-    ]
-    assert answer_of(result).startswith("a by rule")
-    assert 0.5 < took < 2, took
-
-
-def test_a_resume_begins_no_new_time(ledger: Ledger) -> None:
-    """The deadline is of the request's opening: resumed after it, chains go to their ends at once."""
-    clock, stops = _Clock(), [KeyboardInterrupt()]
-
-    def handler(task: Task) -> str:
-        if stops:
-            raise stops.pop()
-        return "too late"
-
-    app = build(ledger, [free("a", handler)], timeout=60, clock=clock)
-    with pytest.raises(KeyboardInterrupt):
-        ask(app)
-    clock.ahead = timedelta(seconds=61)
-    result = app.invoke(None, session())
-    assert _ended(result).limit is Limit.REQUEST_DEADLINE
-    assert answer_of(result).startswith("a by rule")
-
-
-class _Hangs:
-    """A router and a gate that never answer."""
-
-    name = "gate"
-
-    def __init__(self, never: threading.Event) -> None:
-        self.never = never
-
-    async def route(self, text: str, candidates: Any) -> Any:
-        self.never.wait(30)
-
-    def review_plan(self, request: Any, specialists: Any, *, now: Any) -> Verdict:
-        return Verdict("allow")
-
-    def review_answer(self, request: Any, answer: str, reports: Any, *, now: Any) -> Verdict:
-        self.never.wait(30)
-        return Verdict("allow")
-
-
-def test_a_router_that_hangs_is_replaced_and_a_gate_that_hangs_has_denied(
-    ledger: Ledger, never: threading.Event
-) -> None:
-    """The router's place takes a count of words, and the decision says so; the gate fails closed."""
-    food, rent = free("food", lambda task: "secret"), free("rent", lambda task: "r")
-    app = build(ledger, [food, rent], router=_Hangs(never), timeout=0.5)
-    result = ask(app, "what about my food?")
-    [route] = [decision for decision in result["decisions"] if decision.kind == "route"]
-    assert route.chosen == ("food",)
-    assert "the router gave no answer within 0.2" in route.rule
-    assert "words: 1 of 2" in route.rule
-    assert result["gaps"][0].startswith("routing: the router gave no answer")
-    gated = build(ledger, [food], gate=_Hangs(never), timeout=0.5)
-    result = ask(gated, name="s-2")
-    assert result["ending"] == "refused"
-    assert "secret" not in answer_of(result)
 
 
 def _collect(app: Any, way: str) -> list[Any]:

@@ -17,13 +17,13 @@ from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.database.engines import POOLED
 from bursar.state.errors import DatabaseError, SessionBusy
 from bursar.state.money import USD
-from tests.graphs.owner import SESSION, plain
+from tests.graphs.never_two_writers.owner_program import SESSION, plain
 from tests.support import servers
 from tests.support.graphs import answer_of, ask, build, priced, rules, scripted, session, specialist
 
 pytestmark = pytest.mark.postgres
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROCESSES, THREADS, REQUESTS = 3, 4, 3
 LEFT_BEHIND = """
 SELECT (SELECT count(*) FROM pg_prepared_statements),
@@ -78,7 +78,7 @@ def test_a_pooler_is_noticed(direct: str, pooled: str) -> None:
 
 def test_many_processes_and_threads_work_through_it(direct: str, pooled: str) -> None:
     """Tables are made by processes that start at once; requests of many sessions are paid, kept and in the books."""
-    code = "import sys; from tests.graphs.test_pgbouncer import work; work(*sys.argv[1:])"
+    code = "import sys; from tests.graphs.never_two_writers.test_pgbouncer import work; work(*sys.argv[1:])"
     running = [
         subprocess.Popen(
             [sys.executable, "-c", code, pooled, f"p{number}"], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -123,7 +123,7 @@ def test_nothing_outlasts_a_transaction(direct: str) -> None:
 
 def test_a_session_has_one_owner_through_it(pooled: str) -> None:
     """Two processes want the same session: nothing is lost, nothing forked, every refusal clean."""
-    command = [sys.executable, "-m", "tests.graphs.owner", pooled, "count"]
+    command = [sys.executable, "-m", "tests.graphs.never_two_writers.owner_program", pooled, "count"]
     both = [
         subprocess.Popen([*command, name, "10"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for name in "ab"

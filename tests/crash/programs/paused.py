@@ -1,4 +1,4 @@
-"""A process that is busy while another pauses everything: `python -m tests.crash.paused URL`.
+"""A process that is busy while another pauses everything: `python -m tests.crash.programs.paused URL`.
 
 It prints what happens in it, a line each. Its calls are on their way until a line comes in.
 """
@@ -11,7 +11,7 @@ from functools import partial
 from langchain_core.messages import BaseMessage
 
 from bursar import Ledger, Paused, Report, Task
-from tests.crash.drained import tell
+from tests.crash.programs.drained import tell
 from tests.support.graphs import App, answer_of, ask, build, free, priced, scripted
 
 MANY = 8

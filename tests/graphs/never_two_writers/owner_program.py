@@ -1,4 +1,4 @@
-"""A process that runs one session many times, for tests of who owns it: `python -m tests.graphs.owner URL HOW …`."""
+"""A process that runs one session many times, for tests of who owns it: `python -m …owner_program URL HOW …`."""
 
 import json
 import operator

@@ -1,12 +1,8 @@
-"""One leg of a request that acts, in a process that may die: forks a fresh process for each line it reads.
+"""One leg of a request that acts, in a process that may die.
 
 A line is JSON: database, world, session, kind (`check`, `idempotent` or `bare`), failpoint, fails, start, approve.
 """
 
-import importlib
-import json
-import os
-import sys
 from typing import Any
 
 from langgraph.types import Command
@@ -26,8 +22,9 @@ from bursar import (
     deterministic,
 )
 from bursar.nodes.gateway import failpoints
-from tests.crash.legs import SLOW_IMPORTS, Everyone
-from tests.crash.world import tell
+from tests.crash.programs.forks import serve
+from tests.crash.programs.world import tell
+from tests.support.graphs import RouteTo
 
 
 def app_of(leg: dict[str, Any], ledger: Ledger) -> Any:
@@ -67,13 +64,13 @@ def app_of(leg: dict[str, Any], ledger: Ledger) -> Any:
         budget=Budget(per_request="0.03"),
         ledger=ledger,
         checkpointer=SQLAlchemySaver(ledger.database),
-        router=Everyone(),
+        router=RouteTo(),
         approvers=["ann"],
     )
 
 
-def run(leg: dict[str, Any]) -> None:
-    """Run the leg to its end, or to its failpoint."""
+def run(leg: dict[str, Any]) -> dict[str, Any]:
+    """Run the leg to its end, or to its failpoint; its answer."""
     failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
     ledger = Ledger(leg["database"])
     start: Any = {"messages": [("user", "book my journey")]} if leg["start"] else None
@@ -81,22 +78,8 @@ def run(leg: dict[str, Any]) -> None:
         start = Command(resume=Approve(subject_hash=leg["resume"], by="ann"))
     result = app_of(leg, ledger).invoke(start, {"configurable": {"thread_id": leg["session"]}})
     waits = [one.value.subject_hash for one in result.get("__interrupt__", [])]
-    answer = {"answer": result["messages"][-1].text, "gaps": result.get("gaps", []), "waits": waits}
-    os.write(1, (json.dumps(answer) + "\n").encode())
-
-
-def main() -> None:
-    """Fork for each line; afterwards a line with the child's exit status, negative for the signal that killed it."""
-    for name in SLOW_IMPORTS:
-        importlib.import_module(name)
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            run(json.loads(line))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    return {"answer": result["messages"][-1].text, "gaps": result.get("gaps", []), "waits": waits}
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -19,21 +19,11 @@ from bursar.nodes.specialists.definition import Handler
 from bursar.state.circuit_breaker import RULE
 from bursar.state.events import BreakerChanged
 from bursar.state.run import Fault
+from tests.support.clock import Clock
 from tests.support.graphs import App, answer_of, ask, build, free, rules, scripted, session, specialist
 from tests.support.graphs import priced as metered
 
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SESSIONS = 2 * RULE.least_failing
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 class Flaky:
@@ -245,7 +235,7 @@ def test_a_priced_function_has_a_breaker(any_ledger: Ledger) -> None:
         assert result["runs"][0].fault is Fault.PROVIDER
     assert asked == ["s-0", "s-1", "s-2"]
     [row] = any_ledger.breakers()
-    assert row.name.startswith("function:tests.graphs.test_breakers.")
+    assert row.name.startswith("function:tests.graphs.never_stuck.test_breakers.")
     assert row.name.endswith("quote")
     assert any_ledger.spend("s-3").spent.nanos == 0
     assert changes(any_ledger, "s-2") == [("s-2", row.name, "opened")]
