@@ -11,7 +11,7 @@ from bursar.nodes.context.outcome import in_one_line
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.planning.gate import ask
-from bursar.nodes.specialists.definition import Chain
+from bursar.nodes.specialists.chain import Chain
 from bursar.state.run import Outcome, Report, Run
 from bursar.state.session import Ending, SessionState, runs_of
 

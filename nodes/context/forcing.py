@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from bursar.nodes.gates.base import Verdict
 from bursar.nodes.routers.base import Router
-from bursar.nodes.specialists.definition import Handler, Link
+from bursar.nodes.specialists.chain import Link
+from bursar.nodes.specialists.definition import Handler
 
 REQUEST, ROUTER, GATE = "request", "supervisor", "gate"
 

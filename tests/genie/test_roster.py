@@ -12,7 +12,7 @@ from bursar.genie.onboarding import NO_DATA, DataFirst, is_empty
 from bursar.genie.roster import TOOLS, specialists, unavailable
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.runs.handlers import call_directly
-from bursar.nodes.specialists.definition import chains_of
+from bursar.nodes.specialists.chain import chains_of
 from bursar.state.money import USD
 from bursar.state.run import Task
 

@@ -13,7 +13,7 @@ import pytest
 from langgraph.types import Command
 
 from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Specialist, Task, action
-from bursar.nodes.actions.approvals import Approvals
+from bursar.nodes.specialists.approval_policy import Approvals
 from bursar.state.errors import ConfigurationError, LedgerError, SessionBusy
 from bursar.state.events import Approval, RunStarted
 from bursar.state.refusals import NotApproved

@@ -15,7 +15,8 @@ from bursar.nodes.context.forcing import GATE, REQUEST, ROUTER, Forced, forcing
 from bursar.nodes.gates.base import Verdict
 from bursar.nodes.isolation.workers import abandoned_count
 from bursar.nodes.routers.base import Candidate, Scores
-from bursar.nodes.specialists.definition import Chain, Function
+from bursar.nodes.specialists.chain import Chain
+from bursar.nodes.specialists.definition import Function
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Run, Task
 from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, DrillFault, FaultStage, in_place_of, made
