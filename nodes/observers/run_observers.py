@@ -8,7 +8,7 @@ from typing import Self, cast
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.ledger.anchors import Head
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.captured import capture_call
 from bursar.nodes.observers.base import Observer, RunContext
 from bursar.nodes.observers.langsmith import LangSmithObserver
 from bursar.nodes.observers.opentelemetry import OpenTelemetryObserver
@@ -59,10 +59,9 @@ class RunObservers:
                 call = cast("Callable[..., object] | None", getattr(observer, method, None))
                 if call is None or place in self._dropped:
                     continue
-                with Captured[object]() as told:
-                    told.value = call(*what)
-                if told.error is not None:
-                    self._drop(place, method, told.error)
+                error = capture_call(call, *what).error
+                if error is not None:
+                    self._drop(place, method, error)
 
     def _drop(self, place: int, method: str, error: BaseException) -> None:
         if not isinstance(error, Exception | SystemExit):

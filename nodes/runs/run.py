@@ -134,9 +134,7 @@ async def _attempt(
         with scope.enter(), forbid_unmetered({**config, "recursion_limit": steps}):
             return await call(link, task, seconds=seconds, keep=scope.keep)
     except TooManyAbandoned as error:
-        end = Captured[Report]()
-        end.error = error
-        return end
+        return Captured(error=error)
     finally:
         scope.close()
 

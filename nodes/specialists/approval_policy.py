@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.captured import capture_call
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD
@@ -47,10 +47,7 @@ class Approvals:
             return False
         if not callable(self.approvers):
             return by in self.approvers
-        said = Captured[bool]()
-        with said:
-            said.value = self.approvers(shown, by)
-        return said.value is True
+        return capture_call(self.approvers, shown, by).value is True
 
 
 NO_APPROVALS = Approvals()
