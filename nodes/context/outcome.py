@@ -8,7 +8,7 @@ from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 from pydantic import ValidationError
 
 from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.captured import Captured, capture_call
 from bursar.nodes.isolation.workers import TooManyAbandoned
 from bursar.state.errors import BadOutput, DatabaseError
 from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Looping, NotApproved, Refused, ScopeClosed
@@ -93,10 +93,7 @@ def in_one_line(error: BaseException) -> str:
 
 def text_of(error: BaseException) -> str:
     """An exception's text; empty where its own class cannot tell it."""
-    told = Captured[str]()
-    with told:
-        told.value = str(error)
-    return told.value if isinstance(told.value, str) else ""
+    return capture_call(str, error).value or ""
 
 
 def _fault(error: BaseException, scope: Scope) -> Fault:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
+    from bursar.nodes.observers.base import Observer, RunContext
     from bursar.nodes.routers.base import Candidate, Router, Scores
     from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
@@ -72,6 +73,8 @@ _WHERE = {
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
+    "Observer": "bursar.nodes.observers.base",
+    "RunContext": "bursar.nodes.observers.base",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
@@ -130,6 +133,7 @@ __all__ = [
     "Ledger",
     "Limit",
     "ModelRouter",
+    "Observer",
     "Outcome",
     "Paused",
     "Price",
@@ -137,6 +141,7 @@ __all__ = [
     "Request",
     "Router",
     "Run",
+    "RunContext",
     "SQLAlchemySaver",
     "Scores",
     "SessionBusy",
