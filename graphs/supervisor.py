@@ -17,7 +17,7 @@ from bursar.graphs.leased_graph import OwnedGraph
 from bursar.nodes.actions.approvals import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.chat_model import require_price
+from bursar.nodes.gateway.meter import require_price
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.planning.gate import review_plan
 from bursar.nodes.planning.guardian import guard

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
+    from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
     from bursar.nodes.routers.base import CascadeRouter, Router
@@ -75,6 +76,11 @@ _WHERE = {
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
+    "BilledUsage": "bursar.nodes.gateway.providers.base",
+    "Failure": "bursar.nodes.gateway.providers.base",
+    "Provider": "bursar.nodes.gateway.providers.base",
+    "ProviderClient": "bursar.nodes.gateway.providers.base",
+    "register_provider": "bursar.nodes.gateway.providers.base",
     "CascadeRouter": "bursar.nodes.routers.base",
     "Router": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
@@ -106,6 +112,7 @@ __all__ = [
     "ActionCall",
     "ApprovalRequest",
     "Approve",
+    "BilledUsage",
     "BreakerOpen",
     "Budget",
     "BudgetExceeded",
@@ -119,6 +126,7 @@ __all__ = [
     "Drill",
     "DrillEnvironment",
     "ExampleRouter",
+    "Failure",
     "Fault",
     "Gate",
     "Ground",
@@ -130,6 +138,8 @@ __all__ = [
     "Outcome",
     "Paused",
     "Price",
+    "Provider",
+    "ProviderClient",
     "Report",
     "Router",
     "Run",
@@ -148,6 +158,7 @@ __all__ = [
     "keep",
     "meter",
     "priced",
+    "register_provider",
     "save_partial",
     "standalone",
 ]

@@ -74,7 +74,7 @@ def app_of(leg: dict[str, Any], ledger: Ledger) -> Any:
 
 def run(leg: dict[str, Any]) -> None:
     """Run the leg to its end, or to its failpoint."""
-    failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": leg.get("failpoint", "")})
     ledger = Ledger(leg["database"])
     start: Any = {"messages": [("user", "book my journey")]} if leg["start"] else None
     if leg.get("resume"):

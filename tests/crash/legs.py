@@ -66,7 +66,7 @@ def app_of(leg: dict[str, Any]) -> Any:
 
 def run(leg: dict[str, Any]) -> None:
     """Run the leg to its end, or to its failpoint."""
-    failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": leg.get("failpoint", "")})
     start = {"messages": [("user", QUESTION)]} if leg["start"] else None
     result = app_of(leg).invoke(start, {"configurable": {"thread_id": leg["session"]}})
     answer = {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}
