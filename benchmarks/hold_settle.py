@@ -16,7 +16,8 @@ from sqlalchemy.engine import make_url
 from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.postings import Hold, Usage
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES = ("tenant:t:2026-01-01", "session:s", "request:r", "agent:r:a")

@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.postings import Hold, Usage
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 AMOUNT, COST = 1_000_000, 400_000

@@ -19,7 +19,7 @@ from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger, meter
 from bursar.checkpoints.database.url import DEFAULTS
-from bursar.checkpoints.ledger.postings import Account
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.nodes.gateway.scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

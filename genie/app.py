@@ -26,7 +26,8 @@ from bursar.graphs.leased_graph import TAKE_OVER
 from bursar.graphs.supervisor import Supervisor, build_supervisor
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.prices import Price
-from bursar.nodes.routers.base import CascadeRouter, Router
+from bursar.nodes.routers.base import Router
+from bursar.nodes.routers.cascade import CascadeRouter
 from bursar.nodes.routers.example_router import ExampleRouter
 from bursar.nodes.routers.model_router import ModelRouter
 from bursar.state.budget import Budget

@@ -10,16 +10,22 @@ from langchain_core.outputs import ChatResult
 
 from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.admission import (
+    AdmissionRequest,
+    GrantedCall,
+    Offer,
+    SizedOffer,
+    model_breaker,
+    seconds_left,
+)
 from bursar.nodes.gateway.bounds import output_cap
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import Received, as_chunk, decode, encode, mark_replacement, tool_calls_in
-from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import Looping
+from bursar.state.refusals import Looping
 
 A = TypeVar("A", ChatResult, ChatResult | None)
 

@@ -14,7 +14,8 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 

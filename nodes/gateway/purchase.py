@@ -10,10 +10,10 @@ from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
     admit,
+    mark_unknown,
     seconds_left,
     settle,
-    unknown_work,
-    void_work,
+    void,
 )
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.providers.base import Failure
@@ -136,9 +136,9 @@ def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attem
         vote = says if failure.usage is None else "well"  # it answered, and what it answered could not be read
         yield from settle(claim, granted, cost=known.nanos, usage=known.usage, response=None, says=vote)
     elif failure.owed == "nothing":
-        yield claim.transact(void_work(claim, granted, failure.reason, says))
+        yield from void(claim, granted, failure.reason, says)
     else:
-        yield claim.transact(unknown_work(claim, granted, failure.reason, says))
+        yield from mark_unknown(claim, granted, failure.reason, says)
     pause = pause_before_retry(failure, attempt, left)
     if pause is None:
         claim.give_back()

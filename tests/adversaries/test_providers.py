@@ -11,8 +11,9 @@ from langchain_openai import OpenAIEmbeddings
 
 from bursar.nodes.gateway.journal import INSTEAD_OF
 from bursar.nodes.gateway.meter import meter
-from bursar.state.errors import AccountClosed, BudgetExceeded, ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
+from bursar.state.refusals import AccountClosed, BudgetExceeded
 from tests.nodes.conftest import SESSION, Bench
 from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 

@@ -19,7 +19,8 @@ from bursar.checkpoints.lease_renewal import LeaseRenewer
 from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
-from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.errors import SessionBusy
+from bursar.state.refusals import LeaseLost
 
 S = "s-1"
 

@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.checkpoints.ledger.approvals import ApprovalQuery
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.cli.main import app
 from bursar.state.approval import ApprovalRequest
-from bursar.state.errors import ConfigurationError, LedgerError, NotApproved
+from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.refusals import NotApproved
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CENT = 10_000_000

@@ -15,7 +15,7 @@ from langgraph.runtime import RunControl
 from sqlalchemy import select
 
 from bursar import Ledger, drain_on_sigterm
-from bursar.checkpoints.schema.saver_tables import leases
+from bursar.checkpoints.schema.lease_table import leases
 from bursar.genie.household.sample import sample_files
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import Drained, RunEnded

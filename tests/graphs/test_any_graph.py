@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bursar import Budget, Ledger, Outcome, Report, Task, deterministic
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.circuit_breakers import close_all
-from bursar.state.errors import BudgetExceeded
 from bursar.state.events import Decided, RunEnded
 from bursar.state.money import USD
+from bursar.state.refusals import BudgetExceeded
 from bursar.testing.scripted_model import ScriptedModel
 from tests.support.graphs import answer_of, billed, build, priced, session, specialist, words
 

@@ -14,8 +14,9 @@ from langgraph.types import Command
 
 from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Specialist, Task, action
 from bursar.nodes.actions.approvals import Approvals
-from bursar.state.errors import ConfigurationError, LedgerError, NotApproved, SessionBusy
+from bursar.state.errors import ConfigurationError, LedgerError, SessionBusy
 from bursar.state.events import Approval, RunStarted
+from bursar.state.refusals import NotApproved
 from bursar.state.run import Fault
 from tests.support.graphs import App, RouteTo, answer_of, ask, build, rules, session, specialist
 

@@ -16,7 +16,7 @@ from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
 from bursar.nodes import supervisor
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.state.errors import ScopeClosed
+from bursar.state.refusals import ScopeClosed
 from bursar.state.run import MAX_ANSWER_CHARACTERS
 from tests.support.graphs import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
 

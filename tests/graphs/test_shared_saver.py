@@ -12,7 +12,7 @@ import pytest
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from bursar import LeaseLost, Ledger, SQLAlchemySaver
-from bursar.checkpoints.schema.saver_tables import leases
+from bursar.checkpoints.schema.lease_table import leases
 from bursar.state.money import USD
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 

@@ -139,8 +139,8 @@ MUTANTS = (
     Mutant(
         "a call of unknown end is treated as void",
         "nodes/gateway/purchase.py",
-        "        yield claim.transact(unknown_work(claim, granted, failure.reason, says))\n",
-        "        yield claim.transact(void_work(claim, granted, failure.reason, says))\n",
+        "        yield from mark_unknown(claim, granted, failure.reason, says)\n",
+        "        yield from void(claim, granted, failure.reason, says)\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
     ),
     Mutant(

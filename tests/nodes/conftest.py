@@ -11,8 +11,8 @@ import httpx
 import pytest
 from langchain_openai import ChatOpenAI
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.scope import Scope

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.state.errors import ActionRefused
+from bursar.state.refusals import ActionRefused
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 KEYS = ("a", "b", "c")

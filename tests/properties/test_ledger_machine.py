@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.state.errors import AccountClosed, BudgetExceeded, LedgerError
+from bursar.checkpoints.ledger.postings import Hold, Usage
+from bursar.state.errors import LedgerError
 from bursar.state.money import USD
+from bursar.state.refusals import AccountClosed, BudgetExceeded
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEY = b"a key of the tests"

@@ -19,7 +19,7 @@ from bursar import (
     deterministic,
     meter,
 )
-from bursar.checkpoints.schema.ledger_tables import metadata
+from bursar.checkpoints.schema.metadata import metadata
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.definition import Handler

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # where neither the caller nor the model's profile says more
 CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")

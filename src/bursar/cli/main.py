@@ -36,6 +36,7 @@ from bursar.cli.options import (
     check_exists,
 )
 from bursar.state.errors import AmountError, BursarError, ConfigurationError
+from bursar.state.text import one_line
 
 if TYPE_CHECKING:
     from bursar.genie.app import Genie
@@ -105,7 +106,8 @@ def main() -> None:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from bursar.state.errors import Refused, SessionBusy
+    from bursar.state.errors import SessionBusy
+    from bursar.state.refusals import Refused
 
     return Refused, SessionBusy
 
@@ -121,7 +123,7 @@ def _data_errors() -> tuple[type[Exception], ...]:
 
 def _fail(error: Exception, code: int) -> NoReturn:
     cause = getattr(error, "orig", None) or error  # the driver's own words, without SQLAlchemy's around them
-    line = " ".join(str(cause).split()) or type(error).__name__
+    line = one_line(str(cause)) or type(error).__name__
     typer.echo(f"bursar: {line}", err=True)
     sys.exit(code)
 

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.state.budget import Budget
-from bursar.state.errors import AccountClosed, AmountError, BudgetExceeded, ConfigurationError, LedgerError
+from bursar.state.errors import AmountError, ConfigurationError, LedgerError
 from bursar.state.events import Acknowledged, Incident, RequestOpened, ToppedUp
 from bursar.state.money import USD
+from bursar.state.refusals import AccountClosed, BudgetExceeded
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CENT = 10_000_000

@@ -12,8 +12,9 @@ from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.approval import ApprovalRequest
-from bursar.state.errors import LedgerError, NotApproved
+from bursar.state.errors import LedgerError
 from bursar.state.money import USD
+from bursar.state.refusals import NotApproved
 from tests.checkpoints.conftest import NOW
 
 HOUR = timedelta(hours=1)

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.anchors import Anchor, Head
 from bursar.checkpoints.ledger.hash_chain import digest
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.events import Incident
 from bursar.state.money import USD

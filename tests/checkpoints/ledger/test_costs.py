@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import pytest
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.hash_chain import digest
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Decided, Incident

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.state.errors import AmountError, BudgetExceeded, LedgerError
+from bursar.checkpoints.ledger.postings import Hold, Usage
+from bursar.state.errors import AmountError, LedgerError
 from bursar.state.money import USD
+from bursar.state.refusals import BudgetExceeded
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 KEY = b"a key of the tests"

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.checkpoints.schema.migrate import migrate
-from bursar.state.errors import BudgetExceeded
+from bursar.state.refusals import BudgetExceeded
 from tests.checkpoints.conftest import empty
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)

@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Books, Hold, Usage
-from bursar.state.errors import BudgetExceeded, LedgerError
+from bursar.checkpoints.ledger.postings import Books, Hold, Usage
+from bursar.state.errors import LedgerError
 from bursar.state.events import Incident
 from bursar.state.money import USD
+from bursar.state.refusals import BudgetExceeded
 
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
 CENT = 10_000_000  # nano-dollars

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.state.errors import BudgetExceeded
+from bursar.checkpoints.ledger.postings import Hold, Usage
 from bursar.state.money import USD
+from bursar.state.refusals import BudgetExceeded
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 KEY = b"a key of the tests"

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.hash_chain import FIRST, digest
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold
+from bursar.checkpoints.ledger.postings import Hold
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.checkpoints.saver.serde import default_serde
 from bursar.checkpoints.schema import saver_tables as checkpoint_tables

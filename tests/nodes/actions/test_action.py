@@ -17,8 +17,9 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from bursar import ActionCall, Happened, Ledger, Report, Task, action, deterministic
 from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.nodes.actions import compensate as undoing
-from bursar.state.errors import ActionRefused, ConfigurationError, LedgerError
+from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import ActionChanged
+from bursar.state.refusals import ActionRefused
 from bursar.state.run import Fault
 from bursar.testing.scripted_model import ScriptedModel
 from tests.support.graphs import App, answer_of, ask, build, priced, rules, session, specialist

@@ -16,15 +16,8 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 from bursar.nodes.gateway.meter import Price, meter
-from bursar.state.errors import (
-    BudgetExceeded,
-    BursarError,
-    ConfigurationError,
-    NoSession,
-    Refused,
-    ScopeClosed,
-    UnknownPrice,
-)
+from bursar.state.errors import BursarError, ConfigurationError, UnknownPrice
+from bursar.state.refusals import BudgetExceeded, NoSession, Refused, ScopeClosed
 from tests.nodes.conftest import SECRET, Bench
 from tests.support.provider import Reply
 

@@ -8,8 +8,9 @@ from multiprocessing.pool import ThreadPool
 import pytest
 
 from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
-from bursar.state.errors import ConfigurationError, NoSession, ScopeClosed
+from bursar.state.errors import ConfigurationError
 from bursar.state.events import CallHeld
+from bursar.state.refusals import NoSession, ScopeClosed
 from tests.nodes.conftest import SESSION, Bench
 
 WAIT_SECONDS = 10

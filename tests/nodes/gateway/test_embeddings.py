@@ -11,8 +11,9 @@ from langchain_openai import OpenAIEmbeddings
 
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings
 from bursar.nodes.gateway.meter import Price, meter
-from bursar.state.errors import BudgetExceeded, BursarError, ConfigurationError, NoSession, UnknownPrice
+from bursar.state.errors import BursarError, ConfigurationError, UnknownPrice
 from bursar.state.events import CallSettled
+from bursar.state.refusals import BudgetExceeded, NoSession
 from tests.nodes.conftest import SECRET, Bench
 from tests.support.provider import EMBEDDING_MODEL, Reply
 

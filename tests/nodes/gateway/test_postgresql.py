@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from bursar.state.errors import BudgetExceeded
+from bursar.state.refusals import BudgetExceeded
 from tests.nodes.conftest import Bench, make_bench
 from tests.support.provider import Provider, Reply
 

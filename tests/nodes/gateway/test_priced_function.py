@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 
 from bursar import priced
-from bursar.state.errors import AmountError, BudgetExceeded, ConfigurationError, NoSession
+from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.events import Incident
+from bursar.state.refusals import BudgetExceeded, NoSession
 from tests.nodes.conftest import SESSION, Bench
 
 QUOTE_NANOS = 2_000_000

@@ -19,7 +19,7 @@ from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.purchase import MAX_PAUSE_SECONDS, pause_before_retry
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_on_handler_loop
-from bursar.state.errors import BudgetExceeded, ScopeClosed
+from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import NOW, Bench
 from tests.support.provider import Reply
 

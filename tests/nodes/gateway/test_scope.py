@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.state.errors import BudgetExceeded, ScopeClosed
+from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from tests.nodes.conftest import Bench
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bursar import USD, Ledger, standalone
-from bursar.state.errors import BudgetExceeded, ConfigurationError, NoSession, ScopeClosed, Unmetered
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import BudgetExceeded, NoSession, ScopeClosed, Unmetered
 from tests.nodes.conftest import Bench
 
 
