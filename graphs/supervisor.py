@@ -30,6 +30,7 @@ from bursar.nodes.specialists.definition import NAME_RULE, Chain, Specialist, ch
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.langgraph_private import DURABILITY
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
 # intake, supervisor, guardian, a gate, the longest chain, supervisor again, report, and a margin of as many.
@@ -113,7 +114,7 @@ def _compile(coordinator: Coordinator, checkpointer: BaseCheckpointSaver[Any] | 
     compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
     longest = max(len(chain.links) for chain in coordinator.chains.values())
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
-    durability: dict[str, object] = {"__pregel_durability": "sync"} if checkpointer else {}
+    durability: dict[str, object] = {DURABILITY: "sync"} if checkpointer else {}
     compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
     configurable = {**durability, LEDGER: coordinator.ledger}
     return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=configurable)

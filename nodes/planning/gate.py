@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from langchain_core.runnables import RunnableConfig
 
+from bursar.checkpoints.ledger.postings import record
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.context.deadlines import time_for
 from bursar.nodes.gates.base import Gate, Verdict
@@ -39,8 +40,8 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
         rules=verdict.rules,
         policy_hash=verdict.policy_hash,
     )
-    record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
-    await coordinator.commit(record, request)
+    at = coordinator.clock()
+    await coordinator.commit(lambda transaction: record(transaction, request.session_id, event, at=at), request)
     return verdict
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from bursar.checkpoints.saver.cipher import Cipher
     from bursar.checkpoints.saver.saver import SQLAlchemySaver
     from bursar.graphs.graceful_shutdown import drain_on_sigterm
-    from bursar.graphs.supervisor import build_supervisor
+    from bursar.graphs.leased_graph import TAKE_OVER
+    from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
     from bursar.nodes.gates.base import Gate, Verdict
     from bursar.nodes.gateway.meter import meter
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.routers.base import CascadeRouter, Router
+    from bursar.nodes.routers.base import Candidate, Router, Scores
+    from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.runs.handlers import keep, save_partial
@@ -33,18 +35,11 @@ if TYPE_CHECKING:
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import (
-        BreakerOpen,
-        BudgetExceeded,
-        BursarError,
-        CipherError,
-        ConfigurationError,
-        LeaseLost,
-        Paused,
-        SessionBusy,
-    )
+    from bursar.state.errors import BursarError, CipherError, ConfigurationError, SessionBusy
     from bursar.state.money import USD
+    from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Paused
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
+    from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
     from bursar.testing import Drill, DrillEnvironment, Ground, drill
 
@@ -59,6 +54,8 @@ _WHERE = {
     "DrillEnvironment": "bursar.testing",
     "Ground": "bursar.testing",
     "drill": "bursar.testing",
+    "TAKE_OVER": "bursar.graphs.leased_graph",
+    "Supervisor": "bursar.graphs.supervisor",
     "build_supervisor": "bursar.graphs.supervisor",
     "keep": "bursar.nodes.runs.handlers",
     "save_partial": "bursar.nodes.runs.handlers",
@@ -75,22 +72,24 @@ _WHERE = {
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
-    "CascadeRouter": "bursar.nodes.routers.base",
+    "Candidate": "bursar.nodes.routers.base",
+    "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
+    "Scores": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
     "Specialist": "bursar.nodes.specialists.definition",
     "deterministic": "bursar.nodes.specialists.definition",
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
-    "BreakerOpen": "bursar.state.errors",
-    "BudgetExceeded": "bursar.state.errors",
+    "BreakerOpen": "bursar.state.refusals",
+    "BudgetExceeded": "bursar.state.refusals",
     "BursarError": "bursar.state.errors",
     "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
-    "LeaseLost": "bursar.state.errors",
+    "LeaseLost": "bursar.state.refusals",
     "SessionBusy": "bursar.state.errors",
-    "Paused": "bursar.state.errors",
+    "Paused": "bursar.state.refusals",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.run",
     "Limit": "bursar.state.run",
@@ -98,10 +97,13 @@ _WHERE = {
     "Report": "bursar.state.run",
     "Run": "bursar.state.run",
     "Task": "bursar.state.run",
+    "Request": "bursar.state.session",
+    "SessionOutput": "bursar.state.session",
     "Spend": "bursar.state.spend",
 }
 
 __all__ = [
+    "TAKE_OVER",
     "USD",
     "ActionCall",
     "ApprovalRequest",
@@ -110,6 +112,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "BursarError",
+    "Candidate",
     "CascadeRouter",
     "Cipher",
     "CipherError",
@@ -131,12 +134,16 @@ __all__ = [
     "Paused",
     "Price",
     "Report",
+    "Request",
     "Router",
     "Run",
     "SQLAlchemySaver",
+    "Scores",
     "SessionBusy",
+    "SessionOutput",
     "Specialist",
     "Spend",
+    "Supervisor",
     "Task",
     "Verdict",
     "action",

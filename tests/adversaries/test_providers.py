@@ -11,9 +11,10 @@ from langchain_openai import OpenAIEmbeddings
 
 from bursar.nodes.gateway.journal import INSTEAD_OF
 from bursar.nodes.gateway.meter import meter
-from bursar.state.errors import AccountClosed, BudgetExceeded, ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
-from tests.nodes.conftest import SESSION, Bench
+from bursar.state.refusals import AccountClosed, BudgetExceeded
+from tests.support.bench import SESSION, Bench
 from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 
 LONG = "word " * 20_000

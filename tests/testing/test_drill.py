@@ -23,7 +23,7 @@ from bursar import (
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.genie.app import Genie, open_genie
 from bursar.genie.household.sample import END, sample_files
-from bursar.genie.roster import TOOLS
+from bursar.genie.roster import AGENTS
 from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.state.errors import ConfigurationError
 from bursar.testing import DrillResult, ScriptedModel
@@ -127,13 +127,13 @@ def _killed(genie: Genie, victim: str, error: BaseException, *, routed: tuple[st
     return replace(genie, app=with_coordinator(genie.app, faulty))
 
 
-@pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
+@pytest.mark.parametrize("victim", [agent.name for agent in AGENTS if not agent.tool_only])
 def test_genie_answers_whoever_is_killed(victim: str) -> None:
     """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
 
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
-    others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
+    others = tuple(a.name for a in AGENTS if not a.tool_only and a.name != "investment_recommendation")
     genie = _killed(genie, victim, SystemExit("killed"), routed=(*others, victim))
     result = genie.ask("Where did my money go, and what should I do about it?", "s-1")
     ends = {run.specialist: run.outcome for run in result["runs"] if run.level == 0}

@@ -218,9 +218,9 @@ class _Drilled:
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
-        self._at.ledger.database.run(close_all)
+        self._at.ledger.run(close_all)
         until = self._at.clock() + timedelta(seconds=MAX_SECONDS)
-        self._at.ledger.database.run(lambda connection: open_each(connection, opened, until))
+        self._at.ledger.run(open_each, opened, until)
         app = with_coordinator(self._app, faulty)
         began = time.monotonic()
         result = app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
