@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bursar import BilledUsage, BudgetExceeded, Failure, Price, Provider, ProviderClient, meter, register_provider
 from bursar.nodes.gateway.providers import base
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 
 PRICE = Price(input="1", output="2")  # US dollars per million tokens: 1,000 and 2,000 nano-dollars a token
 HIDDEN_TOKENS = 1_000
