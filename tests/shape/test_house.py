@@ -144,7 +144,7 @@ def test_layers_hold() -> None:
     ],
 )
 def test_the_layer_check_bites(tmp_path: Path, wrong: str, imports: str) -> None:
-    """A planted import against the arrow, of Genie by the engine, or of the engine's parts by Genie is found and named."""
+    """A planted import against the arrow, of Genie, or by Genie of what is not public, is found and named."""
     for module in [*(file.removeprefix("src/bursar/") for file in SOURCES), f"{wrong}.py"]:
         file = tmp_path / "bursar" / module
         file.parent.mkdir(parents=True, exist_ok=True)
