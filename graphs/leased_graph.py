@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._config import merge_configs
-from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_READ
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateUpdate
 
@@ -13,6 +11,7 @@ from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.saver import LEDGER, SQLAlchemySaver
 from bursar.graphs.graceful_shutdown import installed
+from bursar.state.langgraph_private import CHECKPOINTER, READ, merge_configs
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
 # What a caller writes into `configurable`: how long to wait for a session that another owns, or `True` to take the
@@ -69,20 +68,20 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         control = installed()
         if control is None or options.get("control"):
             return options
-        inside = CONFIG_KEY_READ in merge_configs(self.config, config).get("configurable", {})
+        inside = READ in merge_configs(self.config, config).get("configurable", {})
         return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
         """What to enter before the session is read; None where it is owned already, or there is nothing to own."""
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
-        given: object = asked.get(CONFIG_KEY_CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
+        given: object = asked.get(CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
         saver = getattr(getattr(given, "own", None), "__self__", None)  # LangGraph's server wraps the saver that it has
         session_id = asked.get("thread_id")
         if not isinstance(saver, SQLAlchemySaver) or session_id is None:
             return None
         lease = lease_of(merged)
-        if (lease is not None and lease.session_id == session_id) or (lease is None and CONFIG_KEY_READ in asked):
+        if (lease is not None and lease.session_id == session_id) or (lease is None and READ in asked):
             return None  # inside a run that owns the session, or that nobody fenced
         wait = asked.get(WAIT)
         return saver.own(

@@ -6,6 +6,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.ledger.requests import close_request
 from bursar.nodes.context.coordinator import Coordinator, answer_id
 from bursar.nodes.context.outcome import in_one_line
 from bursar.nodes.isolation.captured import Captured
@@ -37,10 +38,13 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         elif verdict.text is not None:
             answer = verdict.text
     at = coordinator.clock()
-    close = coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)
     lease = lease_of(config)  # giving the session back is on disk before the answer is heard, and this with it
     owned = lease is not None and lease.database is coordinator.database
-    spend = await coordinator.commit(close, request, durable=not owned)
+    spend = await coordinator.commit(
+        lambda transaction: close_request(transaction, request.session_id, request.id, outcome=ending, at=at),
+        request,
+        durable=not owned,
+    )
     message = AIMessage(
         id=answer_id(request),
         content=_with_gaps(answer, gaps),

@@ -1,4 +1,4 @@
-"""Every error Bursar raises, as one tree.
+"""Every error Bursar raises, as one tree. `Refused` and what is below it stand in `bursar.state.refusals`.
 
 BursarError
 ├── ConfigurationError        the graph or a setting is wrong: nothing ran (also a ValueError)
@@ -24,53 +24,6 @@ BursarError
 ├── LedgerError               the books refuse: an unknown call, a state that cannot follow
 └── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
 """
-
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bursar.state.refusals import (
-        AccountClosed,
-        ActionRefused,
-        BreakerOpen,
-        BudgetExceeded,
-        InDoubt,
-        LeaseLost,
-        Looping,
-        NetworkRefused,
-        NoSession,
-        NotApproved,
-        Paused,
-        Refused,
-        ScopeClosed,
-        Unmetered,
-    )
-
-__all__ = [
-    "AccountClosed",
-    "ActionRefused",
-    "AmountError",
-    "BadOutput",
-    "BreakerOpen",
-    "BudgetExceeded",
-    "BursarError",
-    "CipherError",
-    "ConfigurationError",
-    "DatabaseError",
-    "InDoubt",
-    "LeaseLost",
-    "LedgerError",
-    "NetworkRefused",
-    "Looping",
-    "NoSession",
-    "NotApproved",
-    "Paused",
-    "Refused",
-    "ScopeClosed",
-    "SessionBusy",
-    "UnknownPrice",
-    "Unmetered",
-]
 
 
 class BursarError(Exception):
@@ -107,10 +60,3 @@ class LedgerError(BursarError):
 
 class DatabaseError(BursarError):
     """The database cannot be used; the message says why and what to do."""
-
-
-def __getattr__(name: str) -> object:
-    """A refusal, which is LangGraph's too: loaded when it is first asked for."""
-    if name in __all__:
-        return getattr(import_module("bursar.state.refusals"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

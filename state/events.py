@@ -13,17 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from bursar.state.decision import Decision
 from bursar.state.money import USD
 from bursar.state.run import Fault, Limit, Outcome
-
-MAX_REASON_CHARACTERS = 1_000
-
-
-def clean(text: str) -> str:
-    """`text` as both databases can keep it: no NUL, no lone surrogate, and cut to `MAX_REASON_CHARACTERS`.
-
-    Reasons are often the words of somebody else's exception; recording one must not fail.
-    """
-    kept = text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"
-    return kept.replace("\x00", "�").encode("utf-8", "replace").decode()
+from bursar.state.text import clean
 
 
 def _clean_text(value: object) -> object:

@@ -1,4 +1,7 @@
-"""Refusals, the part of the tree of errors that LangGraph passes on: `bursar.state.errors` has them all."""
+"""Refusals, the part of the tree of errors that LangGraph passes on. `bursar.state.errors` shows the whole tree.
+
+They stand apart because they need LangGraph, which takes long to load: `bursar --help` does without them.
+"""
 
 from langgraph.errors import GraphBubbleUp
 

@@ -6,12 +6,10 @@ from typing import Annotated, Literal, TypedDict
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels import DeltaChannel
-from langgraph.graph.message import (
-    _messages_delta_reducer,  # pyright: ignore[reportPrivateUsage] - the reducer that LangGraph tests with DeltaChannel
-)
 from pydantic import BaseModel, ConfigDict
 
 from bursar.state.decision import Decision
+from bursar.state.langgraph_private import messages_delta_reducer
 from bursar.state.money import USD
 from bursar.state.run import Run
 from bursar.state.spend import Spend
@@ -72,7 +70,7 @@ class Plan(BaseModel):
 
 
 _MESSAGES = DeltaChannel[list[AnyMessage]](
-    _messages_delta_reducer,  # pyright: ignore[reportArgumentType] - it takes lists, the channel says sequences
+    messages_delta_reducer,  # pyright: ignore[reportArgumentType] - it takes lists, the channel says sequences
     snapshot_frequency=SNAPSHOT_FREQUENCY,
 )
 

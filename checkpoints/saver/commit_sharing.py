@@ -17,10 +17,9 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.saver.store import RowsToStore
+from bursar.state.langgraph_private import RUNTIME, TASKS
 
 PATIENCE_SECONDS = 0.005
-RUNNING = "__pregel_runtime"  # LangGraph puts this into the config of a run, whose writes it stores in the background
-SENDS = "__pregel_tasks"
 
 Session = tuple[str, str, Lease | None]  # session, namespace, and the run that owns it: no other takes its writes along
 
@@ -174,9 +173,9 @@ def may_wait(config: RunnableConfig, channels: Sequence[str], delta_channels: se
 
     It does wait for writes of delta channels and for errors.
     """
-    if RUNNING not in config.get("configurable", {}):
+    if RUNTIME not in config.get("configurable", {}):
         return False
     return not any(
-        channel in WRITES_IDX_MAP or channel in delta_channels or (channel.startswith("__") and channel != SENDS)
+        channel in WRITES_IDX_MAP or channel in delta_channels or (channel.startswith("__") and channel != TASKS)
         for channel in channels
     )

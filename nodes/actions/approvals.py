@@ -5,16 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
-from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
-from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
+from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
-from bursar.state.errors import ConfigurationError, NotApproved
+from bursar.state.errors import ConfigurationError
+from bursar.state.langgraph_private import CHECKPOINTER, current_config
 from bursar.state.money import USD
+from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
 
@@ -25,7 +26,6 @@ MustApprove: TypeAlias = Collection[str] | Callable[[Task], bool]
 DEFAULT_SECONDS = 3600.0
 MAX_SECONDS = 366 * 86400.0
 MAX_ANSWERS = 100  # resume values of one node that are looked through
-CHECKPOINTER = "__pregel_checkpointer"
 NOBODY = "it needs a person's approval, and nobody may give it: name approvers in build_supervisor"
 NO_CHECKPOINT = "it needs a person's approval, and without a checkpointer nothing can wait for one"
 HOW = 'an answer is Approve(…), Deny(…), or {"verdict": "approve", "subject_hash": "…", "by": "…"}'
@@ -107,18 +107,18 @@ def await_approval(
         raise NotApproved(NOBODY)
     if not _can_wait():
         raise NotApproved(NO_CHECKPOINT)
-    books, database = ledger.approval_books, ledger.database
+    database, bind = ledger.database, ledger.bind
     for _ in range(MAX_ANSWERS):
-        asked, others = yield from do(Commit(database, books.ask(asking, at=clock())))
+        asked, others = yield from do(Commit(database, bind(ask, asking, at=clock())))
         if asked.state == "waiting":
             verdict, by, why = _judged(approvals, asked, others)
-            answer = books.answer(asked.approval_id, verdict, by=by, reason=why, at=clock())
-            asked, changed = yield from do(Commit(database, answer))
+            answered = bind(answer, asked.approval_id, verdict, by=by, reason=why, at=clock())
+            asked, changed = yield from do(Commit(database, answered))
             if not changed:
                 continue  # another answered meanwhile; what stands now is looked at anew
         elif asked.state == "approved" and not approvals.permit(_shown(asked), asked.by):
             why = f"{asked.by} may not approve it"
-            yield from do(Commit(database, books.refuse(asked, why, by=asked.by, at=clock())))
+            yield from do(Commit(database, bind(refuse, asked, why, by=asked.by, at=clock())))
             raise NotApproved(why)
         if asked.state != "approved":
             raise NotApproved(asked.reason or f"the approval is {asked.state}")
@@ -169,5 +169,5 @@ def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Ap
 
 
 def _can_wait() -> bool:
-    config = var_child_runnable_config.get()
+    config = current_config()
     return bool(config and config.get("configurable", {}).get(CHECKPOINTER))

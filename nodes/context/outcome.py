@@ -10,19 +10,10 @@ from pydantic import ValidationError
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned
-from bursar.state.errors import (
-    BadOutput,
-    BreakerOpen,
-    BudgetExceeded,
-    DatabaseError,
-    LeaseLost,
-    Looping,
-    NotApproved,
-    Refused,
-    ScopeClosed,
-)
-from bursar.state.events import clean
+from bursar.state.errors import BadOutput, DatabaseError
+from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Looping, NotApproved, Refused, ScopeClosed
 from bursar.state.run import Fault, Limit, Outcome, Report
+from bursar.state.text import clean, one_line
 
 INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run
 MAX_CAUSES = 20
@@ -96,7 +87,7 @@ def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVe
 
 def in_one_line(error: BaseException) -> str:
     """An exception's type and the beginning of its text."""
-    text = " ".join(text_of(error).split())[:SHOWN_CHARACTERS]
+    text = one_line(text_of(error), SHOWN_CHARACTERS)
     return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from pydantic import BaseModel
 
 from bursar.nodes.gateway.prices import PricedModel
-from bursar.state.errors import Refused
+from bursar.state.refusals import Refused
 
 TOKENS_PER_REQUEST = 16  # marks around the conversation and the start of the answer
 TOKENS_PER_MESSAGE = 8  # marks around one message: 3 to 4 at OpenAI

@@ -22,7 +22,8 @@ from bursar.nodes.gateway.prices import Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.generic import USAGE_OPTIONS, ProviderClient, check_call_options, client_of
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.state.errors import BursarError, NoSession, Refused
+from bursar.state.errors import BursarError
+from bursar.state.refusals import NoSession, Refused
 
 MARK = {"bursar": "metered"}  # in a run's metadata, for the second line and for whoever reads the trace
 NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request, whichever way its answer is read

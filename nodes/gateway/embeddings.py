@@ -11,15 +11,15 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
 from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, model_breaker, seconds_left
 from bursar.nodes.gateway.flow import Invoke, adrive, drive
-from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
 from bursar.nodes.gateway.providers.failures import Failure, failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
 from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.state.errors import BursarError, ConfigurationError, NoSession
+from bursar.state.errors import BursarError, ConfigurationError
+from bursar.state.refusals import NoSession
 
 TOKENS_PER_TEXT = 8  # marks around one text; 0 to 2 with the models that are known
 NAMES = ("model", "model_name", "model_id")

@@ -11,7 +11,8 @@ from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms, che
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price
 from bursar.nodes.gateway.providers.generic import client_of, known_max_output_tokens
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bursar.checkpoints.database.connections import is_opening
 from bursar.nodes.gateway.scope import offline_agent
-from bursar.state.errors import NetworkRefused
+from bursar.state.refusals import NetworkRefused
 
 R = TypeVar("R")
 

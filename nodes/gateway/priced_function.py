@@ -16,8 +16,9 @@ from bursar.nodes.gateway.providers.failures import Failure, failure_of
 from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.specialists.definition import is_async
-from bursar.state.errors import AmountError, ConfigurationError, NoSession
+from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD, ZERO, Amount
+from bursar.state.refusals import NoSession
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,10 +11,11 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config
 
 from bursar.nodes.gateway.chat_model import MARK
-from bursar.state.errors import Unmetered
+from bursar.state.langgraph_private import ambient_config
+from bursar.state.refusals import Unmetered
 
 
 class UnmeteredGuard(BaseCallbackHandler):
@@ -65,11 +66,8 @@ def forbid_unmetered(config: RunnableConfig) -> Generator[None]:
         callbacks.add_handler(_VETO)
     else:
         ours["callbacks"] = [_VETO, *(callbacks or ())]
-    token = var_child_runnable_config.set(ours)
-    try:
+    with ambient_config(ours):
         yield
-    finally:
-        var_child_runnable_config.reset(token)
 
 
 def _veto(serialized: dict[str, Any] | None) -> NoReturn:

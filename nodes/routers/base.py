@@ -1,13 +1,18 @@
-"""The seam between a request and the specialists that may answer it, and the cascade of two routers."""
+"""Extension point: a router scores the specialists that may answer a request. Here, too, is what routers share."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from langgraph.errors import GraphBubbleUp
 
-from bursar.state.errors import BudgetExceeded, ConfigurationError, ScopeClosed
+from bursar.nodes.isolation.captured import Captured
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import BudgetExceeded, ScopeClosed
+from bursar.state.text import one_line
+
+RULE_CHARACTERS = 160  # of somebody else's text in a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +43,30 @@ class Router(Protocol):
 
     A total function: it returns for any text (empty, long, any script) and any candidates, none included.
     What it does not understand, it answers with an empty `chosen`.
-    One that is marked as `@deterministic` marks a handler is given no account: any paid call in it is refused.
+
+    A router may have two members more; the supervisor does without them where they are missing:
+
+    `free = True`: it never pays. The supervisor opens no account for it, and any paid call inside it is refused.
+    `ready(candidates) -> bool`: whether `route` would return at once, without waiting for anything. Then it runs where
+    the request runs, with no deadline; otherwise it runs apart, under one. A `ready` that raises has said no.
     """
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...
 
 
-@dataclass
-class CascadeRouter:
-    """Asks the free router first, and the model only where the free one is less sure than `threshold` (0..1).
+def is_free(router: Router) -> bool:
+    """Whether the router says of itself that it never pays."""
+    return getattr(router, "free", False) is True  # a router may have a member `free` that is something else
 
-    Of two answers the surer one holds. Where the model fails, or its call is refused for want of budget, the free
-    scores hold and `rule` says so. Errors that a user must mend (an unknown price, a model outside a session)
-    and interrupts pass through.
-    """
 
-    free: Router
-    model: Router
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        free = await self.free.route(text, candidates)
-        if free.confidence >= self.threshold:
-            return free
-        asked = await attempt(self.model.route(text, candidates))
-        if isinstance(asked, Exception):
-            return replace(free, rule=f"{free.rule}; {failure(asked)}")
-        unsure = f"free router unsure ({free.confidence:.2f} below {self.threshold:.2f})"
-        if asked.confidence <= free.confidence:
-            return replace(free, rule=f"{free.rule}; {unsure}, model no surer: {asked.rule}")
-        return replace(asked, rule=f"{asked.rule}; {unsure}")
+def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
+    """Whether the router says that it would answer at once."""
+    ready = getattr(router, "ready", None)
+    if ready is None:
+        return False
+    with Captured[object]() as said:
+        said.value = ready(candidates)
+    return said.value is True
 
 
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
@@ -89,7 +85,7 @@ async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
 def failure(error: Exception) -> str:
     """One line for a rule. A provider's own message is left out: it may quote the request or a key."""
     if isinstance(error, BudgetExceeded | ScopeClosed):
-        return f"model refused: {one_line(str(error))}"
+        return f"model refused: {one_line(str(error), RULE_CHARACTERS)}"
     return f"model failed: {type(error).__name__}"
 
 
@@ -102,15 +98,3 @@ def check_threshold(value: float) -> None:
 def none_fit(candidates: Sequence[Candidate], *, confidence: float, rule: str) -> Scores:
     """The answer "none of these": zero for every candidate."""
     return Scores({c.name: 0.0 for c in candidates}, (), confidence, rule)
-
-
-def excerpt(text: str, limit: int) -> str:
-    """The text itself, or its first and last `limit / 2` characters: a question stands before or after a paste."""
-    half = limit // 2
-    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
-
-
-def one_line(text: str, limit: int = 160) -> str:
-    """The text with its white space folded, at most `limit` characters long."""
-    folded = " ".join(text.split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"

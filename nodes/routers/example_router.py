@@ -12,8 +12,9 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
-from bursar.nodes.routers.base import Candidate, Scores, check_threshold, excerpt, none_fit
+from bursar.nodes.routers.base import Candidate, Scores, check_threshold, none_fit
 from bursar.state.errors import ConfigurationError
+from bursar.state.text import excerpt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class ExampleRouter:
     Raises `ConfigurationError` where scikit-learn is missing or the threshold is not in 0..1.
     """
 
-    __bursar_deterministic__ = True  # as a `@deterministic` handler: any paid call in it would be refused
+    free = True
 
     def __init__(self, threshold: float = 0.3, *, out_of_scope: Sequence[str] = ()) -> None:
         check_threshold(threshold)
@@ -57,9 +58,12 @@ class ExampleRouter:
         """Fit the model for these candidates now, so that their first request need not wait for it."""
         self._model_for(tuple(candidates))
 
-    def is_fitted(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether the model for these candidates is there, so that routing is brief and waits for nothing."""
-        return tuple(candidates) in self._fitted
+    def ready(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether the model for these candidates is there, so that routing is brief and waits for nothing.
+
+        Never for a class of the user's whose `route` is another: what it adds may hang.
+        """
+        return type(self).route is ExampleRouter.route and tuple(candidates) in self._fitted
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
         if not candidates or not text.strip():

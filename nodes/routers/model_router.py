@@ -12,16 +12,8 @@ from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from bursar.nodes.routers.base import (
-    Candidate,
-    Scores,
-    attempt,
-    check_threshold,
-    excerpt,
-    failure,
-    none_fit,
-    one_line,
-)
+from bursar.nodes.routers.base import RULE_CHARACTERS, Candidate, Scores, attempt, check_threshold, failure, none_fit
+from bursar.state.text import excerpt, one_line
 
 TEXT_LIMIT_CHARACTERS = 4_000
 EXAMPLES_SHOWN = 3
@@ -119,9 +111,11 @@ def _request(text: str, candidates: Sequence[Candidate]) -> str:
 
 def _problem(error: object) -> str:
     """What was wrong with an answer, in one line."""
+    if not error:
+        return "it called no tool"
     if isinstance(error, ValidationError):
-        return one_line("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
-    return one_line(str(error)) if error else "it called no tool"
+        error = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return one_line(str(error), RULE_CHARACTERS)
 
 
 def _clamped(value: float) -> float:

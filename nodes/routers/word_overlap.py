@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from bursar.nodes.routers.base import Candidate, Scores, excerpt, none_fit
+from bursar.nodes.routers.base import Candidate, Scores, none_fit
+from bursar.state.text import excerpt
 
 TEXT_LIMIT_CHARACTERS = 2_000
 LEAST_LETTERS = 3
@@ -21,7 +22,7 @@ class WordRouter:
     The supervisor asks it where its own router gave no answer.
     """
 
-    __bursar_deterministic__ = True
+    free = True
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
         """See `Router`."""

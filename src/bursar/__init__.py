@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.routers.base import Candidate, CascadeRouter, Router, Scores
+    from bursar.nodes.routers.base import Candidate, Router, Scores
+    from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
     from bursar.nodes.runs.handlers import keep, save_partial
@@ -34,21 +35,13 @@ if TYPE_CHECKING:
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import (
-        BreakerOpen,
-        BudgetExceeded,
-        BursarError,
-        CipherError,
-        ConfigurationError,
-        LeaseLost,
-        Paused,
-        SessionBusy,
-    )
+    from bursar.state.errors import BursarError, CipherError, ConfigurationError, SessionBusy
     from bursar.state.money import USD
+    from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Paused
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
-    from bursar.testing.drill import Drill, DrillEnvironment, Ground, drill
+    from bursar.testing import Drill, DrillEnvironment, Ground, drill
 
 __version__ = "0.1.0"
 
@@ -57,10 +50,10 @@ _WHERE = {
     "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
     "Cipher": "bursar.checkpoints.saver.cipher",
     "drain_on_sigterm": "bursar.graphs.graceful_shutdown",
-    "Drill": "bursar.testing.drill",
-    "DrillEnvironment": "bursar.testing.drill",
-    "Ground": "bursar.testing.drill",
-    "drill": "bursar.testing.drill",
+    "Drill": "bursar.testing",
+    "DrillEnvironment": "bursar.testing",
+    "Ground": "bursar.testing",
+    "drill": "bursar.testing",
     "TAKE_OVER": "bursar.graphs.leased_graph",
     "Supervisor": "bursar.graphs.supervisor",
     "build_supervisor": "bursar.graphs.supervisor",
@@ -80,7 +73,7 @@ _WHERE = {
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
     "Candidate": "bursar.nodes.routers.base",
-    "CascadeRouter": "bursar.nodes.routers.base",
+    "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
     "Scores": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
@@ -89,14 +82,14 @@ _WHERE = {
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
-    "BreakerOpen": "bursar.state.errors",
-    "BudgetExceeded": "bursar.state.errors",
+    "BreakerOpen": "bursar.state.refusals",
+    "BudgetExceeded": "bursar.state.refusals",
     "BursarError": "bursar.state.errors",
     "CipherError": "bursar.state.errors",
     "ConfigurationError": "bursar.state.errors",
-    "LeaseLost": "bursar.state.errors",
+    "LeaseLost": "bursar.state.refusals",
     "SessionBusy": "bursar.state.errors",
-    "Paused": "bursar.state.errors",
+    "Paused": "bursar.state.refusals",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.run",
     "Limit": "bursar.state.run",

@@ -11,8 +11,9 @@ from langchain_core.tools import tool
 from bursar import Report, Task
 from bursar.nodes.gateway.scope import charged_as
 from bursar.state.decision import Decision
-from bursar.state.errors import BudgetExceeded, BursarError
+from bursar.state.errors import BursarError
 from bursar.state.events import Decided
+from bursar.state.refusals import BudgetExceeded
 from tests.adversaries.conftest import Bench, Court
 from tests.support.provider import MODEL, Reply
 

@@ -11,9 +11,10 @@ from langchain_openai import OpenAIEmbeddings
 
 from bursar.nodes.gateway.journal import INSTEAD_OF
 from bursar.nodes.gateway.meter import meter
-from bursar.state.errors import AccountClosed, BudgetExceeded, ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
-from tests.nodes.conftest import SESSION, Bench
+from bursar.state.refusals import AccountClosed, BudgetExceeded
+from tests.support.bench import SESSION, Bench
 from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 
 LONG = "word " * 20_000
@@ -178,7 +179,7 @@ def test_when_no_model_of_the_chain_fits_the_call_is_refused(bench: Bench) -> No
     with bench.scope("0.00001").enter(), pytest.raises(BudgetExceeded, match=f"a call to {MODEL} needs"):
         model.invoke("hello")
     assert bench.provider.requests == []
-    from bursar.testing.scripted_model import ScriptedModel
+    from bursar.testing import ScriptedModel
 
     with pytest.raises(ConfigurationError, match="same class"):
         meter(bench.chat(), cheaper=[ScriptedModel(replies=[])])

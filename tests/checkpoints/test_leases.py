@@ -19,7 +19,8 @@ from bursar.checkpoints.lease_renewal import LeaseRenewer
 from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.process_identity import Process
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
-from bursar.state.errors import LeaseLost, SessionBusy
+from bursar.state.errors import SessionBusy
+from bursar.state.refusals import LeaseLost
 
 S = "s-1"
 
@@ -188,6 +189,7 @@ def ended() -> Process:
     return Process(host, process)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_gone_owns_nothing(saver: SQLAlchemySaver, ended: Process) -> None:
     """On this host its lease is taken over at once; one of another host, or of a live process, is not."""
     assert ended.is_gone

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar.cli.main import make_app
-from bursar.state.errors import ConfigurationError, Paused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Paused
 
 run = CliRunner().invoke
 app = make_app()

@@ -8,10 +8,10 @@ from langchain_openai import ChatOpenAI
 
 from bursar import Budget, Ledger, Report, Task, deterministic, meter
 from bursar.nodes.gateway.meter import Price
-from bursar.state.errors import BudgetExceeded
 from bursar.state.events import CallRefused, Decided
 from bursar.state.money import USD
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.state.refusals import BudgetExceeded
+from bursar.testing import ScriptedModel
 from tests.support.graphs import (
     NANOS_PER_WORD,
     answer_of,

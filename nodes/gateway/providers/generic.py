@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 from langchain_core.language_models import BaseChatModel
 from pydantic import BaseModel
 
-from bursar.state.errors import ConfigurationError, Refused
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import Refused
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # where neither the caller nor the model's profile says more
 CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")

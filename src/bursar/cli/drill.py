@@ -7,7 +7,7 @@ import typer
 from bursar.cli.options import ANSWERED, GAPS, JsonOption
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import DrillResult
+    from bursar.testing.drill_runner import DrillResult
 
 commands = typer.Typer()
 
@@ -25,7 +25,7 @@ def drill(
     """Make every agent fail in every way, on sample data that are thrown away; prints what held."""
     from bursar.cli import render as show
     from bursar.cli.applications import graph_to_drill
-    from bursar.testing.drill import drill as run
+    from bursar.testing import drill as run
 
     with show.status() as line:
 

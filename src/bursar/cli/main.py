@@ -13,6 +13,7 @@ from bursar.cli import administration, approvals, breakers, drill, inspect
 from bursar.cli.applications import application_commands
 from bursar.cli.options import REFUSED, WRONG_USE
 from bursar.state.errors import BursarError
+from bursar.state.text import one_line
 
 ABOUT = "A supervisor for LangGraph agents that cannot overspend, and Genie, the financial assistant that proves it."
 
@@ -59,7 +60,8 @@ def _options(
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    from bursar.state.errors import Refused, SessionBusy
+    from bursar.state.errors import SessionBusy
+    from bursar.state.refusals import Refused
 
     return Refused, SessionBusy
 
@@ -72,6 +74,6 @@ def _database_errors() -> type[Exception]:
 
 def _fail(error: Exception, code: int) -> NoReturn:
     cause = getattr(error, "orig", None) or error  # the driver's own words, without SQLAlchemy's around them
-    line = " ".join(str(cause).split()) or type(error).__name__
+    line = one_line(str(cause)) or type(error).__name__
     typer.echo(f"bursar: {line}", err=True)
     sys.exit(code)

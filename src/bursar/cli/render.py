@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import Drill, DrillResult
+    from bursar.testing import Drill, DrillResult
 
 WIDTH_OF_FILES = 140
 WIDTH_OF_VALUES = 80

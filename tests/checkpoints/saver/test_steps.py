@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 
 from bursar.checkpoints.database.connections import DriverConnection
 from bursar.checkpoints.saver import commit_sharing as companions
-from bursar.checkpoints.saver.commit_sharing import RUNNING, CommitSharing, PendingWrites
+from bursar.checkpoints.saver.commit_sharing import CommitSharing, PendingWrites
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.checkpoints.saver.store import RowsToStore
+from bursar.state.langgraph_private import RUNTIME
 
 SESSION: RunnableConfig = {"configurable": {"thread_id": "s-1", "checkpoint_ns": ""}}
 
@@ -111,7 +112,7 @@ def test_nothing_stored_changes_later(url: str) -> None:
 
 def running(**more: object) -> RunnableConfig:
     """A config as LangGraph passes it in a run: its writes are stored in the background."""
-    return {"configurable": {**SESSION.get("configurable", {}), RUNNING: object(), **more}}
+    return {"configurable": {**SESSION.get("configurable", {}), RUNTIME: object(), **more}}
 
 
 def stored(saver: SQLAlchemySaver) -> list[Any]:

@@ -17,8 +17,9 @@ from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.prices import Price
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
-from bursar.state.errors import BudgetExceeded, ConfigurationError, Unmetered
-from tests.nodes.conftest import Bench
+from bursar.state.errors import ConfigurationError
+from bursar.state.refusals import BudgetExceeded, Unmetered
+from tests.support.bench import Bench
 from tests.support.provider import Reply
 
 pytestmark = pytest.mark.filterwarnings("ignore:create_react_agent has been moved")

@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 
 from bursar import priced
-from bursar.state.errors import AmountError, BudgetExceeded, ConfigurationError, NoSession
+from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.events import Incident
-from tests.nodes.conftest import SESSION, Bench
+from bursar.state.refusals import BudgetExceeded, NoSession
+from tests.support.bench import SESSION, Bench
 
 QUOTE_NANOS = 2_000_000
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 from langgraph.errors import GraphBubbleUp
 
-from bursar.nodes.routers.base import Candidate, CascadeRouter, Scores, excerpt, one_line
-from bursar.state.errors import BudgetExceeded, ConfigurationError, NoSession, ScopeClosed, UnknownPrice
+from bursar.nodes.routers.base import Candidate, Scores
+from bursar.nodes.routers.cascade import CascadeRouter
+from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.refusals import BudgetExceeded, NoSession, ScopeClosed
 
 CANDIDATES = (Candidate("tax", "Income tax"), Candidate("fraud", "Suspicious charges"))
 
@@ -118,15 +120,3 @@ def test_a_threshold_outside_0_to_1_is_refused(threshold: float) -> None:
     """A threshold that could never or always be met is a configuration error."""
     with pytest.raises(ConfigurationError, match="from 0 to 1"):
         CascadeRouter(Fixed(), Fixed(), threshold)
-
-
-def test_an_excerpt_keeps_both_ends() -> None:
-    """A text over the limit keeps its first and last halves; a shorter one is unchanged."""
-    assert excerpt("short", 10) == "short"
-    assert excerpt("question" + "x" * 1000 + "question", 16) == "question … question"
-
-
-def test_one_line_is_one_line_and_bounded() -> None:
-    """White space is folded, and a long text ends in an ellipsis at the limit."""
-    assert one_line("a\n  b\tc") == "a b c"
-    assert one_line("x" * 500, 10) == "x" * 9 + "…"

@@ -17,9 +17,11 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, SkipValidation
 
-from bursar.nodes.routers.base import Candidate, CascadeRouter, Scores, none_fit
+from bursar.nodes.routers.base import Candidate, Scores, none_fit
+from bursar.nodes.routers.cascade import CascadeRouter
 from bursar.nodes.routers.model_router import ModelRouter
-from bursar.state.errors import BudgetExceeded, ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.refusals import BudgetExceeded
 
 CANDIDATES = (
     Candidate("tax", "Income tax", ("can I save tax", "what do I owe", "any refund", "a fourth example")),

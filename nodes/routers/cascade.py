@@ -1,0 +1,35 @@
+"""The cascade of two routers: the free one first, the model where the free one is unsure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bursar.nodes.routers.base import Candidate, Router, Scores, attempt, check_threshold, failure
+
+
+@dataclass
+class CascadeRouter:
+    """Asks the free router first, and the model only where the free one is less sure than `threshold` (0..1).
+
+    Of two answers the surer one holds. Where the model fails, or its call is refused for want of budget, the free
+    scores hold and `rule` says so. Errors that a user must mend (an unknown price, a model outside a session)
+    and interrupts pass through.
+    """
+
+    free: Router
+    model: Router
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        free = await self.free.route(text, candidates)
+        if free.confidence >= self.threshold:
+            return free
+        asked = await attempt(self.model.route(text, candidates))
+        if isinstance(asked, Exception):
+            return replace(free, rule=f"{free.rule}; {failure(asked)}")
+        unsure = f"free router unsure ({free.confidence:.2f} below {self.threshold:.2f})"
+        if asked.confidence <= free.confidence:
+            return replace(free, rule=f"{free.rule}; {unsure}, model no surer: {asked.rule}")
+        return replace(asked, rule=f"{asked.rule}; {unsure}")

@@ -1,0 +1,51 @@
+"""The parts of LangGraph and LangChain that are private and that Bursar needs: an upgrade has this one file to look at.
+
+Each name says what it is for. Nothing else in the source may name a private part.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph._internal import _constants as constants
+from langgraph._internal._config import merge_configs
+from langgraph.graph import message
+
+__all__ = [
+    "CHECKPOINTER",
+    "DURABILITY",
+    "READ",
+    "RUNTIME",
+    "TASKS",
+    "ambient_config",
+    "current_config",
+    "merge_configs",
+    "messages_delta_reducer",
+]
+
+# Keys that LangGraph puts into the `configurable` of a run.
+CHECKPOINTER = constants.CONFIG_KEY_CHECKPOINTER  # the saver of the graph that runs
+DURABILITY = constants.CONFIG_KEY_DURABILITY  # when checkpoints are written: `sync`, `async` or `exit`
+READ = constants.CONFIG_KEY_READ  # there only inside a node
+RUNTIME = constants.CONFIG_KEY_RUNTIME  # there while a graph runs; has the stream's writer
+
+TASKS = constants.TASKS  # the channel of a `Send`
+
+# The reducer that LangGraph itself tests with `DeltaChannel`.
+messages_delta_reducer = message._messages_delta_reducer  # pyright: ignore[reportPrivateUsage]
+
+
+def current_config() -> RunnableConfig | None:
+    """The config of the node that this runs in, None outside of one."""
+    return var_child_runnable_config.get()
+
+
+@contextmanager
+def ambient_config(config: RunnableConfig) -> Generator[None]:
+    """Inside the block, a Runnable or an interrupt without a config of its own has this one."""
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
