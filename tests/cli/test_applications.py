@@ -66,7 +66,7 @@ def test_which_graph_is_drilled(run: Run, install: Install) -> None:
     """The only one there is; of several the one that is named; otherwise one line that says what there is."""
     install()
     assert run("drill").refused_in_one_line(2, "there are: none")
-    install(drills=["bursar.genie.app:drilled", "no.such.module:graph"])
+    install(drills=["bursar.genie.app:graph_to_drill", "no.such.module:graph"])
     assert run("drill").refused_in_one_line(2, "say by --graph which graph to drill; there are: app1, app2")
     assert run("drill", "--graph", "app2").refused_in_one_line(2, "no.such.module:graph cannot be loaded")
     assert run("drill", "--graph", "app1", "--agent", "ghost").refused_in_one_line(2, "no agent ghost")
