@@ -13,7 +13,7 @@ from bursar.genie.importing.parsing.dates import DateOrder
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user stated; None is to be found out. `household_currency` is that of the profile, for files without one."""
+    """What the user stated; None is to be found out. `household_currency` is the profile's, where a file names none."""
 
     currency: str | None = None
     account: str | None = None

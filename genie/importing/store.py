@@ -218,7 +218,7 @@ def _store_balance(connection: Connection, account: BankAccount) -> None:
 def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
     """The newest day and the balance it ends on, by the balances that its rows state; None if they do not tell.
 
-    If the rows of a day add up to zero, its first and its last balance look alike: the day before decides.
+    A day whose rows add up to zero ends as the day before it: that one tells where the day itself does not.
     """
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)

@@ -55,7 +55,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read_table(content: bytes) -> TextTable:
-    """Read the rows under the header, by the delimiter that explains most columns. Raises `ImportFailed` if none does."""
+    """Read the rows under the header, by the delimiter that explains most columns; `ImportFailed` if none does."""
     text, encoding = decode(content)
     lines = io.StringIO(text, newline=None).readlines()
     best: tuple[int, str, int, FileKind] | None = None

@@ -49,7 +49,7 @@ def direction_of(text: str) -> Direction | None:
 
 
 def split_columns_sign(debits: Sequence[Decimal]) -> int:
-    """The factor that makes debits negative: +1 if most are printed negative; otherwise -1, and a negative one is a reversal."""
+    """The factor for debits: +1 if most are printed negative; otherwise -1, so that a negative one is a reversal."""
     negative = sum(1 for value in debits if value < 0)
     return 1 if negative * 2 > len(debits) else -1
 
