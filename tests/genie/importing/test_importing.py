@@ -267,7 +267,7 @@ def test_a_failing_file_leaves_nothing_behind(sqlite: Engine, tmp_path: Path, mo
     def broken(*_: object) -> None:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr("bursar.genie.household.store._store_balance", broken)
+    monkeypatch.setattr("bursar.genie.importing.store._store_balance", broken)
     with pytest.raises(RuntimeError, match="disk full"):
         import_files(sqlite, [file], now=NOW)
     with sqlite.connect() as connection:
