@@ -14,6 +14,8 @@ from bursar.genie.examples import candidates, examples, out_of_scope
 from bursar.nodes.routers.base import Scores
 from bursar.nodes.routers.example_router import ExampleRouter
 
+pytestmark = pytest.mark.slow
+
 AGENTS = {
     "account_analysis",
     "fraud_detection",

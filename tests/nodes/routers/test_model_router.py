@@ -195,6 +195,7 @@ def test_no_candidates_costs_nothing() -> None:
     assert model.sent == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.text(),
