@@ -14,7 +14,6 @@ from bursar.checkpoints.ledger.postings import record, recover
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import time_for
-from bursar.nodes.context.forcing import ROUTER, forced_router, forced_seconds
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import capture
@@ -32,7 +31,6 @@ from bursar.state.selection import ScoredCandidate as Weighed
 from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step
 
-ROUTING_TIMEOUT_SECONDS = 30.0
 ROUTING_MAX_TURNS = 4
 NO_QUESTION = "there is no question in the last message"
 
@@ -126,7 +124,7 @@ async def _scores(
     """
     if not request.text.strip():
         return _no_scores(NO_QUESTION), NO_QUESTION
-    seconds = _routing_time(request, now=coordinator.clock())
+    seconds = _routing_time(request, coordinator.router_timeout_seconds, now=coordinator.clock())
     scope = Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -141,8 +139,7 @@ async def _scores(
         clock=coordinator.clock,
         lease=lease_of(config),
     )
-
-    router = forced_router(coordinator.router)
+    router = coordinator.router
 
     async def route() -> Scores:
         return _checked(await router.route(request.text, coordinator.candidates))
@@ -169,9 +166,8 @@ def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
     return replace(scores, rule=f"{fault}; {scores.rule}")
 
 
-def _routing_time(request: Request, *, now: datetime) -> float:
-    """Half of what is left of the request's time at most: the other half is for the answers."""
-    most = forced_seconds(ROUTER, ROUTING_TIMEOUT_SECONDS)
+def _routing_time(request: Request, most: float, *, now: datetime) -> float:
+    """`most`, or half of the time that the request has left, whichever is less: the other half is for the answers."""
     left, _ = time_for(request, 2 * most, now=now, last=True)
     return left / 2
 

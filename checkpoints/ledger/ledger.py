@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from pydantic import JsonValue, ValidationError
-from sqlalchemy import Connection, case, func, select, text
+from sqlalchemy import URL, Connection, case, func, select, text
 
 from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.snapshot import lenient_text
@@ -111,7 +111,16 @@ class Ledger:
         return self  # a door to one database, not a value
 
     def __repr__(self) -> str:
-        return f"Ledger({self.database.url.render_as_string(hide_password=True)!r})"
+        return f"Ledger({self.url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def url(self) -> URL:
+        """Where the database is, without Bursar's own settings: any SQLAlchemy engine may be made of it."""
+        return self.database.url
+
+    def close(self) -> None:
+        """Close every connection to the database, also those of the process's other users of it."""
+        self.database.close()
 
     def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Commit one posting, such as `run(open_session, "s-1", "acme", at=now)`, and return its result."""

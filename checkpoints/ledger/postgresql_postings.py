@@ -1,9 +1,9 @@
-"""A call, the accounts that it is charged to and the event that tells of it, changed together.
+"""Hold and settle: a call, its accounts and the event that tells of it, changed together.
 
-On PostgreSQL in one statement, where the log ends as this process saw it last and nothing stands in the way. That
-statement changes all or nothing; where it changes nothing, the tables are changed one after the other, and who meets
-the obstacle says what it is. Both lock the accounts in the order of their names, then the session; a settlement locks
-its call before them, which for a hold is new.
+PostgreSQL does it in one statement if the log ends where this process saw it end last and nothing stands in the way.
+That statement changes everything or nothing. If it changes nothing, and always on SQLite, the tables are changed one
+after the other, and the step that fails says why. Both ways lock the accounts in the order of their names, then the
+session. A settlement locks its call before them; the call of a hold is new and needs no lock.
 """
 
 from collections.abc import Mapping

@@ -22,11 +22,15 @@ from bursar.state.session import Request
 
 T = TypeVar("T")
 DEFAULT_TENANT = "default"
+ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The one writer: agents propose, it writes state and books. Holds no state of a session itself."""
+    """The one writer: agents propose, it writes state and books. Holds no state of a session itself.
+
+    `timeout` is that of a request in seconds, None for none.
+    """
 
     chains: dict[str, Chain]
     budget: Budget
@@ -36,6 +40,8 @@ class Coordinator:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     timeout: float | None = None
+    router_timeout_seconds: float = ROUTER_TIMEOUT_SECONDS
+    gate_timeout_seconds: float = GATE_TIMEOUT_SECONDS
     approvals: Approvals = NO_APPROVALS
     must_approve: MustApprove = ()
 

@@ -1,10 +1,14 @@
-"""A paid call's way in: the journal's answer if it was paid for before, else a committed hold, else a refusal."""
+"""A paid call's way in and out.
+
+In: the journal's answer if the call was paid for before, otherwise a committed hold, otherwise a refusal. Out: the hold
+is settled, voided, or kept because nobody saw the call's end; the model's breaker hears of it in the same transaction.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Concatenate, Literal, ParamSpec
+from typing import Literal
 from urllib.parse import urlsplit
 
 from bursar.checkpoints.ledger import circuit_breakers, postings
@@ -30,8 +34,6 @@ from bursar.state.refusals import (
     Refused,
     ScopeClosed,
 )
-
-P = ParamSpec("P")
 
 BreakerVote = Literal["well", "at fault", "nothing"]  # what the end of a call says about the model's breaker
 
@@ -69,12 +71,10 @@ class AdmissionRequest:
     occurrence: int
     offers: tuple[Offer, ...]
 
-    def commit(
-        self, posting: Callable[Concatenate[Transaction, P], None], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Commit[None]:
+    def commit(self, posting: Callable[[Transaction], None]) -> Commit[None]:
         """The step that commits the posting: now, or when the database can keep it again."""
         ledger = self.scope.ledger
-        return Commit(ledger.database, ledger.bind(posting, *args, **kwargs), lasting=True)
+        return Commit(ledger.database, ledger.bind(posting), lasting=True)
 
     def give_back(self) -> None:
         """It got no answer. A caller that tries again makes the same call again: the answer belongs to this one."""
@@ -190,14 +190,26 @@ def settle(
 
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
     """Free a call's hold: nothing is owed for it."""
-    yield claim.commit(_void, admitted, reason, says, claim.scope.clock())
+    at = claim.scope.clock()
+
+    def work(transaction: Transaction) -> None:
+        postings.void(transaction, admitted.hold.call_id, reason=reason, at=at)
+        _tell_breaker(transaction, admitted.guarded, says, at)
+
+    yield claim.commit(work)
 
 
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
     """Keep a call, whose end nobody saw, charged at its hold."""
-    yield claim.commit(_mark_unknown, admitted, reason, says, claim.scope.clock())
+    at = claim.scope.clock()
+
+    def work(transaction: Transaction) -> None:
+        postings.mark_unknown(transaction, admitted.hold.call_id, reason=reason, at=at)
+        _tell_breaker(transaction, admitted.guarded, says, at)
+
+    yield claim.commit(work)
 
 
 def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
@@ -211,18 +223,6 @@ def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
 def seconds_left(scope: Scope) -> float | None:
     """What the run's deadline leaves, None without one."""
     return None if scope.deadline is None else scope.deadline - time.monotonic()
-
-
-def _void(transaction: Transaction, admitted: GrantedCall, reason: str, says: BreakerVote, at: datetime) -> None:
-    postings.void(transaction, admitted.hold.call_id, reason=reason, at=at)
-    _tell_breaker(transaction, admitted.guarded, says, at)
-
-
-def _mark_unknown(
-    transaction: Transaction, admitted: GrantedCall, reason: str, says: BreakerVote, at: datetime
-) -> None:
-    postings.mark_unknown(transaction, admitted.hold.call_id, reason=reason, at=at)
-    _tell_breaker(transaction, admitted.guarded, says, at)
 
 
 def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVote, at: datetime) -> None:

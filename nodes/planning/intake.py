@@ -12,7 +12,6 @@ from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.requests import open_request, open_session
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
-from bursar.nodes.context.forcing import forced_timeout
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.availability import check_paused
 from bursar.state.session import Plan, Request, SessionState
@@ -32,7 +31,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     session_id = setting(config, "thread_id") or coordinator.new_id()
     text = last.text if isinstance(last, HumanMessage) else ""
     opened_at = coordinator.clock()
-    timeout = forced_timeout(coordinator.timeout)
+    timeout = coordinator.timeout
     request = Request(
         id=_request_id(session_id, last),
         session_id=session_id,

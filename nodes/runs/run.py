@@ -13,7 +13,6 @@ from bursar.nodes.actions.approvals import ActionContext
 from bursar.nodes.actions.compensate import conclude_actions
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import books_until, time_for
-from bursar.nodes.context.forcing import forced_link
 from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, verdict_of
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.network_guard import watch_network
@@ -53,7 +52,6 @@ async def run_link(
     exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
     called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
     """
-    link = forced_link(link)
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     teller = StreamObserver(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
