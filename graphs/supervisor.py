@@ -14,11 +14,11 @@ from langgraph.graph.state import CompiledStateGraph
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.saver import LEDGER
 from bursar.graphs.leased_graph import OwnedGraph
-from bursar.nodes.actions.approvals import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.chat_model import require_price
+from bursar.nodes.gateway.meter import require_price
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
+from bursar.nodes.observers.base import Observer
 from bursar.nodes.planning.gate import review_plan
 from bursar.nodes.planning.guardian import guard
 from bursar.nodes.planning.intake import intake
@@ -27,7 +27,9 @@ from bursar.nodes.routers.base import Router
 from bursar.nodes.routers.example_router import ExampleRouter, has_scikit_learn
 from bursar.nodes.routers.word_overlap import WordOverlapRouter
 from bursar.nodes.specialist_node import after, first_node, run_agent
-from bursar.nodes.specialists.definition import NAME_RULE, Chain, Specialist, chains_of, is_name
+from bursar.nodes.specialists.approval_policy import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
+from bursar.nodes.specialists.chain import Chain, chains_of
+from bursar.nodes.specialists.definition import NAME_RULE, Specialist, is_name
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice
@@ -54,6 +56,7 @@ def build_supervisor(
     require_approval: MustApprove = (),
     approvers: Approvers | None = None,
     approval_seconds: float = DEFAULT_SECONDS,
+    observers: Sequence[Observer] = (),
     name: str = "bursar",
     clock: Callable[[], datetime] | None = None,
     new_id: Callable[[], str] | None = None,
@@ -69,6 +72,7 @@ def build_supervisor(
     Before a specialist of high risk runs, or one that `require_approval` names or says so of its task, the graph stops
     with an interrupt: a person among the `approvers` answers within `approval_seconds`. Denied, late, or where nobody
     may approve, it does not run, and neither do its fallbacks.
+    `observers` are told of each run beside the stream, OpenTelemetry and LangSmith.
     Raises `ConfigurationError`, naming the specialist, when names repeat, a fallback chain is missing, cyclic, names an
     unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
     `UnknownPrice` when a declared model has no price.
@@ -90,6 +94,7 @@ def build_supervisor(
         timeout=timeout,
         approvals=Approvals(approvers, approval_seconds),
         must_approve=require_approval,
+        observers=tuple(observers),
     )
     return _compile(coordinator, checkpointer, name)
 

@@ -1,4 +1,4 @@
-"""The report: merges what the specialists returned, names what is missing, closes the request."""
+"""The report node: it merges the specialists' reports, names what is missing and closes the request."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from bursar.checkpoints.leases import lease_of
 from bursar.checkpoints.ledger.requests import close_request
 from bursar.nodes.context.coordinator import Coordinator, answer_id
 from bursar.nodes.context.outcome import in_one_line
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.captured import capture_call
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.planning.gate import ask
-from bursar.nodes.specialists.definition import Chain
+from bursar.nodes.specialists.chain import Chain
 from bursar.state.run import Outcome, Report, Run
 from bursar.state.session import Ending, SessionState, runs_of
 
@@ -38,7 +38,8 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         elif verdict.text is not None:
             answer = verdict.text
     at = coordinator.clock()
-    lease = lease_of(config)  # giving the session back is on disk before the answer is heard, and this with it
+    # A run that owns its session gives it back durably before the answer is heard, and this closing with it.
+    lease = lease_of(config)
     owned = lease is not None and lease.database is coordinator.database
     spend = await coordinator.commit(
         lambda transaction: close_request(transaction, request.session_id, request.id, outcome=ending, at=at),
@@ -54,10 +55,8 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
-    """The reports, the gaps and the answer; where the parts cannot be put together, an answer that says so."""
-    with Captured[tuple[dict[str, Report], list[str], str]]() as composed:
-        reports = _reports(state)
-        composed.value = reports, _gaps(state), _answer(coordinator, state, reports)
+    """The reports, the gaps and the answer; if the parts cannot be put together, an answer that says so."""
+    composed = capture_call(_parts, coordinator, state)
     if isinstance(composed.error, KeyboardInterrupt):
         raise composed.error
     if composed.value is not None:
@@ -67,10 +66,15 @@ def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, 
     return {}, [gap], "The parts of this answer could not be put together."
 
 
+def _parts(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
+    reports = _reports(state)
+    return reports, _gaps(state), _answer(coordinator, state, reports)
+
+
 def _reports(state: SessionState) -> dict[str, Report]:
     """The report of each planned specialist, in plan order.
 
-    Of the run that answers; else of the surest completed one; else the last partial one.
+    It is that of the run that answers; otherwise of the surest run that completed; otherwise the last partial one.
     """
     reports: dict[str, Report] = {}
     for step in state["plan"].steps:
@@ -82,7 +86,7 @@ def _reports(state: SessionState) -> dict[str, Report]:
 
 
 def _gaps(state: SessionState) -> list[str]:
-    """What is missing from the answer, a line each: who was cut, denied, exhausted or failed, and reported gaps."""
+    """What is missing from the answer, a line each: who was cut, denied, exhausted or failed; the reports' own gaps."""
     gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
     if state["plan"].steps and (fault := next((d.note for d in state["decisions"] if d.kind == "route"), "")):
         gaps.append(f"routing: {fault}; chosen by the words of the request")
@@ -100,7 +104,7 @@ def _gaps(state: SessionState) -> list[str]:
 
 
 def _answering(runs: list[Run]) -> Run | None:
-    """The run whose report is given: one that answers, else the surest completed one."""
+    """The run whose report is given: a run that answers, otherwise the surest run that completed."""
     completed = [run for run in runs if run.outcome is Outcome.COMPLETED]
     return next((run for run in completed if run.answers), max(completed, key=_confidence, default=None))
 
@@ -143,7 +147,7 @@ def _title(name: str) -> str:
 
 
 def _with_gaps(answer: str, gaps: list[str]) -> str:
-    """The answer, then what is missing from it and was not said in it already, word for word."""
+    """The answer, then the gaps that the answer does not already name word for word."""
     unsaid = [gap for gap in gaps if gap not in answer and (gap.partition(": ")[2] or gap) not in answer]
     if not unsaid:
         return answer

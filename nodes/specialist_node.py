@@ -15,7 +15,7 @@ from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.availability import breaker_refusal, paused_link, report_to_breaker, standing_of_link
 from bursar.nodes.runs.run import run_link
-from bursar.nodes.specialists.definition import Chain, Link
+from bursar.nodes.specialists.chain import Chain, Link
 from bursar.state.decision import Decision
 from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
 from bursar.state.money import USD, ZERO

@@ -1,98 +1,22 @@
 """Approval by a person: the graph stops with an interrupt, and what was asked is done once, if it was approved."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from langgraph.types import interrupt
 
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.specialists.approval_policy import Approvals
 from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
-from bursar.state.errors import ConfigurationError
 from bursar.state.langgraph_private import CHECKPOINTER, current_config
-from bursar.state.money import USD
 from bursar.state.refusals import NotApproved
-from bursar.state.run import Task
-from bursar.state.session import Request
 
-Approvers: TypeAlias = Collection[str] | Callable[[ApprovalRequest, str], bool]
-# Specialists by name, or a function of the task that says whether its run needs approval.
-MustApprove: TypeAlias = Collection[str] | Callable[[Task], bool]
-
-DEFAULT_SECONDS = 3600.0
-MAX_SECONDS = 366 * 86400.0
 MAX_ANSWERS = 100  # resume values of one node that are looked through
 NOBODY = "it needs a person's approval, and nobody may give it: name approvers in build_supervisor"
 NO_CHECKPOINT = "it needs a person's approval, and without a checkpointer nothing can wait for one"
 HOW = 'an answer is Approve(…), Deny(…), or {"verdict": "approve", "subject_hash": "…", "by": "…"}'
-
-
-@dataclass(frozen=True, slots=True)
-class Approvals:
-    """Who may approve: these names, or whoever a predicate of what is shown and a name says; None is nobody.
-
-    What is asked expires after `seconds`. Raises `ConfigurationError` for bad settings.
-    """
-
-    approvers: Approvers | None = None
-    seconds: float = DEFAULT_SECONDS
-
-    def __post_init__(self) -> None:
-        if isinstance(self.approvers, str):
-            raise ConfigurationError("approvers is a collection of names, or a function; write [name] for a single one")
-        if not 0 < self.seconds <= MAX_SECONDS:
-            raise ConfigurationError(f"approval_seconds must be above 0 and at most {MAX_SECONDS:.0f}")
-
-    @property
-    def nobody(self) -> bool:
-        """Whether nobody may approve anything."""
-        return self.approvers is None or (not callable(self.approvers) and not self.approvers)
-
-    def permit(self, shown: ApprovalRequest, by: str) -> bool:
-        """Whether `by` may approve this. A predicate that raises, or says anything but True, has said no."""
-        if self.approvers is None or not by:
-            return False
-        if not callable(self.approvers):
-            return by in self.approvers
-        said = Captured[bool]()
-        with said:
-            said.value = self.approvers(shown, by)
-        return said.value is True
-
-
-NO_APPROVALS = Approvals()
-
-
-@dataclass(frozen=True, slots=True)
-class ActionContext:
-    """What a run needs so that it may act: whose it is, and who approves. `acted` has its actions by name."""
-
-    request: Request
-    specialist: str
-    ceiling: USD
-    approvals: Approvals
-    acted: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
-        """What a person is shown, before the books have given it its id, attempt and hash."""
-        expires = now + timedelta(seconds=self.approvals.seconds)
-        if self.request.deadline is not None:
-            expires = min(expires, self.request.deadline)
-        return ApprovalRequest(
-            approval_id="",
-            session_id=self.request.session_id,
-            request_id=self.request.id,
-            request=self.request.text,
-            specialist=self.specialist,
-            what=what,
-            ceiling=self.ceiling,
-            expires_at=expires,
-            **more,
-        )
 
 
 def await_approval(

@@ -12,13 +12,14 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.actions.approvals import CHECKPOINTER, ActionContext
 from bursar.nodes.actions.attempts import new_attempt
 from bursar.nodes.actions.registry import Action
 from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.state.action import ActionCall
+from bursar.state.langgraph_private import CHECKPOINTER
 from bursar.state.refusals import ActionRefused, LeaseLost, Refused
 
 R = TypeVar("R")

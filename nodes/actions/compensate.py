@@ -15,9 +15,9 @@ from bursar.nodes.context.outcome import RunVerdict, in_one_line
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Flow, Invoke, do
 from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.isolation.callables import is_async
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
-from bursar.nodes.specialists.definition import is_async
 from bursar.state.action import ActionCall, Happened
 from bursar.state.run import Outcome
 

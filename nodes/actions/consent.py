@@ -3,13 +3,14 @@
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, use
-from bursar.nodes.actions.approvals import ActionContext, MustApprove, await_approval
+from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.context.coordinator import Coordinator, checkpoint_ns
 from bursar.nodes.context.outcome import RunVerdict, refusal_verdict
 from bursar.nodes.gateway.flow import Commit, Flow, adrive, do
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
-from bursar.nodes.isolation.captured import Captured
-from bursar.nodes.specialists.definition import Link
+from bursar.nodes.isolation.captured import Captured, capture_call
+from bursar.nodes.specialists.approval_policy import ActionContext, MustApprove
+from bursar.nodes.specialists.chain import Link
 from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
@@ -60,7 +61,4 @@ def _needed(required: MustApprove, link: Link, task: Task) -> bool:
         return link.name in required or (link.paid and task.specialist in required)
     if not link.paid and link.name != task.specialist:
         return False  # a last resort, which does nothing
-    said = Captured[bool]()
-    with said:
-        said.value = required(task)
-    return said.value is not False
+    return capture_call(required, task).value is not False

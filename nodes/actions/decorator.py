@@ -9,7 +9,7 @@ from bursar.nodes.actions.call import KEY, ActionCallState, scope_of
 from bursar.nodes.actions.perform import perform
 from bursar.nodes.actions.registry import Action, Check, Compensation, declare
 from bursar.nodes.gateway.flow import Flow, adrive, drive
-from bursar.nodes.specialists.definition import is_async
+from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])

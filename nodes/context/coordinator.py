@@ -1,7 +1,7 @@
 """What the coordinator's nodes share: the books, the chains, the budget, and where clock and ids come from."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,11 +12,12 @@ from langchain_core.runnables import RunnableConfig
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.actions.approvals import NO_APPROVALS, Approvals, MustApprove
 from bursar.nodes.context.deadlines import request_until
 from bursar.nodes.gates.base import Gate
+from bursar.nodes.observers.base import Observer
 from bursar.nodes.routers.base import Candidate, Router
-from bursar.nodes.specialists.definition import Chain
+from bursar.nodes.specialists.approval_policy import NO_APPROVALS, Approvals, MustApprove
+from bursar.nodes.specialists.chain import Chain
 from bursar.state.budget import Budget
 from bursar.state.session import Request
 
@@ -44,6 +45,7 @@ class Coordinator:
     gate_timeout_seconds: float = GATE_TIMEOUT_SECONDS
     approvals: Approvals = NO_APPROVALS
     must_approve: MustApprove = ()
+    observers: Sequence[Observer] = ()
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:

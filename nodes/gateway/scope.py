@@ -11,8 +11,8 @@ from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.actions.approvals import ActionContext
 from bursar.nodes.gateway.context_propagation import InheritedContextVar
+from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 from bursar.state.run import Report

@@ -8,17 +8,18 @@ T = TypeVar("T")
 
 
 class Captured(Generic[T]):
-    """Takes what its block raises, exits and interrupts included; `value` is for the block to set.
+    """The value of some work, or the error that it raised, exits and interrupts included.
 
-    An exit that is raised out of a task stops the whole event loop, and with it everybody else's work; so foreign
-    code runs in here, and whoever asked for it decides what goes on.
+    `asyncio` stops its whole event loop when a task raises an exit, and everybody else's work on that loop with it. So
+    foreign code is called through here, and the caller decides what an error means. As a context manager it takes
+    whatever the block raises; the block sets `value`.
     """
 
     __slots__ = ("error", "value")
 
-    def __init__(self) -> None:
-        self.value: T | None = None
-        self.error: BaseException | None = None
+    def __init__(self, value: T | None = None, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
 
     def __enter__(self) -> "Captured[T]":
         return self
@@ -30,15 +31,21 @@ class Captured(Generic[T]):
         return True
 
     def result(self) -> T:
-        """The value, or what was raised, raised again."""
+        """Return the value, or raise the error again."""
         if self.error is not None:
             raise self.error
         return cast(T, self.value)
 
 
+def capture_call(function: Callable[..., T], *arguments: object) -> Captured[T]:
+    """Call the function and return how it ended."""
+    with Captured[T]() as captured:
+        captured.value = function(*arguments)
+    return captured
+
+
 async def capture(work: Callable[[], Awaitable[T]]) -> Captured[T]:
-    """Do the work and return how it ended."""
-    end = Captured[T]()
-    with end:
-        end.value = await work()
-    return end
+    """Await the work and return how it ended."""
+    with Captured[T]() as captured:
+        captured.value = await work()
+    return captured

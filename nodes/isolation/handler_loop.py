@@ -1,4 +1,4 @@
-"""The event loop that handlers share, in a thread of its own; a new one takes over where a handler blocks it."""
+"""The event loop that handlers share, in a thread of its own. When a handler blocks it, a new loop takes its place."""
 
 import asyncio
 import ctypes
@@ -23,77 +23,77 @@ class HandlerStopped(BaseException):
 
 
 class Coroutine(AbandonedWork, Protocol):
-    """A coroutine that runs on a host."""
+    """A handler's coroutine, which runs on a handler loop."""
 
     task: "asyncio.Task[None] | None"
-    host: "HandlerLoop"
+    handler_loop: "HandlerLoop"
 
     def begin(self) -> None:
-        """Start it; called on the host's loop."""
+        """Start it; called on the loop."""
         ...
 
 
 class HandlerLoop:
-    """One event loop in a daemon thread, and the guests on it."""
+    """One event loop in a daemon thread, and the coroutines on it."""
 
-    def __init__(self, watch: Reaper, place: Callable[[Coroutine], None]) -> None:
+    def __init__(self, reaper: Reaper, place: Callable[[Coroutine], None]) -> None:
         self.loop = asyncio.new_event_loop()
         self.runs: set[Coroutine] = set()
         self.retired = False
-        self._watch = watch
+        self._reaper = reaper
         self._place = place
-        self._waiting: set[Coroutine] = set()  # those of `runs` that have not begun
-        self._moving = threading.Lock()
+        self._waiting: set[Coroutine] = set()  # the coroutines of `runs` that have not begun
+        self._moving = threading.Lock()  # held while coroutines begin here or move to another loop
         self._lock = threading.Lock()
         self._over = False
         self._left: asyncio.Future[None] | None = None
-        self._asked: float | None = None  # when it was asked whether it is there, if it has not answered since
+        self._asked: float | None = None  # when the loop was asked for an answer, None once it has answered
         self.thread = threading.Thread(target=self._serve, name="bursar-handlers", daemon=True)
         self.thread.start()
 
-    def take(self, guest: Coroutine) -> None:
-        """Start the guest."""
-        guest.host = self
-        self.runs.add(guest)
-        self._waiting.add(guest)
-        self._call(partial(self._begin, guest))
+    def take(self, coroutine: Coroutine) -> None:
+        """Start the coroutine here."""
+        coroutine.handler_loop = self
+        self.runs.add(coroutine)
+        self._waiting.add(coroutine)
+        self._call(partial(self._begin, coroutine))
 
     def retire(self) -> None:
-        """Take no more guests; those that have not begun go to another host. End when the others have ended."""
+        """Take no more coroutines, and end when those that have begun have ended; the others go to another loop."""
         self.retired = True
         with self._moving:
             moved, self._waiting = self._waiting, set()
             self.runs -= moved
-        for guest in moved:
-            self._place(guest)
+        for coroutine in moved:
+            self._place(coroutine)
         self._call(self._answer)
 
-    def _begin(self, guest: Coroutine) -> None:
+    def _begin(self, coroutine: Coroutine) -> None:
         with self._moving:
-            if guest not in self._waiting:
-                return
-            self._waiting.discard(guest)
-        guest.begin()
+            if coroutine not in self._waiting:
+                return  # it has moved to another loop meanwhile
+            self._waiting.discard(coroutine)
+        coroutine.begin()
 
-    def look(self, now: float) -> bool:
-        """Retire when the loop is blocked. Whether there is anything to look at."""
+    def check(self, now: float) -> bool:
+        """Retire when the loop is blocked. Return whether it must be checked again."""
         if self.runs and self._silent(now) > BLOCKED_SECONDS:
             self.retire()
         elif self.retired:
             self._call(self._answer)
         return bool(self.runs) or (self.retired and not self._over)
 
-    def stop(self, guest: Coroutine) -> None:
-        """Cancel the guest. Where it keeps the loop from hearing that, retire and stop the thread at what it does."""
-        if guest.task is not None:
-            self._call(guest.task.cancel)
+    def stop(self, coroutine: Coroutine) -> None:
+        """Cancel the coroutine. If it blocks the loop, which then cannot hear that, retire and stop the thread."""
+        if coroutine.task is not None:
+            self._call(coroutine.task.cancel)
         if self._silent(time.monotonic()) < GRACE_SECONDS:
             return
         self.retire()
         running = asyncio.current_task(self.loop)
         if running is None:
             return  # it is slow to hear, and not blocked
-        if running is guest.task or all(self._watch.has(other) for other in list(self.runs)):
+        if running is coroutine.task or all(self._reaper.has(other) for other in list(self.runs)):
             stop_thread(self.thread, self._lock, lambda: not self._over and self._asked is not None)
 
     def _serve(self) -> None:
@@ -123,47 +123,47 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Seconds since the loop was asked whether it is there; 0 if it answered."""
+        """Return for how many seconds the loop has not answered, and ask it if it was not asked; 0 if it answered."""
         if self._asked is None:
             self._asked = now
             self._call(self._answer)
         return now - (self._asked or now)
 
     def _call(self, function: Callable[..., object]) -> None:
-        with suppress(RuntimeError):  # it ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended meanwhile
             self.loop.call_soon_threadsafe(function)
 
 
 class LoopPool:
-    """The host that takes new guests: another one once it is retired."""
+    """The handler loop that takes new coroutines; another one takes its place once it has retired."""
 
-    def __init__(self, watch: Reaper) -> None:
-        self._watch = watch
+    def __init__(self, reaper: Reaper) -> None:
+        self._reaper = reaper
         self._lock = threading.Lock()
-        self._host: HandlerLoop | None = None
+        self._current: HandlerLoop | None = None
         self._threads: set[threading.Thread] = set()
 
-    def place(self, guest: Coroutine) -> None:
-        """Start the guest on a host that is not blocked."""
+    def place(self, coroutine: Coroutine) -> None:
+        """Start the coroutine on a loop that is not blocked."""
         with self._lock:
-            host = self._host
-            if host is None or host.retired:
-                host = self._host = HandlerLoop(self._watch, self.place)
-                self._threads = {thread for thread in self._threads if thread.is_alive()} | {host.thread}
-            host.take(guest)
-        if host.retired:  # it was, just now
-            host.retire()
-        self._watch.look(host.look)
+            current = self._current
+            if current is None or current.retired:
+                current = self._current = HandlerLoop(self._reaper, self.place)
+                self._threads = {thread for thread in self._threads if thread.is_alive()} | {current.thread}
+            current.take(coroutine)
+        if current.retired:  # it retired just now, and may have missed this coroutine: once more
+            current.retire()
+        self._reaper.check_with(current.check)
 
     def is_own(self, thread: threading.Thread) -> bool:
-        """Whether the thread is one of a host."""
+        """Whether the thread is that of a handler loop."""
         return thread in self._threads
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
     """Raise `HandlerStopped` at the thread's next Python instruction, if that is still wanted.
 
-    Not inside a shielded section, which holds `lock`: then nothing is done, and the caller looks again.
+    A guarded section of the thread holds `lock`: then nothing is done, and the caller tries again later.
     """
     if not lock.acquire(blocking=False):
         return
@@ -176,7 +176,7 @@ def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable
 
 
 async def _cancel_all() -> None:
-    """Cancel what guests have left on the loop, and give it a turn to end."""
+    """Cancel the tasks that handlers have left on the loop, and give them a turn to end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

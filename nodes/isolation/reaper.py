@@ -1,4 +1,4 @@
-"""The watch over handlers that were left behind: they are stopped again, until they end or clearly do not."""
+"""The reaper: one thread that stops abandoned handlers, again and again, until they end or clearly do not."""
 
 import threading
 import time
@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-PULSE_SECONDS = 0.02  # between two looks while something was just left behind
-SLOW_PULSE_SECONDS = 0.1  # between two looks else
-MAX_STOPS = 25  # how often a handler that swallows its end is stopped again
+PULSE_SECONDS = 0.02  # between two looks while something was just abandoned
+SLOW_PULSE_SECONDS = 0.1  # between two looks otherwise
+MAX_STOPS = 25  # how often a handler that swallows its stop is stopped again
 
 
 class AbandonedWork(Protocol):
-    """Work that was left behind."""
+    """The work of a handler whose run no longer waits for it."""
 
     agent: str
     over: bool
@@ -23,71 +23,71 @@ class AbandonedWork(Protocol):
 
 
 class Reaper:
-    """A daemon thread that looks after what was left behind, and after event loops; it sleeps when there is nothing."""
+    """A daemon thread that stops abandoned work and checks event loops; it sleeps when there is nothing to do."""
 
     def __init__(self) -> None:
-        self._left: dict[AbandonedWork, int] = {}
+        self._stops: dict[AbandonedWork, int] = {}  # abandoned work that has not ended: how often it was stopped again
         self._counts: Counter[str] = Counter()
-        self._looks: set[Callable[[float], bool]] = set()
+        self._checks: set[Callable[[float], bool]] = set()
         self._wake = threading.Condition()
         self._awake = False
         self._started = False
 
-    def leave(self, work: AbandonedWork) -> None:
-        """The work's run has ended without it: stop it now, and again until it ends or `MAX_STOPS` are used up."""
+    def abandon(self, work: AbandonedWork) -> None:
+        """Stop the work now, and again until it ends or `MAX_STOPS` are used up: its run has ended without it."""
         if work.over:
             return
         with self._wake:
-            self._left[work] = 0
+            self._stops[work] = 0
             self._counts[work.agent] += 1
             self._rouse()
         work.stop()
 
-    def look(self, at: Callable[[float], bool]) -> None:
-        """Call `at(now)`, in monotonic seconds, at every look, until it says that it need not be called again."""
+    def check_with(self, check: Callable[[float], bool]) -> None:
+        """Call `check(now)`, in monotonic seconds, at every look, until it returns False."""
         with self._wake:
-            self._looks.add(at)
+            self._checks.add(check)
             if not self._awake:
                 self._rouse()
 
     def has(self, work: AbandonedWork) -> bool:
-        """Whether the work was left behind and has not ended."""
-        return work in self._left
+        """Whether the work was abandoned and has not ended."""
+        return work in self._stops
 
     def count(self, agent: str | None) -> int:
-        """How many of an agent, or of all, were left behind and have not ended."""
-        return len(self._left) if agent is None else self._counts[agent]
+        """How many handlers of an agent, or of all, were abandoned and have not ended."""
+        return len(self._stops) if agent is None else self._counts[agent]
 
     def _rouse(self) -> None:
-        """For who has the condition."""
+        """Wake the thread, or start it. The caller holds the condition."""
         self._awake = True
         if not self._started:
             self._started = True
-            threading.Thread(target=self._watch, name="bursar-watch", daemon=True).start()
+            threading.Thread(target=self._run, name="bursar-reaper", daemon=True).start()
         self._wake.notify()
 
-    def _watch(self) -> None:
-        while True:  # a look at a time, for as long as the process lives
+    def _run(self) -> None:
+        while True:  # one look a turn, for as long as the process lives
             with self._wake:
-                if not self._left and not self._looks:
+                if not self._stops and not self._checks:
                     self._awake = False
                     self._wake.wait()
                     continue
-                hurry = any(stops < MAX_STOPS for stops in self._left.values())
+                hurry = any(stops < MAX_STOPS for stops in self._stops.values())
                 self._wake.wait(PULSE_SECONDS if hurry else SLOW_PULSE_SECONDS)
-            self._look_once()
+            self._look()
 
-    def _look_once(self) -> None:
-        for work, stops in list(self._left.items()):
+    def _look(self) -> None:
+        for work, stops in list(self._stops.items()):
             if work.over:
                 with self._wake:
-                    del self._left[work]
+                    del self._stops[work]
                     self._counts[work.agent] -= 1
             elif stops < MAX_STOPS:
-                self._left[work] = stops + 1
+                self._stops[work] = stops + 1
                 work.stop()
         now = time.monotonic()
         with self._wake:
-            for look in list(self._looks):  # a look may add another
-                if not look(now):
-                    self._looks.discard(look)
+            for check in list(self._checks):  # a check may add another
+                if not check(now):
+                    self._checks.discard(check)

@@ -1,10 +1,10 @@
-"""Where handlers run: apart from the coordinator, so that whatever one does, its deadline is kept and others go on.
+"""Where handlers run: apart from the coordinator, so that its deadlines hold and others go on, whatever a handler does.
 
-A sync function runs in a thread of its own. Coroutines run together on one event loop that is no caller's: HTTP clients
-keep their connections, and code that blocks this loop blocks no deadline (`hosts`).
+A sync function runs in a thread of its own. Coroutines run together on one event loop that no caller uses: HTTP clients
+keep their connections, and code that blocks this loop blocks no deadline (see `handler_loop`).
 
-A handler that is left behind is cancelled. If it goes on computing, it is stopped at its next Python instruction. What
-sits in a blocking call cannot be stopped; it ends when that call returns.
+At its deadline a handler is abandoned: it is cancelled, and if it goes on computing, it is stopped at its next Python
+instruction (see `reaper`). A blocking call cannot be stopped: such a handler ends when the call returns.
 """
 
 import asyncio
@@ -26,16 +26,16 @@ from bursar.state.errors import BursarError
 
 T = TypeVar("T")
 
-THREADS_AT_ONCE = 256  # sync handlers of one event loop that run at once; more of them wait, within their deadlines
-MAX_LEFT_BEHIND = 32  # of one agent: handlers that sit in calls that do not return
+THREADS_AT_ONCE = 256  # sync handlers of one event loop that run at once; others wait, within their deadlines
+MAX_ABANDONED = 32  # handlers of one agent that hang in calls which do not return
 
 
 class TooManyAbandoned(BursarError):
-    """So many handlers of this agent sit in calls that do not return that no more are started."""
+    """No more handlers of this agent are started: too many hang in calls that do not return."""
 
 
 class _Work(ABC, Generic[T]):
-    """One piece of work of an agent, and the loop that waits for its end."""
+    """The work of one handler, and the event loop that waits for its end."""
 
     def __init__(self, agent: str) -> None:
         self.agent = agent
@@ -45,21 +45,21 @@ class _Work(ABC, Generic[T]):
         self.over = False
 
     def tell(self, end: Captured[T]) -> None:
-        """From any thread: it has ended so. A loop that is closed hears nothing; nobody waits there any more."""
-        with suppress(RuntimeError):
+        """Say, from any thread, how it ended."""
+        with suppress(RuntimeError):  # the waiting loop is closed: nobody waits there any more
             self.loop.call_soon_threadsafe(_resolve, self.told, end)
 
     @abstractmethod
     def start(self) -> None:
-        """Begin it, elsewhere."""
+        """Begin it, in another thread."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let it end soon: nobody waits for it any more."""
+        """Make it end soon: nobody waits for it any more."""
 
 
 class _Thread(_Work[T]):
-    """A function in a thread of its own. A daemon: one that was left behind does not keep the process from ending."""
+    """A function in a thread of its own. A daemon thread: an abandoned one does not keep the process from ending."""
 
     def __init__(self, agent: str, work: Callable[[], T]) -> None:
         super().__init__(agent)
@@ -74,12 +74,13 @@ class _Thread(_Work[T]):
     def _run(self) -> None:
         try:
             self._do()
-        except HandlerStopped:  # it came when the function had ended by itself
+        except HandlerStopped:  # the stop came when the function had ended by itself
             self.over = True
 
     def _do(self) -> None:
         guard_thread(self._lock)
-        # No stop hits the thread before this: it would end it unseen, and the next stop whoever has its number then.
+        # No stop may hit the thread before this line: it would end unseen, and the next stop would hit whichever thread
+        # has its number then.
         with self._lock:
             self._begun, self.over = True, self._stopping
         if self.over:
@@ -103,16 +104,16 @@ class _Coroutine(_Work[T]):
         super().__init__(agent)
         self._work = work
         self.task: asyncio.Task[None] | None = None
-        self.host: HandlerLoop
+        self.handler_loop: HandlerLoop
 
     def start(self) -> None:
-        _here.hosts.place(self)
+        _process.loops.place(self)
 
     def begin(self) -> None:
-        """On the host's loop, unless it was left behind before its turn came."""
+        """Start on the handler loop, unless it was abandoned before its turn came."""
         if self.told.done():
             self.over = True
-            self.host.runs.discard(self)
+            self.handler_loop.runs.discard(self)
             return
         self.task = asyncio.get_running_loop().create_task(self._run(), context=self.context)
         self.task.add_done_callback(self._finish)
@@ -122,37 +123,35 @@ class _Coroutine(_Work[T]):
 
     def _finish(self, task: "asyncio.Task[None]") -> None:
         self.over = True
-        self.host.runs.discard(self)
-        if task.cancelled() or task.exception() is not None:  # outside the work itself: before it began, or at its end
-            end = Captured[T]()
-            end.error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            self.tell(end)
+        self.handler_loop.runs.discard(self)
+        if task.cancelled() or task.exception() is not None:  # not by the work itself: before it began, or at its end
+            self.tell(Captured(error=asyncio.CancelledError() if task.cancelled() else task.exception()))
 
     def stop(self) -> None:
-        self.host.stop(self)
+        self.handler_loop.stop(self)
 
 
 class _ProcessState:
-    """What a process has of these; a fork begins anew, for it inherits no threads."""
+    """What a process has for its handlers. A forked process makes its own, for it inherits no threads."""
 
     def __init__(self) -> None:
-        self.watch = Reaper()
-        self.hosts = LoopPool(self.watch)
+        self.reaper = Reaper()
+        self.loops = LoopPool(self.reaper)
         self.threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Captured[T] | None:
-    """How the function ended, run in a thread of its own; None at the deadline, when it is left behind.
+    """Run the function in a thread of its own and return how it ended; None at the deadline, when it is abandoned.
 
-    It sees the caller's context variables. Cancelling the caller leaves it behind too.
+    It sees the caller's context variables. It is abandoned too when the caller is cancelled.
     Raises `TooManyAbandoned`.
     """
     _check(agent)
     began = time.monotonic()
     loop = asyncio.get_running_loop()
-    threads = _here.threads.get(loop)
+    threads = _process.threads.get(loop)
     if threads is None:
-        threads = _here.threads[loop] = asyncio.Semaphore(THREADS_AT_ONCE)
+        threads = _process.threads[loop] = asyncio.Semaphore(THREADS_AT_ONCE)
     if threads.locked():
         try:
             async with asyncio.timeout(seconds):
@@ -168,24 +167,24 @@ async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) ->
 
 
 async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
-    """How the coroutine ended, run on the event loop for handlers; else as `run_in_thread`."""
+    """Run the coroutine on the event loop for handlers and return how it ended; otherwise as `run_in_thread`."""
     _check(agent)
     return await _attend(_Coroutine(agent, work), seconds)
 
 
 def is_handlers_thread() -> bool:
-    """Whether this is the thread of an event loop that handlers share."""
-    return _here.hosts.is_own(threading.current_thread())
+    """Whether this is the thread of a handler loop."""
+    return _process.loops.is_own(threading.current_thread())
 
 
 def abandoned_count(agent: str | None = None) -> int:
-    """How many handlers of that agent, or of all, were left behind and have not ended."""
-    return _here.watch.count(agent)
+    """How many handlers of that agent, or of all, were abandoned and have not ended."""
+    return _process.reaper.count(agent)
 
 
 def _check(agent: str) -> None:
-    if _here.watch.count(agent) >= MAX_LEFT_BEHIND:
-        raise TooManyAbandoned(f"{MAX_LEFT_BEHIND} handlers of {agent} hang in calls that do not return")
+    if _process.reaper.count(agent) >= MAX_ABANDONED:
+        raise TooManyAbandoned(f"{MAX_ABANDONED} handlers of {agent} hang in calls that do not return")
 
 
 async def _attend(work: _Work[T], seconds: float) -> Captured[T] | None:
@@ -194,12 +193,12 @@ async def _attend(work: _Work[T], seconds: float) -> Captured[T] | None:
     try:
         end = await work.told
     except asyncio.CancelledError:
-        _here.watch.leave(work)
+        _process.reaper.abandon(work)
         raise
     finally:
         timer.cancel()
     if end is None:
-        _here.watch.leave(work)
+        _process.reaper.abandon(work)
     return end
 
 
@@ -209,10 +208,10 @@ def _resolve(told: "asyncio.Future[Captured[T] | None]", end: Captured[T] | None
 
 
 def _begin_anew() -> None:
-    global _here  # noqa: PLW0603 - a process has one
-    _here = _ProcessState()
+    global _process  # noqa: PLW0603 - a process has one
+    _process = _ProcessState()
 
 
-_here = _ProcessState()
+_process = _ProcessState()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)

@@ -1,16 +1,14 @@
-"""Telling how a run goes on, live, to whoever streams with `stream_mode="custom"`; see `bursar.state.stream_events`."""
+"""The stream: whoever streams with `stream_mode="custom"` hears how a run goes; see `bursar.state.stream_events`."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypedDict
 
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.config import get_stream_writer
 
+from bursar.checkpoints.ledger.anchors import Head
+from bursar.nodes.observers.base import RunContext
 from bursar.state.run import Run
 from bursar.state.stream_events import Progress, Started, Terminal, TurnTaken
-
-RUNTIME = "__pregel_runtime"
 
 
 class _Who(TypedDict):
@@ -21,28 +19,24 @@ class _Who(TypedDict):
 
 
 class StreamObserver:
-    """Tells of one run. Silent where nobody streams, and once the stream has ended."""
+    """Writes the events of one run to the stream; each run has an observer of its own.
 
-    def __init__(self, config: RunnableConfig, *, request_id: str, specialist: str, handler: str, level: int) -> None:
-        runtime = config.get("configurable", {}).get(RUNTIME)
-        self._write: Callable[[Progress], None] | None = getattr(runtime, "stream_writer", None)
-        self._config = config
-        self._who = _Who(request_id=request_id, specialist=specialist, handler=handler, level=level)
+    Silent where nobody streams, and once the stream has ended.
+    """
 
-    def started(self) -> None:
-        """The handler begins."""
-        event = Started(bursar="started", **self._who)
-        self._tell(event)
+    _who: _Who
 
-    def turn(self, number: int, model: str) -> None:
-        """A paid call is about to be sent; called from the handler's thread."""
-        event = TurnTaken(bursar="turn", **self._who, turn=number, model=model)
-        self._tell(event)
+    def run_started(self, run: RunContext) -> None:
+        """See `Observer`."""
+        self._who = _Who(request_id=run.request_id, specialist=run.specialist, handler=run.handler, level=run.level)
+        _write(Started(bursar="started", **self._who))
 
-    def terminal(self, run: Run) -> None:
-        """The run has ended so."""
-        if self._write is None:
-            return
+    def turn(self, run: RunContext, number: int, model: str) -> None:
+        """See `Observer`."""
+        _write(TurnTaken(bursar="turn", **self._who, turn=number, model=model))
+
+    def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
+        """See `Observer`."""
         event = Terminal(
             bursar="terminal",
             **self._who,
@@ -57,15 +51,9 @@ class StreamObserver:
             event["limit"] = run.limit.value
         if run.fault is not None:
             event["fault"] = run.fault.value
-        self._tell(event)
+        _write(event)
 
-    def _tell(self, event: Progress) -> None:
-        if self._write is None:
-            return
-        # The writer asks the ambient config where it is; a handler that is a graph has another one there.
-        token = var_child_runnable_config.set(self._config)
-        try:
-            with suppress(RuntimeError):  # the stream's event loop is closed: nobody listens any more
-                self._write(event)
-        finally:
-            var_child_runnable_config.reset(token)
+
+def _write(event: Progress) -> None:
+    with suppress(RuntimeError):  # the stream's event loop is closed: nobody listens any more
+        get_stream_writer()(event)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from langgraph.errors import GraphBubbleUp
 
-from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.isolation.captured import capture_call
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from bursar.state.text import one_line
@@ -62,11 +62,7 @@ def is_free(router: Router) -> bool:
 def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
     """Whether the router says that it would answer at once."""
     ready = getattr(router, "ready", None)
-    if ready is None:
-        return False
-    with Captured[object]() as said:
-        said.value = ready(candidates)
-    return said.value is True
+    return ready is not None and capture_call(ready, candidates).value is True
 
 
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:

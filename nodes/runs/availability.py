@@ -14,7 +14,7 @@ from bursar.checkpoints.ledger.pauses import pauses_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, scopes_of
 from bursar.nodes.context.outcome import RunVerdict
-from bursar.nodes.specialists.definition import Chain, Link
+from bursar.nodes.specialists.chain import Chain, Link
 from bursar.state.run import Fault, Limit, Outcome, Run
 from bursar.state.session import Plan, Request, Step
 

@@ -15,9 +15,11 @@ from pydantic import ValidationError
 
 from bursar.checkpoints.saver.serde import default_serde
 from bursar.nodes.gateway.scope import current_scope
+from bursar.nodes.isolation.callables import is_awaited
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
-from bursar.nodes.specialists.definition import Handler, Link, is_awaited
+from bursar.nodes.specialists.chain import Link
+from bursar.nodes.specialists.definition import Handler
 from bursar.state.errors import BadOutput
 from bursar.state.run import MAX_REPORT_BYTES, Report, Task
 

@@ -9,7 +9,6 @@ from bursar.checkpoints.ledger.accounts import charged
 from bursar.checkpoints.ledger.anchors import Head
 from bursar.checkpoints.ledger.postings import record, recover
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.actions.approvals import ActionContext
 from bursar.nodes.actions.compensate import conclude_actions
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import books_until, time_for
@@ -20,10 +19,11 @@ from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned
-from bursar.nodes.observers.opentelemetry import agent_span, finish_span
-from bursar.nodes.observers.stream import StreamObserver
+from bursar.nodes.observers.base import RunContext
+from bursar.nodes.observers.run_observers import RunObservers
 from bursar.nodes.runs.handlers import call
-from bursar.nodes.specialists.definition import Link
+from bursar.nodes.specialists.approval_policy import ActionContext
+from bursar.nodes.specialists.chain import Link
 from bursar.state.errors import DatabaseError
 from bursar.state.events import RunEnded
 from bursar.state.money import USD
@@ -53,16 +53,15 @@ async def run_link(
     called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
     """
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
-    teller = StreamObserver(config, request_id=request.id, specialist=task.specialist, handler=link.name, level=level)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
     if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
         _take_offline(scope)
-    scope.on_turn = teller.turn
+    observers = _observers(coordinator, link, request, config, level=level, specialist=task.specialist)
+    scope.on_turn = observers.turn
     if link.paid:  # a deterministic handler moves no money, and does nothing else either
         scope.acting = ActionContext(request, task.specialist, task.left, coordinator.approvals)
-    teller.started()
     started = time.monotonic()
-    with agent_span(task.specialist, link.name, level) as span:
+    with observers:
         end: Captured[Report] | None = None
         if refusal is None and seconds > 0:
             end = await _attempt(scope, link, task, config, seconds=seconds)
@@ -90,10 +89,18 @@ async def run_link(
             await _recover(coordinator, scope)
         cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
         run = run.model_copy(update={"cost": cost}) if cost else run
-        finish_span(span, run, error, head)
-    failpoints.hit("before_node_end")
-    teller.terminal(run)
+        failpoints.hit("before_node_end")
+        observers.ended(run, error, head)
     return run
+
+
+def _observers(
+    coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, level: int, specialist: str
+) -> RunObservers:
+    run = RunContext(
+        request_id=request.id, session_id=request.session_id, specialist=specialist, handler=link.name, level=level
+    )
+    return RunObservers(coordinator.observers, run, config)
 
 
 def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, seconds: float) -> Scope:
@@ -127,9 +134,7 @@ async def _attempt(
         with scope.enter(), forbid_unmetered({**config, "recursion_limit": steps}):
             return await call(link, task, seconds=seconds, keep=scope.keep)
     except TooManyAbandoned as error:
-        end = Captured[Report]()
-        end.error = error
-        return end
+        return Captured(error=error)
     finally:
         scope.close()
 

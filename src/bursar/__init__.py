@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
+    from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
+    from bursar.nodes.observers.base import Observer, RunContext
     from bursar.nodes.routers.base import Candidate, Router, Scores
     from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
@@ -74,6 +76,13 @@ _WHERE = {
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
+    "Observer": "bursar.nodes.observers.base",
+    "RunContext": "bursar.nodes.observers.base",
+    "BilledUsage": "bursar.nodes.gateway.providers.base",
+    "Failure": "bursar.nodes.gateway.providers.base",
+    "Provider": "bursar.nodes.gateway.providers.base",
+    "ProviderClient": "bursar.nodes.gateway.providers.base",
+    "register_provider": "bursar.nodes.gateway.providers.base",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
@@ -110,6 +119,7 @@ __all__ = [
     "ActionCall",
     "ApprovalRequest",
     "Approve",
+    "BilledUsage",
     "BreakerOpen",
     "Budget",
     "BudgetExceeded",
@@ -124,6 +134,7 @@ __all__ = [
     "Drill",
     "DrillEnvironment",
     "ExampleRouter",
+    "Failure",
     "Fault",
     "Gate",
     "Ground",
@@ -132,13 +143,17 @@ __all__ = [
     "Ledger",
     "Limit",
     "ModelRouter",
+    "Observer",
     "Outcome",
     "Paused",
     "Price",
+    "Provider",
+    "ProviderClient",
     "Report",
     "Request",
     "Router",
     "Run",
+    "RunContext",
     "SQLAlchemySaver",
     "Scores",
     "SessionBusy",
@@ -158,6 +173,7 @@ __all__ = [
     "keep",
     "meter",
     "priced",
+    "register_provider",
     "save_partial",
     "standalone",
 ]

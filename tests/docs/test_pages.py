@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bursar import Candidate, ExampleRouter
 from bursar.state.run import Fault, Limit
 from tests.docs.pages import OTHERS, PAGES, README, ROOT, anchors, blocks, column, first_column, links, run_python
 from tests.docs.pages import wide_lines as wide
@@ -18,6 +19,12 @@ ALL = [*OTHERS, *PAGES]
 def named(file: Path) -> str:
     """A test's name for a page."""
     return file.stem
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fitted() -> None:
+    """scikit-learn is imported before a request waits for it: a busy machine takes longer for that than a deadline."""
+    ExampleRouter().fit([Candidate("spending", "Where the money goes")])
 
 
 @pytest.fixture

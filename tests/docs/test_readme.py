@@ -23,7 +23,7 @@ def test_the_sample_runs_in_a_base_install_without_a_key(tmp_path: Path) -> None
         env=settings,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

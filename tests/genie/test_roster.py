@@ -13,7 +13,7 @@ from bursar.genie.roster import AGENTS, specialists, unavailable
 from bursar.genie.router import DataFirst
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.runs.handlers import call_directly
-from bursar.nodes.specialists.definition import chains_of
+from bursar.nodes.specialists.chain import chains_of
 from bursar.state.money import USD
 from bursar.state.run import Task
 

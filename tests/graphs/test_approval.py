@@ -11,7 +11,7 @@ import pytest
 from langgraph.types import Command
 
 from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Task
-from bursar.nodes.actions.approvals import Approvals
+from bursar.nodes.specialists.approval_policy import Approvals
 from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import RunStarted
 from bursar.state.refusals import NotApproved

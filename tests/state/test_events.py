@@ -71,8 +71,9 @@ def test_new_events_are_of_the_newest_version() -> None:
     assert Incident(what="x").canonical() == '{"version":2,"kind":"incident","call_id":null,"what":"x","closes":false}'
 
 
-def test_a_nan_is_not_recorded(ledger: Ledger) -> None:
+def test_a_nan_is_not_recorded(tmp_path: Path) -> None:
     """An event that holds a NaN behind its model's back is refused, and nothing is written."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/books.db")
     with pytest.raises(ValidationError):
         Considered(name="tax", score=float("nan"), expected_cost=USD(0), verdict="chosen")
     forged = Considered(name="tax", score=0.0, expected_cost=USD(0), verdict="chosen").model_copy(

@@ -15,7 +15,7 @@ from bursar.checkpoints.ledger.circuit_breakers import close_all, open_each
 from bursar.graphs.supervisor import Supervisor, coordinator_of, with_coordinator
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.isolation.workers import abandoned_count
-from bursar.nodes.specialists.definition import Chain
+from bursar.nodes.specialists.chain import Chain
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Run, Task
 from bursar.testing.drill_faults import FAULTS, MAX_SECONDS, OF_COORDINATOR, DrillFault, FaultStage, in_place_of

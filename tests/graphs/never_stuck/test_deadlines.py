@@ -109,7 +109,7 @@ def test_an_agent_that_always_hangs_is_not_started_for_ever(
     ledger: Ledger, never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Handlers that sit in a call that does not return are counted, by agent; beyond the limit none is started."""
-    monkeypatch.setattr(apart, "MAX_LEFT_BEHIND", 2)
+    monkeypatch.setattr(apart, "MAX_ABANDONED", 2)
     app = build(ledger, [free("hanging", lambda task: never.wait(30), timeout=0.05), free("b", lambda task: "fine")])
     results = [ask(app, name=f"s-{number}") for number in range(3)]
     assert [first_run(result, "hanging").outcome.value for result in results] == ["exhausted", "exhausted", "failed"]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bursar.nodes.isolation.captured import Captured, capture
+from bursar.nodes.isolation.captured import Captured, capture, capture_call
 
 
 class Panic(BaseException):
@@ -20,6 +20,17 @@ def test_whatever_is_raised_is_kept(error: BaseException) -> None:
     assert end.error is error
     with pytest.raises(type(error)):
         end.result()
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit()])
+def test_a_call_is_captured(error: BaseException) -> None:
+    """The function gets its arguments; what it returns or raises is the value that comes back."""
+
+    def raises() -> int:
+        raise error
+
+    assert capture_call(divmod, 7, 2).result() == (3, 1)
+    assert capture_call(raises).error is error
 
 
 def test_an_exit_in_a_task_leaves_the_loop_running() -> None:

@@ -147,7 +147,7 @@ def test_cancelling_the_caller_cancels_the_work() -> None:
 
 def test_a_handler_that_is_stuck_is_counted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit nothing more of that agent is started; of another it is."""
-    monkeypatch.setattr(apart, "MAX_LEFT_BEHIND", 1)
+    monkeypatch.setattr(apart, "MAX_ABANDONED", 1)
     go = threading.Event()
     assert asyncio.run(run_in_thread("stuck", lambda: go.wait(60), seconds=0.05)) is None
     assert abandoned_count("stuck") == 1

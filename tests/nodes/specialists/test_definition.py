@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bursar.nodes.specialists.definition import Function, Specialist, chains_of, deterministic
+from bursar.nodes.specialists.chain import chains_of
+from bursar.nodes.specialists.definition import Function, Specialist, deterministic
 from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD, ZERO
 from bursar.state.run import Report, Task

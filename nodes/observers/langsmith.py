@@ -1,0 +1,18 @@
+"""LangSmith: the head of the session's log, as metadata of the node's run, where LangSmith traces."""
+
+import sys
+
+from bursar.checkpoints.ledger.anchors import Head
+from bursar.nodes.observers.base import anchor_attributes
+from bursar.state.run import Run
+
+
+class LangSmithObserver:
+    """Adds the head of the log to the run that LangSmith traces: an anchor that lies outside the database."""
+
+    def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
+        """See `Observer`."""
+        helpers = sys.modules.get("langsmith.run_helpers")  # it is loaded where LangSmith traces
+        tree = None if helpers is None else helpers.get_current_run_tree()
+        if tree is not None:
+            tree.add_metadata(anchor_attributes(head))

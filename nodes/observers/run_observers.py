@@ -1,0 +1,72 @@
+"""All observers of one run: the three that every run has, and the user's."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from bursar.checkpoints.ledger.anchors import Head
+from bursar.nodes.isolation.captured import capture_call
+from bursar.nodes.observers.base import Observer, RunContext
+from bursar.nodes.observers.langsmith import LangSmithObserver
+from bursar.nodes.observers.opentelemetry import OpenTelemetryObserver
+from bursar.nodes.observers.stream import StreamObserver
+from bursar.state.langgraph_private import ambient_config
+from bursar.state.run import Run
+
+_log = logging.getLogger(__name__)
+
+
+class RunObservers:
+    """Tells every observer of one run: entered, that it starts; left by an exception, that it stopped without an end.
+
+    The end is told in reverse order, so that an observer of the user's is told everything inside the run's span.
+    """
+
+    def __init__(self, users: Sequence[Observer], run: RunContext, config: RunnableConfig) -> None:
+        self._observers: tuple[object, ...] = (StreamObserver(), OpenTelemetryObserver(), LangSmithObserver(), *users)
+        self._run = run
+        self._config = config
+        # Places in the tuple, for two observers may be equal. A handler may pay from several threads at once: adding to
+        # a set is one step.
+        self._dropped: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._tell(range(len(self._observers)), "run_started", self._run)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._tell(reversed(range(len(self._observers))), "run_stopped", self._run, error)
+
+    def turn(self, number: int, model: str) -> None:
+        """Tell of a paid call; from the handler's thread."""
+        self._tell(range(len(self._observers)), "turn", self._run, number, model)
+
+    def ended(self, run: Run, error: BaseException | None, head: Head) -> None:
+        """Tell how the run ended, and what its handler raised."""
+        self._tell(reversed(range(len(self._observers))), "run_ended", run, error, head)
+
+    def _tell(self, places: Iterable[int], method: str, *what: object) -> None:
+        # An observer may ask LangGraph for the config where it is; a handler that is a graph has another one there.
+        with ambient_config(self._config):
+            for place in places:
+                observer = self._observers[place]
+                call = cast("Callable[..., object] | None", getattr(observer, method, None))
+                if call is None or place in self._dropped:
+                    continue
+                error = capture_call(call, *what).error
+                if error is not None:
+                    self._drop(place, method, error)
+
+    def _drop(self, place: int, method: str, error: BaseException) -> None:
+        if not isinstance(error, Exception | SystemExit):
+            raise error  # an interrupt, or the end of the handler in whose thread this is
+        self._dropped.add(place)
+        # Neither the error's text nor its traceback: they may quote a request or a key.
+        name = type(self._observers[place]).__name__
+        _log.warning("observer %s failed in %s (%s) and hears no more of this run", name, method, type(error).__name__)

@@ -1,0 +1,81 @@
+"""Which runs and actions a person must approve, who may, and for whom a run acts."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from bursar.nodes.isolation.captured import capture_call
+from bursar.state.approval import ApprovalRequest
+from bursar.state.errors import ConfigurationError
+from bursar.state.money import USD
+from bursar.state.run import Task
+from bursar.state.session import Request
+
+Approvers: TypeAlias = Collection[str] | Callable[[ApprovalRequest, str], bool]
+# Specialists by name, or a function of the task that says whether its run needs approval.
+MustApprove: TypeAlias = Collection[str] | Callable[[Task], bool]
+
+DEFAULT_SECONDS = 3600.0
+MAX_SECONDS = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """Who may approve: these names, or whoever a predicate of what is shown and a name says; None is nobody.
+
+    What is asked expires after `seconds`. Raises `ConfigurationError` for bad settings.
+    """
+
+    approvers: Approvers | None = None
+    seconds: float = DEFAULT_SECONDS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.approvers, str):
+            raise ConfigurationError("approvers is a collection of names, or a function; write [name] for a single one")
+        if not 0 < self.seconds <= MAX_SECONDS:
+            raise ConfigurationError(f"approval_seconds must be above 0 and at most {MAX_SECONDS:.0f}")
+
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody may approve anything."""
+        return self.approvers is None or (not callable(self.approvers) and not self.approvers)
+
+    def permit(self, shown: ApprovalRequest, by: str) -> bool:
+        """Whether `by` may approve this. A predicate that raises, or says anything but True, has said no."""
+        if self.approvers is None or not by:
+            return False
+        if not callable(self.approvers):
+            return by in self.approvers
+        return capture_call(self.approvers, shown, by).value is True
+
+
+NO_APPROVALS = Approvals()
+
+
+@dataclass(frozen=True, slots=True)
+class ActionContext:
+    """What a run needs so that it may act: whose it is, and who approves. `acted` has its actions by name."""
+
+    request: Request
+    specialist: str
+    ceiling: USD
+    approvals: Approvals
+    acted: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
+        """What a person is shown, before the books have given it its id, attempt and hash."""
+        expires = now + timedelta(seconds=self.approvals.seconds)
+        if self.request.deadline is not None:
+            expires = min(expires, self.request.deadline)
+        return ApprovalRequest(
+            approval_id="",
+            session_id=self.request.session_id,
+            request_id=self.request.id,
+            request=self.request.text,
+            specialist=self.specialist,
+            what=what,
+            ceiling=self.ceiling,
+            expires_at=expires,
+            **more,
+        )

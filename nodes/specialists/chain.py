@@ -1,0 +1,145 @@
+"""The chain of handlers that serves a specialist: its own, then its fallbacks, down to a deterministic one."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bursar.nodes.isolation.callables import is_awaited
+from bursar.nodes.specialists.definition import Function, Handler, Specialist, is_deterministic
+from bursar.state.errors import ConfigurationError
+from bursar.state.money import USD, ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`.
+
+    `breaker` names the one that counts its faults: a specialist has one, wherever it stands in for another. `paid`:
+    it may make paid calls. `awaited`: it runs on an event loop.
+    """
+
+    node: str
+    name: str
+    handler: Handler
+    ceiling: USD
+    timeout: float
+    max_turns: int
+    max_repeats: int
+    expects: USD
+    min_confidence: float
+    breaker: str
+    high_risk: bool = False
+    last: bool = False
+    paid: bool = field(init=False)
+    awaited: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paid", not is_deterministic(self.handler))
+        object.__setattr__(self, "awaited", is_awaited(self.handler))
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A specialist's own handler and, after it, its fallbacks: level 0, 1, … The last is deterministic."""
+
+    specialist: Specialist
+    links: tuple[Link, ...]
+
+    @property
+    def first_free(self) -> int:
+        """The level of the first handler that makes no paid call."""
+        return next(level for level, link in enumerate(self.links) if not link.paid)
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The levels at which a plan may start it: its own handler, its next one, and the free ones of the guardian."""
+        free = next((level for level, link in enumerate(self.links) if level and not link.paid), 0)
+        return tuple(sorted({0, min(1, len(self.links) - 1), self.first_free, free}))
+
+
+def chains_of(specialists: Sequence[Specialist]) -> dict[str, Chain]:
+    """Every specialist's chain, in their order.
+
+    Raises `ConfigurationError`, naming the specialist, when names repeat or a chain is missing, cyclic, names an
+    unknown specialist, or does not end in a deterministic handler.
+    """
+    if not specialists:
+        raise ConfigurationError("a supervisor needs at least one specialist")
+    by_name: dict[str, Specialist] = {}
+    for specialist in specialists:
+        if specialist.name in by_name:
+            raise specialist.fault("the name is used twice")
+        by_name[specialist.name] = specialist
+    return {name: _chain(specialist, by_name) for name, specialist in by_name.items()}
+
+
+def _chain(specialist: Specialist, by_name: Mapping[str, Specialist]) -> Chain:
+    if not specialist.fallbacks and not specialist.deterministic:
+        raise specialist.fault("it has no fallbacks; end its chain in a @deterministic handler")
+    _refuse_cycles(specialist, by_name, path=(specialist.name,))
+    links = [_link(specialist, specialist.name)]
+    pending = list(specialist.fallbacks)
+    while pending:
+        fallback = pending.pop(0)
+        if isinstance(fallback, str):
+            other = by_name[fallback]
+            links.append(_link(other, f"{specialist.name}.{other.name}"))
+            if not pending:
+                pending = list(other.fallbacks)
+        else:
+            links.append(_function_link(specialist, fallback))
+    if links[-1].paid:
+        raise specialist.fault(f"its chain ends in {links[-1].name!r}, which is not @deterministic")
+    nodes = [link.node for link in links]
+    if len(set(nodes)) < len(nodes):
+        raise specialist.fault(f"a handler stands twice in its chain: {', '.join(link.name for link in links)}")
+    return Chain(specialist, (*links[:-1], replace(links[-1], last=True)))
+
+
+def _link(specialist: Specialist, node: str) -> Link:
+    return Link(
+        node=node,
+        name=specialist.name,
+        handler=specialist.handler,
+        ceiling=specialist.cap,
+        timeout=specialist.timeout,
+        max_turns=specialist.max_turns,
+        max_repeats=specialist.max_repeats,
+        expects=specialist.expects,
+        min_confidence=specialist.min_confidence,
+        breaker=f"agent:{specialist.name}",
+        high_risk=specialist.risk == "high",
+    )
+
+
+def _function_link(specialist: Specialist, function: Function) -> Link:
+    """A fallback that is a function: it has the limits of the specialist that names it."""
+    name, own = handler_name(function), _link(specialist, "")
+    free = is_deterministic(function)
+    return replace(
+        own,
+        node=f"{specialist.name}.{name}",
+        breaker=f"agent:{specialist.name}.{name}",
+        name=name,
+        handler=function,
+        ceiling=ZERO if free else own.ceiling,
+        high_risk=specialist.risk == "high" and not free,
+        expects=ZERO if free else own.expects,
+    )
+
+
+def _refuse_cycles(specialist: Specialist, by_name: Mapping[str, Specialist], *, path: tuple[str, ...]) -> None:
+    for fallback in specialist.fallbacks:
+        if not isinstance(fallback, str):
+            continue
+        if fallback not in by_name:
+            raise specialist.fault(f"its fallback {fallback!r} is no specialist of this graph")
+        if fallback in path:
+            raise by_name[path[0]].fault(f"its fallback chain is cyclic: {' → '.join((*path, fallback))}")
+        _refuse_cycles(by_name[fallback], by_name, path=(*path, fallback))
+
+
+def handler_name(handler: object) -> str:
+    """A handler's name in decisions and in the picture of the graph."""
+    name = getattr(handler, "__name__", None) or getattr(handler, "name", None) or type(handler).__name__
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_") or "handler"
