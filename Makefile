@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo drill quick test check bench mutants upstream lock clean
+.PHONY: help setup demo drill quick test check docs bench mutants upstream lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -45,6 +45,10 @@ check: setup  ## Lint, types, layers, notebooks
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q -p no:xdist --nbmake --nbmake-timeout=120 notebooks
+
+docs: setup  ## Build the pages in docs/ as a site in build/site, without a warning
+	@$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "Read build/site/index.html"
 
 bench: setup  ## Measure against peers, as ratios from interleaved rounds
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -19,7 +19,7 @@ from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, bu
 from bursar.checkpoints.ledger.circuit_breakers import close_all
 from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.isolation.workers import abandoned_count
-from bursar.nodes.routers.word_overlap import WordRouter
+from bursar.nodes.routers.word_overlap import WordOverlapRouter
 
 SESSIONS = 1_000
 DEADLINE_SECONDS = 50.0
@@ -56,7 +56,7 @@ def app_on(url: str, *, deadline: float) -> Any:
     ]
     saver = SQLAlchemySaver(url)
     return build_supervisor(
-        specialists, budget=Budget("1"), ledger=Ledger(url), checkpointer=saver, router=WordRouter()
+        specialists, budget=Budget("1"), ledger=Ledger(url), checkpointer=saver, router=WordOverlapRouter()
     )
 
 

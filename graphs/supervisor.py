@@ -24,7 +24,8 @@ from bursar.nodes.planning.guardian import guard
 from bursar.nodes.planning.intake import intake
 from bursar.nodes.report import report
 from bursar.nodes.routers.base import Router
-from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.nodes.routers.example_router import ExampleRouter, has_scikit_learn
+from bursar.nodes.routers.word_overlap import WordOverlapRouter
 from bursar.nodes.specialist_node import after, first_node, run_agent
 from bursar.nodes.specialists.approval_policy import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.specialists.chain import Chain, chains_of
@@ -62,9 +63,10 @@ def build_supervisor(
 ) -> Supervisor:
     """Wire the specialists under one supervisor and one budget; the result is a `CompiledStateGraph`.
 
-    Without a router, `ExampleRouter` routes by the specialists' examples, free and offline. A gate reviews the plan
-    and the answer. Without a checkpointer nothing can be resumed; the ledger holds all the same. Runs use
-    `durability="sync"` unless the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
+    Without a router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
+    `WordOverlapRouter` routes by shared words; both are free and offline. A gate reviews the plan and the answer.
+    Without a checkpointer nothing can be resumed; the ledger holds all the same. Runs use `durability="sync"` unless
+    the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
     `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
     not begin it anew. When it has passed, chains go to their ends at once.
     Before a specialist of high risk runs, or one that `require_approval` names or says so of its task, the graph stops
@@ -85,7 +87,7 @@ def build_supervisor(
         chains=chains,
         budget=budget,
         ledger=ledger,
-        router=router or ExampleRouter(),
+        router=router or _default_router(),
         gate=gate,
         clock=clock or _utc_now,
         new_id=new_id or _random_id,
@@ -127,6 +129,10 @@ def _compile(coordinator: Coordinator, checkpointer: BaseCheckpointSaver[Any] | 
 
 # Beside the graphs, for LangGraph's own class has no room for it; a graph's copies and configurations share a builder.
 _built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
+
+
+def _default_router() -> Router:
+    return ExampleRouter() if has_scikit_learn() else WordOverlapRouter()
 
 
 def _utc_now() -> datetime:

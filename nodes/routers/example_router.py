@@ -30,6 +30,11 @@ _CLAUSE_ENDS = re.compile(r"[.;:!?\n]+(?=\s|$)|,\s|\s(?:and|also|then|plus|but)\
 _TOPIC_ENDS = re.compile(r"[.,;:]|\band\b")
 
 
+def has_scikit_learn() -> bool:
+    """Whether the library that `ExampleRouter` needs is installed. It is not imported."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
 class ExampleRouter:
     """Chooses every candidate whose probability reaches `threshold`; none, where nothing fits.
 
@@ -47,7 +52,7 @@ class ExampleRouter:
 
     def __init__(self, threshold: float = 0.3, *, out_of_scope: Sequence[str] = ()) -> None:
         check_threshold(threshold)
-        if importlib.util.find_spec("sklearn") is None:
+        if not has_scikit_learn():
             raise ConfigurationError("ExampleRouter needs scikit-learn: install bursar[router] or pass router=")
         self._threshold = threshold
         self._background = (*_everyday_requests(), *out_of_scope)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
+    from bursar.nodes.routers.word_overlap import WordOverlapRouter
     from bursar.nodes.runs.handlers import keep, save_partial
     from bursar.nodes.specialists.definition import Specialist, deterministic
     from bursar.state.action import ActionCall, Happened
@@ -62,6 +63,7 @@ _WHERE = {
     "keep": "bursar.nodes.runs.handlers",
     "save_partial": "bursar.nodes.runs.handlers",
     "ExampleRouter": "bursar.nodes.routers.example_router",
+    "WordOverlapRouter": "bursar.nodes.routers.word_overlap",
     "action": "bursar.nodes.actions.decorator",
     "ActionCall": "bursar.state.action",
     "Happened": "bursar.state.action",
@@ -161,6 +163,7 @@ __all__ = [
     "Supervisor",
     "Task",
     "Verdict",
+    "WordOverlapRouter",
     "action",
     "build_supervisor",
     "charged_as",

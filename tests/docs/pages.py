@@ -4,7 +4,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from bursar.checkpoints.database.database import Database
+
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = tuple(sorted((ROOT / "docs").glob("*.md")))
+OTHERS = (README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
+
+_CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: str, language: str) -> Iterator[tuple[int, str]]:
@@ -15,20 +22,49 @@ def blocks(page: str, language: str) -> Iterator[tuple[int, str]]:
 
 def first_column(page: str, heading: str) -> list[str]:
     """The first cells of the table under a header row that starts with `heading`."""
+    return column(page, heading, 1)
+
+
+def column(page: str, heading: str, number: int) -> list[str]:
+    """The cells of one column, counted from 1, of the table under a header row that starts with `heading`."""
     table = re.search(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
     assert table is not None, f"no table of {heading}"
-    return [row.split("|")[1].strip().strip("`") for row in table.group(1).splitlines()]
+    return [row.split("|")[number].strip().strip("`") for row in table.group(1).splitlines()]
 
 
 def run_python(page: str, file: Path) -> dict[str, object]:
-    """Run the Python blocks one after the other as one script; its names."""
+    """Run the Python blocks one after the other as one script; its names.
+
+    The databases that it makes in the current directory are closed, however it ends.
+    """
     script: dict[str, object] = {"__name__": file.stem}
-    for line, source in blocks(page, "python"):
-        exec(compile("\n" * line + source, str(file), "exec"), script)
+    try:
+        for line, source in blocks(page, "python"):
+            exec(compile("\n" * line + source, str(file), "exec"), script)
+    finally:
+        for database in Path.cwd().glob("*.db"):
+            Database.at(f"sqlite:///{database.name}").close()
     return script
+
+
+def prose(page: str) -> str:
+    """The page without its fenced blocks."""
+    return _CODE.sub("", page)
+
+
+def links(page: str) -> list[tuple[str, str]]:
+    """Each link that stays in the repository: its path, empty for the page itself, and its anchor without `#`."""
+    found = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", prose(page))
+    return [(str(path), str(anchor)) for path, anchor in found]
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of the page's headings, as repository hosts and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", str(heading).lower()).replace(" ", "-") for heading in headings}
 
 
 def wide_lines(page: str) -> list[str]:
     """Lines of prose of more than 130 characters."""
-    prose = re.sub(r"^```.*?^```|^\|.*?$", "", page, flags=re.DOTALL | re.MULTILINE)
-    return [line for line in prose.splitlines() if len(line) > 130]
+    lines = re.sub(r"^\|.*?$", "", prose(page), flags=re.MULTILINE).splitlines()
+    return [line for line in lines if len(line) > 130]
