@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo drill test check bench mutants upstream lock clean
+.PHONY: help setup demo drill quick test check bench mutants upstream lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,6 +32,9 @@ demo: setup  ## Ask Genie three questions about the sample household: no key, no
 
 drill: setup  ## Make each of Genie's agents fail in every way (a minute)
 	@$(BIN)/bursar drill --deadline 2 $(ARGS)
+
+quick: setup  ## Run the tests that need no server and no process (a minute); says what it left out
+	@$(BIN)/python -m pytest -q -m quick -n 2 --dist loadgroup $(ARGS)
 
 test: setup  ## Run the tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)

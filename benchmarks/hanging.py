@@ -107,13 +107,13 @@ def run(*, smoke: bool) -> list[Result]:
         app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline)
         first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0)
         asyncio.run(ask_all(first, sessions // 10, over_seconds=0.0))  # what is made once is made now
-        coordinator_of(app).database.run(close_all)  # which these have opened: nobody would be asked, and nobody hang
+        coordinator_of(app).ledger.run(close_all)  # which these have opened: nobody would be asked, and nobody hang
         threads, before, objects = settled()[0], resident_megabytes(), sys.getallocatedblocks()
         used = time.process_time()
         waited = asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
         used = time.process_time() - used
         (threads_after, left), after, objects_after = settled(), resident_megabytes(), sys.getallocatedblocks()
-        coordinator_of(app).database.run(close_all)
+        coordinator_of(app).ledger.run(close_all)
         asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
         again = (settled(), resident_megabytes())[1]
     if min(waited) < deadline:

@@ -16,7 +16,9 @@ from sqlalchemy.engine import make_url
 from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES = ("tenant:t:2026-01-01", "session:s", "request:r", "agent:r:a")
@@ -30,10 +32,10 @@ ALONE = "its rows by the driver alone"
 def bursar(url: str) -> Callable[[int], None]:
     """A paid call as the gateway books it: four accounts, two events, the answer kept for replay."""
     ledger = Ledger(url, key=b"benchmark")
-    run, books = ledger.database.run, ledger.books
-    run(books.open_session("s", "t", at=AT))
+    run = ledger.run
+    run(requests.open_session, "s", "t", at=AT)
     accounts = [Account(scope, None) for scope in SCOPES]
-    run(books.open_request("s", "r", accounts=accounts, text_hash="0" * 64, at=AT))
+    run(requests.open_request, "s", "r", accounts=accounts, text_hash="0" * 64, at=AT)
     numbers = itertools.count()
 
     def calls(operations: int) -> None:
@@ -53,9 +55,9 @@ def bursar(url: str) -> Callable[[int], None]:
                 scopes=SCOPES,
                 at=AT,
             )
-            run(books.hold(hold))
+            run(postings.hold, hold)
             usage = Usage(120, 20)
-            run(books.settle(call_id, session_id="s", cost=COST, usage=usage, response=PAYLOAD, at=AT))
+            run(postings.settle, call_id, session_id="s", cost=COST, usage=usage, response=PAYLOAD, at=AT)
 
     calls(1)
     spent = ledger.spend("s").spent.nanos

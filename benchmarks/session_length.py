@@ -2,16 +2,16 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-
-from sqlalchemy import Connection
 
 from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, left
+from bursar.checkpoints.ledger.calls import Hold, Usage, replayable, turns
+from bursar.checkpoints.ledger.transaction import Transaction
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 AMOUNT, COST = 1_000_000, 400_000
@@ -26,40 +26,38 @@ class Session:
 
     def __init__(self, url: str, name: str) -> None:
         self.ledger = Ledger(url, key=b"benchmark")
-        self.books = self.ledger.books
         self.name = name
         self.numbers = itertools.count()
-        self.ledger.database.run(self.books.open_session(name, name, at=AT))
+        self.ledger.run(requests.open_session, name, name, at=AT)
 
     def fill(self, calls: int) -> None:
         """Make so many calls, many in one transaction."""
 
-        def work(connection: Connection) -> None:
+        def work(transaction: Transaction) -> None:
             for _ in range(CALLS_AT_ONCE):
-                call_id = self._admit(connection)
-                self._settle(call_id)(connection)
+                self._settle(transaction, self._admit(transaction))
 
         for _ in range(0, calls, CALLS_AT_ONCE):
-            self.ledger.database.run(work)
+            self.ledger.run(work)
         booked = self.ledger.spend(self.name).calls
         if booked != calls:
             raise AssertionError(f"{calls} calls were made, the ledger says {booked}")
 
     def __call__(self, operations: int) -> None:
         for _ in range(operations):
-            call_id = self.ledger.database.run(self._admit)
-            self.ledger.database.run(self._settle(call_id))
+            call_id = self.ledger.run(self._admit)
+            self.ledger.run(self._settle, call_id)
 
-    def _admit(self, connection: Connection) -> str:
+    def _admit(self, transaction: Transaction) -> str:
         """What the gateway does in one transaction before it sends: journal, what is left, hold, turns."""
-        number, books, name = next(self.numbers), self.books, self.name
+        number, name = next(self.numbers), self.name
         request = f"{name}-{number // CALLS_OF_A_REQUEST}"
         scopes = (f"tenant:{name}:2026-01-01", f"session:{name}", f"request:{request}", f"agent:{request}:a")
         if number % CALLS_OF_A_REQUEST == 0:
             accounts = [Account(scope, None) for scope in scopes]
-            books.open_request(name, request, accounts=accounts, text_hash="0" * 64, at=AT)(connection)
-        books.replayable(name, "a:1", f"{number:064}", 0)(connection)
-        books.left(scopes)(connection)
+            requests.open_request(transaction, name, request, accounts=accounts, text_hash="0" * 64, at=AT)
+        replayable(transaction, name, "a:1", f"{number:064}", 0)
+        left(transaction, scopes)
         call_id = f"{name}-c-{number}"
         hold = Hold(
             call_id=call_id,
@@ -75,13 +73,13 @@ class Session:
             scopes=scopes,
             at=AT,
         )
-        books.hold(hold)(connection)
-        books.turns(request, "a")(connection)
+        postings.hold(transaction, hold)
+        turns(transaction, request, "a")
         return call_id
 
-    def _settle(self, call_id: str) -> Callable[[Connection], None]:
+    def _settle(self, transaction: Transaction, call_id: str) -> None:
         usage = Usage(120, 20)
-        return self.books.settle(call_id, session_id=self.name, cost=COST, usage=usage, response=PAYLOAD, at=AT)
+        postings.settle(transaction, call_id, session_id=self.name, cost=COST, usage=usage, response=PAYLOAD, at=AT)
 
 
 def run(*, smoke: bool) -> list[Result]:

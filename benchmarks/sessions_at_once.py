@@ -19,7 +19,8 @@ from benchmarks.harness import Result, interleave
 from benchmarks.postgres import a_postgres_database
 from bursar import Ledger, meter
 from bursar.checkpoints.database.url import DEFAULTS
-from bursar.checkpoints.ledger.postings import Account
+from bursar.checkpoints.ledger import requests
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.nodes.gateway.scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,8 +56,8 @@ def open_sessions(ledger: Ledger, prefix: str) -> list[str]:
     names = [f"{prefix}-{number}" for number in range(SESSIONS)]
     for name in names:
         accounts = [Account(scope, CAP) for scope in scopes_of(name)]
-        ledger.database.run(ledger.books.open_session(name, name, at=AT))
-        ledger.database.run(ledger.books.open_request(name, name, accounts=accounts, text_hash=HASH, at=AT))
+        ledger.run(requests.open_session, name, name, at=AT)
+        ledger.run(requests.open_request, name, name, accounts=accounts, text_hash=HASH, at=AT)
     return names
 
 

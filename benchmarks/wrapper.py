@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-
 from benchmarks.harness import Ratio, Result, interleave
 from bursar import Budget, Ledger, Outcome, Report, Specialist, Task, build_supervisor, deterministic
-from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, charged
 from bursar.checkpoints.ledger.admission_facts import RunLocation, read_admission_facts
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.graphs.supervisor import coordinator_of
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.isolation.sync_bridge import AsyncNode
@@ -74,9 +74,9 @@ def _coordinator(url: str) -> Coordinator:
         Specialist(name=name, description=name, handler=handler, fallbacks=[tool]) for name, handler in HANDLERS.items()
     ]
     ledger = Ledger(url, key=b"benchmark")
-    books, run = ledger.books, ledger.database.run
-    run(books.open_session("s", "t", at=AT))
-    run(books.open_request("s", "r", accounts=[Account("request:r", 10**9)], text_hash="0" * 64, at=AT))
+    run = ledger.run
+    run(requests.open_session, "s", "t", at=AT)
+    run(requests.open_request, "s", "r", accounts=[Account("request:r", 10**9)], text_hash="0" * 64, at=AT)
     return coordinator_of(build_supervisor(specialists, budget=Budget("1"), ledger=ledger))
 
 
@@ -123,27 +123,27 @@ def _wrapped(coordinator: Coordinator, name: str) -> Callable[[int], None]:
 
 def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
     """The run's transactions, as `run_agent` submits them."""
-    books, database = coordinator.books, coordinator.database
+    ledger, database = coordinator.ledger, coordinator.database
     pays = name in PAYING
     pauses = ("all", "tenant:t", f"agent:{name}")
     who: dict[str, Any] = {"request_id": "r", "specialist": name, "handler": name, "level": 0}
 
-    def begin(connection: Connection) -> None:
+    def begin(transaction: Transaction) -> None:
         read_admission_facts(
-            connection, (), pauses=pauses, breakers=(), at=AT, place=RunLocation("s", "r", name, "a:2")
+            transaction, (), pauses=pauses, breakers=(), at=AT, place=RunLocation("s", "r", name, "a:2")
         )
-        books.record("s", RunStarted(**who), at=AT)(connection)
+        postings.record(transaction, "s", RunStarted(**who), at=AT)
 
-    def end(connection: Connection) -> None:
+    def end(transaction: Transaction) -> None:
         if pays:
-            books.cost_of_agent("r", name)(connection)
+            charged(transaction, f"agent:r:{name}")
         ended = RunEnded(**who, outcome=Outcome.COMPLETED, reason="", cost=ZERO, milliseconds=1)
-        books.record("s", ended, at=AT)(connection)
+        postings.record(transaction, "s", ended, at=AT)
 
     async def one() -> None:
         if pays:
-            await database.arun(begin, durable=False, brief=True)
-        await database.arun(end, durable=False, brief=True)
+            await database.arun(ledger.bind(begin), durable=False, brief=True)
+        await database.arun(ledger.bind(end), durable=False, brief=True)
 
     return _repeat(one)
 

@@ -22,8 +22,9 @@ from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.statement import ReturningStatement, Statement
 from bursar.checkpoints.lease_renewal import LeaseRenewer
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.postings import record_if_known, recover
 from bursar.checkpoints.process_identity import Process
-from bursar.checkpoints.schema.saver_tables import leases
+from bursar.checkpoints.schema.lease_table import leases
 from bursar.state.errors import DatabaseError, SessionBusy
 from bursar.state.events import Drained
 from bursar.state.events import LeaseChanged as LeaseEvent
@@ -260,7 +261,7 @@ class LeaseHolder:
                 return
             told = [Drained(reason=error.reason)] if isinstance(error, GraphDrained) else []
             for event in (*told, lease.event("released")):
-                ledger.books.record_if_known(lease.session_id, event, at=ledger.clock())(connection)
+                record_if_known(ledger.transaction(connection), lease.session_id, event, at=ledger.clock())
 
         return work
 
@@ -271,13 +272,13 @@ def _flush(connection: Connection) -> None:
 
 
 def _tell(connection: Connection, ledger: Ledger, lease: Lease, *, took_over: bool, resumes: bool) -> None:
-    books, session_id, at = ledger.books, lease.session_id, ledger.clock()
+    transaction, session_id, at = ledger.transaction(connection), lease.session_id, ledger.clock()
     if not (took_over or resumes):
         return
     if took_over:  # its owner is gone, or may not pay any more: what it had in flight has no end that anyone will see
-        books.recover(session_id, at=at)(connection)
+        recover(transaction, session_id, at=at)
     event = lease.event("taken_over" if took_over else "taken")
-    books.record_if_known(session_id, event, at=at)(connection)
+    record_if_known(transaction, session_id, event, at=at)
 
 
 _NOW = {

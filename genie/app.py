@@ -12,37 +12,33 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 
-from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.saver.saver import SQLAlchemySaver
+from bursar import (
+    TAKE_OVER,
+    Budget,
+    ConfigurationError,
+    Ledger,
+    Price,
+    SessionOutput,
+    SQLAlchemySaver,
+    Supervisor,
+    build_supervisor,
+    meter,
+)
+from bursar.genie import DEFAULT_DATABASE, REQUEST_BUDGET
 from bursar.genie.agents.compliance_checker.checker import ComplianceChecker
 from bursar.genie.agents.compliance_checker.gate import ComplianceGate
 from bursar.genie.agents.database_connector.connector import Connector
-from bursar.genie.examples import out_of_scope
 from bursar.genie.household.household import open_household
-from bursar.genie.onboarding import DataFirst
 from bursar.genie.roster import specialists
-from bursar.genie.router import MaskedRouter
-from bursar.graphs.leased_graph import TAKE_OVER
-from bursar.graphs.supervisor import Supervisor, build_supervisor
-from bursar.nodes.gateway.meter import meter
-from bursar.nodes.gateway.prices import Price
-from bursar.nodes.routers.base import Router
-from bursar.nodes.routers.cascade import CascadeRouter
-from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.nodes.routers.model_router import ModelRouter
-from bursar.state.budget import Budget
-from bursar.state.errors import ConfigurationError
-from bursar.state.session import SessionOutput
+from bursar.genie.router import build_router
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from bursar import DrillEnvironment
     from bursar.genie.importing.import_report import ImportReport
-    from bursar.testing.drill import DrillEnvironment
 
-DEFAULT_DATABASE = "sqlite:///genie.db"
 DEFAULT_MODEL = "gpt-4o-mini"
-REQUEST_BUDGET = "0.03"
 Clock = Callable[[], datetime]
 
 
@@ -88,7 +84,7 @@ class Genie:
     def close(self) -> None:
         """Close every connection."""
         self.data.dispose()
-        self.ledger.database.close()
+        self.ledger.close()
 
     def _run(
         self, entered: object, session: str, on_node: Callable[[str], None] | None, *, take_over: bool = False
@@ -131,7 +127,7 @@ def open_genie(
     cap = Budget(per_request=budget)
     model = model_of(os.environ if environment is None else environment)  # may raise: nothing is open yet
     ledger = Ledger(database, clock=clock)
-    data = open_household(ledger.database.url)
+    data = open_household(ledger.url)
     source = Connector(data)
 
     def today(now: datetime) -> date:
@@ -141,8 +137,8 @@ def open_genie(
         specialists(source, today=today, model=model, budget=cap.per_request),
         budget=cap,
         ledger=ledger,
-        checkpointer=SQLAlchemySaver(ledger.database) if checkpointer else None,
-        router=DataFirst(_router(model), source),
+        checkpointer=SQLAlchemySaver(database) if checkpointer else None,
+        router=build_router(source, model),
         gate=ComplianceGate(ComplianceChecker(), source, today),
         name="genie",
         clock=clock,
@@ -161,11 +157,6 @@ def drilled(ground: "DrillEnvironment") -> Supervisor:
     genie = open_genie(ground.database, as_of=END, environment=keys)
     genie.import_files(list(sample_files()))
     return genie.app
-
-
-def _router(model: BaseChatModel | None) -> Router:
-    free = ExampleRouter(out_of_scope=out_of_scope())
-    return free if model is None else CascadeRouter(free, MaskedRouter(ModelRouter(model)))
 
 
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:

@@ -1,34 +1,35 @@
-"""Genie's specialists: a deterministic tool each, a model to word its findings if there is one, a last resort."""
+"""Genie's agents, and the specialists that they become: a deterministic tool each, a model to word its findings if
+there is one, a last resort.
+"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import date, datetime
+from typing import Final
 
 from langchain_core.language_models import BaseChatModel
 
-from bursar.genie.agents.account_analysis.analysis import analyse
-from bursar.genie.agents.database_connector.connector import answer
-from bursar.genie.agents.fraud_detection.detection import detect
-from bursar.genie.agents.investment_recommendation.recommendation import recommend
-from bursar.genie.agents.risk_assessment.assessment import assess
-from bursar.genie.agents.tax_optimisation.optimisation import optimise
-from bursar.genie.examples import descriptions, examples
+from bursar import USD, Report, Specialist, Task, deterministic
+from bursar.genie.agents.account_analysis.agent import AGENT as ACCOUNT_ANALYSIS
+from bursar.genie.agents.base import Agent
+from bursar.genie.agents.database_connector.agent import AGENT as DATABASE_CONNECTOR
+from bursar.genie.agents.fraud_detection.agent import AGENT as FRAUD_DETECTION
+from bursar.genie.agents.investment_recommendation.agent import AGENT as INVESTMENT_RECOMMENDATION
+from bursar.genie.agents.risk_assessment.agent import AGENT as RISK_ASSESSMENT
+from bursar.genie.agents.tax_optimisation.agent import AGENT as TAX_OPTIMISATION
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
 from bursar.genie.wording.model_specialist import worded
 from bursar.genie.wording.reporting import report_of
-from bursar.nodes.specialists.definition import Specialist, deterministic
-from bursar.state.money import USD
-from bursar.state.run import Report, Task
 
-# Each answers a question over the user's data on a given day, by functions alone.
-TOOLS: Mapping[str, Callable[..., Analysis]] = {
-    "account_analysis": analyse,
-    "fraud_detection": detect,
-    "risk_assessment": assess,
-    "investment_recommendation": recommend,
-    "tax_optimisation": optimise,
-    "database_connector": answer,
-}
+# The agents that a question can be routed to. The compliance checker is none of them: it is the gate over all.
+AGENTS: Final = (
+    ACCOUNT_ANALYSIS,
+    FRAUD_DETECTION,
+    RISK_ASSESSMENT,
+    INVESTMENT_RECOMMENDATION,
+    TAX_OPTIMISATION,
+    DATABASE_CONNECTOR,
+)
 CEILING = "0.01"
 EXPECTED_COST = "0.003"  # two calls of a small model: one that asks the tool, one that words its findings
 TIMEOUT_SECONDS = 30.0
@@ -44,38 +45,39 @@ def specialists(
     """Genie's routed specialists over one household; `today` is the day an analysis is judged on.
 
     A specialist's ceiling is never above `budget`, that of a request. Without a model every one is a tool agent. With
-    one, the model words the findings, and the tool is its fallback. The database connector gates: it has no model and
-    no fallback.
+    one, the model words the findings, and the tool is its fallback.
     """
     cap = USD(CEILING) if budget is None else min(USD(CEILING), budget)
-    return [_specialist(name, source, today, model, cap=cap) for name in TOOLS]
+    return [_specialist(agent, source, today, model, cap=cap) for agent in AGENTS]
 
 
 def _specialist(
-    name: str, source: Source, today: Callable[[datetime], date], model: BaseChatModel | None, *, cap: USD
+    agent: Agent, source: Source, today: Callable[[datetime], date], model: BaseChatModel | None, *, cap: USD
 ) -> Specialist:
     def tool(task: Task, question: str) -> Analysis:
-        return TOOLS[name](source, question, today=today(task.now))
+        return agent.analyse(source, question, today=today(task.now))
 
     @deterministic
     def templated(task: Task) -> Report:
         return report_of(tool(task, task.text))
 
-    description, asked = descriptions()[name], examples()[name]
-    if name == "database_connector":
+    if agent.tool_only:
         return Specialist(
-            name=name, description=description, handler=templated, examples=asked, timeout=TIMEOUT_SECONDS
+            name=agent.name,
+            description=agent.description,
+            handler=templated,
+            examples=agent.examples,
+            timeout=TIMEOUT_SECONDS,
         )
-    fallbacks: Sequence[Callable[[Task], Report]] = (unavailable,) if model is None else (templated, unavailable)
     return Specialist(
-        name=name,
-        description=description,
-        handler=templated if model is None else worded(name, description, tool, model),
+        name=agent.name,
+        description=agent.description,
+        handler=templated if model is None else worded(agent.name, agent.description, tool, model),
         ceiling=cap.dollars,
         expected_cost=None if model is None else min(cap, USD(EXPECTED_COST)).dollars,
         timeout=TIMEOUT_SECONDS,
-        fallbacks=fallbacks,
-        examples=asked,
+        fallbacks=(unavailable,) if model is None else (templated, unavailable),
+        examples=agent.examples,
         models=() if model is None else (model,),
     )
 

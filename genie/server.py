@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache
 
-from bursar.checkpoints.saver.saver import SQLAlchemySaver
-from bursar.genie.app import DEFAULT_DATABASE, Genie, open_genie
-from bursar.graphs.supervisor import Supervisor
+from bursar import SQLAlchemySaver, Supervisor
+from bursar.genie import DEFAULT_DATABASE
+from bursar.genie.app import Genie, open_genie
 
 _opening = threading.Lock()
 

@@ -94,14 +94,15 @@ def build_supervisor(
         must_approve=require_approval,
         observers=tuple(observers),
     )
-    graph = _wire(coordinator)
-    _built[graph] = coordinator
-    compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
-    longest = max(len(chain.links) for chain in chains.values())
-    # Without a checkpointer of its own LangGraph must not be told to wait for one.
-    durability: dict[str, object] = {DURABILITY: "sync"} if checkpointer else {}
-    compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
-    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable={**durability, LEDGER: ledger})
+    return _compile(coordinator, checkpointer, name)
+
+
+def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
+    """The same graph, led by another coordinator: its name, its checkpointer and its configuration stay.
+
+    `app` itself is left as it is. A drill puts faults into a graph in this way.
+    """
+    return _compile(coordinator, app.checkpointer, app.name).with_config(app.config)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def coordinator_of(app: Supervisor) -> Coordinator:
@@ -110,6 +111,18 @@ def coordinator_of(app: Supervisor) -> Coordinator:
     if coordinator is None:
         raise ConfigurationError("this graph was not made by build_supervisor")
     return coordinator
+
+
+def _compile(coordinator: Coordinator, checkpointer: BaseCheckpointSaver[Any] | bool | None, name: str) -> Supervisor:
+    graph = _wire(coordinator)
+    _built[graph] = coordinator
+    compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
+    longest = max(len(chain.links) for chain in coordinator.chains.values())
+    # Without a checkpointer of its own LangGraph must not be told to wait for one.
+    durability: dict[str, object] = {DURABILITY: "sync"} if checkpointer else {}
+    compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
+    configurable = {**durability, LEDGER: coordinator.ledger}
+    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=configurable)
 
 
 # Beside the graphs, for LangGraph's own class has no room for it; a graph's copies and configurations share a builder.

@@ -6,6 +6,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.ledger.requests import close_request
 from bursar.nodes.context.coordinator import Coordinator, answer_id
 from bursar.nodes.context.outcome import in_one_line
 from bursar.nodes.isolation.captured import capture_call
@@ -37,11 +38,14 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         elif verdict.text is not None:
             answer = verdict.text
     at = coordinator.clock()
-    close = coordinator.books.close_request(request.session_id, request.id, outcome=ending, at=at)
     # A run that owns its session gives it back durably before the answer is heard, and this closing with it.
     lease = lease_of(config)
     owned = lease is not None and lease.database is coordinator.database
-    spend = await coordinator.commit(close, request, durable=not owned)
+    spend = await coordinator.commit(
+        lambda transaction: close_request(transaction, request.session_id, request.id, outcome=ending, at=at),
+        request,
+        durable=not owned,
+    )
     message = AIMessage(
         id=answer_id(request),
         content=_with_gaps(answer, gaps),

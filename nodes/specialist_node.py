@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import Connection
 
-from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.accounts import Account, left, open_account
+from bursar.checkpoints.ledger.postings import record, recover
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.consent import require_consent
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.outcome import RunVerdict
@@ -90,27 +91,27 @@ async def _prepare(
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
         return before
-    books, at = coordinator.books, coordinator.clock()
+    at = coordinator.clock()
     started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
-    def work(connection: Connection) -> RunPermit:
+    def work(transaction: Transaction) -> RunPermit:
         decisions, grant, refusal, watched = before
         place = checkpoint_ns(config)
-        now = standing_of_link(coordinator, request, link, level, place=place, connection=connection)
+        now = standing_of_link(coordinator, request, link, level, place=place, transaction=transaction)
         refusal = refusal or paused_link(request, link, now)
         if link.paid:
             if now.held:
-                books.recover(request.session_id, checkpoint_ns=place, at=at)(connection)
+                recover(transaction, request.session_id, checkpoint_ns=place, at=at)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
-                books.open_account(Account("global", None))(connection)
-            decisions = _forked(coordinator, link, request, now.elsewhere, connection)
+                open_account(transaction, Account("global", None))
+            decisions = _forked(coordinator, link, request, now.elsewhere, transaction)
             if now.undoing:
                 refusal = before.refusal or UNDONE
         if link.paid and level and refusal is None:
-            grant, refusal = _admitted(coordinator, link, request, connection)
-            books.open_account(Account(agent_scope(request, link.node), link.ceiling.nanos))(connection)
+            grant, refusal = _admitted(coordinator, link, request, transaction)
+            open_account(transaction, Account(agent_scope(request, link.node), link.ceiling.nanos))
         if level and refusal is None:
-            refusal = breaker_refusal(coordinator, request, link, now, connection)
+            refusal = breaker_refusal(coordinator, request, link, now, transaction)
             watched = refusal is None and link.breaker in now.breakers
         events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
         if failed is not None:
@@ -119,18 +120,18 @@ async def _prepare(
             )
             events = [taken, *events]
         for event in [*events, started]:
-            books.record(request.session_id, event, at=at)(connection)
+            record(transaction, request.session_id, event, at=at)
         return RunPermit(decisions, grant, refusal, watched)
 
     return await coordinator.commit(work, request)
 
 
 def _admitted(
-    coordinator: Coordinator, link: Link, request: Request, connection: Connection
+    coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
     """What a fallback may spend of what is left now; and, where its expected cost does not fit, why it does not run."""
-    left = coordinator.books.left(scopes_of(request, coordinator.budget))(connection)
-    room = request.budget if left is None else USD.from_nanos(max(left, 0))
+    nanos = left(transaction, scopes_of(request, coordinator.budget))
+    room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))
     if link.expects <= room and room:
         return min(link.ceiling, room), None
     reason = f"the budget had no room for {link.name}: expects {link.expects}, {room} left"
@@ -138,13 +139,13 @@ def _admitted(
 
 
 def _forked(
-    coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], connection: Connection
+    coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], transaction: Transaction
 ) -> list[Decision]:
     """The decision to pay again where the agent had paid for this request elsewhere, none where it had not."""
     number, nanos = elsewhere
     if not number:
         return []
-    left = coordinator.books.left((f"request:{request.id}",))(connection)
+    rest = left(transaction, (f"request:{request.id}",))
     note = f"{link.node} had made {number} paid calls for {USD.from_nanos(nanos)} at another place of this request"
     return [
         Decision(
@@ -152,7 +153,7 @@ def _forked(
             by=link.node,
             rule="a fork or an edited state pays again, within the budget of its request",
             chosen=(link.node,),
-            left=request.budget if left is None else USD.from_nanos(max(left, 0)),
+            left=request.budget if rest is None else USD.from_nanos(max(rest, 0)),
             note=note,
         )
     ]

@@ -7,14 +7,13 @@ from math import isfinite
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphBubbleUp
-from sqlalchemy import Connection
 
-from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import lease_of
-from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.accounts import Account, left, open_account
+from bursar.checkpoints.ledger.postings import record, recover
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import time_for
-from bursar.nodes.context.forcing import ROUTER, forced_router, forced_seconds
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import capture
@@ -32,7 +31,6 @@ from bursar.state.selection import ScoredCandidate as Weighed
 from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step
 
-ROUTING_TIMEOUT_SECONDS = 30.0
 ROUTING_MAX_TURNS = 4
 NO_QUESTION = "there is no question in the last message"
 
@@ -47,15 +45,15 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
     request = state["request"]
     free = is_free(coordinator.router) or is_deterministic(coordinator.router)
     if not free:
-        await coordinator.commit(_opened(coordinator, request, config), request)
+        await _open(coordinator, request, config)
     scores, fault = await _scores(coordinator, request, config, paid=not free)
     if fault and fault != NO_QUESTION:
         scores = _by_words(request, coordinator, fault)
 
-    def decide(connection: Connection) -> Decision:
-        decision = _decision(coordinator, request, scores, fault, connection)
+    def decide(transaction: Transaction) -> Decision:
+        decision = _decision(coordinator, request, scores, fault, transaction)
         event = Decided(request_id=request.id, decision=decision)
-        coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
+        record(transaction, request.session_id, event, at=coordinator.clock())
         return decision
 
     decision = await coordinator.commit(decide, request)
@@ -63,10 +61,10 @@ async def supervise(coordinator: Coordinator, state: SessionState, config: Runna
 
 
 def _decision(
-    coordinator: Coordinator, request: Request, scores: Scores, fault: str, connection: Connection
+    coordinator: Coordinator, request: Request, scores: Scores, fault: str, transaction: Transaction
 ) -> Decision:
-    left = coordinator.books.left((f"request:{request.id}",))(connection)
-    room = request.budget if left is None else USD.from_nanos(left)
+    nanos = left(transaction, (f"request:{request.id}",))
+    room = request.budget if nanos is None else USD.from_nanos(nanos)
     considered = select(
         [
             Weighed(
@@ -104,18 +102,17 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
     return Plan(steps=tuple(steps))
 
 
-def _opened(coordinator: Coordinator, request: Request, config: RunnableConfig) -> Work[None]:
+async def _open(coordinator: Coordinator, request: Request, config: RunnableConfig) -> None:
     """Account for a routing call that a crash cut off, and open the router's account."""
-    books, at = coordinator.books, coordinator.clock()
-    account = Account(agent_scope(request, "supervisor"), request.budget.nanos)
+    at = coordinator.clock()
 
-    def work(connection: Connection) -> None:
-        books.recover(request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)(connection)
-        books.open_account(account)(connection)
+    def work(transaction: Transaction) -> None:
+        recover(transaction, request.session_id, checkpoint_ns=checkpoint_ns(config), at=at)
+        open_account(transaction, Account(agent_scope(request, "supervisor"), request.budget.nanos))
         if coordinator.budget.total is not None:
-            books.open_account(Account("global", None))(connection)
+            open_account(transaction, Account("global", None))
 
-    return work
+    await coordinator.commit(work, request)
 
 
 async def _scores(
@@ -127,7 +124,7 @@ async def _scores(
     """
     if not request.text.strip():
         return _no_scores(NO_QUESTION), NO_QUESTION
-    seconds = _routing_time(request, now=coordinator.clock())
+    seconds = _routing_time(request, coordinator.router_timeout_seconds, now=coordinator.clock())
     scope = Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -142,8 +139,7 @@ async def _scores(
         clock=coordinator.clock,
         lease=lease_of(config),
     )
-
-    router = forced_router(coordinator.router)
+    router = coordinator.router
 
     async def route() -> Scores:
         return _checked(await router.route(request.text, coordinator.candidates))
@@ -170,9 +166,8 @@ def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
     return replace(scores, rule=f"{fault}; {scores.rule}")
 
 
-def _routing_time(request: Request, *, now: datetime) -> float:
-    """Half of what is left of the request's time at most: the other half is for the answers."""
-    most = forced_seconds(ROUTER, ROUTING_TIMEOUT_SECONDS)
+def _routing_time(request: Request, most: float, *, now: datetime) -> float:
+    """`most`, or half of the time that the request has left, whichever is less: the other half is for the answers."""
     left, _ = time_for(request, 2 * most, now=now, last=True)
     return left / 2
 

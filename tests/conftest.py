@@ -3,16 +3,15 @@
 import ipaddress
 import os
 import socket
-import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 
-import psycopg
 import pytest
 
-REQUIRE, SERVER = "BURSAR_REQUIRE_POSTGRES", "BURSAR_TEST_POSTGRES"
-DEFAULT_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
-CONNECT_SECONDS = 3
+from tests.support.databases import REQUIRE, any_ledger, any_url, ledger, new_postgres, postgres, url
+from tests.support.provider import provider
+
+pytest_plugins = ["tests.support.tiers"]
+__all__ = ["any_ledger", "any_url", "ledger", "new_postgres", "no_network", "postgres", "provider", "url"]
 
 os.environ["LANGSMITH_TRACING"] = "false"
 for name in list(os.environ):
@@ -54,30 +53,3 @@ def no_network() -> Iterator[None]:
     patch.setattr(socket.socket, "connect_ex", _guarded_connect_ex)
     yield
     patch.undo()
-
-
-@pytest.fixture(scope="session")
-def new_postgres() -> Callable[[], AbstractContextManager[str]]:
-    """`with new_postgres() as url`: an empty PostgreSQL database, dropped afterwards.
-
-    `BURSAR_TEST_POSTGRES` names the server. Where none answers the test is skipped, or fails where
-    `BURSAR_REQUIRE_POSTGRES` is set.
-    """
-    return _new_postgres
-
-
-@contextmanager
-def _new_postgres() -> Generator[str]:
-    server = os.environ.get(SERVER, DEFAULT_SERVER)
-    try:
-        admin = psycopg.connect(server.replace("+psycopg", "", 1), autocommit=True, connect_timeout=CONNECT_SECONDS)
-    except psycopg.OperationalError as error:
-        reason = f"no PostgreSQL server at {server}: {str(error).splitlines()[0]}"
-        if os.environ.get(REQUIRE):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    name = f"bursar_test_{uuid.uuid4().hex[:12]}"
-    with admin:
-        admin.execute(f'CREATE DATABASE "{name}"'.encode())
-        yield f"{server.rpartition('/')[0]}/{name}"
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())

@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
-    Connection,
     Select,
     TextClause,
     Update,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 )
 
 from bursar.checkpoints.database.statement import Statement, insert_new
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import accounts
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
@@ -66,13 +66,13 @@ def follows_configuration(scope: str) -> bool:
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 
-def open_account(connection: Connection, account: Account) -> None:
+def open_account(transaction: Transaction, account: Account) -> None:
     """Afterwards the account exists; one that existed keeps its cap and its spend."""
     _check_cap(account)
-    _insert(connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
+    _insert(transaction.connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
 
 
-def set_caps(connection: Connection, wanted: Collection[Account]) -> None:
+def set_caps(transaction: Transaction, wanted: Collection[Account]) -> None:
     """Afterwards each account exists with this cap and, on top of it, what it was topped up by."""
     if not wanted:
         return
@@ -80,27 +80,28 @@ def set_caps(connection: Connection, wanted: Collection[Account]) -> None:
     for place, account in enumerate(sorted(wanted, key=lambda one: one.scope)):  # as `lock` does: no deadlock
         _check_cap(account)
         values |= {f"scope_{place}": account.scope, f"cap_{place}": account.cap}
-    _set_caps(len(wanted))(connection, **values)
+    _set_caps(len(wanted))(transaction.connection, **values)
 
 
-def grant(connection: Connection, scope: str, amount: int) -> None:
+def grant(transaction: Transaction, scope: str, amount: int) -> None:
     """Raise the cap of an account by `amount`. Raises `LedgerError` if it does not exist or has no cap."""
-    found = _read(1)(connection, scope_0=scope)
+    found = _read(1)(transaction.connection, scope_0=scope)
     if not found:
         raise LedgerError(f"no account for {describe_scope(scope)} in the books")
     if found[0][1] is None:
         raise LedgerError(f"{describe_scope(scope)} has no cap, so there is nothing to top up")
     check_amount(f"the cap of {describe_scope(scope)}", found[0][1] + amount)
-    _grant(connection, account=scope, by=amount)
+    _grant(transaction.connection, account=scope, by=amount)
 
 
-def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
+def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> None:
     """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
 
     `scopes` stand outermost first. After a raise the transaction must be rolled back: some accounts were changed.
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
+    connection = transaction.connection
     if connection.dialect.name == "sqlite":
         # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
         held = _reserve_one.changes_of_each(connection, [{"account": scope, "amount": amount} for scope in scopes])
@@ -113,25 +114,25 @@ def reserve(connection: Connection, scopes: Sequence[str], amount: int) -> None:
             held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **scope_params(without))}
             without = [scope for scope in without if scope not in held]
     if without:
-        _refuse(connection, without, amount)
+        _refuse(transaction, without, amount)
 
 
-def lock(connection: Connection, scopes: Collection[str]) -> None:
+def lock(transaction: Transaction, scopes: Collection[str]) -> None:
     """Keep other transactions off these accounts until this one ends.
 
     One UPDATE may lock its rows in any order, so on PostgreSQL two could deadlock; SQLite has one writer anyway.
     `reserve` and `move` do it by themselves; this is for who moves several times.
     """
-    if len(scopes) > 1 and connection.dialect.name == "postgresql":
-        _lock_rows(len(scopes))(connection, **scope_params(scopes))
+    if len(scopes) > 1 and transaction.connection.dialect.name == "postgresql":
+        _lock_rows(len(scopes))(transaction.connection, **scope_params(scopes))
 
 
-def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int) -> None:
+def move(transaction: Transaction, scopes: Sequence[str], *, held: int, spent: int) -> None:
     """Add `held` and `spent` (either may be negative) to every account of `scopes`.
 
     Raises `LedgerError` if one of them does not exist.
     """
-    by = {"by_held": held, "by_spent": spent}
+    connection, by = transaction.connection, {"by_held": held, "by_spent": spent}
     if connection.dialect.name == "sqlite":
         moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **by} for scope in scopes]))
     else:
@@ -140,23 +141,23 @@ def move(connection: Connection, scopes: Sequence[str], *, held: int, spent: int
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
 
 
-def left(connection: Connection, scopes: Sequence[str]) -> int | None:
+def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
     """The least that is left of the capped accounts among `scopes`, in nano-dollars; None if none has a cap."""
     if not scopes:
         return None
-    rows = _left(len(scopes))(connection, **scope_params(scopes))
+    rows = _left(len(scopes))(transaction.connection, **scope_params(scopes))
     return None if rows[0][0] is None else int(rows[0][0])
 
 
-def charged(connection: Connection, scope: str) -> int:
+def charged(transaction: Transaction, scope: str) -> int:
     """What the account is charged, spent and held; 0 if it does not exist."""
-    rows = _read(1)(connection, scope_0=scope)
+    rows = _read(1)(transaction.connection, scope_0=scope)
     return 0 if not rows else rows[0][2] + rows[0][3]
 
 
-def cap_of(connection: Connection, scope: str) -> int | None:
+def cap_of(transaction: Transaction, scope: str) -> int | None:
     """The account's cap; None if it has none or does not exist."""
-    rows = _read(1)(connection, scope_0=scope)
+    rows = _read(1)(transaction.connection, scope_0=scope)
     return rows[0][1] if rows else None
 
 
@@ -165,8 +166,8 @@ def _check_cap(account: Account) -> None:
         check_amount(f"the cap of {describe_scope(account.scope)}", account.cap)
 
 
-def _refuse(connection: Connection, without_room: Sequence[str], amount: int) -> None:
-    found = {row[0]: row for row in _read(len(without_room))(connection, **scope_params(without_room))}
+def _refuse(transaction: Transaction, without_room: Sequence[str], amount: int) -> None:
+    found = {row[0]: row for row in _read(len(without_room))(transaction.connection, **scope_params(without_room))}
     missing = [scope for scope in without_room if scope not in found]
     if missing:
         raise LedgerError(f"no account for {describe_scope(missing[0])}; open it before holding against it")

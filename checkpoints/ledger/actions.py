@@ -7,20 +7,21 @@ of any number of callers one does it.
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, text, update
+from sqlalchemy import and_, or_, select, text, update
 
-from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.database.statement import insert_new
 from bursar.checkpoints.ledger.approvals import use
 from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_ACTIONS, actions
 from bursar.state.errors import LedgerError
-from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
+from bursar.state.events import ActionChanged, ActionIntended, Incident
 from bursar.state.refusals import ActionRefused
+from bursar.state.text import clean
 
 ENDED = ("done", "void", "undone")
 UNDOING = ("undoing", "undone")
@@ -71,173 +72,169 @@ class ActionRecord:
         return self.name.rpartition(".")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class ActionBooks:
-    """Makes pieces of work on actions, as `Books` does on money; each change is told by an event in its transaction."""
-
-    key: bytes | None = field(default=None, repr=False)
-
-    def find(self, key: str) -> Work[ActionRecord | None]:
-        """The action of this key, None if nobody intended it yet."""
-        return lambda connection: _find(connection, key)
-
-    def intend(self, intent: ActionIntent, *, approval: str | None = None, at: datetime) -> Work[ActionRecord | None]:
-        """Afterwards this attempt alone may do the action: the result is None. Else it is the action in the books.
-
-        With an `approval`, that is used up in the same transaction. Raises `NotApproved` if it does not hold any more,
-        and `ActionRefused` where the action is out of order: after an irreversible one, an irreversible one while
-        others have not ended, or in a run that is being undone. Then nothing was changed.
-        """
-
-        def work(connection: Connection) -> ActionRecord | None:
-            when = stamp(at)
-            lock_session(connection, intent.session_id)  # of two that intend the same, the second finds the first's
-            found = _find(connection, intent.key)
-            if found is not None:
-                return found
-            event = ActionIntended(
-                key=intent.key,
-                request_id=intent.request_id,
-                agent=intent.agent,
-                name=intent.name,
-                arguments_hash=intent.arguments_hash,
-                irreversible=intent.irreversible,
-            )
-            ordinal, _ = append(connection, self.key, intent.session_id, when, [event])
-            _check_order(connection, intent)
-            if not _insert.changes(connection, **_row(intent, ordinal, when)):
-                raise LedgerError(f"action {intent.key} was intended twice at the same moment")
-            if approval is not None:
-                use(connection, self.key, approval, at=at)
-            return None
-
-        return work
-
-    def claim(self, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
-        """Afterwards an action that may be done again is intended by this attempt. Whether it is."""
-        values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
-        return self._change(deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
-
-    def done(self, key: str, *, attempt: str, result: bytes, at: datetime) -> Work[bool]:
-        """Afterwards what this attempt did is done, with its result for replay. False if others have dealt with it."""
-        values = {"state": "done", "result": result, "ended_at": stamp(at), "reason": None}
-        return self._change(key, ("intended", "in_doubt", "void"), values, attempt=attempt, at=at)
-
-    def void(self, key: str, *, attempt: str, reason: str, at: datetime) -> Work[bool]:
-        """Afterwards the action counts as not done."""
-        values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
-        return self._change(key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
-
-    def doubt(self, key: str, *, attempt: str, reason: str, at: datetime) -> Work[bool]:
-        """Afterwards nobody knows whether the action was done."""
-        return self._change(key, ("intended",), {"state": "in_doubt", "reason": clean(reason)}, attempt=attempt, at=at)
-
-    def undoing(self, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> Work[bool]:
-        """Afterwards this attempt undoes what was done, or what another began to undo."""
-        values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
-        return self._change(deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
-
-    def undone(self, key: str, *, attempt: str, at: datetime) -> Work[bool]:
-        """Afterwards it is undone."""
-        values = {"state": "undone", "ended_at": stamp(at), "reason": None}
-        return self._change(key, ("undoing",), values, attempt=attempt, at=at)
-
-    def settle(self, key: str, *, done: bool, by: str, note: str, at: datetime) -> Work[str]:
-        """Afterwards an action that nobody could finish is what a person found: done or not. The state it is in now.
-
-        Raises `LedgerError` unless it is in doubt or being undone, or intended by an attempt that had its time.
-        """
-
-        def work(connection: Connection) -> str:
-            deed = _find(connection, key)
-            if deed is None:
-                raise LedgerError(f"no action {key} in the books; list those that wait with: bursar incidents")
-            if not by.strip() or not note.strip():
-                raise LedgerError("to settle an action needs a name and a note that says what was found")
-            if deed.state in ENDED or (deed.state == "intended" and deed.until > at):
-                hint = "; it may still be in flight" if deed.state == "intended" else ""
-                raise LedgerError(f"action {key} is {deed.state}, so it cannot be settled{hint}")
-            state = "done" if done else "undone" if deed.state == "undoing" else "void"
-            values: dict[str, object] = {"state": state, "ended_at": stamp(at), "reason": clean(note)}
-            if done and deed.result is None:
-                values["result"] = b"null"
-            self._change(key, (deed.state,), values, attempt=deed.attempt, at=at, by=by)(connection)
-            return state
-
-        return work
-
-    def of_run(self, session_id: str, checkpoint_ns: str) -> Work[list[ActionRecord]]:
-        """The actions of one node's run, the last first."""
-        return lambda connection: _of_run(connection, session_id, checkpoint_ns)
-
-    def incident(self, session_id: str, key: str, what: str, *, at: datetime) -> Work[None]:
-        """Afterwards the log says that a person must look at this action. An action tells each incident once."""
-
-        def work(connection: Connection) -> None:
-            lock_session(connection, session_id)
-            same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
-            changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
-            if connection.execute(changed).rowcount:
-                append(connection, self.key, session_id, stamp(at), [Incident(what=clean(f"action {key}: {what}"))])
-
-        return work
-
-    def _change(
-        self,
-        key: str,
-        states: Sequence[str],
-        values: Mapping[str, object],
-        *,
-        attempt: str,
-        at: datetime,
-        by: str = "",
-    ) -> Work[bool]:
-        """Compare and swap: only from one of `states` of that attempt; told if it was."""
-        condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
-        statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
-        whose = select(actions.c.session_id).where(actions.c.key == key)
-
-        def work(connection: Connection) -> bool:
-            session_id = connection.execute(whose).scalar()
-            if session_id is None:
-                return False
-            lock_session(connection, str(session_id))
-            found = connection.execute(statement).one_or_none()
-            if found is None:
-                return False
-            done = values["state"] == "done"
-            event = ActionChanged.model_validate(
-                {
-                    "key": key,
-                    "state": values["state"],
-                    "result_hash": hashlib.sha256(bytes(found[1])).hexdigest() if done else None,
-                    "reason": values.get("reason") or "",
-                    "by": by,
-                }
-            )
-            append(connection, self.key, str(found[0]), stamp(at), [event])
-            return True
-
-        return work
+def find(transaction: Transaction, key: str) -> ActionRecord | None:
+    """The action of this key, None if nobody intended it yet."""
+    found = transaction.connection.execute(_DEED.where(actions.c.key == key)).one_or_none()
+    return None if found is None else _deed(found)
 
 
-def open_actions(connection: Connection, session_id: str | None) -> list[ActionRecord]:
+def of_run(transaction: Transaction, session_id: str, checkpoint_ns: str) -> list[ActionRecord]:
+    """The actions of one node's run, the last first."""
+    here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
+    query = _DEED.where(here).order_by(actions.c.ordinal.desc())
+    return [_deed(row) for row in transaction.connection.execute(query)]
+
+
+def intend(
+    transaction: Transaction, intent: ActionIntent, *, approval: str | None = None, at: datetime
+) -> ActionRecord | None:
+    """Afterwards this attempt alone may do the action: the result is None. Otherwise it is the action in the books.
+
+    With an `approval`, that is used up in the same transaction. Raises `NotApproved` if it does not hold any more,
+    and `ActionRefused` where the action is out of order: after an irreversible one, an irreversible one while
+    others have not ended, or in a run that is being undone. Then nothing was changed.
+    """
+    when = stamp(at)
+    lock_session(transaction, intent.session_id)  # of two that intend the same, the second finds the first's
+    found = find(transaction, intent.key)
+    if found is not None:
+        return found
+    event = ActionIntended(
+        key=intent.key,
+        request_id=intent.request_id,
+        agent=intent.agent,
+        name=intent.name,
+        arguments_hash=intent.arguments_hash,
+        irreversible=intent.irreversible,
+    )
+    ordinal, _ = append(transaction, intent.session_id, when, [event])
+    _check_order(transaction, intent)
+    if not _insert.changes(transaction.connection, **_row(intent, ordinal, when)):
+        raise LedgerError(f"action {intent.key} was intended twice at the same moment")
+    if approval is not None:
+        use(transaction, approval, at=at)
+    return None
+
+
+def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
+    """Afterwards an action that may be done again is intended by this attempt. Whether it is."""
+    values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
+    return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
+
+
+def done(transaction: Transaction, key: str, *, attempt: str, result: bytes, at: datetime) -> bool:
+    """Afterwards what this attempt did is done, with its result for replay. False if others have dealt with it."""
+    values = {"state": "done", "result": result, "ended_at": stamp(at), "reason": None}
+    return _change(transaction, key, ("intended", "in_doubt", "void"), values, attempt=attempt, at=at)
+
+
+def void(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
+    """Afterwards the action counts as not done."""
+    values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
+    return _change(transaction, key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
+
+
+def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
+    """Afterwards nobody knows whether the action was done."""
+    values = {"state": "in_doubt", "reason": clean(reason)}
+    return _change(transaction, key, ("intended",), values, attempt=attempt, at=at)
+
+
+def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
+    """Afterwards this attempt undoes what was done, or what another began to undo."""
+    values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
+    return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
+
+
+def undone(transaction: Transaction, key: str, *, attempt: str, at: datetime) -> bool:
+    """Afterwards it is undone."""
+    values = {"state": "undone", "ended_at": stamp(at), "reason": None}
+    return _change(transaction, key, ("undoing",), values, attempt=attempt, at=at)
+
+
+def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str, at: datetime) -> str:
+    """Afterwards an action that nobody could finish is what a person found: done or not. The state it is in now.
+
+    Raises `LedgerError` unless it is in doubt or being undone, or intended by an attempt that had its time.
+    """
+    deed = find(transaction, key)
+    if deed is None:
+        raise LedgerError(f"no action {key} in the books; list those that wait with: bursar incidents")
+    if not by.strip() or not note.strip():
+        raise LedgerError("to settle an action needs a name and a note that says what was found")
+    if deed.state in ENDED or (deed.state == "intended" and deed.until > at):
+        hint = "; it may still be in flight" if deed.state == "intended" else ""
+        raise LedgerError(f"action {key} is {deed.state}, so it cannot be settled{hint}")
+    state = "done" if done else "undone" if deed.state == "undoing" else "void"
+    values: dict[str, object] = {"state": state, "ended_at": stamp(at), "reason": clean(note)}
+    if done and deed.result is None:
+        values["result"] = b"null"
+    _change(transaction, key, (deed.state,), values, attempt=deed.attempt, at=at, by=by)
+    return state
+
+
+def tell_incident(transaction: Transaction, session_id: str, key: str, what: str, *, at: datetime) -> None:
+    """Afterwards the log says that a person must look at this action. An action tells each incident once."""
+    lock_session(transaction, session_id)
+    same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
+    changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
+    if transaction.connection.execute(changed).rowcount:
+        append(transaction, session_id, stamp(at), [Incident(what=clean(f"action {key}: {what}"))])
+
+
+def open_actions(transaction: Transaction, session_id: str | None) -> list[ActionRecord]:
     """Every action that has not ended, oldest first."""
     query = _DEED.where(text(OPEN_ACTIONS)).order_by(actions.c.intended_at, actions.c.key)
     if session_id is not None:
         query = query.where(actions.c.session_id == session_id)
-    return [_deed(row) for row in connection.execute(query)]
+    return [_deed(row) for row in transaction.connection.execute(query)]
 
 
-def erase(connection: Connection, session_id: str) -> int:
+def erase(transaction: Transaction, session_id: str) -> int:
     """Remove arguments and results of the session's actions that have ended; how many actions had any."""
     ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
     kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
-    return connection.execute(update(actions).values(arguments=None, result=None).where(ended, kept)).rowcount
+    erased = update(actions).values(arguments=None, result=None).where(ended, kept)
+    return transaction.connection.execute(erased).rowcount
 
 
-def _check_order(connection: Connection, intent: ActionIntent) -> None:
-    others = [deed for deed in _of_run(connection, intent.session_id, intent.checkpoint_ns) if deed.key != intent.key]
+def _change(
+    transaction: Transaction,
+    key: str,
+    states: Sequence[str],
+    values: Mapping[str, object],
+    *,
+    attempt: str,
+    at: datetime,
+    by: str = "",
+) -> bool:
+    """Compare and swap: only from one of `states` of that attempt; the log tells of it if it was."""
+    whose = select(actions.c.session_id).where(actions.c.key == key)
+    session_id = transaction.connection.execute(whose).scalar()
+    if session_id is None:
+        return False
+    lock_session(transaction, str(session_id))
+    condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
+    statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
+    found = transaction.connection.execute(statement).one_or_none()
+    if found is None:
+        return False
+    done = values["state"] == "done"
+    event = ActionChanged.model_validate(
+        {
+            "key": key,
+            "state": values["state"],
+            "result_hash": hashlib.sha256(bytes(found[1])).hexdigest() if done else None,
+            "reason": values.get("reason") or "",
+            "by": by,
+        }
+    )
+    append(transaction, str(found[0]), stamp(at), [event])
+    return True
+
+
+def _check_order(transaction: Transaction, intent: ActionIntent) -> None:
+    others = [deed for deed in of_run(transaction, intent.session_id, intent.checkpoint_ns) if deed.key != intent.key]
     refused = f"{intent.name.rpartition('.')[2]} was not done"
     if any(deed.state in UNDOING for deed in others):
         raise ActionRefused(f"{refused}: the actions of this run are being undone")
@@ -288,16 +285,6 @@ _DEED = select(
     actions.c.arguments,
     actions.c.result,
 )
-
-
-def _find(connection: Connection, key: str) -> ActionRecord | None:
-    found = connection.execute(_DEED.where(actions.c.key == key)).one_or_none()
-    return None if found is None else _deed(found)
-
-
-def _of_run(connection: Connection, session_id: str, checkpoint_ns: str) -> list[ActionRecord]:
-    here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
-    return [_deed(row) for row in connection.execute(_DEED.where(here).order_by(actions.c.ordinal.desc()))]
 
 
 def _deed(row: Any) -> ActionRecord:

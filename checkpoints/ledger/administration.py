@@ -1,67 +1,75 @@
-"""Upkeep: what a person does to the books on purpose. Each leaves an event in the session's log."""
+"""What a person does to the books on purpose. Each change leaves an event in the session's log."""
 
-from sqlalchemy import Connection, bindparam, null, select, update
+from datetime import datetime
+
+from sqlalchemy import bindparam, null, select, update
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import actions, approvals, calls
 from bursar.checkpoints.ledger.accounts import check_amount, describe_scope, follows_configuration, grant
-from bursar.checkpoints.ledger.hash_chain import append, head_of, lock_session
+from bursar.checkpoints.ledger.hash_chain import append, head_of, lock_session, stamp
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import accounts, requests, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import Acknowledged, Erased, Incident, ToppedUp, clean
+from bursar.state.events import Acknowledged, Erased, Incident, ToppedUp
 from bursar.state.money import USD
+from bursar.state.text import clean
 
 
-def top_up(connection: Connection, key: bytes | None, *, account: str, amount: int, note: str, at: str) -> str:
-    """Raise the cap of a request's, an agent's or a session's account. The scope that was meant."""
+def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at: datetime) -> str:
+    """Raise the cap of a request's, an agent's or a session's account by `amount`. The scope that was topped up.
+
+    `account` is a scope, a request's id or a session's. Accounts that sessions share follow the configuration only.
+    """
     check_amount("a top-up", amount)
     if amount == 0:
         raise LedgerError("a top-up of $0.00 grants nothing")
-    scope = _scope(connection, account)
-    session_id = _session_of(connection, scope)
-    grant(connection, scope, amount)
-    append(connection, key, session_id, at, [ToppedUp(scope=scope, amount=USD.from_nanos(amount), note=note)])
+    scope = _scope(transaction, account)
+    session_id = _session_of(transaction, scope)
+    grant(transaction, scope, amount)
+    append(transaction, session_id, stamp(at), [ToppedUp(scope=scope, amount=USD.from_nanos(amount), note=note)])
     return scope
 
 
-def close(connection: Connection, key: bytes | None, session_id: str, incident: Incident, *, at: str) -> None:
+def close(transaction: Transaction, session_id: str, incident: Incident, *, at: datetime) -> None:
     """No call of the session is held from now on; the first incident is the one that holds are told."""
-    append(connection, key, session_id, at, [incident])
-    _close(connection, session=session_id, what=clean(f"call {incident.call_id}: {incident.what}"))
+    append(transaction, session_id, stamp(at), [incident])
+    _close(transaction.connection, session=session_id, what=clean(f"call {incident.call_id}: {incident.what}"))
 
 
-def acknowledge(connection: Connection, key: bytes | None, session_id: str, *, note: str, at: str) -> str:
+def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> str:
     """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
     if not note.strip():
         raise LedgerError("an acknowledgement needs a note that says what was found")
-    found = _incident(connection, session=session_id)
+    found = _incident(transaction.connection, session=session_id)
     if not found:
         raise LedgerError(f"no session {session_id} in the books")
     if found[0][0] is None:
         raise LedgerError(f"session {session_id} is open; no incident waits to be acknowledged")
-    append(connection, key, session_id, at, [Acknowledged(note=note)])
-    _open(connection, session=session_id)
+    append(transaction, session_id, stamp(at), [Acknowledged(note=note)])
+    _open(transaction.connection, session=session_id)
     return str(found[0][0])
 
 
-def erase(connection: Connection, key: bytes | None, session_id: str, *, note: str, at: str) -> int:
+def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> int:
     """Remove the session's answers, and what is kept of its actions and approvals that have ended; how many there were.
 
     Erasing again tells nothing new.
     """
-    if head_of(connection, session_id) is None:
+    if head_of(transaction, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
-    erased = calls.erase(connection, session_id)
-    lock_session(connection, session_id)
-    erased += actions.erase(connection, session_id) + approvals.erase(connection, session_id)
+    erased = calls.erase(transaction, session_id)
+    lock_session(transaction, session_id)
+    erased += actions.erase(transaction, session_id) + approvals.erase(transaction, session_id)
     if erased:
-        append(connection, key, session_id, at, [Erased(answers=erased, note=note)])
+        append(transaction, session_id, stamp(at), [Erased(answers=erased, note=note)])
     return erased
 
 
-def _scope(connection: Connection, account: str) -> str:
+def _scope(transaction: Transaction, account: str) -> str:
     """The scope that `account` means: itself, or the request or session of that id."""
-    meant = [scope for scope in (account, f"request:{account}", f"session:{account}") if _exists(connection, one=scope)]
+    possible = (account, f"request:{account}", f"session:{account}")
+    meant = [scope for scope in possible if _exists(transaction.connection, one=scope)]
     if not meant:
         raise LedgerError(f"no request, session or account {account!r} in the books")
     if len(meant) > 1:
@@ -69,13 +77,13 @@ def _scope(connection: Connection, account: str) -> str:
     return meant[0]
 
 
-def _session_of(connection: Connection, scope: str) -> str:
+def _session_of(transaction: Transaction, scope: str) -> str:
     kind, _, name = scope.partition(":")
     if kind == "session":
         return name
     if follows_configuration(scope) or kind not in {"request", "agent"}:
         raise LedgerError(f"{describe_scope(scope)} is shared by sessions; change its cap in the budget instead")
-    found = _owner(connection, request=name if kind == "request" else name.partition(":")[0])
+    found = _owner(transaction.connection, request=name if kind == "request" else name.partition(":")[0])
     if not found:
         raise LedgerError(f"no request of {describe_scope(scope)} in the books")
     return str(found[0][0])

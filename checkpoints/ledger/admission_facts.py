@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.circuit_breakers import read
 from bursar.checkpoints.ledger.hash_chain import stamp
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES
 from bursar.state.circuit_breaker import Breaker
 from bursar.state.refusals import Paused
@@ -63,7 +64,7 @@ def paused(scope: str, note: str) -> Paused:
 
 
 def read_admission_facts(
-    connection: Connection,
+    transaction: Transaction,
     accounts: Sequence[str],
     *,
     pauses: Sequence[str],
@@ -85,7 +86,7 @@ def read_admission_facts(
     faulty: dict[str, Breaker] = {}
     elsewhere, held, undoing = (0, 0), False, False
     statement = _standing(len(accounts), len(pauses), len(breakers), place is not None)
-    for kind, name, number, what in statement(connection, **values):
+    for kind, name, number, what in statement(transaction.connection, **values):
         match kind:
             case "room":
                 left = int(number) if left is None else min(left, int(number))

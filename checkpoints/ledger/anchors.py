@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import case, func, select
 
 from bursar.checkpoints.database.snapshot import one_snapshot
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
@@ -39,8 +40,9 @@ class Anchor(BaseModel):
     heads: tuple[Head, ...]
 
 
-def anchor(connection: Connection, *, keyed: bool, session_id: str | None, at: datetime) -> Anchor:
+def anchor(transaction: Transaction, session_id: str | None, *, at: datetime) -> Anchor:
     """The heads as they stand. Raises `LedgerError` for an unknown session."""
+    connection = transaction.connection
     one_snapshot(connection)
     ours = [] if session_id is None else [calls.c.session_id == session_id]
     charge = func.sum(case((calls.c.state == "settled", calls.c.cost), (calls.c.state == "unknown", calls.c.amount)))
@@ -53,7 +55,7 @@ def anchor(connection: Connection, *, keyed: bool, session_id: str | None, at: d
     heads = [_head(row, totals.get(row[0], (0, 0, 0))) for row in connection.execute(query)]
     if session_id is not None and not heads:
         raise LedgerError(f"no session {session_id} in the books")
-    return Anchor(at=at, keyed=keyed, heads=tuple(heads))
+    return Anchor(at=at, keyed=transaction.key is not None, heads=tuple(heads))
 
 
 def _head(row: Sequence[object], totals: tuple[int, int, int]) -> Head:

@@ -6,20 +6,21 @@ conditional on the state it follows, so that of any number of callers one takes 
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, text, update
 
-from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.database.statement import insert_new
 from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import WAITING, approvals
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import LedgerError
-from bursar.state.events import Approval, clean
+from bursar.state.events import Approval
 from bursar.state.refusals import NotApproved
+from bursar.state.text import clean
 
 LATE = "the approval came too late: it had to be given by {}"
 
@@ -57,143 +58,126 @@ class ApprovalRecord:
     shown: ApprovalRequest | None
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalBooks:
-    """Makes pieces of work on approvals, as `Books` does on money; each is told by an event in its transaction."""
+def ask(
+    transaction: Transaction, asking: ApprovalQuery, *, at: datetime
+) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
+    """The approval that stands for this, asked for if there is none that could still be used; and all of that run.
 
-    key: bytes | None = field(default=None, repr=False)
-
-    def ask(self, asking: ApprovalQuery, *, at: datetime) -> Work[tuple[ApprovalRecord, list[ApprovalRecord]]]:
-        """The approval that stands for this, asked for if there is none that could still be used; and all of that run.
-
-        What waits or was approved and is late by now has expired afterwards.
-        """
-
-        def work(connection: Connection) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
-            # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
-            lock_session(connection, asking.request.session_id)
-            subject = asking.subject()
-            query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
-            row = connection.execute(query).first()
-            asked = None if row is None else _asked(row)
-            if asked is None or asked.state == "used":
-                attempt = 1 if asked is None else asked.attempt + 1
-                asked = self._insert(connection, asking, subject, attempt=attempt, at=at)
-            elif asked.state in {"waiting", "approved"} and asked.expires_at < at:
-                change(connection, self.key, asked, "expired", by=asked.by, reason=_late(asked), at=at)
-                asked = find(connection, asked.approval_id)
-            here = (approvals.c.session_id == asked.session_id, approvals.c.checkpoint_ns == asking.checkpoint_ns)
-            return asked, [_asked(row) for row in connection.execute(_ASKED.where(*here))]
-
-        return work
-
-    def answer(
-        self, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
-    ) -> Work[tuple[ApprovalRecord, bool]]:
-        """Afterwards what waited is approved, denied or refused; late, it has expired. As it is now, and if it waited.
-
-        Raises `LedgerError` if there is no such approval.
-        """
-
-        def work(connection: Connection) -> tuple[ApprovalRecord, bool]:
-            asked = _locked(connection, approval_id)
-            became, why = verdict, reason
-            if verdict == "approved" and asked.expires_at < at:
-                became, why = "expired", _late(asked)
-            waited = asked.state == "waiting"
-            changed = waited and change(connection, self.key, asked, became, by=by, reason=why, at=at)
-            return find(connection, approval_id), changed
-
-        return work
-
-    def refuse(self, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> Work[bool]:
-        """Afterwards an approval that was given by somebody who may not give it does not hold."""
-
-        def work(connection: Connection) -> bool:
-            lock_session(connection, asked.session_id)
-            return change(connection, self.key, asked, "refused", by=by, reason=reason, at=at)
-
-        return work
-
-    def _insert(
-        self, connection: Connection, asking: ApprovalQuery, subject: str, *, attempt: int, at: datetime
-    ) -> ApprovalRecord:
-        named = {"approval_id": f"a-{subject[:16]}-{attempt}", "attempt": attempt}
-        shown = asking.request.model_copy(update=named).sealed()
-        _insert_new(
-            connection,
-            approval_id=shown.approval_id,
-            subject=subject,
-            attempt=attempt,
-            session_id=shown.session_id,
-            request_id=shown.request_id,
-            checkpoint_ns=asking.checkpoint_ns,
-            specialist=shown.specialist,
-            action=shown.action,
-            subject_hash=shown.subject_hash,
-            state="waiting",
-            asked_at=stamp(at),
-            expires_at=stamp(shown.expires_at),
-            answered_at=None,
-            answered_by=None,
-            reason=None,
-            shown=shown.model_dump_json(),
-        )
-        asked = find(connection, shown.approval_id)
-        append(connection, self.key, asked.session_id, stamp(at), [_event(asked, "asked", by="", reason="")])
-        return asked
-
-    def use(self, approval_id: str, *, at: datetime) -> Work[None]:
-        """Afterwards the approval is used up. Raises `NotApproved` if it was not approved, is late or was used."""
-        return lambda connection: use(connection, self.key, approval_id, at=at)
+    What waits or was approved and is late by now has expired afterwards.
+    """
+    # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
+    lock_session(transaction, asking.request.session_id)
+    subject = asking.subject()
+    query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
+    row = transaction.connection.execute(query).first()
+    asked = None if row is None else _asked(row)
+    if asked is None or asked.state == "used":
+        attempt = 1 if asked is None else asked.attempt + 1
+        asked = _insert(transaction, asking, subject, attempt=attempt, at=at)
+    elif asked.state in {"waiting", "approved"} and asked.expires_at < at:
+        _change(transaction, asked, "expired", by=asked.by, reason=_late(asked), at=at)
+        asked = _find(transaction, asked.approval_id)
+    here = (approvals.c.session_id == asked.session_id, approvals.c.checkpoint_ns == asking.checkpoint_ns)
+    return asked, [_asked(row) for row in transaction.connection.execute(_ASKED.where(*here))]
 
 
-def use(connection: Connection, key: bytes | None, approval_id: str, *, at: datetime) -> None:
+def answer(
+    transaction: Transaction, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
+) -> tuple[ApprovalRecord, bool]:
+    """Afterwards what waited is approved, denied or refused; late, it has expired. As it is now, and if it waited.
+
+    Raises `LedgerError` if there is no such approval.
+    """
+    asked = _locked(transaction, approval_id)
+    became, why = verdict, reason
+    if verdict == "approved" and asked.expires_at < at:
+        became, why = "expired", _late(asked)
+    waited = asked.state == "waiting"
+    changed = waited and _change(transaction, asked, became, by=by, reason=why, at=at)
+    return _find(transaction, approval_id), changed
+
+
+def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
+    """Afterwards an approval that was given by somebody who may not give it does not hold."""
+    lock_session(transaction, asked.session_id)
+    return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
+
+
+def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
     """approved → used, once. Raises `NotApproved` if it does not hold."""
-    asked = _locked(connection, approval_id)
+    asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
-    if asked.state != "approved" or not change(connection, key, asked, "used", by=asked.by, reason="", at=at):
-        raise NotApproved(f"approval {approval_id} is {find(connection, approval_id).state}; an approval is used once")
+    if asked.state != "approved" or not _change(transaction, asked, "used", by=asked.by, reason="", at=at):
+        raise NotApproved(
+            f"approval {approval_id} is {_find(transaction, approval_id).state}; an approval is used once"
+        )
 
 
-def change(
-    connection: Connection, key: bytes | None, asked: ApprovalRecord, state: str, *, by: str, reason: str, at: datetime
-) -> bool:
+def _insert(
+    transaction: Transaction, asking: ApprovalQuery, subject: str, *, attempt: int, at: datetime
+) -> ApprovalRecord:
+    named = {"approval_id": f"a-{subject[:16]}-{attempt}", "attempt": attempt}
+    shown = asking.request.model_copy(update=named).sealed()
+    _insert_new(
+        transaction.connection,
+        approval_id=shown.approval_id,
+        subject=subject,
+        attempt=attempt,
+        session_id=shown.session_id,
+        request_id=shown.request_id,
+        checkpoint_ns=asking.checkpoint_ns,
+        specialist=shown.specialist,
+        action=shown.action,
+        subject_hash=shown.subject_hash,
+        state="waiting",
+        asked_at=stamp(at),
+        expires_at=stamp(shown.expires_at),
+        answered_at=None,
+        answered_by=None,
+        reason=None,
+        shown=shown.model_dump_json(),
+    )
+    asked = _find(transaction, shown.approval_id)
+    append(transaction, asked.session_id, stamp(at), [_event(asked, "asked", by="", reason="")])
+    return asked
+
+
+def _change(transaction: Transaction, asked: ApprovalRecord, state: str, *, by: str, reason: str, at: datetime) -> bool:
     """Compare and swap from the state that `asked` has; told if it was. For who has the session's row."""
     condition = (approvals.c.approval_id == asked.approval_id, approvals.c.state == asked.state)
     values = {"state": state, "answered_at": stamp(at), "answered_by": clean(by), "reason": clean(reason)}
-    if not connection.execute(update(approvals).values(**values).where(*condition)).rowcount:
+    if not transaction.connection.execute(update(approvals).values(**values).where(*condition)).rowcount:
         return False
-    append(connection, key, asked.session_id, stamp(at), [_event(asked, state, by=by, reason=reason)])
+    append(transaction, asked.session_id, stamp(at), [_event(asked, state, by=by, reason=reason)])
     return True
 
 
-def find(connection: Connection, approval_id: str) -> ApprovalRecord:
+def _find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
     """Raises `LedgerError` if there is no such approval."""
-    row = connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
+    row = transaction.connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
     if row is None:
         raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
     return _asked(row)
 
 
-def _locked(connection: Connection, approval_id: str) -> ApprovalRecord:
-    lock_session(connection, find(connection, approval_id).session_id)
-    return find(connection, approval_id)
+def _locked(transaction: Transaction, approval_id: str) -> ApprovalRecord:
+    lock_session(transaction, _find(transaction, approval_id).session_id)
+    return _find(transaction, approval_id)
 
 
-def waiting(connection: Connection, session_id: str | None) -> list[ApprovalRecord]:
+def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRecord]:
     """Every approval that waits for a person, oldest first."""
     query = _ASKED.where(text(WAITING)).order_by(approvals.c.asked_at, approvals.c.approval_id)
     if session_id is not None:
         query = query.where(approvals.c.session_id == session_id)
-    return [_asked(row) for row in connection.execute(query)]
+    return [_asked(row) for row in transaction.connection.execute(query)]
 
 
-def erase(connection: Connection, session_id: str) -> int:
+def erase(transaction: Transaction, session_id: str) -> int:
     """Remove what was shown for the session's approvals that do not wait any more; how many there were."""
     condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
-    return connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
+    return transaction.connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 
 
 def _late(asked: ApprovalRecord) -> str:

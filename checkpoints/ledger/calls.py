@@ -1,7 +1,7 @@
 """Calls: the row of each paid call, and the states that it may pass through.
 
 held → sent → settled | void | unknown, and unknown → settled once a person has found out what it cost. A call that is
-held may have been sent all the same: `sending` says why.
+held may have been sent all the same: `in_flight_calls` says why.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Integer,
     Update,
     bindparam,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 
 from bursar.checkpoints.database.statement import ReturningStatement, Row, Statement
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, OPEN_STATES, calls
 from bursar.state.errors import LedgerError
 
@@ -95,9 +95,9 @@ def new_row(hold: Hold, at: str) -> dict[str, object]:
     }
 
 
-def insert_held(connection: Connection, row: dict[str, object]) -> None:
+def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
     """Put the call in the books as held. Raises `IntegrityError` if its id is there already."""
-    _insert(connection, **row)
+    _insert(transaction.connection, **row)
 
 
 def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
@@ -115,59 +115,61 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
     }
 
 
-def settle(connection: Connection, call_id: str, row: Mapping[str, object]) -> ClosedCall:
+def settle(transaction: Transaction, call_id: str, row: Mapping[str, object]) -> ClosedCall:
     """held or sent → settled."""
-    return _ended(_settle(connection, **row)) or _cannot(connection, call_id, "settled")
+    return _ended(_settle(transaction.connection, **row)) or _cannot(transaction, call_id, "settled")
 
 
-def void(connection: Connection, call_id: str, *, reason: str, at: str) -> ClosedCall:
+def void(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
     """held or sent → void."""
-    found = _void(connection, call=call_id, ended=at, why=reason)
-    return _ended(found) or _cannot(connection, call_id, "voided")
+    found = _void(transaction.connection, call=call_id, ended=at, why=reason)
+    return _ended(found) or _cannot(transaction, call_id, "voided")
 
 
-def mark_unknown(connection: Connection, call_id: str, *, reason: str, at: str) -> ClosedCall:
+def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
     """held or sent → unknown."""
-    found = _lose(connection, call=call_id, ended=at, why=reason)
-    return _ended(found) or _cannot(connection, call_id, "marked unknown")
+    found = _lose(transaction.connection, call=call_id, ended=at, why=reason)
+    return _ended(found) or _cannot(transaction, call_id, "marked unknown")
 
 
 def mark_all_unknown(
-    connection: Connection, session_id: str, *, checkpoint_ns: str, reason: str, at: str
+    transaction: Transaction, session_id: str, *, checkpoint_ns: str, reason: str, at: str
 ) -> list[ClosedCall]:
     """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
-    if not _lock_held(connection, **where):
+    if not _lock_held(transaction.connection, **where):
         return []
-    found = _lose_all(connection, **where, ended=at, why=reason)
+    found = _lose_all(transaction.connection, **where, ended=at, why=reason)
     return [
         ClosedCall(call_id, session, amount, scopes_of(scopes)) for call_id, session, amount, scopes in sorted(found)
     ]
 
 
-def reconcile(connection: Connection, call_id: str, *, cost: int, at: str) -> ClosedCall:
+def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> ClosedCall:
     """unknown → settled."""
-    found = _reconcile(connection, call=call_id, ended=at, price=cost)
-    return _ended(found) or _cannot(connection, call_id, "reconciled")
+    found = _reconcile(transaction.connection, call=call_id, ended=at, price=cost)
+    return _ended(found) or _cannot(transaction, call_id, "reconciled")
 
 
 def replayable(
-    connection: Connection, *, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
+    transaction: Transaction, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
 ) -> bytes | None:
     """The answer that was paid for under this key, the newest if there are several; None if there is none."""
-    found = _replayable(connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence)
+    found = _replayable(
+        transaction.connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence
+    )
     return bytes(max(found)[1]) if found else None
 
 
-def turns(connection: Connection, request_id: str, agent: str) -> int:
+def turns(transaction: Transaction, request_id: str, agent: str) -> int:
     """How many calls of the agent, and of agents that it called, were sent for the request: all but void ones."""
     path = f"{agent}{PATH}"
-    return int(_turns(connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
+    return int(_turns(transaction.connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
 
 
-def erase(connection: Connection, session_id: str) -> int:
+def erase(transaction: Transaction, session_id: str) -> int:
     """Remove the answers that are kept for the session's calls; their number."""
-    return _erase.changes(connection, session=session_id)
+    return _erase.changes(transaction.connection, session=session_id)
 
 
 @lru_cache  # a run's calls touch the same accounts
@@ -188,8 +190,8 @@ def _ended(found: list[Row]) -> ClosedCall | None:
     return ClosedCall(call_id, session_id, amount, scopes_of(scopes))
 
 
-def _cannot(connection: Connection, call_id: str, verb: str) -> NoReturn:
-    found = _state(connection, call=call_id)
+def _cannot(transaction: Transaction, call_id: str, verb: str) -> NoReturn:
+    found = _state(transaction.connection, call=call_id)
     if not found:
         raise LedgerError(f"call {call_id} is not in the books, so it cannot be {verb}")
     state = found[0][0]

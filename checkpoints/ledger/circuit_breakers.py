@@ -1,13 +1,13 @@
 """Breakers in the database, where every process sees them and a restart finds them again.
 
-A row is locked while it is read, changed by the rules of `state.breaker`, and written: of any number of callers of a
-half-open breaker, in any number of processes, one has the probe. Whoever opens, probes or closes one says so in the
-log of its session, in the same transaction.
+A row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written: of any number of
+callers of a half-open breaker, in any number of processes, one has the probe. Whoever opens, probes or closes a breaker
+says so in the log of its session, in the same transaction.
 
 Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
 count failing calls, so that one user opens them for everybody, and what processes share of them is in Redis, in no
 transaction of ours. Half open, purgatory and aiobreaker let every caller through, pybreaker one of each process, by a
-lock that it holds while it calls. So the rules are our own, and pure, in `state.breaker`.
+lock that it holds while it calls. So the rules are our own, and pure, in `state.circuit_breaker`.
 """
 
 import hashlib
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.hash_chain import append, stamp
-from bursar.checkpoints.schema.breaker_and_pause_tables import breakers
+from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.checkpoints.schema.ledger_tables import breakers
 from bursar.state.circuit_breaker import Breaker, State
 from bursar.state.events import BreakerChanged
 
@@ -61,42 +62,42 @@ def read(record: str) -> Breaker:
         return Breaker()
 
 
-def claim(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> bool:
+def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
     """Whether the caller may go through; afterwards it has the probe, if the breaker is half open."""
-    found = _locked(connection, breaker=name)
+    found = _locked(transaction.connection, breaker=name)
     if not found:
         return True
     before = read(found[0][0])
     claimed = before.claimed(at, caller.token)
     if claimed is not None and claimed.open_until is not None:
-        _keep(connection, name, claimed)
-        _tell(connection, key, caller, at, _changed(name, before, claimed))
+        _keep(transaction, name, claimed)
+        _tell(transaction, caller, at, _changed(name, before, claimed))
     return claimed is not None
 
 
-def failed(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+def failed(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
     """What it guards was at fault."""
-    _insert(connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
-    change = _change(connection, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
-    _tell(connection, key, caller, at, change)
+    _insert(transaction.connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
+    change = _change(transaction, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
+    _tell(transaction, caller, at, change)
 
 
-def succeeded(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+def succeeded(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
     """What it guards worked. Nothing is written for a breaker that is not there, which is closed."""
-    change = _change(connection, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
-    _tell(connection, key, caller, at, change)
+    change = _change(transaction, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
+    _tell(transaction, caller, at, change)
 
 
-def released(connection: Connection, key: bytes | None, name: str, caller: Caller, at: datetime) -> None:
+def released(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
     """The call ended and says nothing about what the breaker guards; a probe is free for the next."""
-    _tell(connection, key, caller, at, _change(connection, name, lambda found: found.released(caller.token)))
+    _tell(transaction, caller, at, _change(transaction, name, lambda found: found.released(caller.token)))
 
 
-def listed(connection: Connection, at: datetime) -> list[BreakerRow]:
+def listed(transaction: Transaction, at: datetime) -> list[BreakerRow]:
     """Every breaker that saw faults lately, by name."""
     query = select(breakers.c.name, breakers.c.record).where(breakers.c.until > stamp(at)).order_by(breakers.c.name)
     rows: list[BreakerRow] = []
-    for name, record in connection.execute(query):
+    for name, record in transaction.connection.execute(query):
         found = read(record)
         failing = sum(not vote.well for vote in found.votes)
         row = BreakerRow(name, found.state(at), failing, len(found.votes), found.open_until, found.probing(at))
@@ -104,14 +105,14 @@ def listed(connection: Connection, at: datetime) -> list[BreakerRow]:
     return rows
 
 
-def _change(connection: Connection, name: str, rule: Callable[[Breaker], Breaker]) -> BreakerChanged | None:
-    found = _locked(connection, breaker=name)
+def _change(transaction: Transaction, name: str, rule: Callable[[Breaker], Breaker]) -> BreakerChanged | None:
+    found = _locked(transaction.connection, breaker=name)
     if not found:
         return None
     before = read(found[0][0])
     after = rule(before)
     if after != before:
-        _keep(connection, name, after)
+        _keep(transaction, name, after)
     return _changed(name, before, after)
 
 
@@ -126,18 +127,18 @@ def _changed(name: str, before: Breaker, after: Breaker) -> BreakerChanged | Non
     return None
 
 
-def _tell(
-    connection: Connection, key: bytes | None, caller: Caller, at: datetime, changed: BreakerChanged | None
-) -> None:
+def _tell(transaction: Transaction, caller: Caller, at: datetime, changed: BreakerChanged | None) -> None:
     if changed is not None:
-        append(connection, key, caller.session_id, stamp(at), [changed])
+        append(transaction, caller.session_id, stamp(at), [changed])
 
 
-def _keep(connection: Connection, name: str, breaker: Breaker) -> None:
+def _keep(transaction: Transaction, name: str, breaker: Breaker) -> None:
     if breaker.spotless:
-        _delete(connection, breaker=name)
+        _delete(transaction.connection, breaker=name)
     else:
-        _update(connection, breaker=name, ends=stamp(breaker.matters_until()), now=breaker.model_dump_json())
+        _update(
+            transaction.connection, breaker=name, ends=stamp(breaker.matters_until()), now=breaker.model_dump_json()
+        )
 
 
 _insert = insert_new(breakers)
@@ -150,13 +151,13 @@ _update = Statement(
 _delete = Statement(delete(breakers).where(breakers.c.name == bindparam("breaker")))
 
 
-def close_all(connection: Connection) -> None:
+def close_all(transaction: Transaction) -> None:
     """Afterwards every breaker is closed, as if nothing had failed: for drills, which make things fail on purpose."""
-    connection.execute(delete(breakers))
+    transaction.connection.execute(delete(breakers))
 
 
-def open_each(connection: Connection, names: Collection[str], until: datetime) -> None:
+def open_each(transaction: Transaction, names: Collection[str], until: datetime) -> None:
     """Afterwards each of these breakers is open until then, whatever it saw: for drills."""
     for name in names:
-        _insert(connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
-        _keep(connection, name, Breaker(open_until=until, openings=1))
+        _insert(transaction.connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
+        _keep(transaction, name, Breaker(open_until=until, openings=1))

@@ -5,9 +5,10 @@ from datetime import UTC, date, datetime, time
 from typing import Literal, get_args
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, Text, case, func, select
+from sqlalchemy import ColumnElement, Text, case, func, select
 
 from bursar.checkpoints.ledger.hash_chain import stamp
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
@@ -52,7 +53,7 @@ class CostRow:
 
 
 def costs(
-    connection: Connection,
+    transaction: Transaction,
     by: By,
     *,
     session_id: str | None = None,
@@ -87,7 +88,7 @@ def costs(
         query = query.where(calls.c.held_at >= _moment(start))
     if end is not None:
         query = query.where(calls.c.held_at < _moment(end))
-    rows = (tuple(row) for row in connection.execute(query))
+    rows = (tuple(row) for row in transaction.connection.execute(query))
     return sorted((_row(by, str(first), *map(_whole, rest)) for first, *rest in rows), key=lambda row: row.name)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
-from sqlalchemy import Boolean, Connection, Engine, bindparam, insert, not_, or_, select, text, update
+from sqlalchemy import Boolean, Engine, bindparam, insert, not_, or_, select, text, update
 
 from bursar.checkpoints.database.statement import Statement
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, CallHeld, Event
@@ -52,9 +53,7 @@ def _written(field: object) -> str:
     return json.dumps(field, separators=(",", ":"), default=repr)
 
 
-def append(
-    connection: Connection, key: bytes | None, session_id: str, at: str, new: Iterable[Event]
-) -> tuple[int, str]:
+def append(transaction: Transaction, session_id: str, at: str, new: Iterable[Event]) -> tuple[int, str]:
     """Append events to the session's log in this transaction and return sequence and hash of the last one.
 
     The session's row is locked until the transaction ends. Raises `UnknownSession`, and
@@ -62,19 +61,19 @@ def append(
     """
     told = list(new)
     pays = any(isinstance(event, CallHeld) for event in told)
-    seen = _seen.setdefault(connection.engine, {})
+    seen = _seen.setdefault(transaction.connection.engine, {})
     # What was seen last is no more than a guess: the row is changed only where it says the same.
     guess = seen.get(session_id)
-    end = None if guess is None else _extend(connection, key, session_id, at, new=told, end=guess, pays=pays)
+    end = None if guess is None else _extend(transaction, session_id, at, new=told, end=guess, pays=pays)
     if end is None:
-        found = _head(connection, session=session_id)
+        found = _head(transaction.connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)
         [(sequence, head, incident)] = found
         if pays and incident is not None:
             why = f"session {session_id} is closed by an incident ({incident}); look into it, then acknowledge it"
             raise AccountClosed(why, scope=f"session:{session_id}")
-        end = _extend(connection, key, session_id, at, new=told, end=(sequence, head), pays=pays)
+        end = _extend(transaction, session_id, at, new=told, end=(sequence, head), pays=pays)
     if end is None:
         raise LedgerError(f"the log of session {session_id} changed under the lock of its row")
     if len(seen) >= MAX_SEEN:
@@ -84,8 +83,7 @@ def append(
 
 
 def _extend(
-    connection: Connection,
-    key: bytes | None,
+    transaction: Transaction,
     session_id: str,
     at: str,
     *,
@@ -100,8 +98,9 @@ def _extend(
     sequence, head = end
     rows: list[dict[str, object]] = []
     for event in new:
-        rows.append(_row(key, session_id, at, event, (sequence, head)))
+        rows.append(_row(transaction.key, session_id, at, event, (sequence, head)))
         sequence, head = _end_after(rows[-1])
+    connection = transaction.connection
     if len(rows) == 1 and connection.dialect.name == "postgresql":
         return (sequence, head) if _write_one.changes(connection, **rows[0], before=end[0], pays=pays) else None
     if not _advance.changes(
@@ -113,21 +112,19 @@ def _extend(
     return sequence, head
 
 
-def next_row(
-    connection: Connection, key: bytes | None, session_id: str, at: str, event: Event
-) -> dict[str, object] | None:
+def next_row(transaction: Transaction, session_id: str, at: str, event: Event) -> dict[str, object] | None:
     """The row of the event if it is the log's next, with the sequence `before` it, for a statement that does more.
 
     The statement has to see that the log still ends `before` it, and who runs it says so by `note_head`. None where
     this process has not seen the log's end.
     """
-    end = _seen.get(connection.engine, {}).get(session_id)
-    return None if end is None else {**_row(key, session_id, at, event, end), "before": end[0]}
+    end = _seen.get(transaction.connection.engine, {}).get(session_id)
+    return None if end is None else {**_row(transaction.key, session_id, at, event, end), "before": end[0]}
 
 
-def note_head(connection: Connection, row: Mapping[str, object]) -> None:
+def note_head(transaction: Transaction, row: Mapping[str, object]) -> None:
     """The row is in the log, and its end."""
-    _seen[connection.engine][str(row["session_id"])] = _end_after(row)
+    _seen[transaction.connection.engine][str(row["session_id"])] = _end_after(row)
 
 
 def _row(key: bytes | None, session_id: str, at: str, event: Event, end: tuple[int, str]) -> dict[str, object]:
@@ -148,13 +145,13 @@ def _end_after(row: Mapping[str, Any]) -> tuple[int, str]:
     return row["sequence"], row["hash"]
 
 
-def lock_session(connection: Connection, session_id: str) -> None:
+def lock_session(transaction: Transaction, session_id: str) -> None:
     """Afterwards others that append to the session's log wait for this transaction.
 
     Taken before the rows of actions and approvals, and after those of calls and accounts: so nobody waits in a circle.
     Raises `UnknownSession`.
     """
-    if not _head(connection, session=session_id):
+    if not _head(transaction.connection, session=session_id):
         raise UnknownSession(session_id)
 
 
@@ -169,9 +166,9 @@ def check_readable(event: Event) -> None:
         raise LedgerError(f"a {event.kind} event could not be read back as it was written")
 
 
-def head_of(connection: Connection, session_id: str) -> tuple[int, str] | None:
+def head_of(transaction: Transaction, session_id: str) -> tuple[int, str] | None:
     """Sequence and hash of the session's last event; None for an unknown session."""
-    found = _end(connection, session=session_id)
+    found = _end(transaction.connection, session=session_id)
     return (int(found[0][0]), str(found[0][1])) if found else None
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Acknowledged, Incident
@@ -24,7 +25,7 @@ class IncidentRow:
     note: str | None
 
 
-def incidents(connection: Connection, session_id: str | None) -> list[IncidentRow]:
+def incidents(transaction: Transaction, session_id: str | None) -> list[IncidentRow]:
     """Newest first. Raises `LedgerError` for an unknown session and for an event that cannot be read."""
     columns = events.c
     query = (
@@ -34,12 +35,12 @@ def incidents(connection: Connection, session_id: str | None) -> list[IncidentRo
     )
     if session_id is not None:
         known = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
-        if connection.execute(known).first() is None:
+        if transaction.connection.execute(known).first() is None:
             raise LedgerError(f"no session {session_id} in the books")
         query = query.where(columns.session_id == session_id)
     found: list[IncidentRow] = []
     notes: dict[str, str] = {}
-    for session, sequence, at, payload in connection.execute(query):
+    for session, sequence, at, payload in transaction.connection.execute(query):
         try:
             event = EVENTS.validate_json(payload)
             when = datetime.fromisoformat(at)

@@ -4,25 +4,26 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pydantic import JsonValue, ValidationError
-from sqlalchemy import Connection, case, func, select, text
+from sqlalchemy import URL, Connection, case, func, select, text
 
-from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.snapshot import lenient_text
-from bursar.checkpoints.ledger import anchors, approvals, pauses
-from bursar.checkpoints.ledger import circuit_breakers as breakers
-from bursar.checkpoints.ledger import verify as verification
-from bursar.checkpoints.ledger.actions import ActionBooks, ActionRecord, open_actions
+from bursar.checkpoints.ledger import actions, administration, anchors, approvals, circuit_breakers, pauses, postings
+from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
-from bursar.checkpoints.ledger.approvals import ApprovalBooks, ApprovalRecord
+from bursar.checkpoints.ledger.approvals import ApprovalRecord
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, costs
 from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
-from bursar.checkpoints.ledger.postings import MAX_ID_CHARACTERS, Books
-from bursar.checkpoints.ledger.verify import Verification
+from bursar.checkpoints.ledger.requests import MAX_ID_CHARACTERS
+from bursar.checkpoints.ledger.spend import spend_of
+from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.checkpoints.ledger.verify import Verification, verify
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, requests, sessions
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import LedgerError
@@ -30,6 +31,9 @@ from bursar.state.events import EVENTS, Event
 from bursar.state.money import USD, Amount
 from bursar.state.refusals import NotApproved
 from bursar.state.spend import Spend
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 KEY_VARIABLE = "BURSAR_AUDIT_KEY"
 
@@ -90,8 +94,8 @@ class Ledger:
     """A ledger by database URL. Its tables are created, or brought up to date, when it is made.
 
     `key` signs the audit log; by default it is the environment's `BURSAR_AUDIT_KEY`, and without one the log is
-    chained but unkeyed. One ledger may be used by any number of threads and event loops. The engine and the gateway
-    run `ledger.books` on `ledger.database`; the methods here are for people and block until they are done.
+    chained but unkeyed. One ledger may be used by any number of threads and event loops. Engine and gateway `run` the
+    functions of this folder, each in a transaction; the other methods are for people and block until they are done.
     """
 
     def __init__(
@@ -99,24 +103,52 @@ class Ledger:
     ) -> None:
         self.database = Database.at(url)
         self.clock = clock
-        self.books = Books(key or os.environ.get(KEY_VARIABLE, "").encode() or None, InFlightCalls.of(self.database))
-        self.action_books = ActionBooks(self.books.key)
-        self.approval_books = ApprovalBooks(self.books.key)
+        self.key = key or os.environ.get(KEY_VARIABLE, "").encode() or None
+        self.in_flight = InFlightCalls.of(self.database)
         migrate(self.database)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Ledger":
         return self  # a door to one database, not a value
 
     def __repr__(self) -> str:
-        return f"Ledger({self.database.url.render_as_string(hide_password=True)!r})"
+        return f"Ledger({self.url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def url(self) -> URL:
+        """Where the database is, without Bursar's own settings: any SQLAlchemy engine may be made of it."""
+        return self.database.url
+
+    def close(self) -> None:
+        """Close every connection to the database, also those of the process's other users of it."""
+        self.database.close()
+
+    def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Commit one posting, such as `run(open_session, "s-1", "acme", at=now)`, and return its result."""
+        return self.database.run(self.bind(posting, *args, **kwargs))
+
+    async def arun(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`, without blocking the event loop."""
+        return await self.database.arun(self.bind(posting, *args, **kwargs))
+
+    def read(self, query: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a function that changes nothing."""
+        return self.database.run(self.bind(query, *args, **kwargs), readonly=True)
+
+    def bind(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Work[T]:
+        """The posting with its arguments as a piece of work, for `Database.run` with its options."""
+        return lambda connection: posting(Transaction(connection, self.key, self.in_flight), *args, **kwargs)
+
+    def transaction(self, connection: Connection) -> Transaction:
+        """The transaction that the connection is in, for a piece of work that does more than post."""
+        return Transaction(connection, self.key, self.in_flight)
 
     def spend(self, session_id: str) -> Spend:
         """What the session was charged so far. Raises `LedgerError` for an unknown session."""
-        return self.database.run(self.books.spend_of(f"session:{session_id}"), readonly=True)
+        return self.read(spend_of, f"session:{session_id}")
 
     def audit(self, session_id: str) -> list[AuditRow]:
         """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
-        return self.database.run(lambda connection: _audit(connection, session_id), readonly=True)
+        return self.read(_audit, session_id)
 
     def costs(
         self,
@@ -127,7 +159,7 @@ class Ledger:
         end: datetime | date | None = None,
     ) -> list[CostRow]:
         """What was spent by agent, model, day, tenant or session: in one session or all, from `start`, before `end`."""
-        return self.database.run(lambda connection: costs(connection, by, session_id=session, start=start, end=end))
+        return self.run(costs, by, session_id=session, start=start, end=end)
 
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
@@ -139,21 +171,11 @@ class Ledger:
         if anchor is not None and session_id is not None and all(h.session_id != session_id for h in anchor.heads):
             raise LedgerError(f"the anchor has no session {session_id}")
 
-        def work(connection: Connection) -> Verification:
-            with lenient_text(connection):
-                found = verification.verify(connection, self.books.key, session_id, anchor=anchor)
-            if session_id is not None and anchor is None and not found.events and not _known(connection, session_id):
-                raise LedgerError(f"no session {session_id} in the books")
-            return found
-
-        return self.database.run(work, readonly=True)
+        return self.read(_verify, session_id, anchor)
 
     def anchor(self, session_id: str | None = None) -> Anchor:
         """The head of one session's log, or of all, to be kept outside the database and verified against later."""
-        keyed = self.books.key is not None
-        return self.database.run(
-            lambda connection: anchors.anchor(connection, keyed=keyed, session_id=session_id, at=self.clock())
-        )
+        return self.run(anchors.anchor, session_id, at=self.clock())
 
     def open_holds(self) -> list[OpenHold]:
         """Every call that is held, sent or unknown, oldest first.
@@ -161,13 +183,12 @@ class Ledger:
         What this process sent is sent at once; what another did, once it was on its way for a second and that process
         wrote something else. A call that is held may have been sent all the same.
         """
-        found = self.database.run(_open_holds, readonly=True)
-        sending = self.books.sending
-        return [replace(one, state="sent") if one.state == "held" and one.call_id in sending else one for one in found]
+        found, sent = self.read(_open_holds), self.in_flight
+        return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
         """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
-        self.database.run(self.books.reconcile(call_id, cost=USD(amount).nanos, at=self.clock()))
+        self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
         """Grant an account `amount` more than its cap, on purpose; the scope that was topped up.
@@ -175,19 +196,19 @@ class Ledger:
         `account` is a request's id, a session's, or a scope such as the one that a `BudgetExceeded` names. What
         tenants and the whole ledger may spend follows the configuration. Raises `LedgerError` if it has no cap.
         """
-        return self.database.run(self.books.top_up(account, USD(amount).nanos, note=note, at=self.clock()))
+        return self.run(administration.top_up, account, USD(amount).nanos, note=note, at=self.clock())
 
     def incidents(self, session_id: str | None = None) -> list[IncidentRow]:
         """Every incident of one session or of all, newest first, and whether it still keeps its session closed."""
-        return self.database.run(lambda connection: incidents(connection, session_id))
+        return self.run(incidents, session_id)
 
     def acknowledge(self, session_id: str, note: str) -> str:
         """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
-        return self.database.run(self.books.acknowledge(session_id, note=note, at=self.clock()))
+        return self.run(administration.acknowledge, session_id, note=note, at=self.clock())
 
     def approvals(self, session_id: str | None = None) -> list[ApprovalRecord]:
         """Every approval that waits for a person, in one session or all, oldest first."""
-        return self.database.run(lambda connection: approvals.waiting(connection, session_id), readonly=True)
+        return self.read(approvals.waiting, session_id)
 
     def approve(self, approval_id: str, *, by: str) -> ApprovalRecord:
         """Say that `by` approves what was asked; it is used when the session is resumed, if `by` is an approver there.
@@ -203,8 +224,7 @@ class Ledger:
     def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> ApprovalRecord:
         if not 0 < len(by.strip()) <= MAX_ID_CHARACTERS or not by.isprintable():
             raise LedgerError("an answer needs the name of who gives it")
-        answer = self.approval_books.answer(approval_id, verdict, by=by, reason=reason, at=self.clock())
-        asked, changed = self.database.run(answer)
+        asked, changed = self.run(approvals.answer, approval_id, verdict, by=by, reason=reason, at=self.clock())
         if not changed:
             raise NotApproved(f"approval {approval_id} is {asked.state}; it was answered before")
         if asked.state != verdict:
@@ -213,18 +233,18 @@ class Ledger:
 
     def open_actions(self, session_id: str | None = None) -> list[ActionRecord]:
         """Every action that has not ended: in flight, in doubt, or being undone. Oldest first."""
-        return self.database.run(lambda connection: open_actions(connection, session_id), readonly=True)
+        return self.read(actions.open_actions, session_id)
 
     def settle_action(self, key: str, *, done: bool, by: str, note: str) -> str:
         """Say what a person found out about an action that is in doubt or could not be undone; the state it is in now.
 
         Raises `LedgerError` for any other action, and without a name and a note.
         """
-        return self.database.run(self.action_books.settle(key, done=done, by=by, note=note, at=self.clock()))
+        return self.run(actions.settle, key, done=done, by=by, note=note, at=self.clock())
 
     def breakers(self) -> list[BreakerRow]:
         """Every breaker that saw faults lately, by name; one that is not among them is closed."""
-        return self.database.run(lambda connection: breakers.listed(connection, self.clock()), readonly=True)
+        return self.read(circuit_breakers.listed, self.clock())
 
     def pause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
         """Stop new work of `all`, `agent:NAME` or `tenant:NAME`, in every process, until `unpause`.
@@ -232,17 +252,15 @@ class Ledger:
         Once it returns, no call is held for it any more; calls in flight finish. False if it was paused already.
         Who, when and why are in the log of pauses, which `verify` checks. Raises `LedgerError` for another `what`.
         """
-        row = PauseRow(what, self.clock(), by, note)
-        return self.database.run(lambda connection: pauses.pause(connection, self.books.key, row))
+        return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
         """Let it work again. False if it was not paused. Raises `LedgerError` for another `what`."""
-        row = PauseRow(what, self.clock(), by, note)
-        return self.database.run(lambda connection: pauses.unpause(connection, self.books.key, row))
+        return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:
         """What is paused, the oldest first."""
-        return self.database.run(pauses.listed, readonly=True)
+        return self.read(pauses.listed)
 
     def erase(self, session_id: str, *, note: str = "") -> int:
         """Remove the answers that are kept for the session's calls; how many there were.
@@ -251,14 +269,22 @@ class Ledger:
         Log and sums stay whole. A call made again is paid again. The checkpointer's own copy of the conversation goes
         with its `delete_thread`. The database reuses the room; its files may hold the bytes until it does.
         """
-        return self.database.run(self.books.erase(session_id, note=note, at=self.clock()))
+        return self.run(administration.erase, session_id, note=note, at=self.clock())
 
     def sessions(self) -> list[SessionRow]:
         """Every session, newest first."""
-        return self.database.run(_sessions, readonly=True)
+        return self.read(_sessions)
 
 
-def _audit(connection: Connection, session_id: str) -> list[AuditRow]:
+def _verify(transaction: Transaction, session_id: str | None, anchor: Anchor | None) -> Verification:
+    with lenient_text(transaction.connection):
+        found = verify(transaction, session_id, anchor=anchor)
+    if session_id is not None and anchor is None and not found.events and not _known(transaction, session_id):
+        raise LedgerError(f"no session {session_id} in the books")
+    return found
+
+
+def _audit(transaction: Transaction, session_id: str) -> list[AuditRow]:
     columns = events.c
     query = (
         select(columns.sequence, columns.at, columns.kind, columns.payload, columns.hash)
@@ -266,23 +292,23 @@ def _audit(connection: Connection, session_id: str) -> list[AuditRow]:
         .order_by(columns.sequence)
     )
     rows: list[AuditRow] = []
-    for sequence, at, kind, payload, kept in connection.execute(query):
+    for sequence, at, kind, payload, kept in transaction.connection.execute(query):
         try:
             event = EVENTS.validate_json(payload)
             rows.append(AuditRow(sequence, datetime.fromisoformat(at), kind, event, kept))
         except (ValidationError, ValueError) as error:
             raise LedgerError(f"session {session_id}: event {sequence} cannot be read; run verify") from error
-    if not rows and not _known(connection, session_id):
+    if not rows and not _known(transaction, session_id):
         raise LedgerError(f"no session {session_id} in the books")
     return rows
 
 
-def _known(connection: Connection, session_id: str) -> bool:
+def _known(transaction: Transaction, session_id: str) -> bool:
     query = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
-    return connection.execute(query).first() is not None
+    return transaction.connection.execute(query).first() is not None
 
 
-def _open_holds(connection: Connection) -> list[OpenHold]:
+def _open_holds(transaction: Transaction) -> list[OpenHold]:
     columns = calls.c
     query = (
         select(columns.call_id, columns.session_id, columns.agent, columns.model, columns.amount)
@@ -292,23 +318,28 @@ def _open_holds(connection: Connection) -> list[OpenHold]:
     )
     return [
         OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
-        for call_id, session_id, agent, model, amount, state, at in connection.execute(query)
+        for call_id, session_id, agent, model, amount, state, at in transaction.connection.execute(query)
     ]
 
 
-def _sessions(connection: Connection) -> list[SessionRow]:
+def _sessions(transaction: Transaction) -> list[SessionRow]:
     count: dict[str, int] = {}
     outcome: dict[str, str | None] = {}
     spent: dict[str, int] = {}
     opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
-    for session_id, last in connection.execute(opened):
+    for session_id, last in transaction.connection.execute(opened):
         count[session_id] = count.get(session_id, 0) + 1
         outcome[session_id] = last
     charge = func.sum(case((calls.c.state == "unknown", calls.c.amount), else_=calls.c.cost))
-    for session_id, total in connection.execute(select(calls.c.session_id, charge).group_by(calls.c.session_id)):
+    charges = select(calls.c.session_id, charge).group_by(calls.c.session_id)
+    for session_id, total in transaction.connection.execute(charges):
         spent[session_id] = int(total or 0)
     columns = sessions.c
-    query = select(columns.session_id, columns.tenant, columns.opened_at).where(columns.session_id != pauses.LOG)
+    query = (
+        select(columns.session_id, columns.tenant, columns.opened_at)
+        .where(columns.session_id != pauses.LOG)
+        .order_by(columns.opened_at.desc(), columns.session_id)
+    )
     return [
         SessionRow(
             name,
@@ -318,5 +349,5 @@ def _sessions(connection: Connection) -> list[SessionRow]:
             USD.from_nanos(spent.get(name, 0)),
             outcome.get(name),
         )
-        for name, tenant, at in connection.execute(query.order_by(columns.opened_at.desc(), columns.session_id))
+        for name, tenant, at in transaction.connection.execute(query)
     ]

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import bindparam, delete, select
 
 from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
-from bursar.checkpoints.ledger.postings import PAUSES
-from bursar.checkpoints.schema.breaker_and_pause_tables import pauses
-from bursar.checkpoints.schema.ledger_tables import events, sessions
+from bursar.checkpoints.ledger.requests import PAUSES
+from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.checkpoints.schema.ledger_tables import events, pauses, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, PauseLifted, PauseSet, clean
+from bursar.state.events import EVENTS, PauseLifted, PauseSet
+from bursar.state.text import clean
 
 LOG = PAUSES
 KINDS = ("agent", "tenant")
@@ -47,40 +48,41 @@ def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
 
 
-def pause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
+def pause(transaction: Transaction, row: PauseRow) -> bool:
     """Afterwards the scope is paused. False if it was already; it keeps who paused it first."""
     scope, at = scope_of(row.scope), stamp(row.at)
     by, note = clean(row.by), clean(row.note)
-    if not _insert.changes(connection, scope=scope, at=at, by=by, note=note):
+    if not _insert.changes(transaction.connection, scope=scope, at=at, by=by, note=note):
         return False
-    _log(connection, at)
-    append(connection, key, LOG, at, [PauseSet(scope=scope, by=by, note=note)])
+    _log(transaction, at)
+    append(transaction, LOG, at, [PauseSet(scope=scope, by=by, note=note)])
     return True
 
 
-def unpause(connection: Connection, key: bytes | None, row: PauseRow) -> bool:
+def unpause(transaction: Transaction, row: PauseRow) -> bool:
     """Afterwards the scope is not paused. False if it was not."""
     scope, at = scope_of(row.scope), stamp(row.at)
-    if not _delete.changes(connection, paused=scope):
+    if not _delete.changes(transaction.connection, paused=scope):
         return False
-    _log(connection, at)
-    append(connection, key, LOG, at, [PauseLifted(scope=scope, by=row.by, note=row.note)])
+    _log(transaction, at)
+    append(transaction, LOG, at, [PauseLifted(scope=scope, by=row.by, note=row.note)])
     return True
 
 
-def listed(connection: Connection) -> list[PauseRow]:
+def listed(transaction: Transaction) -> list[PauseRow]:
     """What is paused, the oldest first."""
     columns = pauses.c
     query = select(columns.scope, columns.at, columns.by, columns.note).order_by(columns.at, columns.scope)
-    return [PauseRow(scope, datetime.fromisoformat(at), by, note) for scope, at, by, note in connection.execute(query)]
+    found = transaction.connection.execute(query)
+    return [PauseRow(scope, datetime.fromisoformat(at), by, note) for scope, at, by, note in found]
 
 
-def check(connection: Connection) -> Iterator[str]:
+def check(transaction: Transaction) -> Iterator[str]:
     """Where the table of pauses and their log disagree, in words."""
     expected: dict[str, tuple[str, str, str]] = {}
     columns = events.c
     query = select(columns.at, columns.payload).where(columns.session_id == LOG).order_by(columns.sequence)
-    for at, payload in connection.execute(query):
+    for at, payload in transaction.connection.execute(query):
         try:
             event = EVENTS.validate_json(payload)
         except ValidationError:
@@ -89,7 +91,7 @@ def check(connection: Connection) -> Iterator[str]:
             expected[event.scope] = (at, event.by, event.note)
         elif isinstance(event, PauseLifted):
             expected.pop(event.scope, None)
-    found = {row[0]: tuple(row[1:]) for row in _rows(connection)}
+    found = {row[0]: tuple(row[1:]) for row in _rows(transaction)}
     for scope in sorted(expected.keys() | found.keys()):
         if scope not in found:
             yield f"pauses: {scope} was paused and not lifted, and is not paused"
@@ -99,13 +101,14 @@ def check(connection: Connection) -> Iterator[str]:
             yield f"pauses: {scope} is not paused as its log says"
 
 
-def _rows(connection: Connection) -> Sequence[tuple[str, str, str, str]]:
+def _rows(transaction: Transaction) -> Sequence[tuple[str, str, str, str]]:
     columns = pauses.c
-    return [tuple(row) for row in connection.execute(select(columns.scope, columns.at, columns.by, columns.note))]
+    query = select(columns.scope, columns.at, columns.by, columns.note)
+    return [tuple(row) for row in transaction.connection.execute(query)]
 
 
-def _log(connection: Connection, at: str) -> None:
-    _open(connection, session_id=LOG, tenant="", opened_at=at, sequence=0, head=FIRST, incident=None)
+def _log(transaction: Transaction, at: str) -> None:
+    _open(transaction.connection, session_id=LOG, tenant="", opened_at=at, sequence=0, head=FIRST, incident=None)
 
 
 _insert = insert_new(pauses)

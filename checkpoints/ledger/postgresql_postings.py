@@ -1,26 +1,27 @@
-"""A call, the accounts that it is charged to and the event that tells of it, changed together.
+"""Hold and settle: a call, its accounts and the event that tells of it, changed together.
 
-On PostgreSQL in one statement, where the log ends as this process saw it last and nothing stands in the way. That
-statement changes all or nothing; where it changes nothing, the tables are changed one after the other, and who meets
-the obstacle says what it is. Both lock the accounts in the order of their names, then the session; a settlement locks
-its call before them, which for a hold is new.
+PostgreSQL does it in one statement if the log ends where this process saw it end last and nothing stands in the way.
+That statement changes everything or nothing. If it changes nothing, and always on SQLite, the tables are changed one
+after the other, and the step that fails says why. Both ways lock the accounts in the order of their names, then the
+session. A settlement locks its call before them; the call of a hold is new and needs no lock.
 """
 
 from collections.abc import Mapping
 from functools import cache
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import accounts, calls
 from bursar.checkpoints.ledger.calls import ClosedCall, Hold
 from bursar.checkpoints.ledger.hash_chain import append, next_row, note_head
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.state.errors import LedgerError
 from bursar.state.events import CallHeld, CallSettled
 
 
-def hold(connection: Connection, key: bytes | None, wanted: Hold, at: str, told: CallHeld) -> None:
+def hold(transaction: Transaction, wanted: Hold, at: str, told: CallHeld) -> None:
     """Put the call in the books as held, hold its amount in each of its accounts, and tell of it.
 
     Raises `LedgerError` if its id is there already or an account is not, `BudgetExceeded` where one has no room, and
@@ -28,22 +29,21 @@ def hold(connection: Connection, key: bytes | None, wanted: Hold, at: str, told:
     """
     row = calls.new_row(wanted, at)
     try:
-        if connection.dialect.name == "postgresql":
-            event = next_row(connection, key, wanted.session_id, at, told)
+        if transaction.connection.dialect.name == "postgresql":
+            event = next_row(transaction, wanted.session_id, at, told)
             names = accounts.scope_params(wanted.scopes)
-            if event and names and _hold(len(names)).changes(connection, **{**row, **event, **names}):
-                note_head(connection, event)
+            if event and names and _hold(len(names)).changes(transaction.connection, **{**row, **event, **names}):
+                note_head(transaction, event)
                 return
-        calls.insert_held(connection, row)
-        accounts.reserve(connection, wanted.scopes, wanted.amount)
+        calls.insert_held(transaction, row)
+        accounts.reserve(transaction, wanted.scopes, wanted.amount)
     except IntegrityError as error:
         raise LedgerError(f"call {wanted.call_id} is already in the books; a new call needs a new id") from error
-    append(connection, key, wanted.session_id, at, [told])
+    append(transaction, wanted.session_id, at, [told])
 
 
 def settle(
-    connection: Connection,
-    key: bytes | None,
+    transaction: Transaction,
     session_id: str | None,
     *,
     at: str,
@@ -51,15 +51,15 @@ def settle(
     told: CallSettled,
 ) -> ClosedCall:
     """held or sent → settled: its accounts are charged what it cost in place of the hold, and the log tells of it."""
-    if session_id is not None and connection.dialect.name == "postgresql":
-        event = next_row(connection, key, session_id, at, told)
-        if event and (found := _settle(connection, **{**row, **event})):
-            note_head(connection, event)
+    if session_id is not None and transaction.connection.dialect.name == "postgresql":
+        event = next_row(transaction, session_id, at, told)
+        if event and (found := _settle(transaction.connection, **{**row, **event})):
+            note_head(transaction, event)
             [(amount, scopes)] = found
             return ClosedCall(told.call_id, session_id, amount, calls.scopes_of(scopes))
-    ended = calls.settle(connection, told.call_id, row)
-    accounts.move(connection, ended.scopes, held=-ended.amount, spent=told.cost.nanos)
-    append(connection, key, ended.session_id, at, [told])
+    ended = calls.settle(transaction, told.call_id, row)
+    accounts.move(transaction, ended.scopes, held=-ended.amount, spent=told.cost.nanos)
+    append(transaction, ended.session_id, at, [told])
     return ended
 
 

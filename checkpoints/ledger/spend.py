@@ -3,26 +3,27 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, select
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.accounts import cap_of, describe_scope
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, ZERO
 from bursar.state.spend import Spend
 
 
-def spend_of(connection: Connection, scope: str) -> Spend:
+def spend_of(transaction: Transaction, scope: str) -> Spend:
     """What `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not know it."""
     kind, _, name = scope.partition(":")
-    if kind not in _rows or not _known[kind](connection, name=name):
+    if kind not in _rows or not _known[kind](transaction.connection, name=name):
         raise LedgerError(f"no {describe_scope(scope)} in the books")
     spent, held, sent, unknown = 0, 0, 0, 0
     by_agent: defaultdict[str, int] = defaultdict(int)
     by_model: defaultdict[str, int] = defaultdict(int)
     by_day: defaultdict[str, int] = defaultdict(int)
-    for agent, model, day, state, number, hold, cost in _rows[kind](connection, name=name):
+    for agent, model, day, state, number, hold, cost in _rows[kind](transaction.connection, name=name):
         if state in HELD_STATES:
             held += int(hold)
         elif state in {"settled", "unknown"}:
@@ -33,7 +34,7 @@ def spend_of(connection: Connection, scope: str) -> Spend:
             by_day[day] += charge
         sent += number if state != "void" else 0
         unknown += number if state == "unknown" else 0
-    cap = cap_of(connection, scope)
+    cap = cap_of(transaction, scope)
     return Spend(
         spent=USD.from_nanos(spent),
         held=USD.from_nanos(held) if held else ZERO,

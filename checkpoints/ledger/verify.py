@@ -15,6 +15,7 @@ from bursar.checkpoints.ledger.accounts import describe_scope, follows_configura
 from bursar.checkpoints.ledger.anchors import Anchor, Head
 from bursar.checkpoints.ledger.hash_chain import check_chain
 from bursar.checkpoints.ledger.projection import ROWS_AT_ONCE, CallProjection, SessionProjection
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify_actions import check_actions, check_approvals
 from bursar.checkpoints.schema.ledger_tables import accounts, actions, approvals, calls, events, requests, sessions
 
@@ -104,13 +105,12 @@ class _Sums:
             self.caps[scope].update(caps[-1:] if scope.startswith("session:") else caps)
 
 
-def verify(
-    connection: Connection, key: bytes | None, session_id: str | None, *, anchor: Anchor | None = None
-) -> Verification:
+def verify(transaction: Transaction, session_id: str | None, *, anchor: Anchor | None = None) -> Verification:
     """Check one session, or all of them and every account. Rows that make no sense are problems, never errors.
 
     Within one session its own accounts are checked; those that sessions share can only be checked over all.
     """
+    connection, key = transaction.connection, transaction.key
     one_snapshot(connection)
     heads = {head.session_id: head for head in anchor.heads} if anchor is not None else {}
     names = [session_id] if session_id is not None else sorted(_all_sessions(connection) | heads.keys())
@@ -127,7 +127,7 @@ def verify(
         erased += log.erased
     problems.add(_check_accounts(connection, sums, everything=session_id is None))
     if session_id in {None, pauses.LOG}:
-        problems.add(pauses.check(connection))
+        problems.add(pauses.check(transaction))
     return Verification(
         keyed=key is not None,
         sessions=len(set(names) - {pauses.LOG}),

@@ -16,7 +16,8 @@ from bursar.checkpoints.saver.codec import Codec, EncodedPayload
 from bursar.checkpoints.saver.rebasing import detach_dependents, lock_values
 from bursar.checkpoints.saver.rows import read_payload
 from bursar.checkpoints.saver.secure_delete import secure_delete
-from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, leases, task_writes
+from bursar.checkpoints.schema.lease_table import leases
+from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, task_writes
 
 _UUID6 = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-6.{21}")
 TABLES = (checkpoints, channel_values, task_writes)

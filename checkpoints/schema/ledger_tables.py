@@ -1,47 +1,17 @@
-"""The tables of the books: sessions, requests, accounts, calls, actions, approvals and events.
+"""The tables of the books: sessions, requests, accounts, calls, actions, approvals, events, breakers and pauses.
 
-Every table's name begins with `bursar_`, because the books often share a database with an application's own tables.
 Money is whole nano-dollars in a BIGINT; a time is UTC text of fixed width, so that it is exact and sorts alike on
-SQLite and PostgreSQL. `migrations/` makes these tables; a test holds the two equal.
+SQLite and PostgreSQL.
 """
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Connection,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    event,
-    text,
-)
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, LargeBinary, String, Table, Text
+
+from bursar.checkpoints.schema.metadata import metadata, partial_index
 
 HELD_STATES = ("held", "sent")  # charged to `held` of its accounts
 OPEN_STATES = "state IN ('held', 'sent', 'unknown')"
 OPEN_ACTIONS = "state IN ('intended', 'in_doubt', 'undoing')"
 WAITING = "state = 'waiting'"
-
-metadata = MetaData()
-
-
-def partial_index(table: Table, index: str, where: str) -> None:
-    """Let an index hold only the rows of which `where` is true.
-
-    It is said when the table is made: naming a dialect's option imports the dialect, at a quarter of the time that
-    importing all of Bursar takes.
-    """
-
-    @event.listens_for(table, "before_create")
-    def say(_table: Table, connection: Connection, **_options: object) -> None:
-        [named] = [one for one in table.indexes if one.name == index]
-        named.dialect_options[connection.dialect.name]["where"] = text(where)
-
 
 sessions = Table(
     "bursar_sessions",
@@ -171,4 +141,21 @@ events = Table(
     Column("payload", Text, nullable=False),  # JSON, kept as it was hashed
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+
+breakers = Table(
+    "bursar_breakers",
+    metadata,
+    Column("name", Text, primary_key=True),  # model:openai/gpt-4o-mini, agent:tax
+    Column("until", String(32), nullable=False),  # from then on the row is as good as none
+    Column("record", Text, nullable=False),  # JSON of `state.circuit_breaker.Breaker`
+)
+
+pauses = Table(
+    "bursar_pauses",
+    metadata,
+    Column("scope", Text, primary_key=True),  # all, tenant:acme, agent:tax
+    Column("at", String(32), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("note", Text, nullable=False),
 )

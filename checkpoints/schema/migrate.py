@@ -9,13 +9,15 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from bursar.checkpoints.database.database import Database
-from bursar.checkpoints.schema import breaker_and_pause_tables as _switches  # noqa: F401  # pyright: ignore[reportUnusedImport] - for its tables
-from bursar.checkpoints.schema.saver_tables import metadata
+from bursar.checkpoints.schema import lease_table, ledger_tables, saver_tables
+from bursar.checkpoints.schema.metadata import metadata
 from bursar.state.errors import DatabaseError
 
 VERSION_TABLE = "bursar_version"
 MIGRATIONS = "bursar.checkpoints.schema.migrations"
 ADVISORY_LOCK = 0x627572736172  # "bursar": any constant that nobody else locks
+
+TABLES = (ledger_tables, saver_tables, lease_table)  # importing them declares what is made
 
 _alembic_lock = threading.Lock()  # alembic keeps its context in module globals
 
@@ -23,8 +25,8 @@ _alembic_lock = threading.Lock()  # alembic keeps its context in module globals
 def migrate(database: Database) -> None:
     """Bring `database` to the newest version; afterwards every table exists. Doing it again changes nothing.
 
-    Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError` when a newer
-    Bursar has written the database, or when it cannot be used.
+    Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError`, and changes nothing,
+    if another version of Bursar made the database, and if the database cannot be used.
     """
     known = known_versions()
     if _is_at(database, known):
@@ -53,11 +55,17 @@ def _version(connection: Connection) -> str | None:
 
 
 def _check_known(database: Database, version: str | None, known: list[str]) -> None:
-    if version is not None and version not in known:
-        where = database.url.render_as_string(hide_password=True)
+    if version in known:
+        return
+    where = database.url.render_as_string(hide_password=True)
+    if version is not None and version > known[-1]:
         raise DatabaseError(
             f"{where}: written by a newer Bursar (version {version}; this one knows {known[-1]}); upgrade bursar"
         )
+    raise DatabaseError(
+        f"{where}: written by a Bursar from before the first release (version {version or 'unknown'}; this one needs "
+        f"{known[0]} or later), which is not converted; name a new database in the URL"
+    )
 
 
 def _upgrade(connection: Connection, database: Database, known: list[str]) -> None:
@@ -70,19 +78,18 @@ def _upgrade(connection: Connection, database: Database, known: list[str]) -> No
         return
     found = _version(connection) if VERSION_TABLE in there else None
     _check_known(database, found, known)
-    if found == known[-1]:  # another process was quicker
-        return
-    upgrade(connection)
+    if found != known[-1]:  # else another process was quicker
+        upgrade(connection)
 
 
-def upgrade(connection: Connection, target: str = "head") -> None:
-    """Run the migrations up to `target` in the connection's transaction."""
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that the database lacks, in the connection's transaction."""
     from alembic import command
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(str(files(MIGRATIONS)))).replace("%", "%%"))
-    command.upgrade(config, target)
+    command.upgrade(config, "head")
 
 
 def _create(connection: Connection, newest: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables of the saver: checkpoints, the values of their channels, the writes of their tasks, leases.
+"""The tables of the saver: checkpoints, the values of their channels, the writes of their tasks.
 
 A channel's value is stored once per version, however many checkpoints show it: a checkpoint holds the versions of its
 channels, and a read joins the values to them. A version is stored whole, or as a difference to another version of the
@@ -6,11 +6,10 @@ same channel, its base. Keys are text in code-point order on both databases. A w
 checkpoint without a foreign key, because it may arrive first.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table, Text
 
-from bursar.checkpoints.schema.ledger_tables import metadata, partial_index
+from bursar.checkpoints.schema.metadata import KEY, metadata, partial_index
 
-KEY = Text().with_variant(Text(collation="C"), "postgresql")
 HAS_RUN = "run_id IS NOT NULL"
 
 checkpoints = Table(
@@ -56,16 +55,4 @@ task_writes = Table(
     Column("kind", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("coding", Text),
-)
-
-leases = Table(
-    "bursar_leases",
-    metadata,
-    Column("session_id", KEY, primary_key=True),
-    Column("owner", Text, nullable=False),  # one run of one process; empty: nobody
-    Column("epoch", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),  # milliseconds since 1970 by the database's clock
-    Column("host", Text, nullable=False),
-    Column("process", Text, nullable=False),
-    Column("previous", Text, nullable=False),  # who owned it when it was last taken; empty: nobody did
 )

@@ -1,1 +1,1 @@
-"""Genie's agents: a folder each."""
+"""Genie's agents, one folder each. `base.py` says what an agent is, `genie/roster.py` lists them."""

@@ -6,10 +6,12 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
+from bursar import BursarError
+
 FileKind = Literal["statement", "holdings", "prices", "profile", "unknown"]
 
 
-class ImportFailed(ValueError):
+class ImportFailed(BursarError, ValueError):
     """A whole file could not be read. One line that says what to do; nothing of the file was stored."""
 
 

@@ -8,11 +8,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel, Field, ValidationError
 
-from bursar.genie.agents.compliance_checker.identifiers import mask
+from bursar import Report, Task
 from bursar.genie.wording.facts import Analysis, Fact
 from bursar.genie.wording.grounding import choose, numbers
+from bursar.genie.wording.identifiers import mask
 from bursar.genie.wording.reporting import all_facts, report_of
-from bursar.state.run import Report, Task
 
 MAX_TOOL_ROUNDS = 3
 MAX_FACTS_SHOWN = 200

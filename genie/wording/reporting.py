@@ -7,8 +7,8 @@ from typing import cast
 
 from pydantic import JsonValue, TypeAdapter
 
+from bursar import Report
 from bursar.genie.wording.facts import Analysis, Fact, Unit
-from bursar.state.run import Report
 
 _UNIT: TypeAdapter[Unit] = TypeAdapter(Unit)
 _VALUES: Mapping[Unit, Callable[[str], Decimal | int | str | date]] = {

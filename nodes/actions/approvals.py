@@ -5,7 +5,7 @@ from datetime import datetime
 
 from langgraph.types import interrupt
 
-from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
+from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.specialists.approval_policy import Approvals
@@ -31,18 +31,18 @@ def await_approval(
         raise NotApproved(NOBODY)
     if not _can_wait():
         raise NotApproved(NO_CHECKPOINT)
-    books, database = ledger.approval_books, ledger.database
+    database, bind = ledger.database, ledger.bind
     for _ in range(MAX_ANSWERS):
-        asked, others = yield from do(Commit(database, books.ask(asking, at=clock())))
+        asked, others = yield from do(Commit(database, bind(ask, asking, at=clock())))
         if asked.state == "waiting":
             verdict, by, why = _judged(approvals, asked, others)
-            answer = books.answer(asked.approval_id, verdict, by=by, reason=why, at=clock())
-            asked, changed = yield from do(Commit(database, answer))
+            answered = bind(answer, asked.approval_id, verdict, by=by, reason=why, at=clock())
+            asked, changed = yield from do(Commit(database, answered))
             if not changed:
                 continue  # another answered meanwhile; what stands now is looked at anew
         elif asked.state == "approved" and not approvals.permit(_shown(asked), asked.by):
             why = f"{asked.by} may not approve it"
-            yield from do(Commit(database, books.refuse(asked, why, by=asked.by, at=clock())))
+            yield from do(Commit(database, bind(refuse, asked, why, by=asked.by, at=clock())))
             raise NotApproved(why)
         if asked.state != "approved":
             raise NotApproved(asked.reason or f"the approval is {asked.state}")

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langgraph.config import get_config
 from pydantic_core import PydanticSerializationError, to_json
 
 from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.attempts import new_attempt
 from bursar.nodes.actions.registry import Action
 from bursar.nodes.gateway.admission import seconds_left
@@ -22,6 +23,7 @@ from bursar.state.langgraph_private import CHECKPOINTER
 from bursar.state.refusals import ActionRefused, LeaseLost, Refused
 
 R = TypeVar("R")
+P = ParamSpec("P")
 
 KEY = "idempotency_key"  # a parameter of this name is given the key, and is no argument of the action
 MAX_ARGUMENT_BYTES = 100_000
@@ -41,7 +43,6 @@ class ActionCallState:
         self.takes_key = takes_key
         self.acting: ActionContext = scope.acting
         self.acting.acted[declared.name] = declared
-        self.books = scope.ledger.action_books
         self.arguments = _canonical(declared.name, bound.arguments)
         self.counted = sha256(json.dumps([_place(scope), declared.name]).encode() + self.arguments).hexdigest()
         self.occurrence = scope.next_occurrence(self.counted)
@@ -77,8 +78,11 @@ class ActionCallState:
     def call(self) -> ActionCall:
         return ActionCall(self.key, self.declared.name, json.loads(self.arguments))
 
-    def transact(self, work: Callable[[Any], R]) -> Flow[R]:
-        return do(Commit(self.scope.ledger.database, work, outlast=True))
+    def transact(
+        self, posting: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Flow[R]:
+        ledger = self.scope.ledger
+        return do(Commit(ledger.database, ledger.bind(posting, *args, **kwargs), outlast=True))
 
     def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
         """Keep the refusal in the run: whatever its handler makes of it, the run has not completed."""

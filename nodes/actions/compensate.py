@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from bursar.checkpoints.ledger import actions
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, new_attempt, running
 from bursar.nodes.actions.call import ActionCallState, called, encode_result
@@ -30,18 +31,18 @@ async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
     that cannot be undone was done, or may have been. The reason says what became of it; what could not be brought to an
     end is an incident, and waits for a person.
     """
-    books, run = scope.ledger.action_books, scope.ledger.database.arun
-    deeds = await run(books.of_run(scope.session_id, scope.checkpoint_ns))
+    run = scope.ledger.arun
+    deeds = await run(actions.of_run, scope.session_id, scope.checkpoint_ns)
     told: list[str] = []
     for deed in deeds:
         if deed.state in {"intended", "in_doubt"}:
             await _find_out(scope, deed)
-    deeds = await run(books.of_run(scope.session_id, scope.checkpoint_ns))
+    deeds = await run(actions.of_run, scope.session_id, scope.checkpoint_ns)
     doubtful = [deed for deed in deeds if deed.state in {"intended", "in_doubt"}]
     for deed in doubtful:
         what = f"nobody knows whether {deed.short} was done"
         told.append(what)
-        await run(books.incident(scope.session_id, deed.key, what, at=scope.clock()))
+        await run(actions.tell_incident, scope.session_id, deed.key, what, at=scope.clock())
     if why.outcome is not Outcome.COMPLETED:
         told += await _undone(scope, deeds)
     reason = "; ".join([*([why.reason] if why.reason else []), *told])
@@ -66,13 +67,13 @@ async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
 
 async def _find_out(scope: Scope, deed: ActionRecord) -> None:
     """Afterwards an action that has not ended is in doubt, unless its check says what became of it."""
-    books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
+    run, at = scope.ledger.arun, scope.clock
     here = is_running_here(deed.attempt)
     if deed.state == "intended":
         if not here and may_be_running(deed.attempt, until=deed.until, now=at()):
             return  # another process is at it
         reason = "its run ended before it did" if here else "its process died before it told the end"
-        await run(books.doubt(deed.key, attempt=deed.attempt, reason=reason, at=at()))
+        await run(actions.doubt, deed.key, attempt=deed.attempt, reason=reason, at=at())
     declared = _declared(scope, deed)
     if here or declared is None or declared.check is None:
         return
@@ -81,21 +82,21 @@ async def _find_out(scope: Scope, deed: ActionRecord) -> None:
         return
     if found.value is None:
         reason = "the outside says that it was not done"
-        await run(books.void(deed.key, attempt=deed.attempt, reason=reason, at=at()))
+        await run(actions.void, deed.key, attempt=deed.attempt, reason=reason, at=at())
     else:
         result = encode_result(found.value.result if isinstance(found.value, Happened) else None)
-        await run(books.done(deed.key, attempt=deed.attempt, result=result, at=at()))
+        await run(actions.done, deed.key, attempt=deed.attempt, result=result, at=at())
 
 
 async def _undo(scope: Scope, deed: ActionRecord) -> bool:
     """Whether what was done is undone. Where its compensation fails, or nobody knows it, it is an incident."""
-    books, run, at = scope.ledger.action_books, scope.ledger.database.arun, scope.clock
+    run, at = scope.ledger.arun, scope.clock
     if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
         return False
     declared, attempt = _declared(scope, deed), new_attempt(scope.new_id)
     until = at() + timedelta(seconds=2 * UNDO_SECONDS)
     with running(attempt):
-        if not await run(books.undoing(deed, attempt=attempt, until=until, at=at())):
+        if not await run(actions.undoing, deed, attempt=attempt, until=until, at=at()):
             return False
         failpoints.hit("before_undo")
         if declared is None or declared.compensate is None:
@@ -105,10 +106,11 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
             why = "" if end.error is None else in_one_line(end.error)
         if not why:
             failpoints.hit("in_undo")
-            await run(books.undone(deed.key, attempt=attempt, at=at()))
+            await run(actions.undone, deed.key, attempt=attempt, at=at())
             failpoints.hit("after_undo")
             return True
-    await run(books.incident(scope.session_id, deed.key, f"{deed.short} could not be undone: {why}", at=at()))
+    what = f"{deed.short} could not be undone: {why}"
+    await run(actions.tell_incident, scope.session_id, deed.key, what, at=at())
     return False
 
 
@@ -135,20 +137,20 @@ def _names(deeds: Sequence[ActionRecord]) -> str:
 
 def compensate_late(doing: ActionCallState) -> Flow[None]:
     """Undo what was done after its run had ended; what cannot be undone is an incident."""
-    books, clock, name = doing.books, doing.scope.clock, doing.declared.short
-    deed = yield from doing.transact(books.find(doing.key))
+    clock, name = doing.scope.clock, doing.declared.short
+    deed = yield from doing.transact(actions.find, doing.key)
     ended = Captured[None]()
     with ended:
         if deed is not None and doing.declared.compensate is not None:
             attempt = new_attempt(doing.scope.new_id)
             with running(attempt):
-                work = books.undoing(deed, attempt=attempt, until=doing.intent.until, at=clock())
-                if (yield from doing.transact(work)):
+                until = doing.intent.until
+                if (yield from doing.transact(actions.undoing, deed, attempt=attempt, until=until, at=clock())):
                     yield from do(call_step(doing.declared.compensate, called(deed)))
-                    yield from doing.transact(books.undone(deed.key, attempt=attempt, at=clock()))
+                    yield from doing.transact(actions.undone, deed.key, attempt=attempt, at=clock())
             return
     what = f"{name} was done after its run had ended" + (f", and was not undone: {ended.error}" if ended.error else "")
-    yield from doing.transact(books.incident(doing.scope.session_id, doing.key, what, at=clock()))
+    yield from doing.transact(actions.tell_incident, doing.scope.session_id, doing.key, what, at=clock())
 
 
 def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:

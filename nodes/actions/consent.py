@@ -2,7 +2,7 @@
 
 from langchain_core.runnables import RunnableConfig
 
-from bursar.checkpoints.ledger.approvals import ApprovalQuery
+from bursar.checkpoints.ledger.approvals import ApprovalQuery, use
 from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.context.coordinator import Coordinator, checkpoint_ns
 from bursar.nodes.context.outcome import RunVerdict, refusal_verdict
@@ -45,7 +45,7 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
         approval = yield from await_approval(ledger, coordinator.approvals, asking, clock)
         ended = Captured[None]()
         with ended:
-            yield from do(Commit(ledger.database, ledger.approval_books.use(approval, at=clock()), outlast=True))
+            yield from do(Commit(ledger.database, ledger.bind(use, approval, at=clock()), outlast=True))
         if ended.error is None:
             return
         if not isinstance(ended.error, NotApproved):

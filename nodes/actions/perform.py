@@ -1,10 +1,13 @@
 """Doing an action once: from whatever state the books have of it, to done, or to why it must not be done."""
 
 import json
+from datetime import datetime
 from typing import Any
 
-from bursar.checkpoints.ledger.actions import ActionRecord
+from bursar.checkpoints.ledger import actions
+from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.approvals import ApprovalQuery
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, running
 from bursar.nodes.actions.call import ActionCallState, encode_result
@@ -33,7 +36,7 @@ def perform(doing: ActionCallState) -> Flow[Any]:
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
     """Go on from the state that the books have of the action, until it is done or must not be."""
-    deed = yield from doing.transact(doing.books.find(doing.key))
+    deed = yield from doing.transact(actions.find, doing.key)
     if deed is None:
         deed = yield from _intended(doing)
         if deed is None:
@@ -53,7 +56,7 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
             again = yield from _resolved(doing, deed)
             if again:
                 return (yield from _do(doing))
-        deed = yield from doing.transact(doing.books.find(doing.key))
+        deed = yield from doing.transact(actions.find, doing.key)
         if deed is None:
             raise ActionRefused(f"{doing.declared.short} was not done: its row is gone")
     raise InDoubt(f"{doing.declared.short} changes under way; resume the session later")
@@ -76,15 +79,26 @@ def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     failpoints.hit("before_intent")
     ended = Captured[ActionRecord | None]()
     with ended:
-        work = doing.books.intend(doing.intent, approval=approval, at=doing.scope.clock())
-        ended.value = yield from doing.transact(doing.scope.fenced(work))
+        ended.value = yield from doing.transact(_intend, doing, doing.intent, approval, doing.scope.clock())
     if isinstance(ended.error, NotApproved):  # another resume used it first, in the transaction of the same intent
-        deed = yield from doing.transact(doing.books.find(doing.key))
+        deed = yield from doing.transact(actions.find, doing.key)
         if deed is not None:
             return deed
     if ended.error is None and ended.value is None:
         failpoints.hit("after_intent")
     return ended.result()
+
+
+def _intend(
+    transaction: Transaction, doing: ActionCallState, intent: ActionIntent, approval: str | None, at: datetime
+) -> ActionRecord | None:
+    doing.scope.check_lease(transaction)
+    return actions.intend(transaction, intent, approval=approval, at=at)
+
+
+def _claim(transaction: Transaction, doing: ActionCallState, deed: ActionRecord, until: datetime, at: datetime) -> bool:
+    doing.scope.check_lease(transaction)
+    return actions.claim(transaction, deed, attempt=doing.attempt, until=until, at=at)
 
 
 def _may_run(doing: ActionCallState, deed: ActionRecord) -> bool:
@@ -101,13 +115,13 @@ def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
 
 def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
     """Find out about an action that may not have been done; whether it is intended now, to be done by this call."""
-    books, clock = doing.books, doing.scope.clock
+    clock = doing.scope.clock
     if is_running_here(deed.attempt):
         raise InDoubt(f"{deed.short} has outlived the run that it was called in, and has not ended")
     _check_open(doing)
     if deed.state == "intended":
         reason = "its process died before it told the end"
-        yield from doing.transact(books.doubt(deed.key, attempt=deed.attempt, reason=reason, at=clock()))
+        yield from doing.transact(actions.doubt, deed.key, attempt=deed.attempt, reason=reason, at=clock())
         return False
     if deed.state == "in_doubt":
         declared = doing.declared
@@ -115,34 +129,32 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
             happened = yield from do(call_step(declared.check, doing.call))
             if happened is not None:
                 result = encode_result(happened.result if isinstance(happened, Happened) else None)
-                yield from doing.transact(books.done(deed.key, attempt=deed.attempt, result=result, at=clock()))
+                yield from doing.transact(actions.done, deed.key, attempt=deed.attempt, result=result, at=clock())
                 return False
         elif not declared.idempotent:
             raise InDoubt(
                 f"nobody knows whether {deed.short} was done; settle it with: bursar settle-action {deed.key}"
             )
-    intent = doing.intent
-    claimed = books.claim(deed, attempt=doing.attempt, until=intent.until, at=clock())
-    return (yield from doing.transact(doing.scope.fenced(claimed)))
+    return (yield from doing.transact(_claim, doing, deed, doing.intent.until, clock()))
 
 
 def _do(doing: ActionCallState) -> Flow[Any]:
     """Run the function: its intent is committed, and this attempt alone has it."""
-    books, clock, attempt = doing.books, doing.scope.clock, doing.attempt
+    clock, attempt = doing.scope.clock, doing.attempt
     with running(attempt):
         if (why := _closed(doing)) is not None:
-            yield from doing.transact(books.void(doing.key, attempt=attempt, reason=why, at=clock()))
+            yield from doing.transact(actions.void, doing.key, attempt=attempt, reason=why, at=clock())
             raise ActionRefused(why)
         ended = Captured[Any]()
         with ended:
             ended.value = yield from do(_effect(doing))
         if ended.error is not None:
             reason = type(ended.error).__name__
-            keep = books.void if isinstance(ended.error, doing.declared.not_done_on) else books.doubt
-            yield from doing.transact(keep(doing.key, attempt=attempt, reason=reason, at=clock()))
+            keep = actions.void if isinstance(ended.error, doing.declared.not_done_on) else actions.doubt
+            yield from doing.transact(keep, doing.key, attempt=attempt, reason=reason, at=clock())
             raise ended.error
         result = encode_result(ended.value)
-        kept = yield from doing.transact(books.done(doing.key, attempt=attempt, result=result, at=clock()))
+        kept = yield from doing.transact(actions.done, doing.key, attempt=attempt, result=result, at=clock())
         failpoints.hit("after_result")
     if not kept:
         raise InDoubt(f"{doing.declared.short} was done, and was settled by others meanwhile")

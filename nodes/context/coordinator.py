@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from bursar.checkpoints.database.database import Database, Work
+from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Books
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.deadlines import request_until
 from bursar.nodes.gates.base import Gate
 from bursar.nodes.observers.base import Observer
@@ -23,11 +23,15 @@ from bursar.state.session import Request
 
 T = TypeVar("T")
 DEFAULT_TENANT = "default"
+ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The one writer: agents propose, it writes state and books. Holds no state of a session itself."""
+    """The one writer: agents propose, it writes state and books. Holds no state of a session itself.
+
+    `timeout` is that of a request in seconds, None for none.
+    """
 
     chains: dict[str, Chain]
     budget: Budget
@@ -37,6 +41,8 @@ class Coordinator:
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
     timeout: float | None = None
+    router_timeout_seconds: float = ROUTER_TIMEOUT_SECONDS
+    gate_timeout_seconds: float = GATE_TIMEOUT_SECONDS
     approvals: Approvals = NO_APPROVALS
     must_approve: MustApprove = ()
     observers: Sequence[Observer] = ()
@@ -49,18 +55,14 @@ class Coordinator:
             for name, chain in self.chains.items()
         )
 
-    async def commit(self, work: Work[T], request: Request, *, durable: bool = False) -> T:
+    async def commit(self, posting: Callable[[Transaction], T], request: Request, *, durable: bool = False) -> T:
         """Write something of a request down; given up a little after its deadline, if it has one."""
         until = request_until(request, now=self.clock())
-        return await self.database.arun(work, durable=durable, brief=True, until=until)
+        return await self.database.arun(self.ledger.bind(posting), durable=durable, brief=True, until=until)
 
     @property
     def database(self) -> Database:
         return self.ledger.database
-
-    @property
-    def books(self) -> Books:
-        return self.ledger.books
 
 
 def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:

@@ -15,15 +15,15 @@ from bursar.nodes.gateway.admission import (
     Offer,
     SizedOffer,
     admit,
+    mark_unknown,
+    model_breaker,
     seconds_left,
     settle,
-    unknown_work,
-    void_work,
+    void,
 )
 from bursar.nodes.gateway.bounds import output_cap
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.journal import Received, as_chunk, billed_in, decode, encode, mark_replacement, tool_calls_in
-from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.failures import failure_of, pause_before_retry, usage_in
 from bursar.nodes.gateway.providers.generic import ProviderClient
@@ -164,9 +164,9 @@ def _failed(
         usage = Usage(model.input_tokens, received.tokens)
         yield from settle(claim, admitted, cost=beyond, usage=usage, response=None, says=says)
     elif fault.owed == "nothing":
-        yield claim.transact(void_work(claim, admitted, fault.reason, says))
+        yield from void(claim, admitted, fault.reason, says)
     else:
-        yield claim.transact(unknown_work(claim, admitted, fault.reason, says))
+        yield from mark_unknown(claim, admitted, fault.reason, says)
     pause = pause_before_retry(fault, attempt, left)
     if pause is None:
         claim.give_back()

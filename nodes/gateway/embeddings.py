@@ -11,9 +11,8 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
 from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, model_breaker, seconds_left
 from bursar.nodes.gateway.flow import Invoke, adrive, drive
-from bursar.nodes.gateway.model_breaker import model_breaker
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
 from bursar.nodes.gateway.providers.failures import Failure, failure_of
 from bursar.nodes.gateway.providers.generic import without_retries

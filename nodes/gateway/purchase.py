@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.admission import AdmissionRequest, admit, seconds_left, settle, unknown_work, void_work
+from bursar.nodes.gateway.admission import AdmissionRequest, admit, mark_unknown, seconds_left, settle, void
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.providers.failures import Failure, pause_before_retry
 from bursar.nodes.isolation.captured import Captured
@@ -50,8 +50,8 @@ def purchase(purchase: Purchase[T]) -> Flow[T]:
         if end.error is None:
             break
         fault = purchase.fault(end.error)
-        work = void_work if fault.owed == "nothing" else unknown_work
-        yield claim.transact(work(claim, admitted, fault.reason, "at fault" if fault.real else "nothing"))
+        end_call = void if fault.owed == "nothing" else mark_unknown
+        yield from end_call(claim, admitted, fault.reason, "at fault" if fault.real else "nothing")
         pause = pause_before_retry(fault, attempt, seconds_left(claim.scope))
         if pause is None:
             claim.give_back()

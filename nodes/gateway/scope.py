@@ -6,21 +6,17 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
 
-from sqlalchemy import Connection
-
-from bursar.checkpoints.database.database import Work
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.gateway.context_propagation import InheritedContextVar
 from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 from bursar.state.run import Report
 
-T = TypeVar("T")
 LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold
 _current: InheritedContextVar["Scope"] = InheritedContextVar("bursar_scope")
 
@@ -113,17 +109,13 @@ class Scope:
         """The agent whose run it is: the first on the path."""
         return self.agent.partition(PATH)[0]
 
-    def fenced(self, work: Work[T]) -> Work[T]:
-        """`work`, in whose transaction the run must still own its session. Raises `LeaseLost`."""
-        lease = self.lease
-        if lease is None or lease.database is not self.ledger.database:
-            return work
+    def check_lease(self, transaction: Transaction) -> None:
+        """Raises `LeaseLost` unless the run owns its session; it then does until the transaction ends.
 
-        def checked(connection: Connection) -> T:
-            lease.check(connection)
-            return work(connection)
-
-        return checked
+        A lease in another database is not looked at here.
+        """
+        if self.lease is not None and self.lease.database is self.ledger.database:
+            self.lease.check(transaction.connection)
 
     @property
     def tenant(self) -> str:

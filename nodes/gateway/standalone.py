@@ -7,11 +7,13 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection
-
-from bursar.checkpoints.database.database import Database, Work
+from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.postings import recover
+from bursar.checkpoints.ledger.requests import close_request, open_request, open_session
+from bursar.checkpoints.ledger.spend import spend_of
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.state.errors import AmountError, ConfigurationError
@@ -67,63 +69,59 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
         """What the session was charged so far, also after the block."""
         if self._spend is not None:
             return self._spend
-        return self.ledger.database.run(self.ledger.books.spend_of(f"request:{self.session_id}"))
+        return self.ledger.run(spend_of, f"request:{self.session_id}")
 
     def __enter__(self) -> Self:
-        self._check()
-        self.ledger.database.run(self._opened(self.ledger.clock()))
-        return self._entered()
+        scope, at = self._begin()
+        self.ledger.run(self._open, scope, at)
+        return self._enter(scope)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._left()
-        self._closed_with(self.ledger.database.run(self._ended(kind, self.ledger.clock())))
+        self._closed_with(self.ledger.run(self._end, kind, self.ledger.clock()))
 
     async def __aenter__(self) -> Self:
-        self._check()
-        await self.ledger.database.arun(self._opened(self.ledger.clock()))
-        return self._entered()
+        scope, at = self._begin()
+        await self.ledger.arun(self._open, scope, at)
+        return self._enter(scope)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._left()
-        self._closed_with(await self.ledger.database.arun(self._ended(kind, self.ledger.clock())))
+        self._closed_with(await self.ledger.arun(self._end, kind, self.ledger.clock()))
 
-    def _check(self) -> None:
+    def _begin(self) -> tuple[Scope, datetime]:
         if current_scope() is not None:
             raise ConfigurationError("a session is open here already, and its budget holds; call the model as it is")
         if self._scope is not None:
             raise ConfigurationError("a standalone session is entered once; make another")
-
-    def _opened(self, at: datetime) -> Work[None]:
-        books, session, request = self.ledger.books, self.session_id, self.session_id
-        tenant, _, own, agent = _scopes(self._tenant, session, at)
-        accounts = [Account(tenant, None), Account(f"session:{session}", None)]
-        accounts += [Account(own, self.budget.nanos), Account(agent, None)]
-
-        def work(connection: Connection) -> None:
-            books.open_session(session, self._tenant, at=at)(connection)
-            books.open_request(session, request, accounts=accounts, text_hash=NO_TEXT, at=at)(connection)
-            books.recover(session, at=at)(connection)
-
+        at = self.ledger.clock()
         self._scope = Scope(
             ledger=self.ledger,
-            session_id=session,
-            request_id=request,
+            session_id=self.session_id,
+            request_id=self.session_id,
             agent=AGENT,
             checkpoint_ns="",
-            scopes=_scopes(self._tenant, session, at),
+            scopes=_scopes(self._tenant, self.session_id, at),
             new_id=self._new_id,
             clock=self.ledger.clock,
         )
-        return work
+        return self._scope, at
 
-    def _entered(self) -> Self:
-        if self._scope is not None:
-            self._inside.enter_context(self._scope.enter())
-            self._inside.enter_context(forbid_unmetered({}))
+    def _open(self, transaction: Transaction, scope: Scope, at: datetime) -> None:
+        name = self.session_id
+        *shared, own, agent = scope.scopes
+        accounts = [*(Account(one, None) for one in shared), Account(own, self.budget.nanos), Account(agent, None)]
+        open_session(transaction, name, self._tenant, at=at)
+        open_request(transaction, name, name, accounts=accounts, text_hash=NO_TEXT, at=at)
+        recover(transaction, name, at=at)
+
+    def _enter(self, scope: Scope) -> Self:
+        self._inside.enter_context(scope.enter())
+        self._inside.enter_context(forbid_unmetered({}))
         return self
 
     def _left(self) -> None:
@@ -131,15 +129,10 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
             self._scope.close()
         self._inside.close()
 
-    def _ended(self, kind: type[BaseException] | None, at: datetime) -> Work[Spend]:
-        books, name = self.ledger.books, self.session_id
-
-        def work(connection: Connection) -> Spend:
-            if kind is None:  # else it may be entered again
-                books.close_request(name, name, outcome="ended", at=at)(connection)
-            return books.spend_of(f"request:{name}")(connection)
-
-        return work
+    def _end(self, transaction: Transaction, kind: type[BaseException] | None, at: datetime) -> Spend:
+        if kind is None:  # else it may be entered again
+            close_request(transaction, self.session_id, self.session_id, outcome="ended", at=at)
+        return spend_of(transaction, f"request:{self.session_id}")
 
     def _closed_with(self, spend: Spend) -> None:
         self._spend = spend

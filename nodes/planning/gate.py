@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from langchain_core.runnables import RunnableConfig
 
+from bursar.checkpoints.ledger.postings import record
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.context.deadlines import time_for
-from bursar.nodes.context.forcing import GATE, forced_review, forced_seconds
 from bursar.nodes.gates.base import Gate, Verdict
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.sync_bridge import Update
@@ -16,8 +16,6 @@ from bursar.state.events import PolicyVerdict
 from bursar.state.money import ZERO
 from bursar.state.session import Request, SessionState
 
-GATE_TIMEOUT_SECONDS = 30.0
-
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
     """The gate's verdict, recorded. An exception inside the gate is a denial that names the gate.
@@ -25,8 +23,8 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
     The gate runs in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.
     One that hangs is left behind at its deadline, and has denied.
     """
-    seconds, _ = time_for(request, forced_seconds(GATE, GATE_TIMEOUT_SECONDS), now=coordinator.clock(), last=True)
-    end = await _reviewed(gate, forced_review(review), seconds=seconds)
+    seconds, _ = time_for(request, coordinator.gate_timeout_seconds, now=coordinator.clock(), last=True)
+    end = await _reviewed(gate, review, seconds=seconds)
     if end is not None and isinstance(end.error, KeyboardInterrupt):
         raise end.error
     if end is not None and end.value is not None:
@@ -42,8 +40,8 @@ async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Ca
         rules=verdict.rules,
         policy_hash=verdict.policy_hash,
     )
-    record = coordinator.books.record(request.session_id, event, at=coordinator.clock())
-    await coordinator.commit(record, request)
+    at = coordinator.clock()
+    await coordinator.commit(lambda transaction: record(transaction, request.session_id, event, at=at), request)
     return verdict
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import Connection
 
-from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.accounts import Account, open_account
+from bursar.checkpoints.ledger.postings import record
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, agent_scope
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.availability import StartBlock, mark_watched, standing_of, start_blocks
@@ -25,20 +26,18 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
     """
     request, plan = state["request"], state["plan"]
 
-    def admit(connection: Connection) -> tuple[Plan, Decision]:
-        now = standing_of(coordinator, request, plan, connection)
-        stopped = start_blocks(coordinator, request, plan, now, connection)
+    def admit(transaction: Transaction) -> tuple[Plan, Decision]:
+        now = standing_of(coordinator, request, plan, transaction)
+        stopped = start_blocks(coordinator, request, plan, now, transaction)
         room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)
         admitted, decision = _admit(coordinator, plan, room, stopped)
         if now.breakers:
-            admitted = mark_watched(coordinator, request, admitted, now, connection)
+            admitted = mark_watched(coordinator, request, admitted, now, transaction)
         for step in admitted.steps:
             if not step.chain_index and coordinator.chains[step.name].links[step.chain_index].paid:
-                coordinator.books.open_account(Account(agent_scope(request, step.name), step.allowance.nanos))(
-                    connection
-                )
+                open_account(transaction, Account(agent_scope(request, step.name), step.allowance.nanos))
         event = Decided(request_id=request.id, decision=decision)
-        coordinator.books.record(request.session_id, event, at=coordinator.clock())(connection)
+        record(transaction, request.session_id, event, at=coordinator.clock())
         return admitted, decision
 
     admitted, decision = await coordinator.commit(admit, request)

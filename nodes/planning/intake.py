@@ -6,12 +6,12 @@ from datetime import timedelta
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Overwrite
-from sqlalchemy import Connection
 
 from bursar.checkpoints.leases import lease_of
 from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.requests import open_request, open_session
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
-from bursar.nodes.context.forcing import forced_timeout
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.availability import check_paused
 from bursar.state.session import Plan, Request, SessionState
@@ -31,7 +31,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     session_id = setting(config, "thread_id") or coordinator.new_id()
     text = last.text if isinstance(last, HumanMessage) else ""
     opened_at = coordinator.clock()
-    timeout = forced_timeout(coordinator.timeout)
+    timeout = coordinator.timeout
     request = Request(
         id=_request_id(session_id, last),
         session_id=session_id,
@@ -41,7 +41,6 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         deadline=None if timeout is None else opened_at + timedelta(seconds=timeout),
         budget=coordinator.budget.per_request,
     )
-    books = coordinator.books
     budget = coordinator.budget
     caps = (budget.total, budget.per_tenant_day, budget.per_session, budget.per_request)[
         -len(scopes_of(request, budget)) :
@@ -53,17 +52,18 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
 
     lease = lease_of(config)
 
-    def open_books(connection: Connection) -> None:
-        check_paused(coordinator, request, connection)
-        books.open_session(session_id, request.tenant, at=request.opened_at)(connection)
-        books.open_request(
+    def open_books(transaction: Transaction) -> None:
+        check_paused(coordinator, request, transaction)
+        open_session(transaction, session_id, request.tenant, at=request.opened_at)
+        open_request(
+            transaction,
             session_id,
             request.id,
             accounts=accounts,
             text_hash=text_hash(text),
             at=request.opened_at,
             lease=None if lease is None else lease.event("taken"),
-        )(connection)
+        )
 
     await coordinator.commit(open_books, request)
     return {

@@ -7,12 +7,11 @@ what a user's data break and what its provider does are not counted. A fallback 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from bursar.checkpoints.ledger import circuit_breakers as breakers
 from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, RunLocation, read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.checkpoints.ledger.pauses import pauses_of
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, scopes_of
 from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.specialists.chain import Chain, Link
@@ -30,10 +29,10 @@ class StartBlock:
     level: int | None
 
 
-def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connection: Connection) -> AdmissionFacts:
+def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transaction: Transaction) -> AdmissionFacts:
     """What is left of the request's accounts, what is paused and which agents of the plan failed lately."""
     return read_admission_facts(
-        connection,
+        transaction,
         scopes_of(request, coordinator.budget),
         pauses=pauses_of(request.tenant, *(step.name for step in plan.steps)),
         breakers=[breaker_of(step.name) for step in plan.steps],
@@ -42,7 +41,7 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, connecti
 
 
 def start_blocks(
-    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, connection: Connection
+    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Mapping[str, StartBlock]:
     """Who of the plan does not start with its own handler. Afterwards the request has the probes that are free.
 
@@ -55,35 +54,35 @@ def start_blocks(
         chain = coordinator.chains[step.name]
         if (note := now.paused.get(f"agent:{step.name}")) is not None:
             found[step.name] = StartBlock(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
-        elif step.chain_index == 0 and not _claimed(coordinator, request, step, now, connection):
+        elif step.chain_index == 0 and not _claimed(coordinator, request, step, now, transaction):
             found[step.name] = StartBlock(LEFT_ALONE, 1)
     return found
 
 
 def mark_watched(
-    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, connection: Connection
+    coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Plan:
     """The plan, marked where a breaker waits to hear of a run. A probe that is not made after all is given back."""
-    key, at = coordinator.books.key, coordinator.clock()
+    at = coordinator.clock()
     steps: list[Step] = []
     for step in plan.steps:
         name = breaker_of(step.name)
         if step.chain_index and name in now.breakers:
-            breakers.released(connection, key, name, _caller(request), at)
+            breakers.released(transaction, name, _caller(request), at)
         steps.append(step.model_copy(update={"watched": not step.chain_index and name in now.breakers}))
     return plan.model_copy(update={"steps": tuple(steps)})
 
 
-def check_paused(coordinator: Coordinator, request: Request, connection: Connection) -> None:
+def check_paused(coordinator: Coordinator, request: Request, transaction: Transaction) -> None:
     """Raises `Paused` where the request's tenant, or everything, is paused."""
     pauses = pauses_of(request.tenant)
-    now = read_admission_facts(connection, (), pauses=pauses, breakers=(), at=coordinator.clock())
+    now = read_admission_facts(transaction, (), pauses=pauses, breakers=(), at=coordinator.clock())
     if (paused := now.refusal(pauses)) is not None:
         raise paused
 
 
 def standing_of_link(
-    coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, connection: Connection
+    coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, transaction: Transaction
 ) -> AdmissionFacts:
     """What is to be known before a run at `place`: of a handler that may pay, whether it is paused, had paid elsewhere
     and was being undone; of one that stands in for another, what its breaker says.
@@ -95,7 +94,7 @@ def standing_of_link(
     if not pauses and not breakers:
         return AdmissionFacts(None)
     here = RunLocation(request.session_id, request.id, link.node, place) if link.paid else None
-    now = read_admission_facts(connection, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
+    now = read_admission_facts(transaction, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
     if (paused := now.refusal(pauses[:2])) is not None:
         raise paused
     return now
@@ -108,13 +107,12 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 
 
 def breaker_refusal(
-    coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, connection: Connection
+    coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
     """The end of a run that its breaker does not let begin; else it may, as the probe if the breaker is half open."""
     if link.breaker not in now.breakers:
         return None
-    at, key = coordinator.clock(), coordinator.books.key
-    if breakers.claim(connection, key, link.breaker, _caller(request), at):
+    if breakers.claim(transaction, link.breaker, _caller(request), coordinator.clock()):
         return None
     return RunVerdict(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
 
@@ -124,15 +122,15 @@ async def report_to_breaker(coordinator: Coordinator, request: Request, link: Li
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
         return
-    key, name, caller, at = coordinator.books.key, link.breaker, _caller(request), coordinator.clock()
+    name, caller, at = link.breaker, _caller(request), coordinator.clock()
 
-    def work(connection: Connection) -> None:
+    def work(transaction: Transaction) -> None:
         if at_fault:
-            breakers.failed(connection, key, name, caller, at)
+            breakers.failed(transaction, name, caller, at)
         elif run.outcome is Outcome.COMPLETED:
-            breakers.succeeded(connection, key, name, caller, at)
+            breakers.succeeded(transaction, name, caller, at)
         else:
-            breakers.released(connection, key, name, caller, at)
+            breakers.released(transaction, name, caller, at)
 
     await coordinator.commit(work, request)
 
@@ -143,14 +141,13 @@ def breaker_of(agent: str) -> str:
 
 
 def _claimed(
-    coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, connection: Connection
+    coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, transaction: Transaction
 ) -> bool:
     """Whether its breaker lets it start. An agent without a fallback always starts: nobody could answer for it."""
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:
         return True
-    key, at = coordinator.books.key, coordinator.clock()
-    return breakers.claim(connection, key, breaker_of(step.name), _caller(request), at)
+    return breakers.claim(transaction, breaker_of(step.name), _caller(request), coordinator.clock())
 
 
 def _caller(request: Request) -> Caller:

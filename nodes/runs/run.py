@@ -3,14 +3,15 @@
 import time
 
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import Connection
 
 from bursar.checkpoints.leases import lease_of
+from bursar.checkpoints.ledger.accounts import charged
 from bursar.checkpoints.ledger.anchors import Head
+from bursar.checkpoints.ledger.postings import record, recover
+from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.compensate import conclude_actions
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.deadlines import books_until, time_for
-from bursar.nodes.context.forcing import forced_link
 from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, verdict_of
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.network_guard import watch_network
@@ -51,7 +52,6 @@ async def run_link(
     exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
     called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
     """
-    link = forced_link(link)
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
     if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
@@ -163,7 +163,8 @@ async def _recover(coordinator: Coordinator, scope: Scope) -> None:
 
     Where another program keeps their accounts locked they stay held, until their settlement can be booked.
     """
-    work = coordinator.books.recover(scope.session_id, checkpoint_ns=scope.checkpoint_ns, at=coordinator.clock())
+    at, place = coordinator.clock(), scope.checkpoint_ns
+    work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)
     try:
         await coordinator.database.arun(work, durable=False, brief=True, until=time.monotonic())
     except DatabaseError:
@@ -173,11 +174,10 @@ async def _recover(coordinator: Coordinator, scope: Scope) -> None:
 
 async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, *, until: float) -> tuple[USD, Head]:
     """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then."""
-    books, at = coordinator.books, coordinator.clock()
+    at = coordinator.clock()
 
-    def work(connection: Connection) -> tuple[USD, Head]:
-        charged = books.cost_of_agent(request.id, link.node)(connection) if link.paid else 0
-        cost = USD.from_nanos(charged)
+    def work(transaction: Transaction) -> tuple[USD, Head]:
+        cost = USD.from_nanos(charged(transaction, agent_scope(request, link.node)) if link.paid else 0)
         ended = RunEnded(
             request_id=request.id,
             specialist=run.specialist,
@@ -192,7 +192,7 @@ async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run,
             turns=run.turns,
             unsure=run.unsure,
         )
-        sequence, hash_ = books.record(request.session_id, ended, at=at)(connection)
+        sequence, hash_ = record(transaction, request.session_id, ended, at=at)
         return cost, Head(session_id=request.session_id, sequence=sequence, hash=hash_)
 
-    return await coordinator.database.arun(work, durable=False, brief=True, until=until)
+    return await coordinator.database.arun(coordinator.ledger.bind(work), durable=False, brief=True, until=until)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
-    from bursar.testing.drill import Drill, DrillEnvironment, Ground, drill
+    from bursar.testing import Drill, DrillEnvironment, Ground, drill
 
 __version__ = "0.1.0"
 
@@ -51,10 +51,10 @@ _WHERE = {
     "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
     "Cipher": "bursar.checkpoints.saver.cipher",
     "drain_on_sigterm": "bursar.graphs.graceful_shutdown",
-    "Drill": "bursar.testing.drill",
-    "DrillEnvironment": "bursar.testing.drill",
-    "Ground": "bursar.testing.drill",
-    "drill": "bursar.testing.drill",
+    "Drill": "bursar.testing",
+    "DrillEnvironment": "bursar.testing",
+    "Ground": "bursar.testing",
+    "drill": "bursar.testing",
     "TAKE_OVER": "bursar.graphs.leased_graph",
     "Supervisor": "bursar.graphs.supervisor",
     "build_supervisor": "bursar.graphs.supervisor",

@@ -12,10 +12,10 @@ from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, bu
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.state.events import CallHeld
-from tests.nodes.conftest import Bench, bench, provider
+from tests.support.bench import Bench, bench
 from tests.support.provider import MODEL, Provider
 
-__all__ = ["Bench", "Court", "bench", "court", "provider"]
+__all__ = ["Bench", "Court", "bench", "court"]
 
 QUESTION = "where does my money go?"
 Handler = Callable[[Task], Any]

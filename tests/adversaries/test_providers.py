@@ -14,7 +14,7 @@ from bursar.nodes.gateway.meter import meter
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
 from bursar.state.refusals import AccountClosed, BudgetExceeded
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 from tests.support.provider import DEAR_MODEL, EMBEDDING_MODEL, MODEL, Reply
 
 LONG = "word " * 20_000
@@ -179,7 +179,7 @@ def test_when_no_model_of_the_chain_fits_the_call_is_refused(bench: Bench) -> No
     with bench.scope("0.00001").enter(), pytest.raises(BudgetExceeded, match=f"a call to {MODEL} needs"):
         model.invoke("hello")
     assert bench.provider.requests == []
-    from bursar.testing.scripted_model import ScriptedModel
+    from bursar.testing import ScriptedModel
 
     with pytest.raises(ConfigurationError, match="same class"):
         meter(bench.chat(), cheaper=[ScriptedModel(replies=[])])

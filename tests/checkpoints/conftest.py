@@ -1,30 +1,24 @@
-"""Databases to test on: SQLite files and a PostgreSQL database of this test session's own."""
+"""Databases to test on that a test may break, and a ledger with a key and a clock that stands still."""
 
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import text
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.schema.migrate import VERSION_TABLE, migrate
+from bursar.checkpoints.schema.migrate import migrate
+from tests.support.databases import BOTH, empty
 from tests.support.notes import with_notes
 
 KEY = b"a key of the tests"
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """URL of a PostgreSQL database that these tests share and empty, dropped when they end."""
-    with new_postgres() as url:
-        yield url
 
 
 @pytest.fixture(scope="session")
@@ -37,21 +31,17 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> Iterator[str]:
     """URL of a migrated database whose tables are empty, once on SQLite and once on PostgreSQL."""
     found = f"sqlite:///{shutil.copy(migrated_file, tmp_path)}"
     if request.param == "postgresql":
-        found = str(request.getfixturevalue("postgres"))
-        database = Database(found)
-        migrate(database)
-        database.run(empty)
-        database.close()
+        found = empty(str(request.getfixturevalue("postgres")))
     yield found
     Database.at(found).close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=BOTH)
 def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a database without any table, once on SQLite and once on PostgreSQL (a schema of its own)."""
     if request.param == "sqlite":
@@ -94,12 +84,6 @@ def execute(ledger: Ledger) -> Callable[..., int]:
         return ledger.database.run(lambda connection: connection.execute(text(sql), values).rowcount)
 
     return run
-
-
-def empty(connection: Connection) -> None:
-    """Take every row out of the tables."""
-    tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
-    connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
 
 
 @pytest.fixture

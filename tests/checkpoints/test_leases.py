@@ -189,6 +189,7 @@ def ended() -> Process:
     return Process(host, process)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_gone_owns_nothing(saver: SQLAlchemySaver, ended: Process) -> None:
     """On this host its lease is taken over at once; one of another host, or of a live process, is not."""
     assert ended.is_gone

@@ -31,6 +31,7 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+HEAVY = ("numpy", "scipy", "sklearn", "pandas", "cvxpy", "openai", "langchain_openai", "ofxtools", "genai_prices")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def test_settings_stand_in_the_url(run: Run, sample: Path) -> None:
     assert wrong.refused_in_one_line(2, "timeout must be from 0 to 3600 seconds, not 'never'")
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_genie_works_through_pgbouncer(
     run: Run, sample: Path, new_postgres: Callable[[], AbstractContextManager[str]]

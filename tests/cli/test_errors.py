@@ -14,10 +14,9 @@ import pytest
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.genie.app import Genie
 from bursar.state.errors import SessionBusy
-from tests.cli.conftest import Run
+from tests.cli.conftest import HEAVY, Run
 
 Program = Callable[[Sequence[str]], "subprocess.Popen[str]"]
-HEAVY = ("numpy", "scipy", "sklearn", "pandas", "cvxpy", "openai", "langchain_openai", "ofxtools", "genai_prices")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +115,7 @@ def _interrupted(running: "subprocess.Popen[str]") -> tuple[str, str]:
     raise AssertionError("it goes on all the same")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(program: Program, sample: Path) -> None:
     """`bursar graph | head -1`: the reader goes away, and nothing is complained about."""
     with program(["graph"]) as running:
@@ -141,6 +141,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_looking_does_not_load_heavy_libraries(sample: Path, tmp_path: Path) -> None:
     """`--help`, `--version` and `sessions` load no numeric library, no client and no parser."""
     code = (

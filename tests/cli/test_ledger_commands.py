@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
+from bursar.checkpoints.ledger import actions, approvals, postings, requests
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.actions import ActionIntent
 from bursar.checkpoints.ledger.approvals import ApprovalQuery
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.cli.main import app
+from bursar.cli.main import make_app
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.refusals import NotApproved
@@ -28,19 +30,19 @@ SCOPES = ("session:s-1", "request:r-1")
 def books(tmp_path: Path, migrated_file: Path) -> Iterator[Ledger]:
     """An unkeyed ledger with one call that cost $0.02 on a hold of $0.01."""
     ledger = Ledger(f"sqlite:///{shutil.copy(migrated_file, tmp_path)}", clock=lambda: NOW)
-    run, works = ledger.database.run, ledger.books
-    run(works.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     accounts = [Account(scope, 3 * CENT) for scope in SCOPES]
-    run(works.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=NOW))
-    run(works.hold(Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW)))
-    run(works.settle("c-1", cost=2 * CENT, usage=Usage(10, 2), response=b"answer", at=NOW))
+    run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
+    run(postings.hold, Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW))
+    run(postings.settle, "c-1", cost=2 * CENT, usage=Usage(10, 2), response=b"answer", at=NOW)
     yield ledger
     ledger.database.close()
 
 
 def bursar(ledger: Ledger, *arguments: str) -> Result:
     """Run a command on the ledger's database."""
-    return CliRunner().invoke(app, [*arguments, "--database", str(ledger.database.url)])
+    return CliRunner().invoke(make_app(), [*arguments, "--database", str(ledger.database.url)])
 
 
 def test_costs(books: Ledger) -> None:
@@ -103,7 +105,7 @@ def test_a_person_approves_or_denies(books: Ledger) -> None:
             arguments={"cents": 500},
             expires_at=datetime.now(UTC) + timedelta(hours=hours),
         )
-        books.database.run(books.approval_books.ask(ApprovalQuery(request, f"payer:{number}"), at=NOW))
+        books.run(approvals.ask, ApprovalQuery(request, f"payer:{number}"), at=NOW)
     listed = bursar(books, "approvals").stdout
     assert "payer pays 1 cents=500" in listed
     rows = json.loads(bursar(books, "approvals", "s-1", "--json").stdout)
@@ -122,10 +124,10 @@ def test_a_person_approves_or_denies(books: Ledger) -> None:
 def test_an_action_in_doubt_is_listed_and_settled(books: Ledger) -> None:
     """Actions that have not ended are listed with why; a person settles them with a name and a note."""
     assert bursar(books, "actions").stdout == "Every action has ended.\n"
-    run, actions = books.database.run, books.action_books
+    run = books.run
     for key in ("k-1", "k-2"):
-        run(actions.intend(ActionIntent(key, "s-1", "r-1", "payer", "ns", "pay", b"{}", False, "h|1|1|x", NOW), at=NOW))
-        run(actions.doubt(key, attempt="h|1|1|x", reason="its process died", at=NOW))
+        run(actions.intend, ActionIntent(key, "s-1", "r-1", "payer", "ns", "pay", b"{}", False, "h|1|1|x", NOW), at=NOW)
+        run(actions.doubt, key, attempt="h|1|1|x", reason="its process died", at=NOW)
     assert "in doubt" in bursar(books, "actions", "s-1").stdout
     rows = json.loads(bursar(books, "actions", "--json").stdout)
     assert {(row["key"], row["reason"]) for row in rows} == {("k-1", "its process died"), ("k-2", "its process died")}

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bursar.cli.main import app
+from bursar.cli.main import make_app
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Paused
 
 run = CliRunner().invoke
+app = make_app()
 
 
 def test_everything_is_paused_and_works_again(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bursar import Ledger
 from bursar.checkpoints.database.database import Database
 from tests.cli.conftest import Run
@@ -44,6 +46,7 @@ def leases(sample: Path) -> list[str]:
     return told
 
 
+@pytest.mark.slow
 def test_a_killed_session_is_resumed_at_once(run: Run, sample: Path) -> None:
     """On the same host its lease does not hold anybody up."""
     killed = interrupted(sample.parent, "-m", "bursar")
@@ -55,6 +58,7 @@ def test_a_killed_session_is_resumed_at_once(run: Run, sample: Path) -> None:
     assert leases(sample) == ["taken", "taken_over", "released"]
 
 
+@pytest.mark.slow
 def test_a_session_killed_elsewhere_is_taken_over_on_purpose(run: Run, sample: Path) -> None:
     """From another host nobody can tell that the process is gone: its lease counts, unless a person knows better."""
     killed = interrupted(sample.parent, "-m", "bursar")
@@ -69,6 +73,7 @@ def test_a_session_killed_elsewhere_is_taken_over_on_purpose(run: Run, sample: P
     assert leases(sample) == ["taken", "taken_over", "released"]
 
 
+@pytest.mark.slow
 def test_a_process_that_lives_is_superseded_and_keeps_nothing(run: Run, sample: Path) -> None:
     """It is stopped in the middle, taken over, and let go on: it is told in one line, and its work is not kept."""
     stopped = interrupted(sample.parent, "-c", STOPPING)

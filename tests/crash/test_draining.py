@@ -15,12 +15,12 @@ from langgraph.runtime import RunControl
 from sqlalchemy import select
 
 from bursar import Ledger, drain_on_sigterm
-from bursar.checkpoints.schema.saver_tables import leases
+from bursar.checkpoints.schema.lease_table import leases
 from bursar.genie.household.sample import sample_files
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import Drained, RunEnded
-from tests.crash import drained, victim
-from tests.crash.lines import running
+from tests.crash.programs import drained, victim
+from tests.crash.programs.lines import running
 from tests.support.graphs import NANOS_PER_WORD, answer_of, ask, build, free, session
 from tests.support.provider import Provider, Reply
 
@@ -29,7 +29,7 @@ WAIT_SECONDS = 60
 
 def _drain(url: str, how: str, *, ended: int, inside: int = 1, goes_on: bool = True) -> None:
     """Tell the program to end while handlers run; so many of its runs then end as drained, and it by itself."""
-    with running("tests.crash.drained", url, how) as process:
+    with running("tests.crash.programs.drained", url, how) as process:
         process.says("inside", inside)
         process.send_sigterm()
         process.says("told")
@@ -99,7 +99,7 @@ def test_a_handler_that_hangs_is_waited_for_until_its_deadline(url: str) -> None
 
 def test_the_second_sigterm_ends_the_process_at_once(url: str) -> None:
     """With a handler in flight and its session owned; the resume takes it over and pays nothing twice."""
-    with running("tests.crash.drained", url, "one") as process:
+    with running("tests.crash.programs.drained", url, "one") as process:
         process.says("inside")
         process.send_sigterm()
         process.says("told")

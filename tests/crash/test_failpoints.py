@@ -5,20 +5,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.failpoints import NAMES
 from bursar.state.money import USD
+from tests.crash.programs import forks
+from tests.crash.programs.forks import Legs
+from tests.crash.programs.lines import ENVIRONMENT, ROOT
 from tests.support.provider import Provider, Reply
 
-LEGS = Path(__file__).parent / "legs.py"
 KILLED = -signal.SIGKILL
 SESSION = "s-1"
 # How many requests reach the provider in all, of two that the handler makes: what nobody saw the end of is sent again.
@@ -32,66 +31,21 @@ SENT = {
 }
 
 
-@dataclass
-class Legs:
-    """The process that starts the others. `run` gives a leg's exit status and its answer, None where it died."""
-
-    process: "subprocess.Popen[str]"
-
-    def run(self, **leg: Any) -> tuple[int, dict[str, Any] | None]:
-        """Run one leg to its end."""
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(json.dumps({"session": SESSION, "handler": "plain", "calls": 2, **leg}) + "\n")
-        stdin.flush()
-        answer: dict[str, Any] | None = None
-        while (line := stdout.readline()).startswith("{"):
-            answer = cast("dict[str, Any]", json.loads(line))
-        return int(line), answer
-
-
 @pytest.fixture(scope="module")
 def legs() -> Iterator[Legs]:
-    """One process that has imported everything; every leg is a fork of it."""
-    with subprocess.Popen(
-        [sys.executable, str(LEGS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=LEGS.parents[2]
-    ) as process:
-        yield Legs(process)
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A provider with books of its own."""
-    provider = Provider()
-    yield provider
-    provider.close()
-
-
-@pytest.fixture(scope="module")
-def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """A PostgreSQL database for all of these tests; each has a session of its own."""
-    with new_postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database URL, once on SQLite and once on PostgreSQL."""
-    found = f"sqlite:///{tmp_path}/books.db"
-    return str(request.getfixturevalue("postgres")) if request.param == "postgresql" else found
+    """Runs a leg in a process of its own: its exit status and its answer."""
+    with forks.legs("tests.crash.programs.legs") as made:
+        yield made
 
 
 @pytest.mark.parametrize("handler", ["plain", "stream"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_lost_or_paid_twice(legs: Legs, provider: Provider, database: str, name: str, handler: str) -> None:
+def test_nothing_is_lost_or_paid_twice(legs: Legs, provider: Provider, url: str, name: str, handler: str) -> None:
     """Charged is at least billed at the kill; what was settled is not sent again; reconciled, the books are equal."""
-    leg = {"database": database, "provider": provider.url, "handler": handler, "session": f"{name}-{handler}"}
+    leg = {"database": url, "provider": provider.url, "handler": handler, "session": f"{name}-{handler}"}
     status, answer = legs.run(**leg, start=True, failpoint=name)
     assert (status, answer) == (KILLED, None)
-    ledger = Ledger(database)
+    ledger = Ledger(url)
     spend = ledger.spend(leg["session"])
     at_kill = [bill.nanos for bill in provider.bills]
     assert (spend.spent + spend.held).nanos >= sum(at_kill)
@@ -120,10 +74,10 @@ def test_killed_from_outside_while_the_answer_is_on_its_way(
     gate = threading.Event()
     provider.will(Reply(waits_for=gate))
     url = f"sqlite:///{tmp_path}/books.db"
-    code = "import json, sys; sys.path.insert(0, sys.argv[1]); import legs; legs.run(json.loads(sys.argv[2]))"
+    code = "import json, sys; from tests.crash.programs.legs import run; run(json.loads(sys.argv[1]))"
     leg = {"database": url, "provider": provider.url, "session": SESSION, "handler": handler, "calls": 2}
-    arguments = [sys.executable, "-c", code, str(LEGS.parent), json.dumps({**leg, "start": True})]
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, cwd=LEGS.parents[2]) as process:
+    arguments = [sys.executable, "-c", code, json.dumps({**leg, "start": True})]
+    with subprocess.Popen(arguments, cwd=ROOT, env=ENVIRONMENT) as process:
         assert provider.arrived.wait(60)
         process.kill()
     gate.set()

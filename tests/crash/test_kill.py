@@ -18,7 +18,7 @@ from bursar.checkpoints.schema.ledger_tables import accounts
 from bursar.genie.household.sample import sample_files
 from bursar.state.events import CallHeld, RunEnded
 from bursar.state.money import ZERO
-from tests.crash import victim
+from tests.crash.programs import victim
 from tests.support.graphs import answer_of, session
 from tests.support.provider import Provider, Reply
 

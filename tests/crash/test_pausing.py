@@ -8,8 +8,8 @@ import pytest
 
 from bursar import Paused
 from bursar.state.events import CallHeld, PauseLifted, PauseSet
-from tests.crash import paused
-from tests.crash.lines import ENVIRONMENT, WAIT_SECONDS, running
+from tests.crash.programs import paused
+from tests.crash.programs.lines import ENVIRONMENT, WAIT_SECONDS, running
 from tests.support.graphs import NANOS_PER_WORD, ask
 
 
@@ -21,7 +21,7 @@ def bursar(*arguments: str) -> None:
 
 def test_from_its_return_on_nothing_is_dispatched(url: str) -> None:
     """Calls on their way finish and are booked, the next are refused, so are new requests; also after a restart."""
-    with running("tests.crash.paused", url) as busy:
+    with running("tests.crash.programs.paused", url) as busy:
         busy.says("sent", paused.MANY)
         bursar("pause", "--database", url, "--by", "ann", "--note", "audit")
         busy.go_on()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from bursar.cli import main as cli
+from bursar.cli import options
+from bursar.cli.main import make_app
+from bursar.genie import cli
 from bursar.genie.app import Genie, open_genie
 from bursar.genie.household.sample import END, sample_files
 from tests.docs.pages import ROOT, blocks, first_column, run_python, wide_lines
@@ -59,7 +61,9 @@ def test_the_demo_answers_what_the_readme_shows(sample: Genie) -> None:
 def test_every_setting_is_in_the_table() -> None:
     """The variables of the settings table are those that the code reads."""
     sources = [
-        file.read_text() for folder in ("src", "state", "checkpoints", "nodes", "graphs") for file in python(folder)
+        file.read_text()
+        for folder in ("src", "state", "checkpoints", "nodes", "graphs", "genie")
+        for file in python(folder)
     ]
     read = {name for source in sources for name in re.findall(r'"((?:BURSAR|OPENAI)_[A-Z_]+)"', source)}
     assert set(first_column(README, "variable")) == read
@@ -72,13 +76,14 @@ def python(folder: str) -> Iterator[Path]:
 
 def test_every_command_is_in_the_table() -> None:
     """The commands of the table are those of the command line."""
-    group = typer.main.get_group(cli.app)
+    group = typer.main.get_group(make_app())
     assert {row.split()[1] for row in first_column(README, "command")} == set(group.commands)
 
 
 def test_the_exit_codes_are_the_command_lines() -> None:
     """Each exit code of the table has a name in the command line, and each name is there."""
     named = [cli.ANSWERED, cli.GAPS, cli.WRONG_USE, cli.REFUSED, cli.INTERRUPTED, cli.DRAINED]
+    assert named[:4] == [options.ANSWERED, options.GAPS, options.WRONG_USE, options.REFUSED]
     assert first_column(README, "exit code") == [str(code) for code in named]
 
 

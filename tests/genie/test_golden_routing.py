@@ -10,18 +10,13 @@ from typing import NamedTuple, cast
 
 import pytest
 
-from bursar.genie.examples import candidates, examples, out_of_scope
-from bursar.nodes.routers.base import Scores
+from bursar.genie.roster import AGENTS
+from bursar.genie.router import out_of_scope
+from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
 
-AGENTS = {
-    "account_analysis",
-    "fraud_detection",
-    "risk_assessment",
-    "investment_recommendation",
-    "tax_optimisation",
-    "database_connector",
-}
+CANDIDATES = [Candidate(agent.name, agent.description, agent.examples) for agent in AGENTS]
+NAMES = {agent.name for agent in AGENTS}
 SETS = ("golden", "heldout", "tuning")
 
 
@@ -43,7 +38,7 @@ def routed() -> dict[str, Scores]:
 
     async def scores() -> dict[str, Scores]:
         asked = [q.text for name in SETS for q in questions(name)]
-        return {text: await router.route(text, candidates()) for text in asked}
+        return {text: await router.route(text, CANDIDATES) for text in asked}
 
     return asyncio.run(scores())
 
@@ -86,7 +81,7 @@ def test_confidence_tells_right_from_wrong(name: str, routed: dict[str, Scores])
 def test_changing_the_question_changes_the_plan(plans: dict[str, frozenset[str]]) -> None:
     """Over the golden set every agent is chosen alone, some plans have several agents, some none."""
     golden = {plans[q.text] for q in questions("golden")}
-    assert {frozenset({name}) for name in AGENTS} <= golden
+    assert {frozenset({name}) for name in NAMES} <= golden
     assert frozenset() in golden
     assert sum(len(plan) > 1 for plan in golden) >= 4
 
@@ -96,7 +91,7 @@ def test_the_golden_set_is_large_and_varied() -> None:
     golden = questions("golden")
     assert len(golden) >= 90
     assert len(questions("heldout")) == 40
-    assert {name for q in golden if len(q.agents) == 1 for name in q.agents} == AGENTS
+    assert {name for q in golden if len(q.agents) == 1 for name in q.agents} == NAMES
     assert sum(len(q.agents) > 1 for q in golden) >= 10
     assert sum(not q.agents for q in golden) >= 20
 
@@ -114,7 +109,7 @@ def similarity(a: frozenset[str], b: frozenset[str]) -> float:
 def test_no_test_question_is_an_example_or_nearly_one(name: str) -> None:
     """No question shares 80 % of its words with anything that the router or its tuning has seen."""
     everyday = ExampleRouter(out_of_scope=out_of_scope())._background  # pyright: ignore[reportPrivateUsage]
-    seen = [*everyday, *(text for asked in examples().values() for text in asked)]
+    seen = [*everyday, *(text for agent in AGENTS for text in agent.examples)]
     seen += [q.text for q in questions("tuning")]
     learned = [(text, words(text)) for text in seen]
     close = [(q.text, text) for q in questions(name) for text, w in learned if similarity(words(q.text), w) >= 0.8]
@@ -124,15 +119,15 @@ def test_no_test_question_is_an_example_or_nearly_one(name: str) -> None:
 def test_routing_is_cheap() -> None:
     """Fitting Genie's agents takes less than a second of CPU, and routing a question less than 5 ms."""
     router = ExampleRouter(out_of_scope=out_of_scope())
-    router.fit(candidates()[:1])  # loads the libraries
+    router.fit(CANDIDATES[:1])  # loads the libraries
 
     async def seconds() -> tuple[float, float]:
         asked = questions("golden")
         start = time.process_time()
-        router.fit(candidates())
+        router.fit(CANDIDATES)
         fitted = time.process_time()
         for question in asked:
-            await router.route(question.text, candidates())
+            await router.route(question.text, CANDIDATES)
         return fitted - start, (time.process_time() - fitted) / len(asked)
 
     fit_seconds, route_seconds = asyncio.run(seconds())

@@ -23,14 +23,6 @@ LOOK_UP = Reply(tool="look_up", arguments={"question": "spending on groceries in
 Open = Callable[..., Genie]
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A provider of chat completions, with its own books."""
-    provider = Provider()
-    yield provider
-    provider.close()
-
-
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample household in a database file, imported once."""

@@ -8,14 +8,16 @@ from langchain_core.language_models import FakeListChatModel
 
 from bursar.genie.household.records import Transaction
 from bursar.genie.household.source import Source
-from bursar.genie.onboarding import NO_DATA, DataFirst, is_empty
-from bursar.genie.roster import TOOLS, specialists, unavailable
+from bursar.genie.onboarding import NO_DATA, is_empty
+from bursar.genie.roster import AGENTS, specialists, unavailable
+from bursar.genie.router import DataFirst
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.runs.handlers import call_directly
 from bursar.nodes.specialists.chain import chains_of
 from bursar.state.money import USD
 from bursar.state.run import Task
 
+AGENTS_BY_NAME = {agent.name: agent for agent in AGENTS}
 NOW = datetime(2025, 6, 30, 12, tzinfo=UTC)
 
 
@@ -29,7 +31,7 @@ def today(now: datetime) -> date:
     return now.date()
 
 
-@pytest.mark.parametrize("name", sorted(TOOLS))
+@pytest.mark.parametrize("name", sorted(AGENTS_BY_NAME))
 @pytest.mark.anyio
 async def test_every_specialist_answers_a_household_of_one_posting(
     household: Callable[..., Source], posting: Callable[..., Transaction], name: str
@@ -49,7 +51,7 @@ def test_every_chain_ends_in_a_deterministic_handler(household: Callable[..., So
     model = FakeListChatModel(responses=["…"])
     for given in (None, model):
         chains = chains_of(specialists(household(), today=today, model=given))
-        assert set(chains) == set(TOOLS)
+        assert set(chains) == set(AGENTS_BY_NAME)
         assert not any(chain.links[-1].paid for chain in chains.values())
 
 
@@ -89,7 +91,7 @@ async def test_without_data_no_router_is_asked(
 ) -> None:
     """Before an import every request goes to the database connector, whose one line says how to begin."""
     recorder = Recorder()
-    candidates = [Candidate(name, "") for name in TOOLS]
+    candidates = [Candidate(name, "") for name in AGENTS_BY_NAME]
 
     scores = await DataFirst(recorder, household()).route("how much tax do I owe", candidates)
     await DataFirst(recorder, household(transactions=[posting("2025-06-01", "-5")])).route("tax", candidates)
@@ -97,5 +99,5 @@ async def test_without_data_no_router_is_asked(
     assert scores.chosen == ("database_connector",)
     assert recorder.asked == ["tax"]
     assert is_empty(household())
-    said = TOOLS["database_connector"](household(), "anything", today=NOW.date())
+    said = AGENTS_BY_NAME["database_connector"].analyse(household(), "anything", today=NOW.date())
     assert (said.text, said.gaps) == (NO_DATA, (NO_DATA,))

@@ -45,7 +45,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """`langgraph dev` on the repository's `langgraph.json`, with the sample household in a database of its own."""
     folder = tmp_path_factory.mktemp("studio")  # the server leaves files where it is started
     shutil.copy(ROOT / "langgraph.json", folder)
-    (folder / "graphs").symlink_to(ROOT / "graphs")
+    (folder / "genie").symlink_to(ROOT / "genie")
     made = Studio(f"http://127.0.0.1:{_free_port()}", f"sqlite:///{folder}/genie.db", folder / "log.txt")
     genie = open_genie(made.database)
     genie.import_files(sample_files())

@@ -4,66 +4,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from langgraph.types import Command
 
-from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Specialist, Task, action
+from bursar import ApprovalRequest, Approve, Deny, Ledger, Report, Task
 from bursar.nodes.specialists.approval_policy import Approvals
-from bursar.state.errors import ConfigurationError, LedgerError, SessionBusy
-from bursar.state.events import Approval, RunStarted
+from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.events import RunStarted
 from bursar.state.refusals import NotApproved
 from bursar.state.run import Fault
+from tests.support.approvals import Teller, approve, risky, shown, unless_busy, verdicts
+from tests.support.clock import RunningClock
 from tests.support.graphs import App, RouteTo, answer_of, ask, build, rules, session, specialist
 
 EXPIRED = timedelta(hours=2)
-
-
-@dataclass
-class Clock:
-    """A clock that the test moves."""
-
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-class Teller:
-    """Pays when it is told to, and counts."""
-
-    def __init__(self) -> None:
-        self.paid: list[str] = []
-
-    def handler(self, task: Task) -> Report:
-        """Pay at once."""
-        self.paid.append(task.specialist)
-        return Report(answer=f"{task.specialist} paid")
-
-
-def shown(result: Any) -> list[ApprovalRequest]:
-    """What a stopped graph shows."""
-    return [one.value for one in result["__interrupt__"]]
-
-
-def approve(result: Any, by: str = "ann") -> Command[Any]:
-    """Approve the one thing that is shown."""
-    (request,) = shown(result)
-    return Command(resume=Approve(subject_hash=request.subject_hash, by=by))
-
-
-def risky(teller: Teller, *names: str) -> list[Specialist]:
-    """Specialists of high risk."""
-    return [specialist(name, teller.handler, risk="high") for name in names or ("transfer",)]
-
-
-def verdicts(ledger: Ledger, name: str = "s-1") -> list[str]:
-    """The verdicts in a session's log."""
-    return [row.event.verdict for row in ledger.audit(name) if isinstance(row.event, Approval)]
 
 
 async def _invoke(app: App, entered: Any) -> Any:
@@ -218,10 +175,10 @@ def test_a_changed_amount_needs_another_approval(ledger: Ledger) -> None:
 
 def test_a_late_answer_is_refused(ledger: Ledger) -> None:
     """After its time an approval does nothing, whether it is given in the graph or beside it."""
-    clock, teller = Clock(), Teller()
+    clock, teller = RunningClock(), Teller()
     app = build(ledger, risky(teller), approvers=["ann"], clock=clock)
     answer = approve(ask(app))
-    clock.now += EXPIRED
+    clock.ahead = EXPIRED
     result = app.invoke(answer, session())
     assert teller.paid == []
     assert "the approval came too late" in result["gaps"][0]
@@ -230,11 +187,11 @@ def test_a_late_answer_is_refused(ledger: Ledger) -> None:
 
 def test_an_approval_that_was_given_in_time_is_not_used_late(ledger: Ledger) -> None:
     """Given in time, and used too late: it has expired."""
-    clock, teller = Clock(), Teller()
+    clock, teller = RunningClock(), Teller()
     app = build(ledger, risky(teller), approvers=["ann"], clock=clock)
     ask(app)
     ledger.approve(ledger.approvals()[0].approval_id, by="ann")
-    clock.now += EXPIRED
+    clock.ahead = EXPIRED
     result = app.invoke(None, session())
     assert teller.paid == []
     assert "too late" in result["gaps"][0]
@@ -321,12 +278,6 @@ def test_a_graph_that_cannot_wait_does_not_build(ledger: Ledger) -> None:
     build(ledger, plain, checkpointer=None)
 
 
-def unless_busy(app: Any, answer: Any) -> Any:
-    """Resume, or find that another resume runs just now."""
-    with suppress(SessionBusy):
-        return app.invoke(answer, session())
-
-
 def test_a_hundred_resumes_run_it_once(any_ledger: Ledger) -> None:
     """However many resume with one approval at the same moment, it runs once; others are asked anew, or too late."""
     teller, ready = Teller(), threading.Barrier(20)
@@ -342,84 +293,6 @@ def test_a_hundred_resumes_run_it_once(any_ledger: Ledger) -> None:
         list(pool.map(resume, range(100)))
     assert teller.paid == ["transfer"]
     assert verdicts(any_ledger).count("approved") == verdicts(any_ledger).count("used") == 1
-
-
-def test_an_action_is_approved_by_itself(ledger: Ledger) -> None:
-    """The run stops in its middle; each of its actions has its own approval, and what was done is not repeated."""
-    paid, looked = list[str](), list[str]()
-
-    @action(irreversible=True, approval=True)
-    def wire(to: str, cents: int) -> str:
-        paid.append(to)
-        return f"{cents} to {to}"
-
-    @action(compensate=lambda call: None, approval=True)
-    def reserve(what: str) -> str:
-        paid.append(what)
-        return what
-
-    def transfer(task: Task) -> Report:
-        looked.append(task.text)
-        return Report(answer=f"{reserve('room')}, {wire('bob', 500)}")
-
-    app = build(ledger, [specialist("transfer", transfer)], approvers=["ann"])
-    result = ask(app)
-    (request,) = shown(result)
-    assert request.arguments["what"] == "room"
-    result = app.invoke(approve(result), session())
-    (request,) = shown(result)
-    assert paid == ["room"]
-    assert (request.arguments["to"], request.arguments["cents"]) == ("bob", 500)
-    result = app.invoke(approve(result), session())
-    assert answer_of(result) == "room, 500 to bob"
-    assert paid == ["room", "bob"]
-    assert len(looked) == 3
-    assert verdicts(ledger) == ["asked", "approved", "used"] * 2
-
-
-def test_an_action_that_changed_meanwhile_is_not_approved(ledger: Ledger) -> None:
-    """A handler that asks for another amount when it runs again does not get it under the approval of the first."""
-    paid, amounts = list[int](), iter((500, 5_000, 5_000))
-
-    @action(irreversible=True, approval=True)
-    def wire(cents: int) -> None:
-        paid.append(cents)
-
-    def transfer(task: Task) -> Report:
-        wire(next(amounts))
-        return Report(answer="done")
-
-    app = build(ledger, [specialist("transfer", transfer)], approvers=["ann"])
-    result = app.invoke(approve(ask(app)), session())
-    assert paid == []
-    assert "what was approved is not what would be done now" in result["gaps"][0]
-
-
-def test_the_hundred_resume_an_action_once_and_agree(any_ledger: Ledger) -> None:
-    """Of many that resume into one approved action, one does it; whoever ends at all ends with its result."""
-    paid = list[str]()
-
-    @action(irreversible=True, approval=True)
-    def wire(to: str) -> str:
-        paid.append(to)
-        return "wired"
-
-    def transfer(task: Task) -> Report:
-        return Report(answer=wire("bob"))
-
-    app = build(any_ledger, [specialist("transfer", transfer)], approvers=["ann"])
-    answer = approve(ask(app))
-    ready = threading.Barrier(16)
-
-    def resume(number: int) -> Any:
-        ready.wait()
-        return unless_busy(app, answer)
-
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(resume, range(16)))
-    assert paid == ["bob"]
-    assert answer_of(app.get_state(session()).values) == "wired"
-    assert {answer_of(result) for result in results if result and "ending" in result} == {"wired"}
 
 
 def test_an_answer_to_an_earlier_request_is_no_answer(any_ledger: Ledger) -> None:

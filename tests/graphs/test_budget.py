@@ -11,7 +11,7 @@ from bursar.nodes.gateway.meter import Price
 from bursar.state.events import CallRefused, Decided
 from bursar.state.money import USD
 from bursar.state.refusals import BudgetExceeded
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import (
     NANOS_PER_WORD,
     answer_of,

@@ -15,9 +15,23 @@ from langgraph.graph.state import CompiledStateGraph
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
 from bursar.state.money import ZERO
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import answer_of, ask, build, session, specialist
 from tests.support.provider import Provider, Reply
+
+LOG = [
+    "lease",
+    "request_opened",
+    "decided",
+    "decided",
+    "run_started",
+    "call_held",
+    "call_settled",
+    "run_ended",
+    "request_closed",
+    "lease",
+    *["lease"] * 2,  # the session was resumed, and gave its answer again
+]
 
 
 def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> None:
@@ -69,19 +83,7 @@ def test_the_contract_as_it_is_written(tmp_path: Path, provider: Provider) -> No
     assert result["ending"] == "answered"
     assert app.invoke(None, {"configurable": {"thread_id": "s-1"}})["messages"][-1].text == "212.40 of it for food"
     assert ledger.spend("s-1").spent == result["spend"].spent
-    assert [row.kind for row in ledger.audit("s-1")] == [
-        "lease",
-        "request_opened",
-        "decided",
-        "decided",
-        "run_started",
-        "call_held",
-        "call_settled",
-        "run_ended",
-        "request_closed",
-        "lease",
-        *["lease"] * 2,  # the session was resumed, and gave its answer again
-    ]
+    assert [row.kind for row in ledger.audit("s-1")] == LOG
     assert ledger.verify("s-1")
     assert ledger.open_holds() == []
     assert len(provider.requests) == 1

@@ -12,7 +12,7 @@ from langgraph.types import Command, interrupt
 from bursar import Ledger, Report, Task
 from bursar.state.errors import BursarError
 from bursar.state.money import USD
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 from tests.support.graphs import (
     NANOS_PER_WORD,
     answer_of,

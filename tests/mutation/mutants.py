@@ -130,8 +130,8 @@ MUTANTS = (
     Mutant(
         "the journal is not asked",
         "nodes/gateway/admission.py",
-        "        if answer is not None:\n",
-        "        if answer is not None and not claim.offers:\n",
+        "    if answer is not None:\n",
+        "    if answer is not None and not claim.offers:\n",
         [f"{JOURNAL}::test_a_repeated_run_is_answered_from_the_journal"],
     ),
     Mutant(
@@ -144,8 +144,8 @@ MUTANTS = (
     Mutant(
         "a call of unknown end is treated as void",
         "nodes/gateway/chat_call.py",
-        "        yield claim.transact(lost(claim, admitted, fault.reason, says))\n",
-        "        yield claim.transact(voided(claim, admitted, fault.reason, says))\n",
+        "        yield from mark_unknown(claim, admitted, fault.reason, says)\n",
+        "        yield from void(claim, admitted, fault.reason, says)\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
     ),
     Mutant(
@@ -165,8 +165,8 @@ MUTANTS = (
     Mutant(
         "turns of earlier runs are not counted",
         "nodes/gateway/admission.py",
-        "(connection) > scope.max_turns:",
-        "(connection) > scope.max_turns * 1_000:",
+        "scope.owner) > scope.max_turns:",
+        "scope.owner) > scope.max_turns * 1_000:",
         [f"{AGENTS}::test_a_run_again_with_other_prompts_gets_no_fresh_turns"],
     ),
     Mutant(
@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "a cost above the hold is cut to the hold",
         "nodes/gateway/admission.py",
-        "session_id=hold.session_id, cost=cost,",
-        "session_id=hold.session_id, cost=min(cost, hold.amount),",
+        "            cost=cost,\n",
+        "            cost=min(cost, hold.amount),\n",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
@@ -237,10 +237,10 @@ MUTANTS = (
     Mutant(
         "an unknown call frees its money",
         "checkpoints/ledger/postings.py",
-        "            move(connection, call.scopes, held=-call.amount, spent=call.amount)\n"
-        "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
-        "            move(connection, call.scopes, held=-call.amount, spent=0)\n"
-        "            append(connection, self.key, call.session_id, when, [_unknown(call, reason)])\n",
+        "    move(transaction, call.scopes, held=-call.amount, spent=call.amount)\n"
+        "    append(transaction, call.session_id, when, [_unknown(call, reason)])\n",
+        "    move(transaction, call.scopes, held=-call.amount, spent=0)\n"
+        "    append(transaction, call.session_id, when, [_unknown(call, reason)])\n",
         [BOOKS],
     ),
     Mutant(

@@ -1,24 +1,22 @@
 """An SQLite database and one of PostgreSQL, empty but for the tables."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bursar.checkpoints.database.database import Database
+from tests.support.databases import BOTH, sqlite_url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def url(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], AbstractContextManager[str]]
-) -> Iterator[str]:
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a database without tables, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        found = f"sqlite:///{tmp_path}/books.db"
+        found = sqlite_url(tmp_path)
         yield found
         Database.at(found).close()
         return
-    with new_postgres() as found:
+    with request.getfixturevalue("new_postgres")() as found:
         yield found
         Database.at(found).close()

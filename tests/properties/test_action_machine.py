@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger import actions, requests
 from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.refusals import ActionRefused
@@ -27,9 +28,8 @@ class Actions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(Database("sqlite://"), clock=lambda: NOW)
-        self.books = self.ledger.action_books
-        self.run = self.ledger.database.run
-        self.run(self.ledger.books.open_session("s-1", "acme", at=NOW))
+        self.run = self.ledger.run
+        self.run(requests.open_session, "s-1", "acme", at=NOW)
         self.numbers = itertools.count()
         self.mine: dict[str, str] = {}  # attempts that may do it: at most one for a key
         self.undoer: dict[str, str] = {}
@@ -47,16 +47,16 @@ class Actions(RuleBasedStateMachine):
         return f"host|1|1|{next(self.numbers)}"
 
     def _deed(self, key: str) -> ActionRecord | None:
-        return self.run(self.books.find(key))
+        return self.run(actions.find, key)
 
     @rule(key=key)
     def intend(self, key: str) -> None:
         """Only the first to intend it may do it; what is out of order is refused."""
         before, attempt = self._deed(key), self._new()
-        states = {deed.name: deed.state for deed in self.run(self.books.of_run("s-1", "ns"))}
+        states = {deed.name: deed.state for deed in self.run(actions.of_run, "s-1", "ns")}
         intent = ActionIntent(key, "s-1", "r", "agent", "ns", key, b"{}", key == LAST, attempt, NOW)
         try:
-            found = self.run(self.books.intend(intent, at=NOW))
+            found = self.run(actions.intend, intent, at=NOW)
         except ActionRefused:
             others = {name: state for name, state in states.items() if name != key}
             open_ = {"intended", "in_doubt"}
@@ -80,7 +80,7 @@ class Actions(RuleBasedStateMachine):
             if dies:
                 self.stale.append((key, attempt))
             else:
-                assert self.run(self.books.done(key, attempt=attempt, result=b"1", at=NOW))
+                assert self.run(actions.done, key, attempt=attempt, result=b"1", at=NOW)
 
     @rule(key=key)
     def lose(self, key: str) -> None:
@@ -88,7 +88,7 @@ class Actions(RuleBasedStateMachine):
         deed = self._deed(key)
         if deed is not None and deed.state == "intended":
             self.mine.pop(key, None)
-            assert self.run(self.books.doubt(key, attempt=deed.attempt, reason="died", at=NOW))
+            assert self.run(actions.doubt, key, attempt=deed.attempt, reason="died", at=NOW)
 
     @rule(key=key)
     def check(self, key: str) -> None:
@@ -97,9 +97,9 @@ class Actions(RuleBasedStateMachine):
         if deed is None or deed.state != "in_doubt":
             return
         if self.world[key]:
-            assert self.run(self.books.done(key, attempt=deed.attempt, result=json.dumps(1).encode(), at=NOW))
+            assert self.run(actions.done, key, attempt=deed.attempt, result=json.dumps(1).encode(), at=NOW)
         else:
-            assert self.run(self.books.void(key, attempt=deed.attempt, reason="not done", at=NOW))
+            assert self.run(actions.void, key, attempt=deed.attempt, reason="not done", at=NOW)
 
     @rule(key=key, others=st.integers(0, 2))
     def claim(self, key: str, others: int) -> None:
@@ -108,7 +108,7 @@ class Actions(RuleBasedStateMachine):
         if deed is None or (deed.state == "in_doubt" and self.world[key]):
             return  # a check forbids it
         attempts = [self._new() for _ in range(others + 1)]
-        won = [a for a in attempts if self.run(self.books.claim(deed, attempt=a, until=NOW, at=NOW))]
+        won = [a for a in attempts if self.run(actions.claim, deed, attempt=a, until=NOW, at=NOW)]
         assert len(won) == (deed.state in {"void", "in_doubt"})
         if won:
             self.mine[key] = won[0]
@@ -121,7 +121,7 @@ class Actions(RuleBasedStateMachine):
             return
         attempts = [self._new() for _ in range(2)]
         until = NOW + timedelta(hours=1)
-        won = [a for a in attempts if self.run(self.books.undoing(deed, attempt=a, until=until, at=NOW))]
+        won = [a for a in attempts if self.run(actions.undoing, deed, attempt=a, until=until, at=NOW)]
         assert len(won) == (deed.state in {"done", "undoing"})
         if won:
             self.world[key] = 0  # a refund under the key, however often
@@ -133,7 +133,7 @@ class Actions(RuleBasedStateMachine):
         if attempt := self.undoer.get(key):
             deed = self._deed(key)
             assert deed is not None
-            told = self.run(self.books.undone(key, attempt=attempt, at=NOW))
+            told = self.run(actions.undone, key, attempt=attempt, at=NOW)
             assert told == (deed.state == "undoing" and deed.attempt == attempt)
 
     @precondition(lambda self: bool(self.stale))
@@ -144,7 +144,7 @@ class Actions(RuleBasedStateMachine):
         deed = self._deed(key)
         assert deed is not None
         open_ = deed.attempt == attempt and deed.state in {"intended", "in_doubt", "void"}
-        assert self.run(self.books.done(key, attempt=attempt, result=b"1", at=NOW)) == open_
+        assert self.run(actions.done, key, attempt=attempt, result=b"1", at=NOW) == open_
 
     @invariant()
     def done_or_undone(self) -> None:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, left, open_account
 from bursar.checkpoints.ledger.anchors import Anchor
+from bursar.checkpoints.ledger.calls import Hold, Usage, turns
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 from bursar.state.refusals import AccountClosed, BudgetExceeded
@@ -83,13 +85,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.anchor: Anchor | None = None
         self.numbers = 0
         self.open_ledger()
-        self.run_(self.books.open_session(self.name, f"t{self.examples}", at=self.now))
+        self.run_(requests.open_session, self.name, f"t{self.examples}", at=self.now)
         self.open_request(request_cap=60, agent_cap=50, session_cap=100, day_cap=200)
 
     def open_ledger(self) -> None:
         self.ledger = Ledger(self.url, key=KEY, clock=lambda: self.now)
-        self.books = self.ledger.books
-        self.run_ = self.ledger.database.run
+        self.run_ = self.ledger.run
 
     def new_id(self) -> str:
         self.numbers += 1
@@ -106,16 +107,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.caps[own], self.model.caps[agent] = request_cap, agent_cap
         self.requests[request] = (day, session, own, agent)
         accounts = [Account(day, day_cap), Account(session, session_cap), Account(own, request_cap)]
-        self.run_(self.books.open_request(self.name, request, accounts=accounts, text_hash="t", at=self.now))
-        self.run_(self.books.open_account(Account(agent, agent_cap)))
+        self.run_(requests.open_request, self.name, request, accounts=accounts, text_hash="t", at=self.now)
+        self.run_(open_account, Account(agent, agent_cap))
 
     @rule(data=st.data(), cap=CAPS)
     def resume(self, data: st.DataObject, cap: int | None) -> None:
         """A request opened again, whatever the configuration says now, is granted nothing."""
         request = data.draw(st.sampled_from([*self.requests]))
         accounts = [Account(scope, cap) for scope in self.requests[request][:3]]
-        self.run_(self.books.open_request(self.name, request, accounts=accounts, text_hash="t", at=self.now))
-        self.run_(self.books.open_account(Account(self.requests[request][3], cap)))
+        self.run_(requests.open_request, self.name, request, accounts=accounts, text_hash="t", at=self.now)
+        self.run_(open_account, Account(self.requests[request][3], cap))
 
     def wanted(self, request: str, agent: str, amount: int) -> Hold:
         scopes = self.requests[request]
@@ -126,14 +127,14 @@ class LedgerMachine(RuleBasedStateMachine):
         hold = self.wanted(data.draw(st.sampled_from([*self.requests])), agent, amount)
         refusing = self.model.refuses(hold.scopes, amount)
         if refusing is None and not self.closed:
-            self.run_(self.books.hold(hold))
+            self.run_(postings.hold, hold)
             self.model.calls[hold.call_id] = Call(hold.request_id, agent, hold.scopes, amount)
             return
         with pytest.raises(BudgetExceeded) as refused:
-            self.run_(self.books.hold(hold))
+            self.run_(postings.hold, hold)
         assert isinstance(refused.value, AccountClosed) == (refusing is None)
         assert refused.value.scope == (refusing or f"session:{self.name}")
-        self.run_(self.books.refuse(hold, scope=refused.value.scope, reason=str(refused.value)))
+        self.run_(postings.refuse, hold, scope=refused.value.scope, reason=str(refused.value))
 
     @rule(data=st.data(), amount=st.integers(1, 40))
     def hold_at_once(self, data: st.DataObject, amount: int) -> None:
@@ -143,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def ask(hold: Hold) -> bool:
             try:
-                self.run_(self.books.hold(hold))
+                self.run_(postings.hold, hold)
             except BudgetExceeded:
                 return False
             return True
@@ -160,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A held call goes out: no sum changes, and what is written next may write that too."""
         call_id = data.draw(st.sampled_from([*self.model.calls, "none"]))
         if call_id in self.model.calls and self.model.calls[call_id].state == "held":
-            self.books.sent(call_id, at=self.now)
+            self.ledger.in_flight.begin(call_id, self.now)
             self.model.calls[call_id].sent = True
 
     @rule(data=st.data(), how=st.sampled_from(["settle", "void", "unknown", "reconcile"]), share=st.integers(0, 6))
@@ -169,20 +170,20 @@ class LedgerMachine(RuleBasedStateMachine):
         call_id = data.draw(st.sampled_from([*self.model.calls, "none"]))
         call = self.model.calls.get(call_id)
         cost = 0 if call is None else call.amount * share // 4
-        books, session = self.books, self.name if share % 2 else None
+        session = self.name if share % 2 else None
         work = {
-            "settle": books.settle(
-                call_id, session_id=session, cost=cost, usage=Usage(1, 2), response=b"x", at=self.now
+            "settle": self.ledger.bind(
+                postings.settle, call_id, session_id=session, cost=cost, usage=Usage(1, 2), response=b"x", at=self.now
             ),
-            "void": books.void(call_id, reason="429", at=self.now),
-            "unknown": books.mark_unknown(call_id, reason="cut off", at=self.now),
-            "reconcile": books.reconcile(call_id, cost=cost, at=self.now),
+            "void": self.ledger.bind(postings.void, call_id, reason="429", at=self.now),
+            "unknown": self.ledger.bind(postings.mark_unknown, call_id, reason="cut off", at=self.now),
+            "reconcile": self.ledger.bind(postings.reconcile, call_id, cost=cost, at=self.now),
         }[how]
         if call is None or call.state != ("unknown" if how == "reconcile" else "held"):
             with pytest.raises(LedgerError):
-                self.run_(work)
+                self.ledger.database.run(work)
             return
-        self.run_(work)
+        self.ledger.database.run(work)
         call.state = {"void": "void", "unknown": "unknown"}.get(how, "settled")
         call.cost = cost
         self.closed = self.closed or (call.state == "settled" and cost > call.amount)
@@ -193,7 +194,7 @@ class LedgerMachine(RuleBasedStateMachine):
         Database.at(self.url).close()
         self.open_ledger()
         held = [call for call in self.model.calls.values() if call.state == "held"]
-        assert self.run_(self.books.recover(self.name, at=self.now)) == len(held)
+        assert self.run_(postings.recover, self.name, at=self.now) == len(held)
         for call in held:
             call.state = "unknown"
 
@@ -239,7 +240,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_account_is_above_its_cap(self) -> None:
         """Spent and held stay within the cap but for incidents, and for a cap that was lowered below them."""
         scopes = [*self.model.caps]
-        lefts = self.run_(lambda connection: [self.books.left([scope])(connection) for scope in scopes])
+        lefts = self.run_(lambda transaction: [left(transaction, [scope]) for scope in scopes])
         assert lefts == [self.model.left(scope) for scope in scopes]
         for scope, cap in self.model.caps.items():
             if scope.startswith(("request:", "agent:")):
@@ -256,10 +257,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for by in ("agent", "model", "day"):
             rows = self.ledger.costs(by, session=self.name)
             assert sum(row.spent.nanos + row.held.nanos for row in rows) == total
-        requests = [*self.requests]
-        turns = self.run_(lambda connection: [self.books.turns(name, "tax")(connection) for name in requests])
+        names = [*self.requests]
+        sent_turns = self.run_(lambda transaction: [turns(transaction, name, "tax") for name in names])
         sent = [call.request for call in calls if call.state != "void" and call.agent.startswith("tax")]
-        assert turns == [sent.count(request) for request in requests]
+        assert sent_turns == [sent.count(request) for request in names]
 
     @invariant()
     def open_calls_are_shown_as_they_are(self) -> None:

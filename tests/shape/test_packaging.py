@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("checkpoints", "graphs", "nodes", "state")
+FOLDERS = ("checkpoints", "genie", "graphs", "nodes", "state")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "*.db*")
 BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, f'build_{sys.argv[1]}')(sys.argv[2]))"
 
@@ -68,18 +68,19 @@ def _house() -> Iterator[str]:
 
 
 def test_the_wheel_holds_the_whole_house(built: Built) -> None:
-    """Every module, migration and data file of the four folders is in the wheel, at its place in the package."""
+    """Every module, migration and data file of the five folders is in the wheel, at its place in the package."""
     files = built.files()
     assert set(_house()) - files == set()
     assert {
         "bursar/__init__.py",
         "bursar/__main__.py",
-        "bursar/cli.py",
+        "bursar/cli/main.py",
         "bursar/py.typed",
-        "bursar/checkpoints/migrations/env.py",
+        "bursar/checkpoints/schema/migrations/env.py",
         "bursar/nodes/routers/out_of_scope.txt",
-        "bursar/nodes/genie/data/sample_household/checking.ofx",
-        "bursar/nodes/genie/tax_optimisation/us_2025.toml",
+        "bursar/genie/household/sample_household/checking.ofx",
+        "bursar/genie/agents/tax_optimisation/us_2025.toml",
+        "bursar/genie/agents/tax_optimisation/examples.toml",
     } <= files
 
 
@@ -107,7 +108,7 @@ def test_the_wheel_works_away_from_the_checkout(built: Built, tmp_path: Path) ->
 
 @pytest.mark.parametrize("left", ["nothing", "text files"])
 def test_a_checkout_without_links_works(left: str, tmp_path: Path) -> None:
-    """Where links were dropped, or became text files as on Windows, the four folders are found at the root."""
+    """Where links were dropped, or became text files as on Windows, the five folders are found at the root."""
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_COPIED)
     for folder in FOLDERS:
@@ -122,7 +123,7 @@ def test_a_checkout_without_links_works(left: str, tmp_path: Path) -> None:
 
 
 def test_the_links_of_this_checkout_are_relative() -> None:
-    """The package's links lead to the four folders of the clone that they are in."""
+    """The package's links lead to the five folders of the clone that they are in."""
     package = ROOT / "src" / "bursar"
     if not (package / "state").is_symlink():
         pytest.skip("this checkout has no symbolic links")

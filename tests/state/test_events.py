@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
+from bursar.checkpoints.ledger import postings, requests
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import LedgerError
@@ -79,8 +80,8 @@ def test_a_nan_is_not_recorded(tmp_path: Path) -> None:
         update={"score": float("nan")}
     )
     decision = Decision(kind="route", by="x", rule="x", left=USD(0)).model_copy(update={"candidates": (forged,)})
-    ledger.database.run(ledger.books.open_session("s-1", "acme", at=ledger.clock()))
+    ledger.run(requests.open_session, "s-1", "acme", at=ledger.clock())
     event = Decided.model_construct(request_id="r-1", decision=decision)
     with pytest.raises(LedgerError, match="a decided event could not be read back"):
-        ledger.database.run(ledger.books.record("s-1", event, at=ledger.clock()))
+        ledger.run(postings.record, "s-1", event, at=ledger.clock())
     assert ledger.audit("s-1") == []

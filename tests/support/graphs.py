@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from sqlalchemy import text
 
 from bursar import (
     Budget,
@@ -19,15 +18,15 @@ from bursar import (
     deterministic,
     meter,
 )
-from bursar.checkpoints.schema.ledger_tables import metadata
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.definition import Handler
-from bursar.testing.scripted_model import Scripted, ScriptedModel
+from bursar.testing import Scripted, ScriptedModel
 
 NANOS_PER_WORD = 1_000_000  # a tenth of a cent
 PRICE = Price(input=0, output=1_000)  # US dollars per million tokens: that tenth of a cent a word
 App = Any  # LangGraph leaves its own type partly unknown
+QUESTION: Any = {"messages": [("user", "how much?")]}
 
 
 @dataclass
@@ -89,14 +88,6 @@ def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) ->
     return build_supervisor(specialists, ledger=ledger, **{**usual, **settings})
 
 
-def empty(url: str) -> None:
-    """Make the tables, where there are none yet, and take every row out of them."""
-    database = Ledger(url).database
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
-    database.run(lambda connection: connection.execute(text(f"TRUNCATE {tables}")))
-    database.close()
-
-
 def session(name: str = "s-1", **more: Any) -> RunnableConfig:
     """The config of a session."""
     return {"configurable": {"thread_id": name, "tenant": "acme", **more}}
@@ -110,3 +101,8 @@ def ask(app: App, text: str = "how much for food?", name: str = "s-1") -> Any:
 def answer_of(result: Any) -> str:
     """The answer's text."""
     return str(result["messages"][-1].text)
+
+
+def first_run(result: Any, name: str = "a") -> Any:
+    """How the specialist's own handler ended, whatever its fallbacks did."""
+    return next(run for run in result["runs"] if run.specialist == name and run.level == 0)

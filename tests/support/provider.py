@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
+import pytest
+
 BYTES_PER_TOKEN = 3
 MODEL, DEAR_MODEL, EMBEDDING_MODEL = "gpt-4o-mini", "gpt-4o", "text-embedding-3-small"
 RATES = {MODEL: (150, 75, 600), DEAR_MODEL: (2_500, 1_250, 10_000), EMBEDDING_MODEL: (20, 20, 0)}  # nano-dollars
@@ -240,3 +242,11 @@ def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[
     yield chunk({}, finish="stop")
     if reply.usage and body.get("stream_options") == {"include_usage": True}:
         yield {**_head("chat.completion.chunk"), "choices": [], "usage": _usage(reply, bill)}
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider of chat completions, with its own books. The root conftest makes it known to every test."""
+    made = Provider()
+    yield made
+    made.close()

@@ -1,6 +1,7 @@
 """Drills find what is wrong, and nothing where nothing is; Genie's agents may all be killed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,14 +21,13 @@ from bursar import (
     meter,
 )
 from bursar.checkpoints.saver.saver import SQLAlchemySaver
-from bursar.genie.app import open_genie
+from bursar.genie.app import Genie, open_genie
 from bursar.genie.household.sample import END, sample_files
-from bursar.genie.roster import TOOLS
-from bursar.nodes.context.forcing import Forced, forcing
+from bursar.genie.roster import AGENTS
+from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.state.errors import ConfigurationError
-from bursar.testing.drill import DrillResult
+from bursar.testing import DrillResult, ScriptedModel
 from bursar.testing.drill_faults import FAULTS, OF_COORDINATOR
-from bursar.testing.scripted_model import ScriptedModel
 from tests.support.graphs import RouteTo, rules
 
 DEADLINE_SECONDS = 1.5  # generous: other tests run beside these
@@ -103,30 +103,30 @@ def test_an_unknown_fault_is_named() -> None:
         drill(_graph, agents=["ghost"])
 
 
-def _raising(error: BaseException) -> Any:
-    """What makes, of an agent's own handler, one that raises."""
+def _killed(genie: Genie, victim: str, error: BaseException, *, routed: tuple[str, ...]) -> Genie:
+    """Genie with an agent whose own handler raises, and with a router that chooses these agents."""
 
-    def instead(own: Any) -> Any:
-        @deterministic
-        def handler(task: Task) -> Report:
-            raise error
+    @deterministic
+    def raises(task: Task) -> Report:
+        raise error
 
-        return handler
+    coordinator = coordinator_of(genie.app)
+    chain = coordinator.chains[victim]
+    links = (replace(chain.links[0], handler=raises), *chain.links[1:])
+    chains = {**coordinator.chains, victim: replace(chain, links=links)}
+    faulty = replace(coordinator, chains=chains, router=RouteTo(routed))
+    return replace(genie, app=with_coordinator(genie.app, faulty))
 
-    return instead
 
-
-@pytest.mark.parametrize("victim", [name for name in TOOLS if name != "database_connector"])
+@pytest.mark.parametrize("victim", [agent.name for agent in AGENTS if not agent.tool_only])
 def test_genie_answers_whoever_is_killed(victim: str) -> None:
     """Own handler and every fallback but the last of an agent raise: the answer is there, and names the gap."""
 
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
-    others = tuple(name for name in TOOLS if name not in {"database_connector", "investment_recommendation"})
-    with forcing(
-        Forced(handlers={victim: _raising(SystemExit("killed"))}, seconds={}, router=RouteTo((*others, victim)))
-    ):
-        result = genie.ask("Where did my money go, and what should I do about it?", "s-1")
+    others = tuple(a.name for a in AGENTS if not a.tool_only and a.name != "investment_recommendation")
+    genie = _killed(genie, victim, SystemExit("killed"), routed=(*others, victim))
+    result = genie.ask("Where did my money go, and what should I do about it?", "s-1")
     ends = {run.specialist: run.outcome for run in result["runs"] if run.level == 0}
     assert ends.pop(victim) == "failed"
     assert set(ends.values()) == {"completed"}
@@ -141,13 +141,9 @@ def test_genies_database_gate_fails_closed() -> None:
 
     genie = open_genie("sqlite://", as_of=END, environment={}, checkpointer=False)
     genie.import_files(list(sample_files()))
-    forced = Forced(
-        handlers={"database_connector": _raising(ConnectionError("no such host"))},
-        seconds={},
-        router=RouteTo(("database_connector",)),
-    )
-    with forcing(forced):
-        result = genie.ask("List my transactions in November", "s-1")
+    error = ConnectionError("no such host")
+    genie = _killed(genie, "database_connector", error, routed=("database_connector",))
+    result = genie.ask("List my transactions in November", "s-1")
     [run] = result["runs"]
     assert (run.level, run.outcome, run.report) == (0, "failed", None)
     assert result["ending"] == "answered_with_gaps"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from bursar import Budget, Ledger, Specialist, build_supervisor, deterministic, meter
 from bursar.state.run import Report, Task
-from bursar.testing.scripted_model import ScriptedModel, ScriptError
+from bursar.testing import ScriptedModel, ScriptError
 
 
 def test_replies_come_in_order() -> None:

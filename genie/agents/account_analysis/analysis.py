@@ -15,39 +15,23 @@ from typing import Final
 from bursar.genie.agents.account_analysis import answers, change
 from bursar.genie.agents.account_analysis import recurring_text as regular
 from bursar.genie.agents.account_analysis.answers import View
-from bursar.genie.agents.account_analysis.cash_flows import (
+from bursar.genie.household.source import Source
+from bursar.genie.questions.account_questions import Kind, unknown_name
+from bursar.genie.questions.period import Period
+from bursar.genie.questions.subquestions import read_clauses
+from bursar.genie.transactions.cash_flows import (
     ZERO,
-    Entry,
     Totals,
-    category_totals,
     classify,
-    median_essential_spend,
-    monthly_income,
-    monthly_totals,
     totals,
     totals_by_category,
     totals_by_month,
     totals_by_month_and_category,
 )
-from bursar.genie.agents.account_analysis.period import Period
-from bursar.genie.agents.account_analysis.questions import Kind, unknown_name
-from bursar.genie.agents.account_analysis.recurring import Recurring, find_recurring
-from bursar.genie.agents.account_analysis.subquestions import read_clauses
-from bursar.genie.household.source import Source
+from bursar.genie.transactions.recurring import Recurring, find_recurring
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis, Finding
-
-__all__ = [
-    "Entry",
-    "Totals",
-    "analyse",
-    "category_totals",
-    "classify",
-    "median_essential_spend",
-    "monthly_income",
-    "monthly_totals",
-]
 
 TOOL: Final = "account_analysis.analyse"
 ANSWERS: Final[Mapping[Kind, Callable[[View], list[str]]]] = {

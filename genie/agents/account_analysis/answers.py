@@ -7,7 +7,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from bursar.genie.agents.account_analysis.cash_flows import (
+from bursar.genie.household.records import BankAccount
+from bursar.genie.questions.account_questions import Focus
+from bursar.genie.questions.period import Period, when
+from bursar.genie.transactions.cash_flows import (
     ZERO,
     Entry,
     Totals,
@@ -16,11 +19,8 @@ from bursar.genie.agents.account_analysis.cash_flows import (
     totals_by_month,
     whole_months,
 )
-from bursar.genie.agents.account_analysis.categories import words
-from bursar.genie.agents.account_analysis.period import Period
-from bursar.genie.agents.account_analysis.questions import Focus
-from bursar.genie.agents.account_analysis.recurring import Recurring
-from bursar.genie.household.records import BankAccount
+from bursar.genie.transactions.categories import words
+from bursar.genie.transactions.recurring import Recurring
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
 
@@ -66,17 +66,6 @@ class View:
     def when(self) -> str:
         """The period in words: `in March 2025`, `from 1 January 2025 to 17 June 2025`."""
         return when(self.period)
-
-
-def when(period: Period) -> str:
-    """`in March 2025`, `in 2025`, `on 3 March 2025` or both ends; all are forms of the period's two day facts."""
-    if period.start == period.end:
-        return f"on {formatting.day(period.start)}"
-    if period.is_month:
-        return f"in {formatting.month(period.start)}"
-    if period.is_year:
-        return f"in {period.start.year}"
-    return f"from {formatting.day(period.start)} to {formatting.day(period.end)}"
 
 
 def sentence(text: str) -> str:

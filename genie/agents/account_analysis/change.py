@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from bursar.genie.agents.account_analysis.answers import MOST_LINES, View, sentence, shown_name, when
-from bursar.genie.agents.account_analysis.cash_flows import ZERO, Entry, Totals, totals, totals_by_category
-from bursar.genie.agents.account_analysis.period import Period, month_of
+from bursar.genie.agents.account_analysis.answers import MOST_LINES, View, sentence, shown_name
+from bursar.genie.questions.period import Period, month_of, when
+from bursar.genie.transactions.cash_flows import ZERO, Entry, Totals, totals, totals_by_category
 
 
 @dataclass(frozen=True, slots=True)

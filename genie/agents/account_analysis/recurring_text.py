@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from bursar.genie.agents.account_analysis.answers import View, sums_of, when
-from bursar.genie.agents.account_analysis.categories import category_of, is_essential, words
+from bursar.genie.agents.account_analysis.answers import View, sums_of
 from bursar.genie.agents.account_analysis.change import change
-from bursar.genie.agents.account_analysis.recurring import Recurring
+from bursar.genie.questions.period import when
+from bursar.genie.transactions.categories import category_of, is_essential, words
+from bursar.genie.transactions.recurring import Recurring
 from bursar.genie.wording import formatting
 
 _ALL = frozenset({"regular", "recurring", "bill", "bills", "renewals", "due"})

@@ -10,13 +10,11 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from bursar.genie.agents.compliance_checker.identifiers import mask
 from bursar.genie.agents.compliance_checker.rules import RuleHit, load_rules
 from bursar.genie.household.records import Suitability
 from bursar.genie.wording.facts import Fact
 from bursar.genie.wording.grounding import ungrounded
-
-__all__ = ["AnswerReview", "ComplianceChecker", "PlanReview", "RuleHit", "ComplianceVerdict"]
+from bursar.genie.wording.identifiers import mask
 
 
 @dataclass(frozen=True, slots=True)

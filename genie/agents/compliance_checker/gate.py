@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 
+from bursar import Report, Request, Verdict
 from bursar.genie.agents.compliance_checker.checker import AnswerReview, ComplianceChecker, PlanReview
 from bursar.genie.agents.compliance_checker.checker import ComplianceVerdict as Reviewed
 from bursar.genie.household.source import Source
 from bursar.genie.wording.grounding import numbers
 from bursar.genie.wording.reporting import facts_of
-from bursar.nodes.gates.base import Verdict
-from bursar.state.run import Report
-from bursar.state.session import Request
 
 
 class ComplianceGate:

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bursar.genie.agents.compliance_checker.identifiers import find
+from bursar import ConfigurationError
 from bursar.genie.wording.grounding import numbers
-from bursar.state.errors import ConfigurationError
+from bursar.genie.wording.identifiers import find
 
 AgentClass = Literal["information", "advice", "data", "gate"]
 REASONS = frozenset(

@@ -13,23 +13,10 @@ from sqlalchemy import Connection, Engine, Select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from bursar.genie.agents.database_connector.listing import answer
 from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, Record, read_profile
 from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
 from bursar.genie.household.source import QueryRows
 from bursar.genie.importing.import_report import ImportedFile
-
-__all__ = [
-    "QUERIES",
-    "BadParameter",
-    "Connector",
-    "DataError",
-    "NamedQuery",
-    "NotReadOnly",
-    "QueryTimeout",
-    "UnknownQuery",
-    "answer",
-]
 
 R = TypeVar("R", bound=Record)
 _KINDS: Final = MappingProxyType({"date": date, "text": str, "count": int})

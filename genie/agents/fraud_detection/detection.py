@@ -11,15 +11,14 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from bursar.genie.agents.account_analysis.answers import when
-from bursar.genie.agents.account_analysis.cash_flows import Entry, classify
-from bursar.genie.agents.account_analysis.categories import words
-from bursar.genie.agents.account_analysis.period import Period, parse_period
-from bursar.genie.agents.account_analysis.questions import payees_of
-from bursar.genie.agents.account_analysis.recurring import find_recurring
 from bursar.genie.agents.fraud_detection import rules
 from bursar.genie.agents.fraud_detection.rules import Hit
 from bursar.genie.household.source import Source
+from bursar.genie.questions.account_questions import payees_of
+from bursar.genie.questions.period import Period, parse_period, when
+from bursar.genie.transactions.cash_flows import Entry, classify
+from bursar.genie.transactions.categories import words
+from bursar.genie.transactions.recurring import find_recurring
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis, Finding
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, Literal
 
-from bursar.genie.agents.account_analysis.cash_flows import ZERO, Entry
-from bursar.genie.agents.account_analysis.recurring import Recurring
+from bursar.genie.transactions.cash_flows import ZERO, Entry
+from bursar.genie.transactions.recurring import Recurring
 
 Severity = Literal["info", "notice", "warning", "alert"]
 Rule = Literal["duplicate-charge", "new-payee-large", "velocity", "amount-outlier"]

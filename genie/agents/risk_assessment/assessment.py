@@ -6,11 +6,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from bursar.genie.agents.account_analysis.cash_flows import median_essential_spend
 from bursar.genie.agents.risk_assessment.market import concentration, market
 from bursar.genie.household.holdings import Valuation, cut_gaps, value
 from bursar.genie.household.records import ClosingPrice
 from bursar.genie.household.source import Source
+from bursar.genie.transactions.cash_flows import median_essential_spend
 from bursar.genie.wording import formatting
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis, Fact, Finding

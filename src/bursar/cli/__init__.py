@@ -1,1 +1,1 @@
-"""Commands on the ledger: `reading` looks into it, `upkeep` changes it on purpose, `people` answers what waits."""
+"""The operator's command line: look into the ledger, stop work, answer what waits, repair the books, drill."""

@@ -1,4 +1,4 @@
-"""The command that drills Genie: every agent is made to fail in every way, and there must be an answer."""
+"""The command that drills an application: every agent is made to fail in every way, and there must be an answer."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 from bursar.cli.options import ANSWERED, GAPS, JsonOption
 
 if TYPE_CHECKING:
-    from bursar.testing.drill import DrillResult
+    from bursar.testing.drill_runner import DrillResult
 
 commands = typer.Typer()
 
@@ -17,19 +17,22 @@ def drill(
     agent: Annotated[list[str] | None, typer.Option(help="Drill this agent alone; may be given again.")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="Force this fault alone; may be given again.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that each request has.")] = 1.0,
+    graph: Annotated[
+        str | None, typer.Option(help="The application to drill, where several that can be drilled are installed.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make every agent of Genie fail in every way, on a sample household that is thrown away; prints what held."""
+    """Make every agent fail in every way, on sample data that are thrown away; prints what held."""
     from bursar.cli import render as show
-    from bursar.genie.app import drilled
-    from bursar.testing.drill import drill as run
+    from bursar.cli.applications import graph_to_drill
+    from bursar.testing import drill as run
 
     with show.status() as line:
 
         def hear(cell: "DrillResult") -> None:
             line(f"{cell.agent} {cell.fault}")
 
-        found = run(drilled, agents=agent or (), faults=fault or (), deadline=deadline, on_cell=hear)
+        found = run(graph_to_drill(graph), agents=agent or (), faults=fault or (), deadline=deadline, on_cell=hear)
     if json:
         typer.echo(show.as_json({"passed": bool(found), **show.drill_json(found)}))
     else:

@@ -11,7 +11,7 @@ from bursar.state.errors import ConfigurationError
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.ledger import Ledger
 
-ANSWERED, GAPS, WRONG_USE, REFUSED, INTERRUPTED, DRAINED = 0, 1, 2, 3, 130, 143
+ANSWERED, GAPS, WRONG_USE, REFUSED = 0, 1, 2, 3
 DEFAULT_DATABASE = "sqlite:///genie.db"
 
 DatabaseOption = Annotated[

@@ -1,4 +1,4 @@
-"""What the command line shows: answers, agents, spend, audit rows. Rich for people, plain values for `--json`."""
+"""What the engine's commands print: tables, audit rows, the drill. Rich for people, plain values for `--json`."""
 
 import json
 import re
@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
-from rich.progress import Progress
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bursar.state.run import Outcome, Run
-from bursar.state.session import SessionOutput
-from bursar.state.spend import Spend
-
 if TYPE_CHECKING:
-    from bursar.testing.drill import Drill, DrillResult
+    from bursar.testing import Drill, DrillResult
 
-OUTCOME_STYLES = {Outcome.COMPLETED: "green", Outcome.EXHAUSTED: "yellow", Outcome.FAILED: "red"}
-BAR_WIDTH = 40
 WIDTH_OF_FILES = 140
 WIDTH_OF_VALUES = 80
 SHOWN_OF_HASH = 12
@@ -48,18 +39,6 @@ def status() -> Generator[Callable[[str], None]]:
         yield lambda node: line.update(f"{node.replace('_', ' ')} …")
 
 
-@contextmanager
-def import_progress() -> Generator[Callable[[str], None]]:
-    """A line on a terminal's error stream that names each file that was imported; silent elsewhere."""
-    screen = console(error=True)
-    if not screen.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(console=screen, transient=True) as bar:
-        task = bar.add_task("importing", total=None)
-        yield lambda file: bar.update(task, advance=1, description=f"imported {file}")
-
-
 def as_json(value: object) -> str:
     """One JSON document; money is a decimal string."""
     return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
@@ -76,29 +55,6 @@ def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)
-
-
-def answer_json(result: SessionOutput, session_id: str) -> dict[str, Any]:
-    """What `bursar ask --json` prints."""
-    return {
-        "session": session_id,
-        "answer": result["messages"][-1].text,
-        "ending": result["ending"],
-        "gaps": result["gaps"],
-        "runs": result["runs"],
-        "decisions": result["decisions"],
-        "spend": result["spend"],
-    }
-
-
-def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType:
-    """The answer; then who ran, with outcome, latency and cost; the spend against the budget; how to go on."""
-    return Group(
-        Panel(Text(result["messages"][-1].text), title="Genie", title_align="left", border_style="cyan"),
-        _agents(result["runs"]),
-        spend_bar(result["spend"]),
-        Text.assemble(("session ", "dim"), session_id, *((("   go on with: ", "dim"), go_on) if go_on else ())),
-    )
 
 
 def drill_json(found: "Drill") -> dict[str, Any]:
@@ -127,35 +83,6 @@ def _drilled(cell: "DrillResult | None") -> Text:
     if cell is None or cell.skipped:
         return Text("–", style="dim")
     return Text(f"{cell.seconds:.2f} s", style="green") if cell else Text("FAILED", style="red")
-
-
-def _agents(runs: Sequence[Run]) -> RenderableType:
-    if not runs:
-        return Text("No agent ran.", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("agent", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("latency", no_wrap=True, justify="right")
-    table.add_column("cost", no_wrap=True, justify="right")
-    table.add_column("why", overflow="fold")
-    for run in runs:
-        name = run.specialist if run.level == 0 else f"{run.specialist} → {run.handler}"
-        outcome = Text(run.outcome.value, OUTCOME_STYLES[run.outcome])
-        table.add_row(Text(name), outcome, f"{run.seconds * 1000:.0f} ms", str(run.cost), Text(run.reason))
-    return table
-
-
-def spend_bar(spend: Spend) -> RenderableType:
-    """What was spent of the budget, as a bar and in figures."""
-    if spend.budget is None:
-        return Text(f"spent {spend.spent}")
-    share = spend.spent.nanos / spend.budget.nanos if spend.budget else 1.0
-    style = "green" if share < 0.7 else "yellow" if share < 1 else "red"
-    bar = ProgressBar(total=1.0, completed=min(share, 1.0), width=BAR_WIDTH, complete_style=style, finished_style=style)
-    grid = Table.grid(padding=(0, 1))
-    calls = f"{spend.calls} paid call{'' if spend.calls == 1 else 's'}"
-    grid.add_row(Text("spend", "dim"), bar, f"{spend.spent} of {spend.budget}", Text(calls, "dim"))
-    return grid
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> RenderableType:

@@ -132,6 +132,7 @@ asyncio.run(all_of_them())
 """
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_a_kill(database: Database, fresh_url: str) -> None:
     """A process that is killed in the middle has lost nothing of what it was told was done."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, fresh_url], stdout=subprocess.PIPE, text=True)
@@ -251,6 +252,7 @@ database.close()
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_uses_connections_of_its_own(database: Database, fresh_url: str) -> None:
     """A child of `fork` can use its parent's database, and the parent can go on using it."""
     command = [sys.executable, "-W", "ignore", "-c", FORK, fresh_url]

@@ -94,6 +94,7 @@ def small_disk() -> Generator[Path]:
             subprocess.run(["umount", "--lazy", str(made)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_sqlite() -> None:
     """A real one; once there is room again the same saver goes on."""
     with small_disk() as disk:
@@ -128,6 +129,7 @@ def test_no_page_left_under_sqlite(tmp_path: Path) -> None:
     steps.saver.database.close()
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_full_disk_under_postgres() -> None:
     """A real one, for the tables; the server stays up, and once there is room again the same saver goes on."""

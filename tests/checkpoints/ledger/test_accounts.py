@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, left, open_account
+from bursar.checkpoints.ledger.calls import Hold, Usage, replayable, turns
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.budget import Budget
 from bursar.state.errors import AmountError, ConfigurationError, LedgerError
 from bursar.state.events import Acknowledged, Incident, RequestOpened, ToppedUp
@@ -30,19 +32,19 @@ def open_request(
     session: int | None = None,
 ) -> None:
     """Open a request of $0.03 whose wider accounts have these caps in cents, none by default."""
-    run, books = ledger.database.run, ledger.books
-    run(books.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     wide = {GLOBAL: total, TENANT: tenant, SESSION: session}
     accounts = [Account(scope, None if cap is None else cap * CENT) for scope, cap in wide.items()]
     accounts.append(Account(f"request:{request}", 3 * CENT))
-    run(books.open_request("s-1", request, accounts=accounts, text_hash="t", at=NOW))
-    run(books.open_account(Account(f"agent:{request}:tax", 2 * CENT)))
+    run(requests.open_request, "s-1", request, accounts=accounts, text_hash="t", at=NOW)
+    run(open_account, Account(f"agent:{request}:tax", 2 * CENT))
 
 
 def hold(ledger: Ledger, call: str, request: str = "r-1", amount: int = CENT) -> None:
     scopes = (*SCOPES[:3], f"request:{request}", f"agent:{request}:tax")
     wanted = replace(HOLD, call_id=call, request_id=request, amount=amount, scopes=scopes)
-    ledger.database.run(ledger.books.hold(wanted))
+    ledger.run(postings.hold, wanted)
 
 
 def test_the_total_is_checked_first(ledger: Ledger) -> None:
@@ -71,8 +73,7 @@ def test_wide_caps_follow_the_configuration(
     open_request(ledger, "r-1", **{which: first})
     hold(ledger, "c-1")
     open_request(ledger, "r-2", **{which: then})
-    left = ledger.database.run(ledger.books.left([scope]))
-    assert left == (None if then is None else (then - 1) * CENT)
+    assert ledger.run(left, [scope]) == (None if then is None else (then - 1) * CENT)
     opened = [row.event for row in ledger.audit("s-1") if isinstance(row.event, RequestOpened)]
     assert [event.caps[scope] for event in opened] == [
         None if cap is None else USD.from_nanos(cap * CENT) for cap in (first, then)
@@ -95,7 +96,7 @@ def test_a_resume_changes_no_cap(ledger: Ledger) -> None:
     open_request(ledger, total=5, tenant=5, session=5)
     open_request(ledger, total=9, tenant=9, session=9)
     for scope, cap in {GLOBAL: 5, TENANT: 5, SESSION: 5, "request:r-1": 3, "agent:r-1:tax": 2}.items():
-        assert ledger.database.run(ledger.books.left([scope])) == cap * CENT
+        assert ledger.run(left, [scope]) == cap * CENT
     assert ledger.verify()
 
 
@@ -123,9 +124,9 @@ def test_a_top_up_stays_on_top(ledger: Ledger) -> None:
     """What a session was topped up by is added to whatever cap the configuration gives it later."""
     open_request(ledger, session=1)
     ledger.top_up("s-1", "0.02")
-    assert ledger.database.run(ledger.books.left([SESSION])) == 3 * CENT
+    assert ledger.run(left, [SESSION]) == 3 * CENT
     open_request(ledger, "r-2", session=2)
-    assert ledger.database.run(ledger.books.left([SESSION])) == 4 * CENT
+    assert ledger.run(left, [SESSION]) == 4 * CENT
     assert ledger.verify()
 
 
@@ -161,7 +162,7 @@ def test_a_forged_top_up_is_found(ledger: Ledger, execute: Callable[..., int]) -
 def overrun(ledger: Ledger) -> None:
     """A call that cost $0.04 on a hold of $0.01."""
     hold(ledger, "c-1")
-    ledger.database.run(ledger.books.settle("c-1", cost=4 * CENT, usage=Usage(), response=b"x", at=NOW))
+    ledger.run(postings.settle, "c-1", cost=4 * CENT, usage=Usage(), response=b"x", at=NOW)
 
 
 def test_an_overrun_closes_the_session(ledger: Ledger) -> None:
@@ -176,7 +177,7 @@ def test_an_overrun_closes_the_session(ledger: Ledger) -> None:
         hold(ledger, "c-2", "r-2")
     assert isinstance(refused.value, BudgetExceeded)
     assert refused.value.scope == SESSION
-    assert ledger.database.run(ledger.books.left(["request:r-2"])) == 3 * CENT
+    assert ledger.run(left, ["request:r-2"]) == 3 * CENT
     assert [(row.call_id, row.closes, row.note) for row in ledger.incidents()] == [("c-1", True, None)]
     assert "above its hold of $0.01" in ledger.acknowledge("s-1", "the provider ignores max_tokens; reported")
     hold(ledger, "c-2", "r-2")
@@ -192,8 +193,8 @@ def test_what_was_paid_for_can_be_replayed_while_closed(ledger: Ledger) -> None:
     open_request(ledger)
     hold(ledger, "c-0")
     overrun(ledger)
-    assert ledger.database.run(ledger.books.replayable("s-1", "ns", "hash", 0)) == b"x"
-    ledger.database.run(ledger.books.settle("c-0", cost=1, usage=Usage(), response=None, at=NOW))
+    assert ledger.run(replayable, "s-1", "ns", "hash", 0) == b"x"
+    ledger.run(postings.settle, "c-0", cost=1, usage=Usage(), response=None, at=NOW)
     assert ledger.verify()
 
 
@@ -201,7 +202,7 @@ def test_reconciling_above_the_hold_closes_too(ledger: Ledger) -> None:
     """It does not matter how an overrun comes to light."""
     open_request(ledger)
     hold(ledger, "c-1")
-    ledger.database.run(ledger.books.mark_unknown("c-1", reason="cut off", at=NOW))
+    ledger.run(postings.mark_unknown, "c-1", reason="cut off", at=NOW)
     ledger.reconcile("c-1", "0.02")
     with pytest.raises(AccountClosed):
         hold(ledger, "c-2", amount=0)
@@ -211,7 +212,7 @@ def test_reconciling_above_the_hold_closes_too(ledger: Ledger) -> None:
 def test_only_what_is_closed_is_acknowledged(ledger: Ledger) -> None:
     """An open session, an unknown one and an empty note are refused; other sessions stay as they are."""
     open_request(ledger)
-    ledger.database.run(ledger.books.record("s-1", Incident(what="the provider was slow"), at=NOW))
+    ledger.run(postings.record, "s-1", Incident(what="the provider was slow"), at=NOW)
     with pytest.raises(LedgerError, match="session s-1 is open"):
         ledger.acknowledge("s-1", "seen")
     for ask in (lambda: ledger.acknowledge("s-9", "seen"), lambda: ledger.incidents("s-9")):
@@ -238,14 +239,14 @@ def test_a_session_opened_behind_the_log_is_found(ledger: Ledger, execute: Calla
 def test_turns_are_counted_over_all_runs(ledger: Ledger) -> None:
     """Every call that was sent counts for the agent whose business caused it, whatever became of it; a void one not."""
     open_request(ledger)
-    run, books = ledger.database.run, ledger.books
+    run = ledger.run
     for number, agent in enumerate(["tax", "tax", "tax", "tax → reader", "taxes", "tax"]):
         wanted = replace(HOLD, call_id=f"c-{number}", agent=agent, amount=1, request_hash=f"prompt {number}")
-        run(books.hold(wanted))
-    run(books.settle("c-0", cost=1, usage=Usage(), response=b"x", at=NOW))
-    run(books.void("c-1", reason="429", at=NOW))
-    assert run(books.recover("s-1", at=NOW)) == 4
-    assert run(books.turns("r-1", "tax")) == 4
-    assert run(books.turns("r-1", "tax → reader")) == 1
-    assert run(books.turns("r-1", "taxes")) == 1
-    assert run(books.turns("r-2", "tax")) == 0
+        run(postings.hold, wanted)
+    run(postings.settle, "c-0", cost=1, usage=Usage(), response=b"x", at=NOW)
+    run(postings.void, "c-1", reason="429", at=NOW)
+    assert run(postings.recover, "s-1", at=NOW) == 4
+    assert run(turns, "r-1", "tax") == 4
+    assert run(turns, "r-1", "tax → reader") == 1
+    assert run(turns, "r-1", "taxes") == 1
+    assert run(turns, "r-2", "tax") == 0

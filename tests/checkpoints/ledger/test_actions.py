@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from bursar.checkpoints.ledger import actions, approvals, requests
 from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord
 from bursar.checkpoints.ledger.ledger import Ledger
@@ -44,18 +45,18 @@ def asking(ledger: Ledger, *, until: datetime = NOW + HOUR) -> ApprovalQuery:
 @pytest.fixture
 def books(ledger: Ledger) -> Ledger:
     """A ledger with a session."""
-    ledger.database.run(ledger.books.open_session("s-1", "acme", at=NOW))
+    ledger.run(requests.open_session, "s-1", "acme", at=NOW)
     return ledger
 
 
 def ask(ledger: Ledger, at: datetime = NOW) -> ApprovalRecord:
     """What stands for the question."""
-    return ledger.database.run(ledger.approval_books.ask(asking(ledger), at=at))[0]
+    return ledger.run(approvals.ask, asking(ledger), at=at)[0]
 
 
 def test_one_of_many_intends_claims_and_undoes(books: Ledger) -> None:
     """Of threads that do the same at the same moment one does it, and the log tells of one."""
-    run, actions, ready = books.database.run, books.action_books, threading.Barrier(RACERS)
+    run, ready = books.run, threading.Barrier(RACERS)
 
     names = map("host|1|1|{}".format, itertools.count())
 
@@ -70,17 +71,17 @@ def test_one_of_many_intends_claims_and_undoes(books: Ledger) -> None:
             return list(pool.map(one, range(RACERS)))
 
     def deed() -> ActionRecord:
-        found = run(actions.find("k-1"))
+        found = run(actions.find, "k-1")
         assert found is not None
         return found
 
-    assert race(lambda attempt: run(actions.intend(intent(attempt), at=NOW))).count(None) == 1
-    assert run(actions.void("k-1", attempt=deed().attempt, reason="not sent", at=NOW))
+    assert race(lambda attempt: run(actions.intend, intent(attempt), at=NOW)).count(None) == 1
+    assert run(actions.void, "k-1", attempt=deed().attempt, reason="not sent", at=NOW)
     before = deed()
-    assert race(lambda a: run(actions.claim(before, attempt=a, until=NOW, at=NOW))).count(True) == 1
-    assert run(actions.done("k-1", attempt=deed().attempt, result=b"1", at=NOW))
+    assert race(lambda a: run(actions.claim, before, attempt=a, until=NOW, at=NOW)).count(True) == 1
+    assert run(actions.done, "k-1", attempt=deed().attempt, result=b"1", at=NOW)
     done = deed()
-    assert race(lambda a: run(actions.undoing(done, attempt=a, until=NOW, at=NOW))).count(True) == 1
+    assert race(lambda a: run(actions.undoing, done, attempt=a, until=NOW, at=NOW)).count(True) == 1
     kinds = [row.kind for row in books.audit("s-1")]
     assert kinds == ["action_intended", *["action_changed"] * 4]
     assert books.verify(), str(books.verify())
@@ -94,10 +95,9 @@ def test_one_of_many_uses_an_approval(books: Ledger) -> None:
         ready.wait()
         asked = ask(books)
         if asked.state == "waiting":
-            answer = books.approval_books.answer(asked.approval_id, "approved", by=f"p{number}", at=NOW)
-            books.database.run(answer)
+            books.run(approvals.answer, asked.approval_id, "approved", by=f"p{number}", at=NOW)
         try:
-            books.database.run(books.approval_books.use(asked.approval_id, at=NOW))
+            books.run(approvals.use, asked.approval_id, at=NOW)
         except NotApproved:
             return False
         return True
@@ -114,13 +114,13 @@ def test_one_of_many_uses_an_approval(books: Ledger) -> None:
 
 def test_late_is_late(books: Ledger) -> None:
     """What waits expires when it is asked for, answered or used after its time."""
-    run, late = books.database.run, NOW + 2 * HOUR
+    run, late = books.run, NOW + 2 * HOUR
     first = ask(books)
-    asked, _ = run(books.approval_books.answer(first.approval_id, "approved", by="ann", at=late))
+    asked, _ = run(approvals.answer, first.approval_id, "approved", by="ann", at=late)
     assert (asked.state, "too late" in asked.reason) == ("expired", True)
     assert ask(books) == asked
     with pytest.raises(NotApproved, match="is expired"):
-        run(books.approval_books.use(first.approval_id, at=NOW))
+        run(approvals.use, first.approval_id, at=NOW)
 
 
 def test_what_was_given_in_time_expires_too(books: Ledger) -> None:
@@ -128,7 +128,7 @@ def test_what_was_given_in_time_expires_too(books: Ledger) -> None:
     first = ask(books)
     books.approve(first.approval_id, by="ann")
     with pytest.raises(NotApproved, match="too late"):
-        books.database.run(books.approval_books.use(first.approval_id, at=NOW + 2 * HOUR))
+        books.run(approvals.use, first.approval_id, at=NOW + 2 * HOUR)
     assert ask(books, NOW + 2 * HOUR).state == "expired"
     assert books.verify(), str(books.verify())
 
@@ -150,11 +150,11 @@ def test_what_was_given_in_time_expires_too(books: Ledger) -> None:
 )
 def test_rows_that_were_changed_are_found(books: Ledger, execute: Callable[..., int], sql: str, problem: str) -> None:
     """Whoever makes an action undone, or an approval usable again, behind the ledger's back is told of."""
-    run = books.database.run
+    run = books.run
     asked = ask(books)
     books.approve(asked.approval_id, by="ann")
-    assert run(books.action_books.intend(intent(), approval=asked.approval_id, at=NOW)) is None
-    assert run(books.action_books.done("k-1", attempt=intent().attempt, result=b"1", at=NOW))
+    assert run(actions.intend, intent(), approval=asked.approval_id, at=NOW) is None
+    assert run(actions.done, "k-1", attempt=intent().attempt, result=b"1", at=NOW)
     assert books.verify()
     assert execute(sql) == 1
     assert any(problem in one for one in books.verify("s-1").problems), books.verify("s-1").problems
@@ -164,14 +164,14 @@ def test_an_intent_without_its_approval_is_none(books: Ledger) -> None:
     """Intent and approval stand or fall in one transaction."""
     asked = ask(books)
     with pytest.raises(NotApproved, match="is waiting"):
-        books.database.run(books.action_books.intend(intent(), approval=asked.approval_id, at=NOW))
-    assert books.database.run(books.action_books.find("k-1")) is None
+        books.run(actions.intend, intent(), approval=asked.approval_id, at=NOW)
+    assert books.run(actions.find, "k-1") is None
     assert books.verify(), str(books.verify())
 
 
 def test_what_is_in_flight_is_not_settled_by_hand(books: Ledger) -> None:
     """An action that somebody may be at is left to them; a person settles it when its time is over."""
-    books.database.run(books.action_books.intend(intent(), at=NOW))
+    books.run(actions.intend, intent(), at=NOW)
     with pytest.raises(LedgerError, match="it may still be in flight"):
         books.settle_action("k-1", done=True, by="ann", note="looked")
     with pytest.raises(LedgerError, match="no action k-2"):
@@ -183,14 +183,14 @@ def test_what_is_in_flight_is_not_settled_by_hand(books: Ledger) -> None:
 
 def test_erasing_leaves_what_is_open(books: Ledger) -> None:
     """What waits for a person keeps what they must see; the rest goes, and the log stays whole."""
-    run = books.database.run
+    run = books.run
     waiting = ask(books)
-    run(books.action_books.intend(intent(), at=NOW))
+    run(actions.intend, intent(), at=NOW)
     assert books.erase("s-1") == 0
-    run(books.action_books.done("k-1", attempt=intent().attempt, result=b'"secret"', at=NOW))
+    run(actions.done, "k-1", attempt=intent().attempt, result=b'"secret"', at=NOW)
     books.deny(waiting.approval_id, by="ann")
     assert books.erase("s-1") == 2
-    deed = run(books.action_books.find("k-1"))
+    deed = run(actions.find, "k-1")
     assert deed is not None
     assert (deed.arguments, deed.result) == (None, None)
     assert books.verify(), str(books.verify())

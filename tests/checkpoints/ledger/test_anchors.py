@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.anchors import Anchor, Head
-from bursar.checkpoints.ledger.hash_chain import digest
+from bursar.checkpoints.ledger.calls import Hold, Usage, replayable
+from bursar.checkpoints.ledger.hash_chain import digest, head_of
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.events import Incident
 from bursar.state.money import USD
@@ -24,14 +26,14 @@ SCOPES = ("session:s-1", "request:r-1")
 def books(request: pytest.FixtureRequest, url: str) -> Ledger:
     """A ledger, keyed or not, with five events of session s-1: opened, held, settled, an incident, closed."""
     ledger = Ledger(url, key=request.param, clock=lambda: NOW)
-    run, works = ledger.database.run, ledger.books
-    run(works.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     accounts = [Account(scope, 3 * CENT) for scope in SCOPES]
-    run(works.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=NOW))
-    run(works.hold(Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW)))
-    run(works.settle("c-1", cost=CENT // 2, usage=Usage(10, 2), response=b"secret answer", at=NOW))
-    run(works.record("s-1", Incident(what="the provider was slow"), at=NOW))
-    run(works.close_request("s-1", "r-1", outcome="completed", at=NOW))
+    run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
+    run(postings.hold, Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW))
+    run(postings.settle, "c-1", cost=CENT // 2, usage=Usage(10, 2), response=b"secret answer", at=NOW)
+    run(postings.record, "s-1", Incident(what="the provider was slow"), at=NOW)
+    run(requests.close_request, "s-1", "r-1", outcome="completed", at=NOW)
     return ledger
 
 
@@ -69,9 +71,9 @@ def test_an_anchor_is_plain_json(books: Ledger) -> None:
     """An anchor holds the head and the totals, goes out as JSON and comes back the same."""
     anchor = books.anchor("s-1")
     (head,) = anchor.heads
-    assert (head.sequence, head.hash) == books.database.run(books.books.head("s-1"))
+    assert (head.sequence, head.hash) == books.run(head_of, "s-1")
     assert (head.spent, head.held, head.calls) == (USD("0.005"), USD(0), 1)
-    assert anchor.keyed == (books.books.key is not None)
+    assert anchor.keyed == (books.key is not None)
     assert Anchor.model_validate_json(anchor.model_dump_json()) == anchor
     assert books.anchor().heads == anchor.heads
     with pytest.raises(LedgerError, match="no session s-9"):
@@ -81,13 +83,13 @@ def test_an_anchor_is_plain_json(books: Ledger) -> None:
 def test_a_log_that_goes_on_agrees_with_its_anchor(books: Ledger) -> None:
     """What is added after the anchor, new sessions included, is no problem, and the answer names the anchor."""
     anchor = books.anchor()
-    books.database.run(books.books.open_session("s-2", "acme", at=NOW))
-    books.database.run(books.books.record("s-1", Incident(what="later"), at=NOW))
+    books.run(requests.open_session, "s-2", "acme", at=NOW)
+    books.run(postings.record, "s-1", Incident(what="later"), at=NOW)
     found = books.verify(anchor=anchor)
     assert found.ok
     assert "held against an anchor of 2026-11-23 09:30:00 UTC" in str(found)
     assert ("unkeyed: whoever can write the database can rewrite what came after the anchor" in str(found)) == (
-        books.books.key is None
+        books.key is None
     )
     with pytest.raises(LedgerError, match="the anchor has no session s-2"):
         books.verify("s-2", anchor=anchor)
@@ -135,7 +137,7 @@ def test_requests_and_their_events_tell_the_same(
 
 def test_a_head_from_a_trace_is_an_anchor(books: Ledger, change: Callable[..., int]) -> None:
     """A trace has the sequence and the hash alone; that is enough to find a log that was cut or rewritten."""
-    sequence, head = books.database.run(books.books.head("s-1")) or (0, "")
+    sequence, head = books.run(head_of, "s-1") or (0, "")
     anchor = Anchor(at=NOW, keyed=False, heads=(Head(session_id="s-1", sequence=sequence, hash=head),))
     assert books.verify(anchor=Anchor.model_validate_json(anchor.model_dump_json())).ok
     cut(change, books, 4)
@@ -169,7 +171,7 @@ def test_a_rewritten_log(books: Ledger, change: Callable[..., int]) -> None:
     rechain(books, change, None, lambda payload: payload.replace("slow", "fast"))
     plain, anchored = books.verify(), books.verify(anchor=anchor)
     assert "session s-1: event 5 is not the one that the anchor has; the log was rewritten" in anchored.problems
-    if books.books.key is None:
+    if books.key is None:
         assert plain.ok
         assert str(plain).startswith("verified: 1 session, 5 events, unkeyed:")
     else:
@@ -190,7 +192,7 @@ ALIASES: dict[str, tuple[str, str]] = {
 def test_an_aliased_payload_is_found(books: Ledger, change: Callable[..., int], alias: str) -> None:
     """A payload that reads as the same event and is another text is found even where its hash was made anew."""
     usual, other = ALIASES[alias]
-    rechain(books, change, books.books.key, lambda payload: payload.replace(usual, other))
+    rechain(books, change, books.key, lambda payload: payload.replace(usual, other))
     assert books.verify().problems == (
         "session s-1: event 3 is not written as Bursar writes it; two texts must not tell the same",
     )
@@ -198,7 +200,7 @@ def test_an_aliased_payload_is_found(books: Ledger, change: Callable[..., int], 
 
 def test_a_nan_is_found(books: Ledger, change: Callable[..., int]) -> None:
     """A NaN in place of a number cannot be read, even where its hash was made anew."""
-    rechain(books, change, books.books.key, lambda payload: payload.replace('"input_tokens":10', '"input_tokens":NaN'))
+    rechain(books, change, books.key, lambda payload: payload.replace('"input_tokens":10', '"input_tokens":NaN'))
     assert "session s-1: event 3 cannot be read" in books.verify().problems
 
 
@@ -223,7 +225,7 @@ def test_erased_answers_leave_log_and_sums_whole(books: Ledger, change: Callable
     anchor, spend = books.anchor(), books.spend("s-1")
     assert books.erase("s-1", note="asked by the user") == 1
     assert books.erase("s-1") == 0
-    assert books.database.run(books.books.replayable("s-1", "ns", "hash", 0)) is None
+    assert books.run(replayable, "s-1", "ns", "hash", 0) is None
     rows = books.database.run(lambda c: c.execute(text("SELECT response FROM bursar_calls")).scalars().all())
     assert rows == [None]
     assert books.spend("s-1") == spend
@@ -239,10 +241,10 @@ def test_erased_answers_leave_log_and_sums_whole(books: Ledger, change: Callable
 def test_an_erased_answer_does_not_come_back(books: Ledger, change: Callable[..., int]) -> None:
     """An answer put back after its erasure is found; one paid for after it is kept and checked as ever."""
     books.erase("s-1")
-    run, works = books.database.run, books.books
-    run(works.hold(Hold("c-2", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW)))
-    run(works.settle("c-2", cost=1, usage=Usage(), response=b"again", at=NOW))
-    assert run(works.replayable("s-1", "ns", "hash", 0)) == b"again"
+    run = books.run
+    run(postings.hold, Hold("c-2", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW))
+    run(postings.settle, "c-2", cost=1, usage=Usage(), response=b"again", at=NOW)
+    assert run(replayable, "s-1", "ns", "hash", 0) == b"again"
     assert books.verify()
     change("UPDATE bursar_calls SET response = :secret", secret=b"secret answer")
     assert books.verify().problems == (

@@ -11,6 +11,7 @@ import pytest
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger import circuit_breakers as breakers
+from bursar.checkpoints.ledger import requests
 from bursar.checkpoints.ledger.admission_facts import read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
 from bursar.checkpoints.ledger.ledger import Ledger
@@ -27,26 +28,27 @@ from datetime import datetime
 from concurrent.futures import ThreadPoolExecutor
 from bursar.checkpoints.ledger import circuit_breakers as breakers
 from bursar.checkpoints.ledger.circuit_breakers import Caller
-from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.ledger import Ledger
 url, name, at, key, process = sys.argv[1:]
-database, when = Database(url), datetime.fromisoformat(at)
+ledger, when = Ledger(url, key=key.encode()), datetime.fromisoformat(at)
 def claim(number):
     caller = Caller(f"{process}-{number}", "acme", f"s-{number}")
-    return database.run(lambda connection: breakers.claim(connection, key.encode(), name, caller, when))
+    return ledger.run(breakers.claim, name, caller, when)
 with ThreadPoolExecutor(20) as pool:
     print(sum(pool.map(claim, range(100))))
-database.close()
+ledger.database.close()
 """
 
 
 def fail(ledger: Ledger, sessions: int = 3, *, calls: int = 1) -> None:
     for number in range(200):
-        ledger.database.run(ledger.books.open_session(f"s-{number}", "acme", at=NOW), durable=False)
+        ledger.database.run(ledger.bind(requests.open_session, f"s-{number}", "acme", at=NOW), durable=False)
     for number in range(sessions * calls):
         caller = Caller(f"c-{number}", "acme", f"s-{number % sessions}")
-        ledger.database.run(lambda connection, caller=caller: breakers.failed(connection, KEY, NAME, caller, NOW))
+        ledger.run(breakers.failed, NAME, caller, NOW)
 
 
+@pytest.mark.slow
 def test_of_200_callers_in_two_processes_one_probes(ledger: Ledger, url: str) -> None:
     """A half-open breaker lets exactly one of them through, and it stays open for a process that starts later."""
     fail(ledger)
@@ -67,7 +69,7 @@ def test_of_200_tasks_one_probes(ledger: Ledger) -> None:
 
     async def claim(number: int) -> bool:
         caller = Caller(f"p-{number}", "acme", f"s-{number}")
-        return await ledger.database.arun(lambda connection: breakers.claim(connection, KEY, NAME, caller, LATER))
+        return await ledger.arun(breakers.claim, NAME, caller, LATER)
 
     async def all_of_them() -> list[bool]:
         return await asyncio.gather(*(claim(number) for number in range(200)))
@@ -75,7 +77,7 @@ def test_of_200_tasks_one_probes(ledger: Ledger) -> None:
     first = asyncio.run(all_of_them())
     assert first.count(True) == 1
     caller = Caller(f"p-{first.index(True)}", "acme", "s-0")
-    ledger.database.run(lambda connection: breakers.released(connection, KEY, NAME, caller, LATER))
+    ledger.run(breakers.released, NAME, caller, LATER)
     assert asyncio.run(all_of_them()).count(True) == 1
 
 
@@ -85,13 +87,13 @@ def test_of_200_threads_one_probes_and_its_success_closes(ledger: Ledger) -> Non
 
     def claim(number: int) -> bool:
         caller = Caller(f"p-{number}", "acme", f"s-{number}")
-        return ledger.database.run(lambda connection: breakers.claim(connection, KEY, NAME, caller, LATER))
+        return ledger.run(breakers.claim, NAME, caller, LATER)
 
     with ThreadPoolExecutor(40) as pool:
         claimed = list(pool.map(claim, range(200)))
     assert claimed.count(True) == 1
     caller = Caller(f"p-{claimed.index(True)}", "acme", "s-0")
-    ledger.database.run(lambda connection: breakers.succeeded(connection, KEY, NAME, caller, LATER))
+    ledger.run(breakers.succeeded, NAME, caller, LATER)
     assert ledger.breakers() == []
     assert all(claim(number) for number in range(3))
 
@@ -107,7 +109,7 @@ def test_a_record_that_cannot_be_read_stops_nobody(ledger: Ledger, execute: Call
     """A damaged row is as good as none."""
     fail(ledger)
     execute("UPDATE bursar_breakers SET record = 'x'")
-    now = ledger.database.run(lambda c: read_admission_facts(c, ("global",), pauses=("all",), breakers=[NAME], at=NOW))
+    now = ledger.run(read_admission_facts, ("global",), pauses=("all",), breakers=[NAME], at=NOW)
     assert now.breakers[NAME].admits(NOW)
 
 
@@ -140,4 +142,4 @@ def test_only_what_can_be_paused_is(ledger: Ledger, what: str) -> None:
 def test_no_session_takes_the_name_of_the_log(ledger: Ledger) -> None:
     """Else its events would stand among the pauses."""
     with pytest.raises(LedgerError, match="name the session otherwise"):
-        ledger.database.run(ledger.books.open_session("bursar:pauses", "acme", at=NOW))
+        ledger.run(requests.open_session, "bursar:pauses", "acme", at=NOW)

@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import pytest
 
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, open_account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 
@@ -19,19 +21,19 @@ HOLD = Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "prices-1", CENT
 @pytest.fixture
 def books(ledger: Ledger) -> Ledger:
     """Two tenants, two days: settled $0.004, unknown $0.01, held $0.01 and a void call, over two agents and models."""
-    run, works = ledger.database.run, ledger.books
+    run = ledger.run
     tomorrow = NOW + timedelta(hours=1)
     for session, tenant in (("s-1", "acme"), ("s-2", "zeta")):
-        run(works.open_session(session, tenant, at=NOW))
-        run(works.open_account(Account(f"session:{session}", None)))
-    run(works.hold(HOLD))
-    run(works.settle("c-1", cost=4 * CENT // 10, usage=Usage(100, 20, 30, 4, 5), response=None, at=tomorrow))
-    run(works.hold(replace(HOLD, call_id="c-2", agent="tax → reader", model="mini", at=tomorrow)))
-    run(works.mark_unknown("c-2", reason="cut off", at=tomorrow))
+        run(requests.open_session, session, tenant, at=NOW)
+        run(open_account, Account(f"session:{session}", None))
+    run(postings.hold, HOLD)
+    run(postings.settle, "c-1", cost=4 * CENT // 10, usage=Usage(100, 20, 30, 4, 5), response=None, at=tomorrow)
+    run(postings.hold, replace(HOLD, call_id="c-2", agent="tax → reader", model="mini", at=tomorrow))
+    run(postings.mark_unknown, "c-2", reason="cut off", at=tomorrow)
     other = replace(HOLD, session_id="s-2", scopes=("session:s-2",), agent="risk")
-    run(works.hold(replace(other, call_id="c-3", at=tomorrow)))
-    run(works.hold(replace(other, call_id="c-4")))
-    run(works.void("c-4", reason="429", at=NOW))
+    run(postings.hold, replace(other, call_id="c-3", at=tomorrow))
+    run(postings.hold, replace(other, call_id="c-4"))
+    run(postings.void, "c-4", reason="429", at=NOW)
     return ledger
 
 

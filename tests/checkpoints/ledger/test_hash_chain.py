@@ -7,9 +7,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.hash_chain import digest
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Decided, Incident
@@ -24,14 +26,14 @@ HOLD = Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "prices-1", CENT
 @pytest.fixture
 def books(ledger: Ledger) -> Ledger:
     """A ledger with five events of session s-1: opened, held, settled, an incident, closed."""
-    run, works = ledger.database.run, ledger.books
-    run(works.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     accounts = [Account(scope, 3 * CENT) for scope in SCOPES]
-    run(works.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=NOW))
-    run(works.hold(HOLD))
-    run(works.settle("c-1", cost=CENT // 2, usage=Usage(10, 2), response=b"answer", at=NOW))
-    run(works.record("s-1", Incident(what="the provider was slow"), at=NOW))
-    run(works.close_request("s-1", "r-1", outcome="completed", at=NOW))
+    run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
+    run(postings.hold, HOLD)
+    run(postings.settle, "c-1", cost=CENT // 2, usage=Usage(10, 2), response=b"answer", at=NOW)
+    run(postings.record, "s-1", Incident(what="the provider was slow"), at=NOW)
+    run(requests.close_request, "s-1", "r-1", outcome="completed", at=NOW)
     assert ledger.verify()
     return ledger
 
@@ -139,8 +141,8 @@ def test_another_key_does_not_verify(books: Ledger) -> None:
 
 def test_one_session_is_checked_without_the_others(books: Ledger, execute: Callable[..., int]) -> None:
     """Verifying a session looks at its own log, calls and accounts; damage elsewhere is another session's."""
-    books.database.run(books.books.open_session("s-2", "acme", at=NOW))
-    books.database.run(books.books.record("s-2", Incident(what="x"), at=NOW))
+    books.run(requests.open_session, "s-2", "acme", at=NOW)
+    books.run(postings.record, "s-2", Incident(what="x"), at=NOW)
     execute("UPDATE bursar_events SET payload = '{}' WHERE session_id = 's-2'")
     execute("UPDATE bursar_accounts SET spent = 0 WHERE scope LIKE 'tenant:%'")
     assert books.verify("s-1")
@@ -192,7 +194,7 @@ def test_values_of_any_type_do_not_crash_it(
 
 def test_problems_are_bounded(books: Ledger, execute: Callable[..., int]) -> None:
     """A log with hundreds of damaged events reports the first hundred problems and the number of the others."""
-    works = [books.books.record("s-1", Incident(what="x"), at=NOW) for _ in range(300)]
+    works = [books.bind(postings.record, "s-1", Incident(what="x"), at=NOW) for _ in range(300)]
     books.database.run(lambda connection: [work(connection) for work in works])
     execute("UPDATE bursar_events SET previous = 'x'")
     problems = books.verify().problems
@@ -205,7 +207,7 @@ def test_events_come_back_as_they_went(books: Ledger) -> None:
     considered = Considered(name="tax", score=0.25, expected_cost=USD("0.000000001"), verdict="chosen")
     decision = Decision(kind="route", by="router ☃ \x00", rule="best", candidates=(considered,), left=USD("0.03"))
     event = Decided(request_id="r-1", decision=decision)
-    assert books.database.run(books.books.record("s-1", event, at=NOW))[0] == 6
+    assert books.run(postings.record, "s-1", event, at=NOW)[0] == 6
     assert books.audit("s-1")[-1].event == event
     assert EVENTS.validate_json(event.model_dump_json()) == event
     assert books.verify()
@@ -221,19 +223,20 @@ def test_long_reasons_are_cut() -> None:
 
 def test_processes_write_to_a_log_in_turn(books: Ledger) -> None:
     """Each remembers where the log ended when it last wrote; what the other wrote meanwhile is not written over."""
-    other = Database(books.database.url)
+    record = books.bind(postings.record, "s-1", Incident(what="x"), at=NOW)
+    others = Database(books.database.url)
     try:
         for turn in range(6):
-            writer = (books.database, other)[turn % 2]
-            assert writer.run(books.books.record("s-1", Incident(what="x"), at=NOW))[0] == 6 + turn
+            writer = (books.database, others)[turn % 2]
+            assert writer.run(record)[0] == 6 + turn
     finally:
-        other.close()
+        others.close()
     assert books.verify()
 
 
 def test_a_log_goes_on_after_what_was_rolled_back(books: Ledger) -> None:
     """An event of a transaction that failed leaves no trace in what is remembered."""
-    record = books.books.record("s-1", Incident(what="x"), at=NOW)
+    record = books.bind(postings.record, "s-1", Incident(what="x"), at=NOW)
 
     def failing(connection: Connection) -> None:
         record(connection)

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 
@@ -22,12 +24,12 @@ def hold(number: int, at: datetime = NOW) -> Hold:
 @pytest.fixture
 def books(ledger: Ledger) -> Ledger:
     """A ledger with one session, one request, and call c-1 on its way."""
-    run, works = ledger.database.run, ledger.books
-    run(works.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     accounts = [Account(scope, 100) for scope in SCOPES]
-    run(works.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=NOW))
-    run(works.hold(hold(1)))
-    works.sent("c-1", at=NOW)
+    run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
+    run(postings.hold, hold(1))
+    ledger.in_flight.begin("c-1", NOW)
     return ledger
 
 
@@ -49,7 +51,7 @@ def test_who_sends_sees_it_at_once_and_without_a_commit(books: Ledger) -> None:
 def test_a_call_that_lasts_is_written_with_what_is_written_next(books: Ledger) -> None:
     """The next hold of anyone, two seconds later, tells other processes too; sums and log stay as they were."""
     spend = books.spend("s-1")
-    books.database.run(books.books.hold(hold(2, LATER)))
+    books.run(postings.hold, hold(2, LATER))
     assert in_the_table(books) == {"c-1": "sent", "c-2": "held"}
     assert books.spend("s-1").held == spend.held + USD.from_nanos(10)
     assert books.anchor("s-1").heads[0].held == USD.from_nanos(20)
@@ -58,37 +60,37 @@ def test_a_call_that_lasts_is_written_with_what_is_written_next(books: Ledger) -
 
 def test_a_brief_call_is_never_written_as_sent(books: Ledger) -> None:
     """A call that is answered at once costs its two commits and no statement more."""
-    books.database.run(books.books.hold(hold(2)))
+    books.run(postings.hold, hold(2))
     assert in_the_table(books)["c-1"] == "held"
 
 
 @pytest.mark.parametrize("how", ["settled", "void", "unknown"])
 def test_a_sent_call_ends_as_a_held_one_does(books: Ledger, how: str) -> None:
     """It can be settled, voided or lost, once; nothing is held afterwards."""
-    run, works = books.database.run, books.books
-    run(works.hold(hold(2, LATER)))
-    run(works.void("c-2", reason="429", at=LATER))
+    run = books.run
+    run(postings.hold, hold(2, LATER))
+    run(postings.void, "c-2", reason="429", at=LATER)
     with pytest.raises(LedgerError, match="call c-1 is sent, so it cannot be reconciled; it may still be in flight"):
         books.reconcile("c-1", "0.001")
     end = {
-        "settled": works.settle("c-1", cost=4, usage=Usage(1, 2), response=b"x", at=LATER),
-        "void": works.void("c-1", reason="429", at=LATER),
-        "unknown": works.mark_unknown("c-1", reason="cut off", at=LATER),
+        "settled": books.bind(postings.settle, "c-1", cost=4, usage=Usage(1, 2), response=b"x", at=LATER),
+        "void": books.bind(postings.void, "c-1", reason="429", at=LATER),
+        "unknown": books.bind(postings.mark_unknown, "c-1", reason="cut off", at=LATER),
     }[how]
-    run(end)
+    books.database.run(end)
     assert in_the_table(books)["c-1"] == how
     assert books.spend("s-1").held.nanos == 0
     with pytest.raises(LedgerError, match=f"call c-1 is {how}"):
-        run(end)
+        books.database.run(end)
     assert books.verify()
 
 
 def test_the_call_of_a_dead_process_is_unknown_whether_it_was_seen_to_be_sent_or_not(books: Ledger) -> None:
     """Recovery frees neither: held only says that nobody wrote down that it was sent."""
-    run, works = books.database.run, books.books
-    run(works.hold(hold(2, LATER)))
+    run = books.run
+    run(postings.hold, hold(2, LATER))
     assert in_the_table(books) == {"c-1": "sent", "c-2": "held"}
-    assert run(works.recover("s-1", at=LATER)) == 2
+    assert run(postings.recover, "s-1", at=LATER) == 2
     assert shown(books) == {"c-1": "unknown", "c-2": "unknown"}
     assert books.spend("s-1").spent.nanos == 20
     assert books.verify()

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.errors import AmountError, LedgerError
 from bursar.state.money import USD
 from bursar.state.refusals import BudgetExceeded
@@ -26,16 +28,18 @@ HOLD = Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "prices-1", 2 * 
 CHILD = """
 import sys
 from datetime import datetime, UTC
-from bursar.checkpoints.ledger.postings import Account, Hold
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.errors import BudgetExceeded
 url, name, amount, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 now = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 ledger = Ledger(url, key=b"a key of the tests", clock=lambda: now)
-run, books = ledger.database.run, ledger.books
-run(books.open_session("s-1", "acme", at=now))
+run = ledger.run
+run(requests.open_session, "s-1", "acme", at=now)
 accounts = [Account("session:s-1", None), Account("request:r-1", 30_000_000)]
-run(books.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=now))
+run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=now)
 print("ready", flush=True)
 sys.stdin.readline()
 granted = 0
@@ -43,7 +47,7 @@ for number in range(times):
     scopes = ("session:s-1", "request:r-1")
     hold = Hold(f"{name}-{number}", "s-1", "r-1", "tax", "ns", "hash", number, "gpt", "p", amount, scopes, now)
     try:
-        run(books.hold(hold))
+        run(postings.hold, hold)
         granted += 1
     except BudgetExceeded:
         pass
@@ -75,12 +79,13 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 def open_request(ledger: Ledger) -> None:
-    run = ledger.database.run
-    run(ledger.books.open_session("s-1", "acme", at=NOW))
+    run = ledger.run
+    run(requests.open_session, "s-1", "acme", at=NOW)
     accounts = [Account(SESSION, None), Account(REQUEST, 3 * CENT)]
-    run(ledger.books.open_request("s-1", "r-1", accounts=accounts, text_hash="t", at=NOW))
+    run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
 
 
+@pytest.mark.slow
 def test_processes_never_hold_more_than_the_cap(url: str, ledger: Ledger) -> None:
     """Two processes that race for one cap of $0.03 in steps of $0.0007 get 42 steps between them, never 43."""
     racers = [child(url, name, 700_000, 40) for name in ("a", "b")]
@@ -95,6 +100,7 @@ def test_processes_never_hold_more_than_the_cap(url: str, ledger: Ledger) -> Non
     assert ledger.verify()
 
 
+@pytest.mark.slow
 def test_a_killed_call_stays_charged_until_reconciled(url: str, ledger: Ledger) -> None:
     """`kill -9` between hold and settlement loses nothing: charged, then unknown by name, then exact."""
     process = child(url, "c", 2 * CENT, 1)
@@ -106,9 +112,9 @@ def test_a_killed_call_stays_charged_until_reconciled(url: str, ledger: Ledger) 
 
     open_request(ledger)  # as a resume does
     with pytest.raises(BudgetExceeded, match=r"\$0\.02 asked, \$0\.01 of \$0\.03 left"):
-        ledger.database.run(ledger.books.hold(HOLD))
+        ledger.run(postings.hold, HOLD)
     assert [(h.call_id, h.state, h.amount) for h in ledger.open_holds()] == [("c-0", "held", USD("0.02"))]
-    assert ledger.database.run(ledger.books.recover("s-1", at=NOW)) == 1
+    assert ledger.run(postings.recover, "s-1", at=NOW) == 1
     assert [(h.call_id, h.state) for h in ledger.open_holds()] == [("c-0", "unknown")]
     assert ledger.spend("s-1").spent == USD("0.02")
     ledger.reconcile("c-0", "0.0123456789")
@@ -143,7 +149,7 @@ def test_unknown_names_are_refused(ledger: Ledger) -> None:
 def test_audit_rows_are_plain(ledger: Ledger) -> None:
     """An audit row as a mapping holds plain values; amounts are decimal strings, never floats."""
     open_request(ledger)
-    ledger.database.run(ledger.books.hold(HOLD))
+    ledger.run(postings.hold, HOLD)
     row = ledger.audit("s-1")[1]
     assert row.as_dict() == {
         "sequence": 2,
@@ -162,11 +168,11 @@ def test_audit_rows_are_plain(ledger: Ledger) -> None:
 def test_sessions_at_a_glance(ledger: Ledger) -> None:
     """Sessions come newest first, with their requests, spend and last outcome."""
     open_request(ledger)
-    run, books = ledger.database.run, ledger.books
-    run(books.hold(HOLD))
-    run(books.settle("c-1", cost=CENT, usage=Usage(), response=None, at=NOW))
-    run(books.close_request("s-1", "r-1", outcome="completed", at=NOW))
-    run(books.open_session("s-2", "acme", at=NOW.replace(hour=10)))
+    run = ledger.run
+    run(postings.hold, HOLD)
+    run(postings.settle, "c-1", cost=CENT, usage=Usage(), response=None, at=NOW)
+    run(requests.close_request, "s-1", "r-1", outcome="completed", at=NOW)
+    run(requests.open_session, "s-2", "acme", at=NOW.replace(hour=10))
     rows = [(r.session_id, r.tenant, r.opened, r.requests, r.spent, r.outcome) for r in ledger.sessions()]
     assert rows == [
         ("s-2", "acme", NOW.replace(hour=10), 0, USD(0), None),
@@ -186,7 +192,8 @@ def test_the_key_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.
     ledger = Ledger(f"sqlite:///{tmp_path}/keyed.db")
     open_request(ledger)
     assert ledger.verify().keyed
-    assert "secret" not in repr(ledger) + repr(ledger.books)
+    transaction = ledger.run(lambda transaction: transaction)
+    assert "secret" not in repr(ledger) + repr(transaction)
     assert not Ledger(ledger.database, key=b"another").verify()
     monkeypatch.delenv("BURSAR_AUDIT_KEY")
     assert not Ledger(ledger.database).verify().keyed

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
-from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.refusals import BudgetExceeded
-from tests.checkpoints.conftest import empty
+from tests.support.databases import empty
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 SHARED = ("global", "tenant:acme:2026-11-23")
@@ -27,15 +28,12 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def books(postgres: str) -> Iterator[Ledger]:
     """A ledger on PostgreSQL with two sessions of one tenant, whose day has room for about ten calls at once."""
-    database = Database(postgres)
-    migrate(database)
-    database.run(empty)
+    database = Database(empty(postgres))
     ledger = Ledger(database)
     for session_id in SESSIONS:
         accounts = [Account(scope, None if scope == "global" else 1_000) for scope in _scopes(session_id)]
-        database.run(ledger.books.open_session(session_id, "acme", at=NOW))
-        opened = ledger.books.open_request(session_id, f"r-{session_id}", accounts=accounts, text_hash="t", at=NOW)
-        database.run(opened)
+        ledger.run(requests.open_session, session_id, "acme", at=NOW)
+        ledger.run(requests.open_request, session_id, f"r-{session_id}", accounts=accounts, text_hash="t", at=NOW)
     yield ledger
     database.close()
 
@@ -57,8 +55,8 @@ def test_no_account_but_the_calls_own_is_read(books: Ledger) -> None:
         "SELECT 'request:' || number, NULL, 0, 0, 0 FROM generate_series(1, 20000) AS number"
     )
     run(lambda connection: connection.execute(text(grown)))
-    held = books.books.hold(_hold("c-1", "s-1", 10))
-    settled = books.books.settle("c-1", session_id="s-1", cost=1, usage=Usage(), response=None, at=NOW)
+    held = books.bind(postings.hold, _hold("c-1", "s-1", 10))
+    settled = books.bind(postings.settle, "c-1", session_id="s-1", cost=1, usage=Usage(), response=None, at=NOW)
     looked = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'bursar_accounts'")
 
     def work(connection: Connection) -> int:
@@ -80,16 +78,18 @@ def test_two_processes_that_race_for_a_tenants_day_keep_it_to_the_nano(books: Le
         for turn in range(25):
             call_id, session_id, amount = f"c-{worker}-{turn}", SESSIONS[chance.randrange(2)], chance.randrange(1, 200)
             try:
-                ledger.database.run(ledger.books.hold(_hold(call_id, session_id, amount)))
+                ledger.run(postings.hold, _hold(call_id, session_id, amount))
             except BudgetExceeded:
                 continue
             done += 1
             if turn % 5:
                 cost = chance.randrange(3)
                 known = session_id if turn % 2 else None
-                work = ledger.books.settle(call_id, session_id=known, cost=cost, usage=Usage(), response=b"x", at=NOW)
+                work = ledger.bind(
+                    postings.settle, call_id, session_id=known, cost=cost, usage=Usage(), response=b"x", at=NOW
+                )
             else:
-                work = ledger.books.void(call_id, reason="refused", at=NOW)
+                work = ledger.bind(postings.void, call_id, reason="refused", at=NOW)
             ledger.database.run(work)
         return done
 

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import pytest
+
+from bursar.checkpoints.ledger import postings, requests
+from bursar.checkpoints.ledger.accounts import Account, left
+from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.ledger.postings import Account, Hold, Usage
 from bursar.state.money import USD
 from bursar.state.refusals import BudgetExceeded
 
@@ -24,29 +28,30 @@ TENANT = "tenant:acme:2026-11-23"
 def spend(url: str, name: str, holds: int, cap: int) -> None:
     """Hold as often as told; void every fourth, leave every fourth held, settle the others at half their hold."""
     ledger = Ledger(url, key=KEY, clock=lambda: NOW)
-    run, books = ledger.database.run, ledger.books
+    run = ledger.run
     scopes = (TENANT, f"session:{name}", f"request:{name}")
-    run(books.open_session(name, "acme", at=NOW))
+    run(requests.open_session, name, "acme", at=NOW)
     accounts = [Account(TENANT, cap), Account(scopes[1], None), Account(scopes[2], None)]
-    run(books.open_request(name, name, accounts=accounts, text_hash="t", at=NOW))
+    run(requests.open_request, name, name, accounts=accounts, text_hash="t", at=NOW)
     print("ready", flush=True)
     sys.stdin.readline()
     granted = 0
     for number in range(holds):
         call = f"{name}-{number}"
         try:
-            run(books.hold(Hold(call, name, name, "tax", "ns", "h", number, "gpt", "p", AMOUNT, scopes, NOW)))
+            run(postings.hold, Hold(call, name, name, "tax", "ns", "h", number, "gpt", "p", AMOUNT, scopes, NOW))
         except BudgetExceeded:
             continue
         granted += 1
         if granted % 4 == 0:
-            run(books.void(call, reason="429", at=NOW))
+            run(postings.void, call, reason="429", at=NOW)
         elif granted % 4 != 1:
-            run(books.settle(call, cost=AMOUNT // 2, usage=Usage(), response=None, at=NOW))
+            run(postings.settle, call, cost=AMOUNT // 2, usage=Usage(), response=None, at=NOW)
     print(granted, flush=True)
     ledger.database.close()
 
 
+@pytest.mark.slow
 def test_processes_share_one_tenants_budget(url: str) -> None:
     """Four processes that hold against one tenant's day are never over its cap, and every sum is exact."""
     cap = PROCESSES * HOLDS * AMOUNT // 4  # half of what they would be charged if all were granted
@@ -68,16 +73,16 @@ def test_processes_share_one_tenants_budget(url: str) -> None:
     assert [racer.returncode for racer in racers] == [0] * PROCESSES
 
     ledger = Ledger(url, key=KEY, clock=lambda: NOW)
-    left = ledger.database.run(ledger.books.left([TENANT]))
-    assert left is not None
+    rest = ledger.run(left, [TENANT])
+    assert rest is not None
     (day,) = ledger.costs("day")
     held = sum(1 + (count - 1) // 4 for count in granted if count)
     void = sum(count // 4 for count in granted)
     settled = sum(granted) - held - void
     assert (day.held, day.spent) == (USD.from_nanos(held * AMOUNT), USD.from_nanos(settled * AMOUNT // 2))
     assert day.calls == held + settled
-    assert left == cap - held * AMOUNT - settled * AMOUNT // 2
-    assert 0 <= left < AMOUNT  # they wanted more, so it was used up to less than one hold
+    assert rest == cap - held * AMOUNT - settled * AMOUNT // 2
+    assert 0 <= rest < AMOUNT  # they wanted more, so it was used up to less than one hold
     assert sum(granted) < PROCESSES * HOLDS
     spent = {f"s-{number}" for number, count in enumerate(granted) if count}  # a fast process may leave others nothing
     assert {row.name for row in ledger.costs("session")} == spent

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.graph import END, START, StateGraph
@@ -63,6 +64,7 @@ def graph_on(saver: SQLAlchemySaver) -> Any:
     return builder.compile(checkpointer=saver)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_checkpoint_goes_on_from_its_writes(url: str, tmp_path: Path) -> None:
     """The node whose writes were stored does not run again; the rest does, and the answer is whole."""
     journal = tmp_path / "journal"

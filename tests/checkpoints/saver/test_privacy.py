@@ -12,6 +12,7 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import Table, select, update
 
 from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger import requests
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.cipher import Cipher
 from bursar.checkpoints.saver.pruning import id_at
@@ -185,8 +186,8 @@ def test_the_audit_log_outlives_the_session(url: str) -> None:
     """Deleting a session's checkpoints leaves the ledger's log whole."""
     ledger, saver = Ledger(url, key=b"key"), SQLAlchemySaver(url)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    ledger.database.run(ledger.books.open_session("s-1", "acme", at=now))
-    ledger.database.run(ledger.books.open_request("s-1", "r-1", accounts=[], text_hash="t", at=now))
+    ledger.run(requests.open_session, "s-1", "acme", at=now)
+    ledger.run(requests.open_request, "s-1", "r-1", accounts=[], text_hash="t", at=now)
     converse(saver, 2)
     saver.delete_thread("s-1")
     assert saver.get_tuple(SESSION) is None

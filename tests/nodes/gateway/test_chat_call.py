@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from bursar.nodes.gateway.meter import Price, meter
 from bursar.state.errors import BursarError, ConfigurationError, UnknownPrice
 from bursar.state.refusals import BudgetExceeded, NoSession, Refused, ScopeClosed
-from tests.nodes.conftest import SECRET, Bench
+from tests.support.bench import SECRET, Bench
 from tests.support.provider import Reply
 
 
@@ -351,6 +351,7 @@ def test_a_hidden_cap_in_the_models_settings_is_a_configuration_error(bench: Ben
         bench.model(extra_body={"max_tokens": 9})
 
 
+@pytest.mark.slow
 def test_importing_the_gateway_is_light() -> None:
     """The gateway loads neither a provider's package nor the price data until a model is metered."""
     code = (

@@ -7,11 +7,12 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
+from bursar.checkpoints.ledger.accounts import charged
 from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import CallHeld
 from bursar.state.refusals import NoSession, ScopeClosed
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 
 WAIT_SECONDS = 10
 
@@ -139,9 +140,9 @@ def test_a_call_on_behalf_of_another_agent_keeps_the_path(bench: Bench) -> None:
     by_agent = {name: amount.nanos for name, amount in spend.by_agent.items()}
     assert by_agent == {"tax": bills[0], path: bills[1] + bills[2], f"{path} → lookup": bills[3]}
     assert sum(by_agent.values()) == spend.spent.nanos == bench.provider.billed
-    books, run = bench.ledger.books, bench.ledger.database.run
-    assert run(books.cost_of_agent("r-1", "spending")) == sum(bills)
-    assert run(books.cost_of_agent("r-1", path)) == sum(bills[1:])
+    run = bench.ledger.run
+    assert run(charged, "agent:r-1:spending") == sum(bills)
+    assert run(charged, f"agent:r-1:{path}") == sum(bills[1:])
     assert bench.ledger.verify()
 
 

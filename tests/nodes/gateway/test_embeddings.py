@@ -14,7 +14,7 @@ from bursar.nodes.gateway.meter import Price, meter
 from bursar.state.errors import BursarError, ConfigurationError, UnknownPrice
 from bursar.state.events import CallSettled
 from bursar.state.refusals import BudgetExceeded, NoSession
-from tests.nodes.conftest import SECRET, Bench
+from tests.support.bench import SECRET, Bench
 from tests.support.provider import EMBEDDING_MODEL, Reply
 
 TEXTS = ["groceries", "rent in March", "π and 漢字", "tickets", "a"]

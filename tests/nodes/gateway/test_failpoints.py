@@ -17,6 +17,7 @@ def disarmed() -> Iterator[None]:
     failpoints.arm({})
 
 
+@pytest.mark.slow
 def test_the_process_is_killed_at_the_hit_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other names and earlier hits pass; the third hit is the last of the process, by a signal it cannot catch."""
     killed: list[tuple[int, int]] = []

@@ -8,9 +8,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from bursar.checkpoints.ledger.postings import Hold
+from bursar.checkpoints.ledger import postings
+from bursar.checkpoints.ledger.accounts import left
+from bursar.checkpoints.ledger.calls import Hold
 from bursar.nodes.gateway.journal import as_chunk, billed_in, decode, encode
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.provider import Reply
 
 
@@ -37,7 +39,7 @@ def test_a_replay_needs_no_money(bench: Bench) -> None:
     """A request that has used up its budget can still replay what it had paid for."""
     with bench.scope("0.0005").enter():
         paid = bench.model().invoke("hello", max_tokens=700)
-    bench.ledger.database.run(bench.ledger.books.hold(_filler(bench)))
+    bench.ledger.run(postings.hold, _filler(bench))
     with bench.scope("0.0005", max_turns=1).enter():
         assert bench.model().invoke("hello", max_tokens=700).text == paid.text
     assert len(bench.provider.requests) == 1
@@ -154,7 +156,7 @@ def test_what_cannot_be_written_down_is_not_kept() -> None:
 
 def _filler(bench: Bench):
 
-    left = bench.ledger.database.run(bench.ledger.books.left(("request:r-1",)))
+    rest = bench.ledger.run(left, ("request:r-1",))
     return Hold(
         call_id="filler",
         session_id="s-1",
@@ -165,7 +167,7 @@ def _filler(bench: Bench):
         occurrence=0,
         model="m",
         price_version="p",
-        amount=left or 0,
+        amount=rest or 0,
         scopes=("request:r-1",),
         at=bench.ledger.clock(),
     )

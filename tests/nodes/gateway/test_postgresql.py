@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from bursar.state.refusals import BudgetExceeded
-from tests.nodes.conftest import Bench, make_bench
+from tests.support.bench import Bench, make_bench
 from tests.support.provider import Provider, Reply
 
 pytestmark = pytest.mark.postgres

@@ -19,7 +19,7 @@ from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded, Unmetered
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.provider import Reply
 
 pytestmark = pytest.mark.filterwarnings("ignore:create_react_agent has been moved")

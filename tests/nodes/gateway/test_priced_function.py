@@ -10,7 +10,7 @@ from bursar import priced
 from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.events import Incident
 from bursar.state.refusals import BudgetExceeded, NoSession
-from tests.nodes.conftest import SESSION, Bench
+from tests.support.bench import SESSION, Bench
 
 QUOTE_NANOS = 2_000_000
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway.prices import Price, price_of
 from bursar.state.errors import ConfigurationError, UnknownPrice
 

@@ -18,7 +18,7 @@ from bursar.nodes.gateway.providers.failures import MAX_PAUSE_SECONDS, Failure, 
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_on_handler_loop
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
-from tests.nodes.conftest import NOW, Bench
+from tests.support.bench import NOW, Bench
 from tests.support.provider import Reply
 
 LONG = "word " * 20_000
@@ -65,9 +65,9 @@ def test_a_wait_beyond_the_deadline_is_not_waited(bench: Bench) -> None:
     """A hint longer than the run has left ends the call at once."""
     bench.provider.will(Reply(status=429, headers={"retry-after": "20"}))
     started = time.monotonic()
-    with bench.scope(deadline=started + 5).enter(), pytest.raises(openai.RateLimitError):
+    with bench.scope(deadline=started + 15).enter(), pytest.raises(openai.RateLimitError):
         bench.model().invoke("hello")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 12
     assert len(bench.provider.requests) == 1
 
 

@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 
 
 def test_a_scope_is_current_inside_its_block_only(bench: Bench) -> None:

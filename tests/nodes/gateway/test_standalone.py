@@ -9,7 +9,7 @@ import pytest
 from bursar import USD, Ledger, standalone
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded, NoSession, ScopeClosed, Unmetered
-from tests.nodes.conftest import Bench
+from tests.support.bench import Bench
 
 
 def test_metered_calls_work_in_the_block_and_the_spend_can_be_read(bench: Bench) -> None:

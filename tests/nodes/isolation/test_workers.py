@@ -176,6 +176,7 @@ def test_the_loop_of_handlers_is_no_place_to_wait_for_oneself() -> None:
     assert "use ainvoke" in str(end.error)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_begins_anew() -> None:

@@ -1,11 +1,9 @@
 """Intake opens a request's accounts under the configuration of the moment."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic
+from bursar.checkpoints.ledger.accounts import left
 from bursar.state.events import RequestOpened
 from bursar.state.money import USD
 
@@ -25,12 +23,6 @@ def ask(ledger: Ledger, budget: Budget, message: str) -> RequestOpened:
     return [row.event for row in ledger.audit("s-1") if isinstance(row.event, RequestOpened)][-1]
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """An SQLite ledger."""
-    return Ledger(f"sqlite:///{tmp_path}/books.db")
-
-
 def test_a_total_is_the_outermost_account(ledger: Ledger) -> None:
     """Where the budget has a total, a request is charged to the account of the whole ledger; else to none such."""
     without = ask(ledger, Budget("0.03", per_session="1"), "my tax")
@@ -38,7 +30,7 @@ def test_a_total_is_the_outermost_account(ledger: Ledger) -> None:
     capped = ask(ledger, Budget("0.03", per_session="1", total="50"), "my taxes")
     assert next(iter(capped.caps)) == "global"
     assert capped.caps["global"] == USD(50)
-    assert ledger.database.run(ledger.books.left(["global"])) == USD(50).nanos
+    assert ledger.run(left, ["global"]) == USD(50).nanos
     assert ledger.verify()
 
 

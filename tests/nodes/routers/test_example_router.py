@@ -195,6 +195,7 @@ def test_without_scikit_learn_the_error_says_what_to_do(monkeypatch: pytest.Monk
         ExampleRouter()
 
 
+@pytest.mark.slow
 def test_making_a_router_loads_no_heavy_library() -> None:
     """scikit-learn, scipy and numpy are imported by the first fit, not before."""
     script = (

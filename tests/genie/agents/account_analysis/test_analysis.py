@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar.genie.agents.account_analysis.analysis import (
-    analyse,
+from bursar.genie.agents.account_analysis.analysis import analyse
+from bursar.genie.agents.account_analysis.change import bridge
+from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.source import Source
+from bursar.genie.transactions.cash_flows import (
     category_totals,
+    classify,
     median_essential_spend,
     monthly_income,
     monthly_totals,
 )
-from bursar.genie.agents.account_analysis.cash_flows import classify
-from bursar.genie.agents.account_analysis.change import bridge
-from bursar.genie.household.records import BankAccount, Transaction
-from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
 
 Build = Callable[..., Source]

@@ -1,7 +1,7 @@
 """The connector reads and nothing else: no writes, no more rows and no more time than it was given."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,31 +11,29 @@ import pytest
 from sqlalchemy import Engine, create_engine, delete, func, insert, select, text
 
 from bursar.genie.agents.database_connector.connector import (
-    QUERIES,
     BadParameter,
     Connector,
     DataError,
-    NamedQuery,
     NotReadOnly,
     QueryTimeout,
     UnknownQuery,
 )
 from bursar.genie.household import schema
-from bursar.genie.household.queries import Parameters, SelectRows
+from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, SelectRows
 from bursar.genie.household.source import Source
 from bursar.genie.importing.importing import import_files
+from tests.support.databases import BOTH
 
 STATEMENT = "Date,Description,Amount\n" + "".join(f"2025-01-{day:02},Café {day},-{day}.00\n" for day in range(1, 21))
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], AbstractContextManager[str]]
-) -> Iterator[Engine]:
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A household of twenty postings on each database."""
     with ExitStack() as stack:
-        sqlite = request.param == "sqlite"
-        url = f"sqlite:///{tmp_path / 'household.db'}" if sqlite else stack.enter_context(new_postgres())
+        url = f"sqlite:///{tmp_path / 'household.db'}"
+        if request.param == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("new_postgres")())
         made = create_engine(url)
         file = tmp_path / "checking.csv"
         file.write_text(STATEMENT)

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy import create_engine
 
-from bursar.genie.agents.database_connector.connector import Connector, answer
+from bursar.genie.agents.database_connector.connector import Connector
+from bursar.genie.agents.database_connector.listing import answer
 from bursar.genie.household.sample import sample_files
 from bursar.genie.household.source import Source
 from bursar.genie.importing.importing import import_files

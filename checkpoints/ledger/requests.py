@@ -1,0 +1,121 @@
+"""Sessions and requests: opened with their accounts, closed with what they were charged. Functions of a transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import bindparam, select, update
+
+from bursar.checkpoints.database.statement import Statement, insert_new
+from bursar.checkpoints.ledger.accounts import Account, cap_of, follows_configuration, open_account, set_caps
+from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
+from bursar.checkpoints.ledger.spend import spend_of
+from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.checkpoints.schema.ledger_tables import requests, sessions
+from bursar.state.errors import LedgerError
+from bursar.state.events import LeaseChanged, RequestClosed, RequestOpened
+from bursar.state.money import USD
+from bursar.state.spend import Spend
+from bursar.state.text import clean
+
+MAX_ID_CHARACTERS = 200
+PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
+
+
+def open_session(transaction: Transaction, session_id: str, tenant: str, *, at: datetime) -> None:
+    """Afterwards the session exists; one that existed keeps its tenant."""
+    check_id("session", session_id)
+    if session_id == PAUSES:
+        raise LedgerError(f"{PAUSES} is the log of pauses; name the session otherwise")
+    check_id("tenant", tenant)
+    new = {"sequence": 0, "head": FIRST, "incident": None}
+    _open_session(transaction.connection, session_id=session_id, tenant=tenant, opened_at=stamp(at), **new)
+
+
+def open_request(
+    transaction: Transaction,
+    session_id: str,
+    request_id: str,
+    *,
+    accounts: Sequence[Account],
+    text_hash: str,
+    at: datetime,
+    lease: LeaseChanged | None = None,
+) -> None:
+    """Afterwards the request and its accounts exist.
+
+    A new request brings the caps of its session, tenant's day and ledger up or down to these; what they were
+    topped up by stays on top. Opened again, it changes no cap and no spend: no fresh grant. The log tells of
+    `lease` with it.
+    """
+    check_id("request", request_id)
+    when = stamp(at)
+    new = _open_request.changes(
+        transaction.connection,
+        request_id=request_id,
+        session_id=session_id,
+        text_hash=text_hash,
+        opened_at=when,
+        closed_at=None,
+        outcome=None,
+    )
+    configured = [account for account in accounts if follows_configuration(account.scope)]
+    if new:
+        set_caps(transaction, configured)
+    for account in accounts:
+        if not new or account not in configured:
+            open_account(transaction, account)
+    if not new:
+        _check_own(transaction, session_id, request_id)
+        return
+    cap = cap_of(transaction, f"request:{request_id}")
+    caps = {account.scope: _dollars(account.cap) for account in configured}
+    opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps)
+    append(transaction, session_id, when, [opened] if lease is None else [lease, opened])
+
+
+def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
+    """Afterwards the request is closed; what it was charged. Closed again, it keeps its first outcome."""
+    when = stamp(at)
+    closed = _close_request.changes(
+        transaction.connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
+    )
+    if not closed:
+        _check_own(transaction, session_id, request_id)
+    spend = spend_of(transaction, f"request:{request_id}")
+    if not closed:
+        return spend
+    event = RequestClosed(request_id=request_id, outcome=outcome, spent=spend.spent + spend.held)
+    append(transaction, session_id, when, [event])
+    return spend
+
+
+def check_id(what: str, value: str) -> None:
+    """Raises `LedgerError` unless the value can be the id of a session, a request, a tenant or a call."""
+    if not 0 < len(value) <= MAX_ID_CHARACTERS or not value.isprintable():
+        raise LedgerError(f"a {what} id is 1 to {MAX_ID_CHARACTERS} printable characters, not {value[:60]!r}")
+
+
+def _check_own(transaction: Transaction, session_id: str, request_id: str) -> None:
+    found = _owner(transaction.connection, request=request_id)
+    if not found:
+        raise LedgerError(f"no request {request_id} in the books")
+    if found[0][0] != session_id:
+        raise LedgerError(f"request {request_id} belongs to another session; a request id is used once")
+
+
+def _dollars(nanos: int | None) -> USD | None:
+    return None if nanos is None else USD.from_nanos(nanos)
+
+
+_open_session = insert_new(sessions)
+_open_request = insert_new(requests)
+_close_request = Statement(
+    update(requests)
+    .values(closed_at=bindparam("closed"), outcome=bindparam("result"))
+    .where(
+        requests.c.request_id == bindparam("request"),
+        requests.c.session_id == bindparam("session"),
+        requests.c.closed_at.is_(None),
+    )
+)
+_owner = Statement(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))

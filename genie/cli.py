@@ -1,0 +1,263 @@
+"""Genie's commands: ask, resume, import, graph, demo. `bursar` finds them by the entry point `bursar.commands`.
+
+Exit codes: 0 answered, 1 answered with gaps (of an import: rows were rejected), 2 wrong use or a file that cannot be
+read, 3 refused, 130 interrupted, 143 told to end (SIGTERM). Nothing heavy is imported before a command runs.
+"""
+
+import os
+import shlex
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from bursar import ConfigurationError
+from bursar.genie import DEFAULT_DATABASE, REQUEST_BUDGET
+
+if TYPE_CHECKING:
+    from bursar import SessionOutput
+    from bursar.genie.app import Genie
+    from bursar.genie.importing.import_report import ImportReport
+
+ANSWERED, GAPS, WRONG_USE, REFUSED, INTERRUPTED, DRAINED = 0, 1, 2, 3, 130, 143
+DEMO_QUESTIONS = (
+    "Where did my money go in November, and which subscriptions went up?",
+    "Is there anything suspicious on my accounts?",
+    "How safe are my finances, and can I save tax by selling losses before the year ends?",
+)
+DEMO_END = 'Now with your own accounts: bursar import FILE…, then: bursar ask "Where did my money go last month?"'
+
+
+class DateOrder(StrEnum):
+    """Which comes first in 03/04/2025."""
+
+    DMY = "dmy"
+    MDY = "mdy"
+
+
+class DecimalMark(StrEnum):
+    """What stands before the cents."""
+
+    COMMA = "comma"
+    POINT = "point"
+
+
+commands = typer.Typer()
+
+DatabaseOption = Annotated[
+    str, typer.Option("--database", envvar="BURSAR_DATABASE", help="Database URL; SQLite or PostgreSQL.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+SessionArgument = Annotated[str, typer.Argument(metavar="ID", help="The session's id, as `bursar sessions` lists it.")]
+BudgetOption = Annotated[str, typer.Option("--budget", help="What one request may spend, in US dollars.")]
+AsOfOption = Annotated[str | None, typer.Option("--as-of", help="Judge as of this day; today by default.")]
+
+
+@commands.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    *,
+    session: Annotated[str | None, typer.Option(help="Go on with this session; a new one otherwise.")] = None,
+    budget: BudgetOption = REQUEST_BUDGET,
+    data: Annotated[list[Path] | None, typer.Option(help="Import this file first; may be given again.")] = None,
+    database: DatabaseOption = DEFAULT_DATABASE,
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask Genie about your own accounts."""
+    genie = _genie(database, budget, as_of)
+    if data and _import(genie, data, quiet=json) == WRONG_USE:
+        raise typer.Exit(WRONG_USE)
+    session = session or f"s-{uuid.uuid4().hex[:8]}"
+    with _working(session, database) as hear:
+        result = genie.ask(question, session, on_node=hear)
+    _answer(genie, result, session, database, json=json)
+
+
+@commands.command()
+def resume(
+    session: SessionArgument,
+    *,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take it from a process that still runs it, or may."),
+    ] = False,
+    budget: BudgetOption = REQUEST_BUDGET,
+    database: DatabaseOption = DEFAULT_DATABASE,
+    as_of: AsOfOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Go on with a request that was interrupted, under the budget it was opened with."""
+    _check_exists(database)
+    genie = _genie(database, budget, as_of)
+    with _working(session, database) as hear:
+        result = genie.resume(session, on_node=hear, take_over=take_over)
+    _answer(genie, result, session, database, json=json)
+
+
+@commands.command(name="import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Statements (CSV, OFX), holdings, prices (CSV), profile (TOML).")],
+    *,
+    account: Annotated[
+        str | None, typer.Option(help="The account these rows belong to, where the file names none.")
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="Currency of amounts where the file names none.")] = None,
+    date_order: Annotated[DateOrder | None, typer.Option(help="Where a file's dates could be read either way.")] = None,
+    decimal_mark: Annotated[DecimalMark | None, typer.Option(help="Where a file's amounts could be either.")] = None,
+    database: DatabaseOption = DEFAULT_DATABASE,
+    json: JsonOption = False,
+) -> None:
+    """Read bank statements and holdings into the database. Importing a file again changes nothing."""
+    genie = _genie(database)
+    order = None if date_order is None else date_order.value
+    mark = None if decimal_mark is None else {"comma": ",", "point": "."}[decimal_mark.value]
+    code = _import(genie, files, json=json, account=account, currency=currency, date_order=order, decimal_mark=mark)
+    genie.close()
+    raise typer.Exit(code)
+
+
+@commands.command()
+def graph(database: DatabaseOption = "sqlite://") -> None:
+    """Print Genie's graph as Mermaid, drawn from the graph itself."""
+    typer.echo(_genie(database).app.get_graph().draw_mermaid())
+
+
+@commands.command()
+def demo() -> None:
+    """Ask Genie three questions about a sample household, in a database of its own that is thrown away."""
+    import tempfile
+
+    from bursar import drain_on_sigterm
+    from bursar.genie import render as show
+    from bursar.genie.household.sample import END, sample_files
+
+    with tempfile.TemporaryDirectory(prefix="bursar-demo-") as folder, drain_on_sigterm():
+        database = f"sqlite:///{folder}/genie.db"
+        genie = _genie(database, as_of=END.isoformat())
+        _import(genie, list(sample_files()))
+        worst = ANSWERED
+        for number, question in enumerate(DEMO_QUESTIONS, 1):
+            show.console().rule(f"[bold]{number}. {question}", align="left")
+            with _working("", database) as hear:
+                result = genie.ask(question, f"demo-{number}", on_node=hear)
+            worst = max(worst, _show(result, f"demo-{number}", json=False))
+        show.console().print(str(genie.ledger.verify()))
+        show.console().print(DEMO_END)
+        genie.close()
+    raise typer.Exit(worst)
+
+
+def _genie(database: str, budget: str = REQUEST_BUDGET, as_of: str | None = None) -> "Genie":
+    from bursar.genie.app import open_genie
+
+    try:
+        day = None if as_of is None else date.fromisoformat(as_of)
+    except ValueError:
+        raise ConfigurationError(f"--as-of is a day such as 2025-12-31, not {as_of!r}") from None
+    _check_budget(budget)
+    return open_genie(database, budget=budget, as_of=day)
+
+
+def _check_budget(budget: str) -> None:
+    from bursar import USD
+
+    try:
+        fits = USD(budget) >= USD(0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigurationError(f"--budget is an amount of US dollars such as 0.03, not {budget!r}")
+
+
+def _check_exists(database: str) -> None:
+    """Raises `ConfigurationError` for an SQLite file that is not there: resuming must not leave an empty one behind."""
+    kind, _, file = database.partition("?")[0].partition(":///")
+    if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
+        raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
+
+
+def _stop(text: str, code: int) -> NoReturn:
+    """End the command with one line on stderr."""
+    typer.echo(f"bursar: {text}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
+    """While Genie works: a status line on a terminal; Ctrl-C and SIGTERM become one line that says how to go on."""
+    from langgraph.errors import GraphDrained
+
+    from bursar import drain_on_sigterm
+    from bursar.genie import render as show
+    from bursar.genie.agents.database_connector.connector import DataError
+
+    go_on = f"go on with: bursar resume {session}{_where(database)}" if session else "start again"
+    try:
+        with drain_on_sigterm(), show.status() as hear:
+            yield hear
+    except KeyboardInterrupt:
+        _stop(f"interrupted; what was paid for is kept; {go_on}", INTERRUPTED)
+    except GraphDrained:
+        _stop(f"told to end; the step it was in is finished and kept; {go_on}", DRAINED)
+    except DataError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _where(database: str) -> str:
+    """The option that names the database again, where it is not found without it. Passwords are masked."""
+    if database == os.environ.get("BURSAR_DATABASE", DEFAULT_DATABASE):
+        return ""
+    from sqlalchemy.engine import make_url
+
+    return f" --database {shlex.quote(make_url(database).render_as_string(hide_password=True))}"
+
+
+def _import(genie: "Genie", files: list[Path], *, quiet: bool = False, json: bool = False, **options: Any) -> int:
+    """Import and tell what became of each file; the exit code. Ctrl-C leaves whole files behind, never half of one."""
+    from bursar.genie import render as show
+
+    def told(report: "ImportReport") -> None:
+        hear(report.file.name)
+
+    try:
+        with show.import_progress() as hear:
+            reports = genie.import_files(files, progress=told, **options)
+    except KeyboardInterrupt:
+        _stop("interrupted; finished files are stored; import again, nothing is stored twice", INTERRUPTED)
+    if not reports:
+        raise ConfigurationError(f"there is no file to import in {', '.join(map(str, files))}")
+    if json:
+        typer.echo(show.as_json(reports))
+    elif not quiet and (table := show.imported(reports)):
+        show.console().print(table)
+    failed = [report for report in reports if report.error is not None]
+    for report in reports:
+        for rejected in report.rejected:
+            typer.echo(f"bursar: {report.file.name} row {rejected.row}: {rejected.reason}", err=True)
+    for report in failed:
+        typer.echo(f"bursar: {report.error}", err=True)
+    if failed:
+        return WRONG_USE
+    return GAPS if any(report.rejected for report in reports) else ANSWERED
+
+
+def _answer(genie: "Genie", result: "SessionOutput", session: str, database: str, *, json: bool) -> None:
+    code = _show(result, session, json=json, go_on=f'bursar ask --session {session}{_where(database)} "…"')
+    genie.close()
+    raise typer.Exit(code)
+
+
+def _show(result: "SessionOutput", session: str, *, json: bool, go_on: str = "") -> int:
+    from bursar.genie import render as show
+
+    if json:
+        typer.echo(show.as_json(show.answer_json(result, session)))
+    else:
+        show.console().print(show.answer(result, session, go_on))
+    return {"answered": ANSWERED, "answered_with_gaps": GAPS, "refused": REFUSED}[result["ending"]]

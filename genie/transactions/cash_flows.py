@@ -1,0 +1,204 @@
+"""What each posting did for the household (income, spending, refund, transfer), and exact totals over that."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from statistics import median
+from typing import Final, Literal
+
+from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.categories import (
+    UNCATEGORISED,
+    category_of,
+    is_essential,
+    is_income,
+    merchant_of,
+)
+from bursar.genie.transactions.transfers import own_movements
+
+Flow = Literal["income", "spending", "refund", "transfer"]
+
+ZERO: Final = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting with its meaning. `size` is the amount without its sign."""
+
+    row: Transaction
+    flow: Flow
+    category: str
+    merchant: str
+
+    @property
+    def size(self) -> Decimal:
+        return abs(self.row.amount)
+
+    @property
+    def month(self) -> date:
+        """The first day of the booking month."""
+        return self.row.booked_on.replace(day=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums in one currency, all positive: money earned, money spent, money handed back by merchants."""
+
+    income: Decimal = ZERO
+    spending: Decimal = ZERO
+    refunds: Decimal = ZERO
+
+    @property
+    def net(self) -> Decimal:
+        """What was left: the sum of the postings' own amounts, to the cent."""
+        return self.income + self.refunds - self.spending
+
+
+def classify(transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
+    """Every posting once with its meaning, by day and id; the order of the rows given does not matter.
+
+    Money in is a refund if that merchant had been paid before and the category is not one of income. Give the whole
+    history, not one month of it: transfers and refunds are recognised by earlier postings.
+    """
+    rows = sorted(transactions, key=lambda row: (row.booked_on, row.id))
+    moved = own_movements(rows, accounts)
+    first_paid: dict[tuple[str, str], date] = {}
+    for row in rows:
+        if row.amount < 0 and row.id not in moved:
+            first_paid.setdefault((merchant_of(row.payee), row.currency), row.booked_on)
+    spelled = _spellings(rows)
+    entries: list[Entry] = []
+    for row in rows:
+        merchant, category = merchant_of(row.payee), category_of(row)
+        category = spelled.get(category.casefold(), category)
+        paid_before = first_paid.get((merchant, row.currency), date.max) <= row.booked_on
+        flow: Flow = "spending" if row.amount < 0 else "income"
+        if row.id in moved:
+            flow = "transfer"
+        elif row.amount > 0 and paid_before and not is_income(category):
+            flow = "refund"
+        entries.append(Entry(row, flow, category, merchant))
+    return tuple(entries)
+
+
+def totals(entries: Iterable[Entry]) -> dict[str, Totals]:
+    """Sums by currency; transfers count in none of them. Currencies are never added up."""
+    sums: defaultdict[str, Totals] = defaultdict(Totals)
+    for entry in entries:
+        sums[entry.row.currency] = _plus(sums[entry.row.currency], entry)
+    return {currency: sums[currency] for currency in sorted(sums)}
+
+
+def totals_by_month(entries: Iterable[Entry]) -> dict[tuple[date, str], Totals]:
+    """Sums by month (its first day) and currency, in order."""
+    sums: defaultdict[tuple[date, str], Totals] = defaultdict(Totals)
+    for entry in entries:
+        key = entry.month, entry.row.currency
+        sums[key] = _plus(sums[key], entry)
+    return {key: sums[key] for key in sorted(sums)}
+
+
+def totals_by_category(entries: Iterable[Entry]) -> dict[tuple[str, str], Totals]:
+    """Sums by category and currency, the most spent first."""
+    sums: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
+    for entry in entries:
+        if entry.flow != "transfer":
+            key = entry.category, entry.row.currency
+            sums[key] = _plus(sums[key], entry)
+    return {key: sums[key] for key in sorted(sums, key=lambda key: (-sums[key].spending, key))}
+
+
+def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, str, str], Totals]:
+    """Sums by month (its first day), category and currency, in order."""
+    sums: defaultdict[tuple[date, str, str], Totals] = defaultdict(Totals)
+    for entry in entries:
+        if entry.flow != "transfer":
+            key = entry.month, entry.category, entry.row.currency
+            sums[key] = _plus(sums[key], entry)
+    return {key: sums[key] for key in sorted(sums)}
+
+
+def monthly_totals(
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
+) -> dict[tuple[date, str], Totals]:
+    """Sums by month (its first day) and currency over postings, transfers left out."""
+    return totals_by_month(classify(transactions, accounts))
+
+
+def category_totals(
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
+) -> dict[tuple[str, str], Totals]:
+    """Sums by category and currency over postings, transfers left out; the most spent first."""
+    return totals_by_category(classify(transactions, accounts))
+
+
+def median_essential_spend(
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
+) -> Decimal | None:
+    """The median over whole months of essential spending less its refunds, unrounded; None without a whole month.
+
+    Whole months are those between the first and the last posting that the data covers from end to end.
+    """
+    entries = classify(transactions, accounts)
+    essential = totals_by_month(
+        entry for entry in entries if entry.flow in ("spending", "refund") and is_essential(entry.category)
+    )
+    values = [essential.get((month, currency), Totals()) for month in whole_months(entries)]
+    return median(value.spending - value.refunds for value in values) if values else None
+
+
+def monthly_income(
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
+) -> Decimal | None:
+    """The median income over whole months, unrounded, refunds left out; None without a whole month."""
+    entries = classify(transactions, accounts)
+    sums = totals_by_month(entries)
+    values = [sums.get((month, currency), Totals()).income for month in whole_months(entries)]
+    return median(values) if values else None
+
+
+def whole_months(entries: Sequence[Entry]) -> tuple[date, ...]:
+    """First days of the months that the data covers from end to end, oldest first.
+
+    The first month counts if its first posting is in its first week, the last one if its last posting is in its
+    final week: banks post nothing on some days, and a statement of whole months seldom ends in a posting.
+    """
+    if not entries:
+        return ()
+    days = [entry.row.booked_on for entry in entries]
+    first, last = min(days), max(days)
+    start = first.replace(day=1) if first.day <= 7 else next_month(first)
+    final_week = (next_month(last) - last).days <= 7
+    stop = next_month(last) if final_week else last.replace(day=1)
+    found: list[date] = []
+    while start < stop:
+        found.append(start)
+        start = next_month(start)
+    return tuple(found)
+
+
+def next_month(day: date) -> date:
+    """The first day of the month after."""
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+def _plus(sums: Totals, entry: Entry) -> Totals:
+    match entry.flow:
+        case "income":
+            return replace(sums, income=sums.income + entry.size)
+        case "spending":
+            return replace(sums, spending=sums.spending + entry.size)
+        case "refund":
+            return replace(sums, refunds=sums.refunds + entry.size)
+        case "transfer":
+            return sums
+
+
+def _spellings(rows: Iterable[Transaction]) -> Mapping[str, str]:
+    """The bank's own spelling of each category, so that a rule's "groceries" joins the bank's "Groceries"."""
+    spelled: dict[str, str] = {UNCATEGORISED: UNCATEGORISED}
+    for own in sorted({row.category.strip() for row in rows} - {""}):
+        spelled.setdefault(own.casefold(), own)
+    return spelled

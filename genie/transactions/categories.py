@@ -1,0 +1,117 @@
+"""What a posting was for: the bank's own category, else a rule over whole words, else "uncategorised"."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from bursar.genie.household.records import Transaction
+
+UNCATEGORISED: Final = "uncategorised"
+TRANSFERS: Final = "transfers"
+BANK_ESSENTIALS: Final = frozenset({"bills", "bills & utilities", "medical", "healthcare", "rent", "mortgage", "loans"})
+_LONGEST_PHRASE: Final = 4
+_WORD: Final = re.compile(r"[^\W_]+")
+_NOISE: Final = frozenset({"pos", "purchase", "debit", "credit", "card", "visa", "mastercard", "contactless"}) | {
+    *("recurring", "payment", "online", "sq", "tst", "paypal", "pp", "ach", "web", "id", "ref"),
+    *("inc", "llc", "ltd", "gmbh", "co", "com", "www"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRules:
+    """The rule table: `phrases` maps words to a category, `asked` a question's word to the categories it means."""
+
+    phrases: Mapping[tuple[str, ...], str]
+    asked: Mapping[str, tuple[str, ...]]
+    income: frozenset[str]
+    spending: frozenset[str]
+    essential: frozenset[str]
+    transfer: frozenset[tuple[str, ...]]
+
+
+@cache
+def rules() -> CategoryRules:
+    """The table of categories.toml, read once."""
+    table = tomllib.loads(files("bursar.genie.transactions").joinpath("categories.toml").read_text(encoding="utf-8"))
+    phrases: dict[tuple[str, ...], str] = {}
+    asked: dict[str, tuple[str, ...]] = {}
+    for kind in ("income", "spending"):
+        for name, rule in table[kind].items():
+            for phrase in rule["words"]:
+                phrases.setdefault(words(phrase), name)
+            for word in (name, *rule.get("asked", ())):
+                asked[word] = (*asked.get(word, ()), name)
+    return CategoryRules(
+        phrases=phrases,
+        asked=asked,
+        income=frozenset(table["income"]),
+        spending=frozenset(table["spending"]),
+        essential=frozenset(name for name, rule in table["spending"].items() if rule.get("essential", False)),
+        transfer=frozenset(words(phrase) for phrase in table["transfer"]["words"]),
+    )
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of `text`, case-folded, without punctuation: the unit in which every rule matches."""
+    return tuple(_WORD.findall(text.casefold()))
+
+
+def category_of(row: Transaction) -> str:
+    """The bank's own category if it gave one, else the rule table over payee and then memo.
+
+    What no rule knows is "transfers" where the bank's words say so, else "uncategorised". A rule matches whole words
+    alone, so "premium" is not "emi" and "specs" is not "ecs".
+    """
+    own = row.category.strip()
+    if own:
+        return own
+    for text in (row.payee, row.memo):
+        found = _longest(words(text))
+        if found is not None:
+            return found
+    return TRANSFERS if says_transfer(row) else UNCATEGORISED
+
+
+def is_income(category: str) -> bool:
+    """Whether money in under this category was earned, not handed back."""
+    return category.casefold() in rules().income or category.casefold() in {"income", "paycheck", "wages"}
+
+
+def is_essential(category: str) -> bool:
+    """Whether spending under this category goes on when money is short; a bank's usual names count too."""
+    return category.casefold() in rules().essential or category.casefold() in BANK_ESSENTIALS
+
+
+def says_transfer(row: Transaction) -> bool:
+    """Whether the bank's words (category, payee or memo) call this posting a transfer or a card payment."""
+    phrases = rules().transfer
+    return any(gram in phrases for text in (row.category, row.payee, row.memo) for gram in _grams(words(text)))
+
+
+def merchant_of(payee: str) -> str:
+    """A name under which all postings of one payee meet: no case, reference numbers, dates or bank's jargon.
+
+    "POS NETFLIX.COM 866-579" and "Netflix" are both "netflix". A payee made of nothing else keeps its own words.
+    """
+    all_words = words(payee)
+    kept = [word for word in all_words if word not in _NOISE and not any(letter.isdigit() for letter in word)]
+    kept = [word for word in kept if len(word) > 1] or kept
+    return " ".join(kept or all_words) or payee.strip().casefold()
+
+
+def _grams(text: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Every run of up to four words, the longest first."""
+    return [
+        text[start : start + length]
+        for length in range(min(_LONGEST_PHRASE, len(text)), 0, -1)
+        for start in range(len(text) - length + 1)
+    ]
+
+
+def _longest(text: tuple[str, ...]) -> str | None:
+    phrases = rules().phrases
+    return next((phrases[gram] for gram in _grams(text) if gram in phrases), None)

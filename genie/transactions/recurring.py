@@ -1,0 +1,220 @@
+"""Payments that come back: weekly, bi-weekly, monthly, quarterly or annual, found by the gaps between their days.
+
+A stream's cadence is judged by the median gap and the median absolute deviation (MAD) from it, so that one late
+payment does not hide it. Monthly dates are compared as month ends: 31 January, 28 February, 31 March are one stream.
+"""
+
+from calendar import monthrange
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from itertools import groupby, pairwise
+from statistics import median
+from typing import Final, Literal
+
+from bursar.genie.household.records import Transaction
+from bursar.genie.transactions.categories import merchant_of
+
+Cadence = Literal["weekly", "bi-weekly", "monthly", "quarterly", "annual"]
+
+MIN_OCCURRENCES: Final = 3
+_CLUSTER_STEP: Final = Decimal("1.25")
+_LEVEL_STEP: Final = Decimal("0.005")
+_STEADY_SPREAD: Final = Decimal("1.5")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rhythm:
+    """A cadence: the median gap in days it allows, the MAD it allows, its months (0: counted in days)."""
+
+    cadence: Cadence
+    shortest: int
+    longest: int
+    mad: float
+    months: int
+    per_year: int
+
+
+RHYTHMS: Final = (
+    _Rhythm("weekly", 6, 8, 1, 0, 52),
+    _Rhythm("bi-weekly", 13, 15, 1.5, 0, 26),
+    _Rhythm("monthly", 27, 34, 3, 1, 12),
+    _Rhythm("quarterly", 86, 97, 5, 3, 4),
+    _Rhythm("annual", 355, 375, 7, 12, 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRise:
+    """The newest change of a stream's price, upwards: from `old` to `new` (both positive), first paid on `on`."""
+
+    on: date
+    old: Decimal
+    new: Decimal
+
+    @property
+    def points(self) -> Decimal:
+        """The rise in percentage points of the old price."""
+        return (self.new - self.old) / self.old * 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """One stream of postings with a cadence. `amount` is the newest one, with its sign.
+
+    `steady` says that the amount keeps to a few price levels, as a subscription's or a rent's does.
+    """
+
+    merchant: str
+    payee: str
+    currency: str
+    cadence: Cadence
+    amount: Decimal
+    rows: tuple[Transaction, ...]
+    next_due: date
+    steady: bool
+    rise: PriceRise | None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the postings of this stream."""
+        return frozenset(row.id for row in self.rows)
+
+    @property
+    def monthly(self) -> Decimal:
+        """What the newest amount comes to in an average month, unrounded."""
+        return self.amount * _rhythm(self.cadence).per_year / 12
+
+    def active(self, on: date) -> bool:
+        """Whether the stream still runs on that day: at most half a period late."""
+        return (on - self.next_due).days <= _rhythm(self.cadence).shortest // 2
+
+
+def find_recurring(transactions: Iterable[Transaction]) -> tuple[Recurring, ...]:
+    """All streams in `transactions`, by merchant; a posting is in at most one. The order of the rows does not matter.
+
+    A merchant's postings are tried together, then in clusters of similar amounts, then amount by amount, so that a
+    price rise stays in its stream and two subscriptions at one merchant are two streams. A stream needs at least
+    three payments in distinct periods; weekly and bi-weekly ones also a steady amount, so that a habit is none.
+    """
+    groups: defaultdict[tuple[str, str, bool], list[Transaction]] = defaultdict(list)
+    for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
+        if row.amount != 0:
+            groups[merchant_of(row.payee), row.currency, row.amount > 0].append(row)
+    return tuple(stream for key in sorted(groups) for stream in _streams(key[0], groups[key]))
+
+
+def _streams(merchant: str, rows: Sequence[Transaction]) -> Iterator[Recurring]:
+    if len(rows) < MIN_OCCURRENCES:
+        return
+    whole = _stream(merchant, rows)
+    if whole is not None:
+        yield whole
+        return
+    for cluster in _clusters(rows):
+        similar = _stream(merchant, cluster)
+        if similar is not None:
+            yield similar
+            continue
+        by_amount = sorted(cluster, key=lambda row: (row.amount, row.booked_on, row.id))
+        for _, same in groupby(by_amount, key=lambda row: row.amount):
+            exact = _stream(merchant, list(same))
+            if exact is not None:
+                yield exact
+
+
+def _clusters(rows: Sequence[Transaction]) -> list[list[Transaction]]:
+    """Cuts the rows, ordered by size, wherever an amount is over a quarter above the one before; dates in order."""
+    clusters: list[list[Transaction]] = []
+    for row in sorted(rows, key=lambda row: (abs(row.amount), row.booked_on, row.id)):
+        if clusters and abs(row.amount) <= abs(clusters[-1][-1].amount) * _CLUSTER_STEP:
+            clusters[-1].append(row)
+        else:
+            clusters.append([row])
+    return [sorted(cluster, key=lambda row: (row.booked_on, row.id)) for cluster in clusters]
+
+
+def _stream(merchant: str, rows: Sequence[Transaction]) -> Recurring | None:
+    """The rows as one stream, or None if their days have no cadence."""
+    days = [row.booked_on for row in rows]
+    rhythm = _fits(days)
+    if rhythm is None:
+        return None
+    amounts = [abs(row.amount) for row in rows]
+    levels = _levels(rows)
+    steady = len(levels) <= max(2, len(rows) // 3) and max(amounts) <= _STEADY_SPREAD * min(amounts) * len(levels)
+    if rhythm.months == 0 and not steady:
+        return None
+    last = rows[-1]
+    return Recurring(
+        merchant=merchant,
+        payee=last.payee,
+        currency=last.currency,
+        cadence=rhythm.cadence,
+        amount=last.amount,
+        rows=tuple(rows),
+        next_due=_next_due(days, rhythm),
+        steady=steady,
+        rise=_rise(levels) if steady and last.amount < 0 else None,
+    )
+
+
+def _fits(days: Sequence[date]) -> _Rhythm | None:
+    gaps = [(later - earlier).days for earlier, later in pairwise(days)]
+    if len(days) < MIN_OCCURRENCES:
+        return None
+    middle = median(gaps)
+    for rhythm in RHYTHMS:
+        if not rhythm.shortest <= middle <= rhythm.longest:
+            continue
+        close = [gap for gap in gaps if abs(gap - middle) <= 2 * rhythm.mad]
+        same_period = [gap for gap in gaps if gap < rhythm.shortest // 2]
+        enough = len(days) - len(same_period) >= MIN_OCCURRENCES
+        if enough and median(abs(gap - middle) for gap in gaps) <= rhythm.mad and len(close) >= 0.7 * len(gaps):
+            return rhythm
+    return None
+
+
+def _levels(rows: Sequence[Transaction]) -> list[tuple[date, Decimal]]:
+    """The price levels in time: first day and size of each; half a percent of noise opens no new level."""
+    levels: list[tuple[date, Decimal]] = []
+    for row in rows:
+        size = abs(row.amount)
+        if not levels or abs(size - levels[-1][1]) > levels[-1][1] * _LEVEL_STEP:
+            levels.append((row.booked_on, size))
+    return levels
+
+
+def _rise(levels: Sequence[tuple[date, Decimal]]) -> PriceRise | None:
+    if len(levels) < 2 or levels[-1][1] <= levels[-2][1]:
+        return None
+    return PriceRise(on=levels[-1][0], old=levels[-2][1], new=levels[-1][1])
+
+
+def _next_due(days: Sequence[date], rhythm: _Rhythm) -> date:
+    """The day after the last by whichever has explained the gaps better so far: calendar months or a count of days."""
+    step = round(median((later - earlier).days for earlier, later in pairwise(days)))
+    nominal = max(day.day for day in days)
+    if rhythm.months:
+        by_month = [(add_months(one, rhythm.months, nominal), two) for one, two in pairwise(days)]
+        by_days = [(one + timedelta(days=step), two) for one, two in pairwise(days)]
+        if _error(by_month) <= _error(by_days):
+            return add_months(days[-1], rhythm.months, nominal)
+    return days[-1] + timedelta(days=step)
+
+
+def _error(pairs: Iterable[tuple[date, date]]) -> int:
+    return sum(abs((expected - actual).days) for expected, actual in pairs)
+
+
+def add_months(day: date, months: int, nominal: int) -> date:
+    """The `nominal` day of the month that is `months` later, or that month's last day if it is shorter."""
+    index = day.year * 12 + day.month - 1 + months
+    year, month = divmod(index, 12)
+    return date(year, month + 1, min(nominal, monthrange(year, month + 1)[1]))
+
+
+def _rhythm(cadence: Cadence) -> _Rhythm:
+    return next(rhythm for rhythm in RHYTHMS if rhythm.cadence == cadence)

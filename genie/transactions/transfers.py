@@ -1,0 +1,128 @@
+"""Money moved between the household's own accounts: neither income nor spending."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, cast
+
+from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.transactions.categories import UNCATEGORISED, category_of, says_transfer, words
+
+WINDOW_DAYS: Final = 4
+_FORBIDDEN_COST: Final = 1_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Two postings that are one movement: `source` went out of one own account, `target` came into another."""
+
+    source: Transaction
+    target: Transaction
+
+
+def match_transfers(
+    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
+) -> tuple[Transfer, ...]:
+    """The transfers among `transactions`, oldest first; each posting is in at most one of them.
+
+    A pair has opposite amounts in one currency, two accounts, and at most `window_days` between. It also needs the
+    bank's words for it (or the name of an own account), or that neither side is known to be anything else: a salary
+    is no transfer because a rent of the same amount left another account. Among the possible pairings the one with
+    the most pairs, then the fewest days between, is taken; the order of the rows does not matter.
+    """
+    held = {account.id: account for account in accounts}
+    groups: defaultdict[tuple[str, Decimal], list[Transaction]] = defaultdict(list)
+    for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
+        if row.amount != 0:
+            groups[row.currency, abs(row.amount)].append(row)
+    found = [
+        pair
+        for group in groups.values()
+        for near in _near(group, window_days)
+        for pair in _assign(near, held, window_days)
+    ]
+    return tuple(sorted(found, key=lambda pair: (pair.source.booked_on, pair.source.id)))
+
+
+def own_movements(
+    transactions: Sequence[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
+) -> frozenset[str]:
+    """Ids of all postings that move money inside the household: matched transfers, and two kinds with one side only.
+
+    A payment received on a card or loan account is never income, and inside a brokerage account buying and selling
+    change what is owned, not what is earned (its dividends, interest and fees still count).
+    """
+    held = {account.id: account for account in accounts}
+    ids = {
+        row.id for pair in match_transfers(transactions, held.values(), window_days=window_days) for row in _sides(pair)
+    }
+    for row in transactions:
+        account = held.get(row.account_id)
+        if account is None:
+            continue
+        if account.kind in ("card", "loan") and row.amount > 0 and says_transfer(row):
+            ids.add(row.id)
+        if account.kind == "brokerage" and category_of(row).casefold() not in _BROKERAGE_FLOWS:
+            ids.add(row.id)
+    return frozenset(ids)
+
+
+_BROKERAGE_FLOWS: Final = frozenset({"dividends", "dividend", "interest", "fees", "fee", "taxes"})
+
+
+def _sides(pair: Transfer) -> tuple[Transaction, Transaction]:
+    return pair.source, pair.target
+
+
+def _near(group: Sequence[Transaction], window_days: int) -> Iterator[list[Transaction]]:
+    """Cuts rows in date order where more than `window_days` lie between neighbours: pairs never cross a cut."""
+    run: list[Transaction] = []
+    for row in group:
+        if run and (row.booked_on - run[-1].booked_on).days > window_days:
+            yield run
+            run = []
+        run.append(row)
+    if run:
+        yield run
+
+
+def _assign(near: Sequence[Transaction], held: Mapping[str, BankAccount], window_days: int) -> Iterator[Transfer]:
+    outs = [row for row in near if row.amount < 0]
+    ins = [row for row in near if row.amount > 0]
+    if not outs or not ins:
+        return
+    costs = [[_cost(out, into, held, window_days) for into in ins] for out in outs]
+    chosen = [(0, 0)] if len(outs) == 1 and len(ins) == 1 else _cheapest(costs)
+    for row, column in chosen:
+        if costs[row][column] < _FORBIDDEN_COST:
+            yield Transfer(outs[row], ins[column])
+
+
+def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Row and column of each pair of the assignment with the lowest total cost (the Hungarian method's optimum)."""
+    from scipy import optimize
+
+    solve = cast("Callable[[object], tuple[Iterable[int], Iterable[int]]]", optimize.linear_sum_assignment)  # pyright: ignore[reportUnknownMemberType]
+    rows, columns = solve(costs)
+    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True)]
+
+
+def _cost(out: Transaction, into: Transaction, held: Mapping[str, BankAccount], window_days: int) -> float:
+    """Days between, plus one where nothing but the amount speaks for the pair; a huge cost where it cannot be one."""
+    days = abs((into.booked_on - out.booked_on).days)
+    if out.account_id == into.account_id or days > window_days:
+        return _FORBIDDEN_COST
+    if says_transfer(out) or says_transfer(into) or _names(out, into, held) or _names(into, out, held):
+        return float(days)
+    card_purchase = out.account_id in held and held[out.account_id].kind == "card"
+    known = any(category_of(row) != UNCATEGORISED for row in (out, into))
+    return _FORBIDDEN_COST if known or card_purchase else days + 1.0
+
+
+def _names(row: Transaction, other: Transaction, held: Mapping[str, BankAccount]) -> bool:
+    """Whether `row` is written to the name of the account that `other` is on."""
+    account = held.get(other.account_id)
+    name = words(account.name) if account else ()
+    text = words(row.payee) + words(row.memo)
+    return bool(name) and any(text[start : start + len(name)] == name for start in range(len(text)))

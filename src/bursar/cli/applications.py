@@ -1,0 +1,54 @@
+"""What installed applications give the command line, found by their entry points.
+
+`bursar.commands`: a `typer.Typer` with commands. `bursar.drills`: a function that builds a graph, as `bursar.drill`
+takes it.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import typer
+
+from bursar.nodes.isolation.captured import Captured
+from bursar.state.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from bursar import DrillEnvironment, Supervisor
+
+T = TypeVar("T")
+COMMANDS, DRILLS = "bursar.commands", "bursar.drills"
+
+
+def application_commands() -> Iterator[typer.Typer]:
+    """The commands of every application. One that cannot be loaded is told in one line on stderr and left out."""
+    for entry in entry_points(group=COMMANDS):
+        try:
+            yield _load(entry, typer.Typer)
+        except ConfigurationError as error:
+            typer.echo(f"bursar: {error}; going on without its commands", err=True)
+
+
+def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor]":
+    """The application's graph that `name` names; without a name, that of the only one there is.
+
+    Raises `ConfigurationError` if there is no such graph, several without a name, or one that cannot be loaded.
+    """
+    found = {entry.name: entry for entry in entry_points(group=DRILLS)}
+    entry = next(iter(found.values())) if name is None and len(found) == 1 else found.get(name or "")
+    if entry is None:
+        known = ", ".join(sorted(found)) or f"none; an application names its own by the entry point {DRILLS}"
+        raise ConfigurationError(f"say by --graph which graph to drill; there are: {known}")
+    return cast("Callable[[DrillEnvironment], Supervisor]", _load(entry, object))
+
+
+def _load(entry: EntryPoint, kind: type[T]) -> T:
+    """What `entry` names. Raises `ConfigurationError` if that is no `kind`, or importing it raises anything."""
+    with Captured[object]() as end:
+        end.value = entry.load()
+    if isinstance(end.error, Exception):
+        raise ConfigurationError(f"{entry.value} cannot be loaded: {end.error!r}") from end.error
+    found = end.result()
+    if not isinstance(found, kind):
+        raise ConfigurationError(f"{entry.value} cannot be used: it is {found!r}")
+    return found

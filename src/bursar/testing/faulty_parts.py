@@ -1,0 +1,59 @@
+"""A router and a gate that have a fault, and a router without one: what a drill puts into its copy of a coordinator."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bursar.nodes.routers.base import Candidate, Scores
+from bursar.state.run import Task
+from bursar.testing.drill_faults import MAX_SECONDS, DrillFault, FaultStage, made
+
+
+@dataclass(frozen=True, slots=True)
+class RouterToOne:
+    """Sends every request to one agent."""
+
+    name: str
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        scores = {candidate.name: float(candidate.name == self.name) for candidate in candidates}
+        return Scores(scores, (self.name,), 1.0, "a drill")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyRouter:
+    """Has the fault on the event loop on which it is asked."""
+
+    fault: DrillFault
+    stage: FaultStage
+    task: Task
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Any:
+        result = made(self.fault, self.stage)(self.task)
+        return await result if inspect.isawaitable(result) else result
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyGate:
+    """Has the fault in each of its reviews. A gate is plain code: where a coroutine would hang, its thread waits."""
+
+    name: str
+    fault: DrillFault
+    stage: FaultStage
+    task: Task
+
+    def review_plan(self, *asked: object, **options: object) -> Any:
+        """Have the fault."""
+        return self._misbehave()
+
+    def review_answer(self, *asked: object, **options: object) -> Any:
+        """Have the fault."""
+        return self._misbehave()
+
+    def _misbehave(self) -> Any:
+        result = made(self.fault, self.stage)(self.task)
+        if inspect.iscoroutine(result):
+            result.close()
+            self.stage.over.wait(MAX_SECONDS)
+        return result

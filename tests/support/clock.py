@@ -1,0 +1,79 @@
+"""Time in tests: clocks that a test moves, and how late this machine is just now."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+BEAT_SECONDS = 0.01
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until the test sets `now`."""
+
+    now: datetime = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class RunningClock:
+    """A clock that goes on with the real one, `ahead` of it."""
+
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class Stopwatch:
+    """How long something took, and for how much of that time this machine did not serve us.
+
+    `late_seconds` is by how much a thread that only sleeps overslept: nobody else can be asked to be on time meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.late_seconds = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="stopwatch", daemon=True)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def stop(self) -> float:
+        """Stop it, the first time; the seconds that it shows."""
+        if not self._ended.is_set():
+            self.seconds = time.monotonic() - self._began
+            self._ended.set()
+            self._thread.join()
+        return self.seconds
+
+    def is_within(self, seconds: float) -> bool:
+        """Whether it took at most so long, apart from the time in which this machine was late."""
+        return self.stop() <= seconds + self.late_seconds
+
+    def _beat(self) -> None:
+        while not self._ended.is_set():
+            began = time.monotonic()
+            self._ended.wait(BEAT_SECONDS)
+            self.late_seconds += max(0.0, time.monotonic() - began - BEAT_SECONDS)
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for an event that nobody announces. Fails after so long, which is only not for ever."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, f"not so within {seconds} s"
+        time.sleep(0.02)

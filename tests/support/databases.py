@@ -1,0 +1,114 @@
+"""Databases for tests, and ledgers on them. The root conftest makes these fixtures known to every test."""
+
+import os
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, inspect, text
+
+from bursar.checkpoints.database.database import Database
+from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.schema.migrate import VERSION_TABLE, migrate
+
+REQUIRE, SERVER = "BURSAR_REQUIRE_POSTGRES", "BURSAR_TEST_POSTGRES"
+DEFAULT_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+CONNECT_SECONDS = 3
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def new_postgres() -> Callable[[], AbstractContextManager[str]]:
+    """`with new_postgres() as url`: an empty PostgreSQL database, dropped afterwards.
+
+    `BURSAR_TEST_POSTGRES` names the server. Where none answers the test is skipped, or fails where
+    `BURSAR_REQUIRE_POSTGRES` is set.
+    """
+    return _new_postgres
+
+
+@contextmanager
+def _new_postgres() -> Generator[str]:
+    server = os.environ.get(SERVER, DEFAULT_SERVER)
+    try:
+        admin = psycopg.connect(server.replace("+psycopg", "", 1), autocommit=True, connect_timeout=CONNECT_SECONDS)
+    except psycopg.OperationalError as error:
+        reason = f"no PostgreSQL server at {server}: {str(error).splitlines()[0]}"
+        if os.environ.get(REQUIRE):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    name = f"bursar_test_{uuid.uuid4().hex[:12]}"
+    with admin:
+        admin.execute(f'CREATE DATABASE "{name}"'.encode())
+        yield f"{server.rpartition('/')[0]}/{name}"
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="session")
+def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """URL of a PostgreSQL database with our tables. Tests share it: whoever takes it empties it first, with `empty`."""
+    with new_postgres() as url:
+        database = Database(url)
+        migrate(database)
+        database.close()
+        yield url
+
+
+def empty(url: str) -> str:
+    """Take every row out of the tables of a migrated PostgreSQL database; its URL."""
+    database = Database(url)
+    database.run(truncate)
+    database.close()
+    return url
+
+
+def truncate(connection: Connection) -> None:
+    """Take every row out of the tables."""
+    tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
+    connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
+
+
+def sqlite_url(folder: Path) -> str:
+    """URL of an SQLite file of a test's own."""
+    return f"sqlite:///{folder}/books.db"
+
+
+@pytest.fixture(params=BOTH)
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    return empty(str(request.getfixturevalue("postgres")))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """URL of an SQLite file of the test's own."""
+    return sqlite_url(tmp_path)
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    """A ledger on `url`, which must verify when the test ends."""
+    with verified(url) as made:
+        yield made
+
+
+@pytest.fixture
+def any_ledger(any_url: str) -> Iterator[Ledger]:
+    """A ledger, once on SQLite and once on PostgreSQL, which must verify when the test ends."""
+    with verified(any_url) as made:
+        yield made
+
+
+@contextmanager
+def verified(where: str | Database) -> Generator[Ledger]:
+    """A ledger that must verify at the end of the block."""
+    ledger = Ledger(where)
+    yield ledger
+    found = ledger.verify()
+    ledger.database.close()
+    assert found, str(found)
