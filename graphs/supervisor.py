@@ -16,7 +16,7 @@ from bursar.checkpoints.saver.saver import LEDGER
 from bursar.graphs.leased_graph import OwnedGraph
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.chat_model import require_price
+from bursar.nodes.gateway.meter import require_price
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.observers.base import Observer
 from bursar.nodes.planning.gate import review_plan

@@ -1,6 +1,5 @@
 """From how a handler ended to what its run's outcome is: which limit, or which fault, in words a user can read."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from langchain_core.exceptions import OutputParserException
@@ -10,13 +9,13 @@ from pydantic import ValidationError
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.captured import Captured, capture_call
 from bursar.nodes.isolation.workers import TooManyAbandoned
+from bursar.state.causes import causes
 from bursar.state.errors import BadOutput, DatabaseError
 from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Looping, NotApproved, Refused, ScopeClosed
 from bursar.state.run import Fault, Limit, Outcome, Report
 from bursar.state.text import clean, one_line
 
 INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run
-MAX_CAUSES = 20
 SHOWN_CHARACTERS = 300
 # Raised where a model's tool call does not fit the tool; by name, for not everybody has the package they come from.
 MISFITS = frozenset({"ToolInvocationError"})
@@ -101,16 +100,7 @@ def _fault(error: BaseException, scope: Scope) -> Fault:
         return Fault.UNAVAILABLE
     if isinstance(error, DatabaseError):
         return Fault.DATABASE
-    if scope.provider_error is not None and any(cause is scope.provider_error for cause in _causes(error)):
+    if scope.provider_error is not None and any(cause is scope.provider_error for cause in causes(error)):
         return Fault.PROVIDER
     misfit = isinstance(error, BadOutput | OutputParserException | ValidationError)
     return Fault.BAD_OUTPUT if misfit or type(error).__name__ in MISFITS else Fault.HANDLER_ERROR
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    for _ in range(MAX_CAUSES):
-        if cause is None:
-            return
-        yield cause
-        cause = cause.__cause__ or cause.__context__

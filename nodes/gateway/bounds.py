@@ -15,12 +15,12 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from pydantic import BaseModel
 
 from bursar.nodes.gateway.prices import PricedModel
+from bursar.nodes.gateway.providers.base import Provider
 from bursar.state.refusals import Refused
 
 TOKENS_PER_REQUEST = 16  # marks around the conversation and the start of the answer
 TOKENS_PER_MESSAGE = 8  # marks around one message: 3 to 4 at OpenAI
 TOKENS_PER_TOOL = 32  # what a provider writes around one schema
-HIDDEN_TOOL_PROMPT_TOKENS: Mapping[str, int] = {"anthropic": 1_024}  # its documentation lists 264 to 804
 ORDINARY_OUTPUT_TOKENS = 512
 SHARE_OF_WHAT_IS_LEFT = 4
 
@@ -50,7 +50,7 @@ class WrittenRequest:
 
 
 def write_request(
-    identity: bytes, messages: Sequence[BaseMessage], options: Mapping[str, object], *, provider: str | None
+    identity: bytes, messages: Sequence[BaseMessage], options: Mapping[str, object], *, provider: Provider
 ) -> WrittenRequest:
     """Write a request down, without what differs from run to run (message ids, response metadata).
 
@@ -72,7 +72,7 @@ def write_request(
         + TOKENS_PER_REQUEST
         + TOKENS_PER_MESSAGE * len(messages)
         + TOKENS_PER_TOOL * tools
-        + (HIDDEN_TOOL_PROMPT_TOKENS.get(provider or "", 0) if tools else 0)
+        + provider.hidden_input_tokens(tools)
     )
     return WrittenRequest(sha256(identity + b"\n" + body).hexdigest(), tokens)
 

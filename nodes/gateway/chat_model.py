@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn, SupportsIndex, cast
+from typing import Any, NoReturn, SupportsIndex
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -19,7 +19,14 @@ from bursar.nodes.gateway.bounds import write_request
 from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
 from bursar.nodes.gateway.prices import Price, PricedModel, price_of
-from bursar.nodes.gateway.providers.generic import USAGE_OPTIONS, ProviderClient, check_call_options, client_of
+from bursar.nodes.gateway.providers.base import Provider, ProviderClient
+from bursar.nodes.gateway.providers.generic import (
+    USAGE_OPTIONS,
+    asked_cap,
+    asked_choices,
+    asked_tier,
+    check_call_options,
+)
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
@@ -33,6 +40,7 @@ NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request,
 class MeteringTerms:
     """What `meter` was told and found out about a model; `cheaper` are those of the models that may replace it."""
 
+    provider: Provider
     client: ProviderClient
     identity: bytes
     price: Price | None
@@ -46,10 +54,10 @@ class MeteringTerms:
         name = named if isinstance(named, str) else self.client.name
         return price_of(
             name,
-            self.client.provider,
+            self.client.seller,
             self.price if name == self.client.name else None,  # a price by hand is for one model
             base_url=self.client.base_url,
-            service_tier=self.client.service_tier(options),
+            service_tier=asked_tier(self.client, options),
             on=scope.clock().date(),
         )
 
@@ -166,15 +174,20 @@ class MeteredChatModel(BaseChatModel):
     # What LangChain decides by asking the model: streams if the inner model streams.
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
-        return super()._streaming_disabled(**kwargs) or not self._terms.client.streams_async
+        return super()._streaming_disabled(**kwargs) or not self._can_stream(async_api=True)
 
     def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        can = self._terms.client.streams_async if async_api else self._terms.client.streams
+        can = self._can_stream(async_api=async_api)
         return can and super()._should_stream(async_api=async_api, run_manager=run_manager, **kwargs)
 
     def _should_use_protocol_streaming(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        can = self._terms.client.streams_async if async_api else self._terms.client.streams
+        can = self._can_stream(async_api=async_api)
         return can and super()._should_use_protocol_streaming(async_api=async_api, run_manager=run_manager, **kwargs)
+
+    def _can_stream(self, *, async_api: bool) -> bool:
+        inner = type(self._inner)
+        plain = inner._stream is not BaseChatModel._stream
+        return plain or (async_api and inner._astream is not BaseChatModel._astream)
 
     # What traces, caches and token counters ask: answered by the inner model.
 
@@ -223,38 +236,15 @@ def _candidate(
     """The request's hash as this model gets it, and the model as one that may answer it."""
     client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
-    request = write_request(
-        terms.identity, messages, {**part, "stop": stop} if stop else part, provider=client.provider
-    )
+    request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)
     return request.hash, PricedModelCall(
+        provider=terms.provider,
         client=client,
         price=terms.priced(options, scope),
         options=options,
         input_tokens=request.input_tokens,
-        asked=client.asked_cap(options),
-        choices=client.choices(options),
+        asked=asked_cap(client, options),
+        choices=asked_choices(client, options),
         maximum=terms.maximum,
         minimum=terms.minimum,
     )
-
-
-def require_price(model: BaseChatModel) -> None:
-    """Raise `UnknownPrice` unless calls to `model`, metered or not yet, have a price today and hereafter."""
-    if isinstance(model, MeteredChatModel):
-        terms = model.terms
-        for each in (terms, *terms.cheaper):
-            check_price(each.client, each.price)
-    else:
-        check_price(client_of(model), None)
-
-
-def check_price(client: ProviderClient, price: Price | None) -> None:
-    """Raise `UnknownPrice` unless the client's model has a price."""
-    tier = client.service_tier({})
-    price_of(client.name, client.provider, price, base_url=client.base_url, service_tier=tier)
-
-
-def settings_of(model: BaseChatModel) -> Mapping[str, object]:
-    """The settings that make two models answer differently, as they name them themselves."""
-    identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
-    return {**identifying, "_class": type(model).__name__}

@@ -11,12 +11,20 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
 from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, model_breaker, seconds_left
-from bursar.nodes.gateway.flow import Invoke, adrive, drive
+from bursar.nodes.gateway.admission import (
+    AdmissionRequest,
+    GrantedCall,
+    Offer,
+    SizedOffer,
+    model_breaker,
+    seconds_left,
+)
+from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
 from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
-from bursar.nodes.gateway.providers.failures import Failure, failure_of
+from bursar.nodes.gateway.providers.base import Failure
+from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
-from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
+from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession
@@ -79,22 +87,22 @@ class MeteredEmbeddings(Embeddings):
     def embed_documents(self, texts: list[str]) -> Vectors:
         """One vector for each text."""
         scope, batches = self._scope(), self._batches(texts)
-        return [vector for batch in batches for vector in drive(purchase(self._purchase(scope, batch, query=False)))]
+        return [vector for batch in batches for vector in drive(purchase(self._batch(scope, batch, query=False)))]
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question."""
-        return drive(purchase(self._purchase(self._scope(), [text], query=True)))[0]
+        return drive(purchase(self._batch(self._scope(), [text], query=True)))[0]
 
     async def aembed_documents(self, texts: list[str]) -> Vectors:
         """As `embed_documents`."""
         scope, vectors = self._scope(), list[list[float]]()
         for batch in self._batches(texts):
-            vectors += await adrive(purchase(self._purchase(scope, batch, query=False)))
+            vectors += await adrive(purchase(self._batch(scope, batch, query=False)))
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
         """As `embed_query`."""
-        return (await adrive(purchase(self._purchase(self._scope(), [text], query=True))))[0]
+        return (await adrive(purchase(self._batch(self._scope(), [text], query=True))))[0]
 
     def _scope(self) -> Scope:
         scope = current_scope()
@@ -110,7 +118,7 @@ class MeteredEmbeddings(Embeddings):
         for start in range(0, len(texts), step):
             yield texts[start : start + step]
 
-    def _purchase(self, scope: Scope, texts: list[str], *, query: bool) -> Purchase[Vectors]:
+    def _batch(self, scope: Scope, texts: list[str], *, query: bool) -> "_Batch":
         priced = embedding_price_of(
             self.model_name,
             _provider(self._model),
@@ -123,30 +131,12 @@ class MeteredEmbeddings(Embeddings):
         key = self._key(texts, query=query)
         breaker = model_breaker(self.model_name, _provider(self._model), _base_url(self._model))
         offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left), breaker)
-        counting: list[_Counting] = []
-        return Purchase(
-            claim=AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,)),
-            send=self._send(texts, counting, query=query),
-            bill=lambda _: _bill(priced, counting[-1].tokens if counting else None),
-            write=_write,
-            read=_read,
-            fault=lambda error: _fault(error, scope, sent=bool(counting and counting[-1].counted)),
-        )
+        claim = AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,))
+        return _Batch(claim, self._model, priced, texts, query)
 
     def _key(self, texts: list[str], *, query: bool) -> str:
         body = json.dumps([self._settings, query, texts], default=repr, sort_keys=True, ensure_ascii=False)
         return sha256(b"embeddings\n" + body.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def _send(self, texts: list[str], counting: list[_Counting], *, query: bool) -> Invoke[Vectors]:
-        def sync() -> Vectors:
-            model = _counted(self._model, "client", counting)
-            return [model.embed_query(texts[0])] if query else model.embed_documents(texts)
-
-        async def asynchronous() -> Vectors:
-            model = _counted(self._model, "async_client", counting)
-            return [await model.aembed_query(texts[0])] if query else await model.aembed_documents(texts)
-
-        return Invoke(sync, asynchronous)
 
     # What must not leak: a wrapped client holds credentials.
 
@@ -155,6 +145,47 @@ class MeteredEmbeddings(Embeddings):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
+
+
+@dataclass(slots=True)
+class _Batch(PaidCall[Vectors]):
+    """The texts of one request; `counting` has the endpoint of each time that it was sent, where the SDK has one."""
+
+    model: Embeddings
+    priced: PricedModel
+    texts: list[str]
+    is_query: bool
+    counting: list[_Counting] = field(default_factory=list[_Counting])
+
+    def send(self, granted: GrantedCall) -> Flow[Vectors]:
+        """By the model itself, whose SDK may send it in parts."""
+        return send_once(Invoke(self._sync, self._asynchronous))
+
+    def bill(self, granted: GrantedCall, result: Vectors) -> Bill:
+        tokens = self.counting[-1].tokens if self.counting else None
+        if tokens is None:
+            return Bill(None)
+        usage = Usage(input_tokens=tokens)
+        return Bill(self.priced.cost(usage), usage)
+
+    def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
+        scope = self.claim.scope
+        answered = bool(self.counting and self.counting[-1].counted)
+        return failure_of(error, answered=answered, now=scope.clock(), seconds_left=seconds_left(scope))
+
+    def write(self, result: Vectors) -> bytes | None:
+        return _write(result)
+
+    def read(self, answer: bytes) -> Vectors:
+        return _read(answer)
+
+    def _sync(self) -> Vectors:
+        model = _counted(self.model, "client", self.counting)
+        return [model.embed_query(self.texts[0])] if self.is_query else model.embed_documents(self.texts)
+
+    async def _asynchronous(self) -> Vectors:
+        model = _counted(self.model, "async_client", self.counting)
+        return [await model.aembed_query(self.texts[0])] if self.is_query else await model.aembed_documents(self.texts)
 
 
 def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbeddings:
@@ -176,17 +207,6 @@ def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embedd
         return model
     counting.append(_Counting(cast(_Endpoint, endpoint)))
     return cast(Embeddings, model.model_copy(update={place: counting[-1]}))
-
-
-def _bill(priced: PricedModel, tokens: int | None) -> Bill:
-    if tokens is None:
-        return Bill(None)
-    usage = Usage(input_tokens=tokens)
-    return Bill(priced.cost(usage), usage)
-
-
-def _fault(error: BaseException, scope: Scope, *, sent: bool) -> Failure:
-    return failure_of(error, answered=sent, now=scope.clock(), seconds_left=seconds_left(scope))
 
 
 def _whole(amount: int, left: int | None) -> SizedOffer | None:

@@ -1,4 +1,4 @@
-"""Named places at which a test kills the process, to prove that nothing is lost there. Without one armed, nothing."""
+"""Named places at which a test kills the process, to prove that nothing is lost there. Elsewhere they do nothing."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bursar.state.errors import ConfigurationError
 
 VARIABLE = "BURSAR_FAILPOINT"
+TESTING = "BURSAR_TESTING"
 NAMES = ("before_hold", "after_hold", "after_send", "after_response", "after_settle", "before_node_end")
 ACTION_NAMES = ("before_intent", "after_intent", "after_effect", "after_result", "before_undo", "in_undo", "after_undo")
 
@@ -32,10 +33,13 @@ class _Armed:
 def arm(environment: Mapping[str, str]) -> None:
     """Arm what `BURSAR_FAILPOINT=name[:n]` says: at the n-th hit of `name` the process kills itself with SIGKILL.
 
+    Only in a process that was started for tests, with `BURSAR_TESTING=1`; in any other nothing is armed.
+
     Raises `ConfigurationError` for an unknown name or number.
     """
     global _armed  # noqa: PLW0603 - a process has one
-    name, _, number = environment.get(VARIABLE, "").partition(":")
+    wanted = environment.get(VARIABLE, "") if environment.get(TESTING) == "1" else ""
+    name, _, number = wanted.partition(":")
     if name and (name not in (*NAMES, *ACTION_NAMES) or not (number or "1").isdecimal() or int(number or "1") < 1):
         raise ConfigurationError(
             f"{VARIABLE} is one of {', '.join((*NAMES, *ACTION_NAMES))}, with :n for its n-th hit, not {name!r}"

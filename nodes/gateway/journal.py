@@ -1,4 +1,4 @@
-"""Answers as the journal keeps them: a settled answer's bytes, and the answer or the stream made from them again."""
+"""Answers that are kept for replay: an answer as bytes, those bytes as an answer or as a stream again."""
 
 import hashlib
 import json
@@ -10,8 +10,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from pydantic_core import PydanticSerializationError, from_json, to_json
-
-from bursar.checkpoints.ledger.postings import Usage
 
 REPLAYED = "replayed"  # set in `response_metadata` of an answer that was not paid again
 INSTEAD_OF = "instead_of"  # in `response_metadata`: the model that was too dear, where a cheaper one answered
@@ -42,28 +40,11 @@ class Received:
         return ChatResult(generations=[ChatGeneration(message=message, generation_info=merged.generation_info)])
 
 
-@dataclass(frozen=True, slots=True)
-class Billed:
-    """What the provider says it used; `long_cache_write_tokens` of the cache writes are kept for an hour."""
-
-    usage: Usage
-    long_cache_write_tokens: int = 0
-
-
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
     """Write into an answer, or into the first piece of one, which model it replaces; nothing if it replaces none."""
     if too_dear is not None:
         known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
         message.response_metadata = {**known, INSTEAD_OF: too_dear}
-
-
-def billed_in(result: ChatResult | None) -> Billed | None:
-    """The provider's usage of an answer, None where it gave none: then the hold is what is charged."""
-    for generation in result.generations if result is not None else ():
-        reported = getattr(generation.message, "usage_metadata", None)
-        if isinstance(reported, Mapping):
-            return _billed(cast(Mapping[str, object], reported))
-    return None
 
 
 def tool_calls_in(result: ChatResult) -> dict[str, str]:
@@ -121,30 +102,6 @@ def as_chunk(result: ChatResult) -> ChatGenerationChunk:
         chunk_position="last",
     )
     return ChatGenerationChunk(message=chunk, generation_info=generation.generation_info)
-
-
-def _billed(reported: Mapping[str, object]) -> Billed | None:
-    inputs, outputs = _mapping(reported.get("input_token_details")), _mapping(reported.get("output_token_details"))
-    short, long = _sum(inputs, "ephemeral_5m_input_tokens"), _sum(inputs, "ephemeral_1h_input_tokens")
-    usage = Usage(
-        input_tokens=_count(reported.get("input_tokens")),
-        output_tokens=_count(reported.get("output_tokens")),
-        cache_read_tokens=_sum(inputs, "cache_read"),
-        cache_write_tokens=max(_sum(inputs, "cache_creation"), short + long),
-        reasoning_tokens=_sum(outputs, "reasoning"),
-    )
-    if usage.input_tokens == 0 or usage.output_tokens == 0:
-        return None  # no call has no input, no answer has no tokens: the provider did not count
-    return Billed(usage, long)
-
-
-def _sum(details: Mapping[str, object], name: str) -> int:
-    """A detail's count, also where a service tier is written before its name (`priority_cache_read`)."""
-    return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _message(written: Mapping[str, object]) -> AIMessage:

@@ -1,22 +1,26 @@
 """The gateway: the only door to a model. `meter` puts a chat model or an embedding model behind it."""
 
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from typing import cast, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
 from bursar.nodes.gateway.bounds import write_identity
-from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms, check_price, settings_of
+from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
-from bursar.nodes.gateway.prices import Price
-from bursar.nodes.gateway.providers.generic import client_of, known_max_output_tokens
+from bursar.nodes.gateway.prices import Price, price_of
+from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
+from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
+from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens
+from bursar.nodes.gateway.providers.openai import OpenAIProvider
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 
 DEFAULT_MIN_OUTPUT_TOKENS = 64
+BUILT_IN_PROVIDERS = (OpenAIProvider(), AnthropicProvider(), GenericProvider())  # the last matches every model
 
 
 @overload
@@ -27,6 +31,7 @@ def meter(
     min_output_tokens: int = DEFAULT_MIN_OUTPUT_TOKENS,
     max_output_tokens: int | None = None,
     cheaper: Sequence[BaseChatModel] = (),
+    provider: Provider | None = None,
 ) -> MeteredChatModel: ...
 
 
@@ -41,6 +46,7 @@ def meter(
     min_output_tokens: int = DEFAULT_MIN_OUTPUT_TOKENS,
     max_output_tokens: int | None = None,
     cheaper: Sequence[BaseChatModel] = (),
+    provider: Provider | None = None,
 ) -> MeteredChatModel | MeteredEmbeddings:
     """The model behind the gateway: every call is held, sent and settled, within what its session may spend.
 
@@ -49,6 +55,9 @@ def meter(
     answers in its place, at its own price, with the same tools and options; the answer's `response_metadata` then
     names the model that was too dear (`instead_of`). When none fits the call is refused. `price` takes the place of
     genai-prices. The model itself is left as it is; metering a metered model changes nothing.
+
+    `provider` knows what the model takes, bills and raises, and what its cheaper models do. Without it, that is the
+    newest of the registered providers that match the model, or the one that Bursar knows itself.
 
     Embeddings are held at the bytes of their texts; they have no output, so the settings of output are not for them.
 
@@ -65,22 +74,29 @@ def meter(
         raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
     if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
         raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
-    client = client_of(model)
-    check_price(client, price)
+    chosen = _provider_of(model) if provider is None else provider
+    client = chosen.prepare(model)
+    _check_price(client, price)
     try:
-        identity = write_identity(settings_of(client.model))
+        identity = write_identity(_settings_of(client.model))
     except Refused as refusal:
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
-    others = tuple(terms for other in cheaper for terms in _cheaper(model, other, min_output_tokens, max_output_tokens))
-    return MeteredChatModel.wrap(model, MeteringTerms(client, identity, price, min_output_tokens, maximum, others))
+    others = [
+        meter(other, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens, provider=provider)
+        for other in cheaper
+    ]
+    replacing = tuple(terms for other in others for terms in _cheaper(model, other))
+    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, replacing)
+    return MeteredChatModel.wrap(model, terms)
 
 
-def _cheaper(
-    model: BaseChatModel, other: BaseChatModel, minimum: int, maximum: int | None
-) -> tuple[MeteringTerms, ...]:
+def _provider_of(model: BaseChatModel) -> Provider:
+    return next(one for one in (*registered_providers(), *BUILT_IN_PROVIDERS) if one.matches(model))
+
+
+def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringTerms, ...]:
     """The terms of a model that may replace `model`, and of those that may replace it in turn."""
-    metered = meter(other, min_output_tokens=minimum, max_output_tokens=maximum)
     inner = metered.terms.client.model
     if type(inner) is not type(model):
         raise ConfigurationError(
@@ -88,3 +104,25 @@ def _cheaper(
             "name a cheaper model of the same class"
         )
     return (metered.terms, *metered.terms.cheaper)
+
+
+def require_price(model: BaseChatModel) -> None:
+    """Raise `UnknownPrice` unless calls to `model`, metered or not yet, have a price today and hereafter."""
+    if isinstance(model, MeteredChatModel):
+        terms = model.terms
+        for each in (terms, *terms.cheaper):
+            _check_price(each.client, each.price)
+    else:
+        _check_price(_provider_of(model).prepare(model), None)
+
+
+def _check_price(client: ProviderClient, price: Price | None) -> None:
+    """Raise `UnknownPrice` unless the client's model has a price."""
+    tier = asked_tier(client, {})
+    price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
+
+
+def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
+    """The settings that make two models answer differently, as they name them themselves."""
+    identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
+    return {**identifying, "_class": type(model).__name__}

@@ -3,17 +3,18 @@
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from hashlib import sha256
 from typing import Any, ParamSpec, TypeVar, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from bursar.checkpoints.ledger.postings import Usage
-from bursar.nodes.gateway.admission import AdmissionRequest, Offer, SizedOffer, seconds_left
-from bursar.nodes.gateway.flow import Invoke, adrive, drive
-from bursar.nodes.gateway.providers.failures import Failure, failure_of
-from bursar.nodes.gateway.purchase import Bill, Purchase, purchase
+from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
+from bursar.nodes.gateway.providers.base import Failure
+from bursar.nodes.gateway.providers.failures import failure_of
+from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import AmountError, ConfigurationError
@@ -54,19 +55,12 @@ def priced(
             raise ConfigurationError(f"{function.__name__} is a generator; price a function that returns its result")
         name = f"{function.__module__}.{function.__qualname__}"
 
-        def priced_call(send: Invoke[Any], arguments: object) -> Purchase[Any]:
+        def priced_call(send: Invoke[Any], arguments: object) -> _FunctionCall:
             scope = _scope(name)
             key = _key(name, arguments)
-            breaker = f"function:{name}"
-            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), breaker)
-            return Purchase(
-                claim=AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,)),
-                send=send,
-                bill=lambda result: Bill(hold.nanos if cost_of is None else _nanos(cost_of(result)), Usage()),
-                write=_write,
-                read=json.loads,
-                fault=lambda error: _fault(error, free_on, scope),
-            )
+            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), f"function:{name}")
+            claim = AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,))
+            return _FunctionCall(claim, send, cost_of, free_on)
 
         if is_async(function):
 
@@ -85,6 +79,36 @@ def priced(
         return cast(F, sync)
 
     return decorate
+
+
+@dataclass(slots=True)
+class _FunctionCall(PaidCall[Any]):
+    """A call of a priced function; `cost_of` is its price, None where that is what is held."""
+
+    sending: Invoke[Any]
+    cost_of: Callable[[Any], Amount] | None
+    free_on: tuple[type[BaseException], ...]
+
+    def send(self, granted: GrantedCall) -> Flow[Any]:
+        return send_once(self.sending)
+
+    def bill(self, granted: GrantedCall, result: Any) -> Bill:
+        return Bill(granted.hold.amount if self.cost_of is None else _nanos(self.cost_of(result)))
+
+    def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
+        """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
+        name, scope = type(error).__name__, self.claim.scope
+        if isinstance(error, self.free_on):
+            return Failure("nothing", retry=False, reason=name)
+        read = failure_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope))
+        return Failure("unknown", retry=False, reason=name, at_fault=read.at_fault)
+
+    def write(self, result: Any) -> bytes | None:
+        """The result as JSON; None where JSON would give back something else."""
+        return json.dumps(result).encode() if _is_json(result) else None
+
+    def read(self, answer: bytes) -> Any:
+        return json.loads(answer)
 
 
 def _hold(price: object, at_most: Amount | None) -> USD:
@@ -121,11 +145,6 @@ def _key(name: str, arguments: object) -> str:
     return sha256(f"priced {name}\n".encode() + written).hexdigest()
 
 
-def _write(result: object) -> bytes | None:
-    """The result as JSON; None where JSON would give back something else."""
-    return json.dumps(result).encode() if _is_json(result) else None
-
-
 def _is_json(value: object) -> bool:
     if type(value) not in JSON_TYPES or value != value:  # NaN differs from itself
         return False
@@ -133,14 +152,6 @@ def _is_json(value: object) -> bool:
         entries = cast("dict[object, object]", value)
         return all(type(key) is str and _is_json(held) for key, held in entries.items())
     return not isinstance(value, list) or all(map(_is_json, cast("list[object]", value)))
-
-
-def _fault(error: BaseException, free_on: tuple[type[BaseException], ...], scope: Scope) -> Failure:
-    """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
-    if isinstance(error, free_on):
-        return Failure("nothing", retried=False, reason=type(error).__name__)
-    real = failure_of(error, answered=False, now=scope.clock(), seconds_left=seconds_left(scope)).real
-    return Failure("unknown", retried=False, reason=type(error).__name__, real=real)
 
 
 def _whole(amount: int, left: int | None) -> SizedOffer | None:

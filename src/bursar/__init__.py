@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
+    from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
     from bursar.nodes.observers.base import Observer, RunContext
@@ -75,6 +76,11 @@ _WHERE = {
     "Price": "bursar.nodes.gateway.prices",
     "Observer": "bursar.nodes.observers.base",
     "RunContext": "bursar.nodes.observers.base",
+    "BilledUsage": "bursar.nodes.gateway.providers.base",
+    "Failure": "bursar.nodes.gateway.providers.base",
+    "Provider": "bursar.nodes.gateway.providers.base",
+    "ProviderClient": "bursar.nodes.gateway.providers.base",
+    "register_provider": "bursar.nodes.gateway.providers.base",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Router": "bursar.nodes.routers.base",
@@ -111,6 +117,7 @@ __all__ = [
     "ActionCall",
     "ApprovalRequest",
     "Approve",
+    "BilledUsage",
     "BreakerOpen",
     "Budget",
     "BudgetExceeded",
@@ -125,6 +132,7 @@ __all__ = [
     "Drill",
     "DrillEnvironment",
     "ExampleRouter",
+    "Failure",
     "Fault",
     "Gate",
     "Ground",
@@ -137,6 +145,8 @@ __all__ = [
     "Outcome",
     "Paused",
     "Price",
+    "Provider",
+    "ProviderClient",
     "Report",
     "Request",
     "Router",
@@ -160,6 +170,7 @@ __all__ = [
     "keep",
     "meter",
     "priced",
+    "register_provider",
     "save_partial",
     "standalone",
 ]

@@ -30,7 +30,7 @@ def interrupted(folder: Path, *python: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, *python, *QUESTION],
         cwd=folder,
-        env={**os.environ, "BURSAR_FAILPOINT": "before_node_end"},
+        env={**os.environ, "BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "before_node_end"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

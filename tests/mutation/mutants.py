@@ -88,10 +88,10 @@ MUTANTS = (
     ),
     Mutant(
         "a call is settled before it is sent",
-        "nodes/gateway/chat_call.py",
-        "            result = yield from do(_send(call, admitted))\n",
-        "            yield from settle(call.claim, admitted, cost=0, usage=Usage(), response=None)\n"
-        "            result = yield from do(_send(call, admitted))\n",
+        "nodes/gateway/purchase.py",
+        "            end.value = yield from call.send(granted)\n",
+        "            yield from settle(claim, granted, cost=0, usage=NO_USAGE, response=None)\n"
+        "            end.value = yield from call.send(granted)\n",
         [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
     ),
     Mutant(
@@ -117,14 +117,9 @@ MUTANTS = (
     ),
     Mutant(
         "a retry is sent under the hold that was voided",
-        "nodes/gateway/chat_call.py",
-        "        admitted = yield from admit(call.claim, first=attempt == 0)\n"
-        "        if isinstance(admitted, bytes):\n"
-        "            return _not_again(call, decode(admitted))\n",
-        "        if attempt == 0:\n"
-        "            admitted = yield from admit(call.claim, first=True)\n"
-        "        if isinstance(admitted, bytes):\n"
-        "            return _not_again(call, decode(admitted))\n",
+        "nodes/gateway/purchase.py",
+        "        granted = yield from admit(claim, first=attempt == 0)\n",
+        "        if attempt == 0:\n            granted = yield from admit(claim, first=True)\n",
         [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
     ),
     Mutant(
@@ -137,15 +132,15 @@ MUTANTS = (
     Mutant(
         "no cap goes out with the call",
         "nodes/gateway/providers/generic.py",
-        "        sent[self.cap_option] = cap\n",
+        "        sent[client.cap_option] = cap\n",
         "",
         [f"{PROVIDERS}::test_a_server_that_writes_sixteen_thousand_tokens_without_a_cap_always_gets_one"],
     ),
     Mutant(
         "a call of unknown end is treated as void",
-        "nodes/gateway/chat_call.py",
-        "        yield from mark_unknown(claim, admitted, fault.reason, says)\n",
-        "        yield from void(claim, admitted, fault.reason, says)\n",
+        "nodes/gateway/purchase.py",
+        "        yield from mark_unknown(claim, granted, failure.reason, says)\n",
+        "        yield from void(claim, granted, failure.reason, says)\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],
     ),
     Mutant(
@@ -172,8 +167,8 @@ MUTANTS = (
     Mutant(
         "a stream never stops",
         "nodes/gateway/chat_call.py",
-        "                if received.tokens > admitted.cap * call.chosen(admitted).choices:\n",
-        "                if received.tokens < 0:\n",
+        "            if self.received.tokens > granted.cap * self.call.chosen(granted).choices:\n",
+        "            if self.received.tokens < 0:\n",
         [FAULTS],
     ),
     Mutant(

@@ -1,19 +1,20 @@
-"""What a chat model's own client must do for the gateway: take an output cap, report usage, and not retry by itself."""
+"""Any LangChain chat model as a provider: it takes an output cap, reports its usage, and does not retry by itself."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.outputs import ChatResult
 from pydantic import BaseModel
 
+from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
+from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # where neither the caller nor the model's profile says more
 CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
-# By class name along the inheritance, so that no provider package is imported to ask.
-CAP_OPTION_OF: Mapping[str, str] = {"ChatOpenAI": "max_completion_tokens", "BaseChatOpenAI": "max_tokens"}
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,70 +29,84 @@ class _SDKClient(Protocol):
     def with_options(self, *, max_retries: int) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderClient:
-    """A copy of a chat model that is fit for the gateway. `cap_option` is the call option that caps its output."""
+class GenericProvider(Provider):
+    """What holds for every chat model that keeps to LangChain's conventions."""
 
-    model: BaseChatModel
-    cap_option: str
-    name: str
-    provider: str | None
-    base_url: str | None
-    streams: bool
-    streams_async: bool
+    def matches(self, model: BaseChatModel, /) -> bool:
+        """Any model."""
+        return True
 
-    def asked_cap(self, options: Mapping[str, object]) -> int | None:
-        """The lowest output cap that the caller or the model's own settings name, None if neither does."""
-        given = [*(options.get(name) for name in CAP_OPTIONS), _field(self.model, "max_tokens")]
-        caps = [cap for cap in given if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0]
-        return min(caps, default=None)
+    def prepare(self, model: BaseChatModel, /) -> ProviderClient:
+        """A copy without retries that reports usage.
 
-    def choices(self, options: Mapping[str, object]) -> int:
-        """How many answers the call asks for; each may reach the cap."""
-        asked = options.get("n") or _field(self.model, "n") or 1
-        if not isinstance(asked, int) or asked < 1:
-            raise Refused(f"n={asked!r} is no number of answers")
-        return asked
+        Raises `ConfigurationError` if the model takes no output cap, hides one where it would win over the gateway's,
+        or keeps a client whose own retries cannot be turned off.
+        """
+        for place in ("model_kwargs", "extra_body"):
+            hidden = sorted(set(CAP_OPTIONS) & _mapping(setting(model, place)).keys())
+            if hidden:
+                raise ConfigurationError(
+                    f"{hidden[0]} in {place} would win over the gateway's cap; set max_tokens instead"
+                )
+        traced = model._get_ls_params()  # pyright: ignore[reportPrivateUsage]
+        name = traced.get("ls_model_name") or model.get_name()
+        return ProviderClient(without_retries(model), self.cap_option(model), name, traced.get("ls_provider"))
 
-    def service_tier(self, options: Mapping[str, object]) -> str | None:
-        """The provider's service tier that the call asks for, which can cost more than the standard one."""
-        asked = options.get("service_tier") or _field(self.model, "service_tier")
-        return asked if isinstance(asked, str) else None
+    def cap_option(self, model: BaseChatModel) -> str:
+        """The call option that caps the model's output. Raises `ConfigurationError` if it has none."""
+        fields = type(model).model_fields
+        if "max_tokens" in fields or any(field.alias == "max_tokens" for field in fields.values()):
+            return "max_tokens"
+        raise ConfigurationError(
+            f"{type(model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "
+            "use one that does"
+        )
 
-    def capped(self, options: Mapping[str, object], cap: int, timeout_seconds: float | None) -> dict[str, object]:
-        """The options as they are sent: one output cap, and no longer wait than the run's deadline allows."""
+    def send_options(
+        self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
+    ) -> dict[str, object]:
+        """The options with one output cap, and without those that the gateway decides."""
         sent = {key: value for key, value in options.items() if key not in CAP_OPTIONS and key not in USAGE_OPTIONS}
-        sent[self.cap_option] = cap
-        if timeout_seconds is not None and "BaseChatOpenAI" in _ancestry(self.model):
-            own = sent.get("timeout", _field(self.model, "request_timeout"))
-            if own is None or isinstance(own, int | float):
-                sent["timeout"] = timeout_seconds if own is None else min(own, timeout_seconds)
+        sent[client.cap_option] = cap
         return sent
 
+    def usage(self, result: ChatResult, /) -> BilledUsage | None:
+        """The `usage_metadata` of the answer."""
+        for generation in result.generations:
+            reported = getattr(generation.message, "usage_metadata", None)
+            if isinstance(reported, Mapping):
+                return _billed(cast(Mapping[str, object], reported))
+        return None
 
-def client_of(model: BaseChatModel) -> ProviderClient:
-    """A copy of `model` for the gateway; the original is left as it is.
+    def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
+        """As the HTTP status and the class of the error say."""
+        return failure_of(error, answered=answered, now=now, seconds_left=seconds_left)
 
-    Raises `ConfigurationError` when it takes no output cap, hides one where it would win over the gateway's, or keeps
-    a client whose own retries cannot be turned off.
-    """
-    for place in ("model_kwargs", "extra_body"):
-        hidden = sorted(set(CAP_OPTIONS) & _mapping(_field(model, place)).keys())
-        if hidden:
-            raise ConfigurationError(f"{hidden[0]} in {place} would win over the gateway's cap; set max_tokens instead")
-    traced = model._get_ls_params()  # pyright: ignore[reportPrivateUsage]
-    name = traced.get("ls_model_name") or model.get_name()
-    copy = without_retries(model)
-    base_url = _field(model, "openai_api_base")
-    return ProviderClient(
-        model=copy,
-        cap_option=_cap_option(model),
-        name=name,
-        provider=traced.get("ls_provider"),
-        base_url=base_url if isinstance(base_url, str) else None,
-        streams=_overrides(model, "_stream"),
-        streams_async=_overrides(model, "_stream") or _overrides(model, "_astream"),
-    )
+    def hidden_input_tokens(self, tools: int, /) -> int:
+        """None."""
+        return 0
+
+
+def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | None:
+    """The lowest output cap that the caller or the model's own settings name, None if neither does."""
+    names = {*CAP_OPTIONS, client.cap_option}
+    given = [*(options.get(name) for name in names), setting(client.model, "max_tokens")]
+    caps = [cap for cap in given if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0]
+    return min(caps, default=None)
+
+
+def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
+    """How many answers the call asks for; each may reach the cap."""
+    asked = options.get("n") or setting(client.model, "n") or 1
+    if not isinstance(asked, int) or asked < 1:
+        raise Refused(f"n={asked!r} is no number of answers")
+    return asked
+
+
+def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | None:
+    """The provider's service tier that the call asks for, which can cost more than the standard one."""
+    asked = options.get("service_tier") or setting(client.model, "service_tier")
+    return asked if isinstance(asked, str) else None
 
 
 def check_call_options(options: Mapping[str, object]) -> None:
@@ -107,24 +122,12 @@ def known_max_output_tokens(model: BaseChatModel) -> int:
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 
 
-def _cap_option(model: BaseChatModel) -> str:
-    for ancestor in _ancestry(model):
-        if ancestor in CAP_OPTION_OF:
-            return CAP_OPTION_OF[ancestor]
-    fields = type(model).model_fields
-    if "max_tokens" in fields or any(field.alias == "max_tokens" for field in fields.values()):
-        return "max_tokens"
-    raise ConfigurationError(
-        f"{type(model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; use one that does"
-    )
-
-
 def without_retries(model: M) -> M:
     """A copy that sends each call once: a retry inside the provider's SDK would be a second charge under one hold."""
     update: dict[str, object] = {}
     fields = type(model).model_fields
     for name in fields:
-        value = _field(model, name)
+        value = setting(model, name)
         once = _client_once(value)
         if once is not value:
             update[name] = once
@@ -134,13 +137,23 @@ def without_retries(model: M) -> M:
         update["stream_usage"] = True
     if "streaming" in fields:
         update["streaming"] = False  # the gateway itself chooses between an answer and a stream
-    settings = _mapping(_field(model, "model_kwargs"))
+    settings = _mapping(setting(model, "model_kwargs"))
     if USAGE_OPTIONS & settings.keys():
         update["model_kwargs"] = {key: value for key, value in settings.items() if key not in USAGE_OPTIONS}
     copy = model.model_copy(update=update)
     for derived in copy.__dict__.keys() - fields.keys():
         vars(copy).pop(derived)  # a cached client was made with the old settings
     return copy
+
+
+def setting(model: BaseModel, name: str) -> object:
+    """The model's own setting of this name, None if it has none."""
+    return getattr(model, name, None)
+
+
+def ancestry(model: BaseChatModel) -> Sequence[str]:
+    """The names of the model's class and of those that it inherits from: no provider's package is imported to ask."""
+    return [ancestor.__name__ for ancestor in type(model).__mro__]
 
 
 def _client_once(value: object) -> object:
@@ -153,17 +166,30 @@ def _client_once(value: object) -> object:
     return value
 
 
-def _field(model: BaseModel, name: str) -> object:
-    return getattr(model, name, None)
+def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
+    inputs, outputs = _mapping(reported.get("input_token_details")), _mapping(reported.get("output_token_details"))
+    short, long = _sum(inputs, "ephemeral_5m_input_tokens"), _sum(inputs, "ephemeral_1h_input_tokens")
+    usage = BilledUsage(
+        input_tokens=_count(reported.get("input_tokens")),
+        output_tokens=_count(reported.get("output_tokens")),
+        cache_read_tokens=_sum(inputs, "cache_read"),
+        cache_write_tokens=max(_sum(inputs, "cache_creation"), short + long),
+        reasoning_tokens=_sum(outputs, "reasoning"),
+        long_cache_write_tokens=long,
+    )
+    if usage.input_tokens == 0 or usage.output_tokens == 0:
+        return None  # no call has no input, no answer has no tokens: the provider did not count
+    return usage
+
+
+def _sum(details: Mapping[str, object], name: str) -> int:
+    """A detail's count, also where a service tier is written before its name (`priority_cache_read`)."""
+    return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     return cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}
-
-
-def _ancestry(model: BaseChatModel) -> Iterable[str]:
-    return [ancestor.__name__ for ancestor in type(model).__mro__]
-
-
-def _overrides(model: BaseChatModel, method: str) -> bool:
-    return getattr(type(model), method) is not getattr(BaseChatModel, method)

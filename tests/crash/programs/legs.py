@@ -53,7 +53,7 @@ def app_of(leg: dict[str, Any]) -> Any:
 def run(leg: dict[str, Any]) -> dict[str, Any]:
     """Run the leg to its end, or to its failpoint; its answer."""
     leg = {"session": "s-1", "handler": "plain", "calls": 2, **leg}
-    failpoints.arm({"BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": leg.get("failpoint", "")})
     start = {"messages": [("user", QUESTION)]} if leg["start"] else None
     result = app_of(leg).invoke(start, {"configurable": {"thread_id": leg["session"]}})
     return {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}

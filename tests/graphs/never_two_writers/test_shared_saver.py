@@ -71,7 +71,7 @@ def test_it_goes_on_in_the_middle_after_a_kill(any_ledger: Ledger) -> None:
     """What its first node was paid for is not paid for again, in another process that owns the session at once."""
     url = any_ledger.database.url.render_as_string(hide_password=False)
     code = "import sys; from tests.graphs.never_two_writers.test_shared_saver import first_leg; first_leg(sys.argv[1])"
-    environment = {**os.environ, "BURSAR_FAILPOINT": "after_settle"}
+    environment = {**os.environ, "BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "after_settle"}
     killed = subprocess.run([sys.executable, "-c", code, url], cwd=ROOT, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(owners(any_ledger)) == 1

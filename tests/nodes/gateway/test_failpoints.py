@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +28,7 @@ def test_the_process_is_killed_at_the_hit_that_was_named(monkeypatch: pytest.Mon
         killed.append((process, number))
 
     monkeypatch.setattr(os, "kill", kill)
-    failpoints.arm({"BURSAR_FAILPOINT": "after_hold:3"})
+    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "after_hold:3"})
     for name in ("after_hold", "before_hold", "after_hold", "after_settle"):
         failpoints.hit(name)
     assert killed == []
@@ -52,4 +54,15 @@ def test_without_one_armed_every_hit_passes(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_wrong_name_or_number_is_an_error(value: str) -> None:
     """A test that arms nothing by mistake would prove nothing."""
     with pytest.raises(ConfigurationError, match="BURSAR_FAILPOINT"):
-        failpoints.arm({"BURSAR_FAILPOINT": value})
+        failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": value})
+
+
+@pytest.mark.parametrize(("testing", "status"), [("1", -signal.SIGKILL), ("0", 0), (None, 0)])
+def test_only_a_process_for_tests_is_killed(testing: str | None, status: int) -> None:
+    """The variable that kills a test's process does nothing in one that was not started for tests."""
+    environment = {**os.environ, "BURSAR_FAILPOINT": "after_hold"}
+    environment.pop("BURSAR_TESTING", None)
+    if testing is not None:
+        environment["BURSAR_TESTING"] = testing
+    code = "from bursar.nodes.gateway import failpoints; failpoints.hit('after_hold')"
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == status

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.accounts import left
 from bursar.checkpoints.ledger.calls import Hold
-from bursar.nodes.gateway.journal import as_chunk, billed_in, decode, encode
+from bursar.nodes.gateway.journal import as_chunk, decode, encode
+from bursar.nodes.gateway.providers.generic import GenericProvider
 from tests.support.bench import Bench
 from tests.support.provider import Reply
 
@@ -137,15 +138,15 @@ def test_an_answer_survives_the_journal() -> None:
     assert replayed.response_metadata["replayed"] is True  # pyright: ignore[reportUnknownMemberType]
     assert again.llm_output == {"model_name": "m"}
     assert cast(AIMessageChunk, as_chunk(again).message).tool_calls == message.tool_calls
-    billed = billed_in(again)
+    billed = GenericProvider().usage(again)
     assert billed is not None
-    assert (billed.usage.input_tokens, billed.usage.output_tokens) == (3, 2)
+    assert (billed.input_tokens, billed.output_tokens) == (3, 2)
 
 
 def test_usage_of_zero_is_no_usage() -> None:
     """A provider that reports zeros did not count, and its hold is charged."""
     zero = AIMessage("done", usage_metadata={"input_tokens": 5, "output_tokens": 0, "total_tokens": 5})
-    assert billed_in(ChatResult(generations=[ChatGeneration(message=zero)])) is None
+    assert GenericProvider().usage(ChatResult(generations=[ChatGeneration(message=zero)])) is None
 
 
 def test_what_cannot_be_written_down_is_not_kept() -> None:

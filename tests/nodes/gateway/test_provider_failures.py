@@ -14,7 +14,9 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from bursar.nodes.gateway.providers.failures import MAX_PAUSE_SECONDS, Failure, failure_of, pause_before_retry
+from bursar.nodes.gateway.providers.base import Failure
+from bursar.nodes.gateway.providers.failures import failure_of
+from bursar.nodes.gateway.purchase import MAX_PAUSE_SECONDS, pause_before_retry
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_on_handler_loop
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
@@ -303,23 +305,23 @@ def test_the_servers_hint_is_read(hint: dict[str, str], seconds: float | None) -
 
 def test_pauses_are_bounded() -> None:
     """Pauses grow, a hint beyond the limit ends it, and so do the third attempt and the deadline."""
-    fault = Failure("nothing", retried=True, reason="HTTP 429")
+    fault = Failure("nothing", retry=True, reason="HTTP 429")
     assert pause_before_retry(fault, 0, None) == 0.5
     assert pause_before_retry(fault, 1, None) == 1.0
     assert pause_before_retry(fault, 2, None) is None
     assert pause_before_retry(fault, 0, 0.4) is None
-    patient = Failure("nothing", retried=True, reason="HTTP 429", pause_seconds=MAX_PAUSE_SECONDS + 1)
+    patient = Failure("nothing", retry=True, reason="HTTP 429", pause_seconds=MAX_PAUSE_SECONDS + 1)
     assert pause_before_retry(patient, 0, None) is None
 
 
 def test_an_errors_text_stays_out_of_the_books() -> None:
     """An error may quote the request, so only its type and status are kept."""
     fault = failure_of(ValueError("secret text"), answered=False, now=datetime(2026, 1, 1, tzinfo=UTC))
-    assert fault == Failure("unknown", retried=False, reason="ValueError")
+    assert fault == Failure("unknown", retry=False, reason="ValueError")
 
 
 @pytest.mark.parametrize(
-    ("error", "left", "real"),
+    ("error", "left", "at_fault"),
     [
         (httpx.ReadTimeout("slow"), None, True),
         (httpx.ReadTimeout("slow"), 5.0, True),
@@ -334,10 +336,10 @@ def test_an_errors_text_stays_out_of_the_books() -> None:
         (KeyboardInterrupt(), 5.0, False),
     ],
 )
-def test_only_a_providers_own_faults_open_a_breaker(error: BaseException, left: float | None, real: bool) -> None:
+def test_only_a_providers_own_faults_open_a_breaker(error: BaseException, left: float | None, at_fault: bool) -> None:
     """Timeouts and broken connections; not the caller's deadline, its cancellation, nor what cannot be read."""
-    assert failure_of(error, answered=False, now=NOW, seconds_left=left).real is real
-    assert failure_of(error, answered=True, now=NOW, seconds_left=left).real is real
+    assert failure_of(error, answered=False, now=NOW, seconds_left=left).at_fault is at_fault
+    assert failure_of(error, answered=True, now=NOW, seconds_left=left).at_fault is at_fault
 
 
 def test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing(bench: Bench) -> None:
