@@ -19,8 +19,9 @@ from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_ACTIONS, actions
 from bursar.state.errors import LedgerError
-from bursar.state.events import ActionChanged, ActionIntended, Incident, clean
+from bursar.state.events import ActionChanged, ActionIntended, Incident
 from bursar.state.refusals import ActionRefused
+from bursar.state.text import clean
 
 ENDED = ("done", "void", "undone")
 UNDOING = ("undoing", "undone")

@@ -11,8 +11,9 @@ from bursar.checkpoints.ledger.hash_chain import append, head_of, lock_session, 
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import accounts, requests, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import Acknowledged, Erased, Incident, ToppedUp, clean
+from bursar.state.events import Acknowledged, Erased, Incident, ToppedUp
 from bursar.state.money import USD
+from bursar.state.text import clean
 
 
 def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at: datetime) -> str:

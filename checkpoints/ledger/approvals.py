@@ -18,8 +18,9 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import WAITING, approvals
 from bursar.state.approval import ApprovalRequest
 from bursar.state.errors import LedgerError
-from bursar.state.events import Approval, clean
+from bursar.state.events import Approval
 from bursar.state.refusals import NotApproved
+from bursar.state.text import clean
 
 LATE = "the approval came too late: it had to be given by {}"
 

@@ -17,7 +17,8 @@ from bursar.checkpoints.ledger.requests import PAUSES
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, pauses, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, PauseLifted, PauseSet, clean
+from bursar.state.events import EVENTS, PauseLifted, PauseSet
+from bursar.state.text import clean
 
 LOG = PAUSES
 KINDS = ("agent", "tenant")

@@ -23,9 +23,9 @@ from bursar.state.events import (
     Event,
     Incident,
     Reconciled,
-    clean,
 )
 from bursar.state.money import USD
+from bursar.state.text import clean
 
 
 def hold(transaction: Transaction, hold: Hold) -> None:

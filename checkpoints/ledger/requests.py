@@ -12,9 +12,10 @@ from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import requests, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import LeaseChanged, RequestClosed, RequestOpened, clean
+from bursar.state.events import LeaseChanged, RequestClosed, RequestOpened
 from bursar.state.money import USD
 from bursar.state.spend import Spend
+from bursar.state.text import clean
 
 MAX_ID_CHARACTERS = 200
 PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
