@@ -12,18 +12,18 @@ from bursar.genie.household import schema
 from bursar.genie.household.folding import fold
 from bursar.genie.household.records import (
     BankAccount,
+    BankTransaction,
     ClosingPrice,
     Debt,
     ImportedFile,
     Lot,
     Profile,
     Suitability,
-    Transaction,
 )
 
 ParameterKind = Literal["date", "text", "count"]
 Parameters = Mapping[str, date | str | int]
-Record = BankAccount | Transaction | Lot | ClosingPrice | Debt | ImportedFile
+Record = BankAccount | BankTransaction | Lot | ClosingPrice | Debt | ImportedFile
 SelectRows = Select[*tuple[Any, ...]]
 ResultRow = Row[*tuple[Any, ...]]
 
@@ -104,7 +104,7 @@ _QUERIES: Final = (
         "transactions by day, account and payee; limit keeps the newest",
         {"start": "date", "end": "date", "account_id": "text", "payee": "text", "limit": "count"},
         _transactions,
-        lambda row: Transaction(*row),
+        lambda row: BankTransaction(*row),
         _NEWEST_BOOKING,
         newest_first=True,
     ),

@@ -27,7 +27,7 @@ class BankAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class BankTransaction:
     """One booked posting. `at` is None where the source has no time: unknown is never midnight."""
 
     id: str

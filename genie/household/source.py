@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Generic, Protocol, TypeVar
 
-from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, ClosingPrice, Lot, Profile
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Source(Protocol):
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> QueryRows[Transaction]:
+    ) -> QueryRows[BankTransaction]:
         """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
         ...
 

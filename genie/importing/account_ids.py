@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bursar.genie.household.folding import fold
-from bursar.genie.household.records import AccountKind, Transaction
+from bursar.genie.household.records import AccountKind, BankTransaction
 
 _KINDS: Final[tuple[tuple[AccountKind, str], ...]] = (
     ("brokerage", r"broker|depot|invest|portfolio|ira\b|401k|titres|valores"),
@@ -64,13 +64,13 @@ def identify_file(path: Path) -> Identity:
     return identify(" ".join(words) or path.stem)
 
 
-def number_transactions(rows: Iterable[Transaction]) -> list[Transaction]:
+def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction]:
     """Give each row the id of (account, day, amount, currency, payee, memo, n-th identical row of this file).
 
     Two identical coffees on one day stay two; shuffled, overlapping and repeated files give the same ids.
     """
     seen: Counter[str] = Counter()
-    numbered: list[Transaction] = []
+    numbered: list[BankTransaction] = []
     for row in rows:
         words = " ".join(fold(f"{row.payee} | {row.memo}").split())
         key = "\x1f".join((row.account_id, row.booked_on.isoformat(), plain(row.amount), row.currency, words))

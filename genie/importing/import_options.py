@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, ClosingPrice, Lot, Profile
 from bursar.genie.importing.import_report import FileKind, Rejected
 from bursar.genie.importing.parsing.amounts import DecimalMark
 from bursar.genie.importing.parsing.dates import DateOrder
@@ -33,7 +33,7 @@ class Content:
     kind: FileKind
     origin: str
     accounts: tuple[BankAccount, ...] = ()
-    transactions: tuple[Transaction, ...] = ()
+    transactions: tuple[BankTransaction, ...] = ()
     lots: tuple[Lot, ...] = ()
     prices: tuple[ClosingPrice, ...] = ()
     profile: Profile | None = None

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from bursar.genie.household.folding import fold
-from bursar.genie.household.records import AccountKind, BankAccount, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, BankTransaction
 from bursar.genie.importing.account_ids import Identity, identify, identify_file, number_transactions
 from bursar.genie.importing.file_facts import date_order, describe_style, file_currency, is_currency, number_style
 from bursar.genie.importing.import_options import Content, Options
@@ -215,9 +215,9 @@ def _from_directions(lines: Sequence[_Line]) -> list[Decimal]:
     ]
 
 
-def _transaction(line: _Line, amount: Decimal, balance: Decimal | None, columns: Columns) -> Transaction:
+def _transaction(line: _Line, amount: Decimal, balance: Decimal | None, columns: Columns) -> BankTransaction:
     payee, memo, kind = (columns.cell(line.row, role) for role in ("payee", "memo", "type"))
-    return Transaction(
+    return BankTransaction(
         id="",
         account_id=line.identity.id,
         booked_on=line.day,
@@ -231,6 +231,6 @@ def _transaction(line: _Line, amount: Decimal, balance: Decimal | None, columns:
     )
 
 
-def _main_currency(transactions: Sequence[Transaction], account_id: str) -> str:
+def _main_currency(transactions: Sequence[BankTransaction], account_id: str) -> str:
     counted = Counter(row.currency for row in transactions if row.account_id == account_id)
     return min(counted, key=lambda currency: (-counted[currency], currency))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from xml.etree.ElementTree import Element
 
-from bursar.genie.household.records import AccountKind, BankAccount, ClosingPrice, Lot, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, BankTransaction, ClosingPrice, Lot
 from bursar.genie.importing.account_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.file_facts import is_currency
 from bursar.genie.importing.holdings_ofx import StatementTrade, fifo_lots
@@ -45,7 +45,7 @@ class _Found:
     """What has been read so far."""
 
     accounts: dict[str, BankAccount] = field(default_factory=dict[str, BankAccount])
-    transactions: list[Transaction] = field(default_factory=list[Transaction])
+    transactions: list[BankTransaction] = field(default_factory=list[BankTransaction])
     lots: list[Lot] = field(default_factory=list[Lot])
     prices: list[ClosingPrice] = field(default_factory=list[ClosingPrice])
     rejected: list[Rejected] = field(default_factory=list[Rejected])
@@ -130,7 +130,7 @@ def _identity(statement: Element, path: Path, options: Options) -> Identity:
 
 
 def _read_bookings(statement: Element, identity: Identity, *, found: _Found, currency: str, style: NumberStyle) -> None:
-    def read(entry: Element) -> Transaction:
+    def read(entry: Element) -> BankTransaction:
         moment = _moment(_text(entry, "DTPOSTED") or "")
         amount = parse_amount(_text(entry, "TRNAMT") or "", replace(style, thirds=True))
         fitid = _text(entry, "FITID")
@@ -139,7 +139,7 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
         payee, memo = _text(entry, "NAME") or "", _text(entry, "MEMO") or ""
         own = entry.find("CURRENCY/CURSYM")
         booked = moment.date()
-        return Transaction(
+        return BankTransaction(
             # Some banks use one FITID for several postings: day and amount keep those apart.
             id=digest("fitid", identity.id, fitid, booked.isoformat(), plain(amount)),
             account_id=identity.id,
@@ -154,7 +154,7 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
     found.transactions += found.read(statement.iter("STMTTRN"), read)
 
 
-def _with_real_times(rows: Sequence[Transaction]) -> list[Transaction]:
+def _with_real_times(rows: Sequence[BankTransaction]) -> list[BankTransaction]:
     """Drop times that are no times: banks without them print midnight, or one and the same hour for every posting."""
     clocks = {row.at.time() for row in rows if row.at is not None}
     meant = len(clocks - {time(0)}) > 1

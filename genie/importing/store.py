@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 from bursar.genie.household import schema
 from bursar.genie.household.folding import fold
 from bursar.genie.household.queries import read_profile
-from bursar.genie.household.records import BankAccount, Profile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, Profile
 from bursar.genie.importing.import_options import Content
 from bursar.genie.importing.parsing.sign_rules import closing_balance
 
@@ -110,7 +110,7 @@ def _store_transactions(connection: Connection, content: Content, stored: StoreC
         if row["origin"] != content.origin:
             key = (row["account_id"], row["booked_on"], row["amount"], row["currency"])
             others[key].append(_words(row["payee"], row["memo"]))
-    fresh: dict[str, Transaction] = {}
+    fresh: dict[str, BankTransaction] = {}
     for row in sorted(content.transactions, key=lambda row: row.id):
         key = (row.account_id, row.booked_on, row.amount, row.currency)
         if row.id in known or row.id in fresh or _take_twin(others[key], _words(row.payee, row.memo)):

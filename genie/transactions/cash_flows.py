@@ -8,7 +8,7 @@ from decimal import Decimal
 from statistics import median
 from typing import Final, Literal
 
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction
 from bursar.genie.transactions.categories import (
     UNCATEGORISED,
     category_of,
@@ -27,7 +27,7 @@ ZERO: Final = Decimal(0)
 class Entry:
     """A posting with its meaning. `size` is the amount without its sign."""
 
-    row: Transaction
+    row: BankTransaction
     flow: Flow
     category: str
     merchant: str
@@ -56,7 +56,7 @@ class Totals:
         return self.income + self.refunds - self.spending
 
 
-def classify(transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
+def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
     """Every posting once with its meaning, by day and id; the order of the rows given does not matter.
 
     Money in is a refund if that merchant had been paid before and the category is not one of income. Give the whole
@@ -121,21 +121,21 @@ def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, s
 
 
 def monthly_totals(
-    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
+    transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[date, str], Totals]:
     """Sums by month (its first day) and currency over postings, transfers left out."""
     return totals_by_month(classify(transactions, accounts))
 
 
 def category_totals(
-    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = ()
+    transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[str, str], Totals]:
     """Sums by category and currency over postings, transfers left out; the most spent first."""
     return totals_by_category(classify(transactions, accounts))
 
 
 def median_essential_spend(
-    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
+    transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
     """The median over whole months of essential spending less its refunds, unrounded; None without a whole month.
 
@@ -150,7 +150,7 @@ def median_essential_spend(
 
 
 def monthly_income(
-    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, currency: str
+    transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
     """The median income over whole months, unrounded, refunds left out; None without a whole month."""
     entries = classify(transactions, accounts)
@@ -196,7 +196,7 @@ def _plus(sums: Totals, entry: Entry) -> Totals:
             return sums
 
 
-def _spellings(rows: Iterable[Transaction]) -> Mapping[str, str]:
+def _spellings(rows: Iterable[BankTransaction]) -> Mapping[str, str]:
     """The bank's own spelling of each category, so that a rule's "groceries" joins the bank's "Groceries"."""
     spelled: dict[str, str] = {UNCATEGORISED: UNCATEGORISED}
     for own in sorted({row.category.strip() for row in rows} - {""}):

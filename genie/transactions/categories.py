@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 
 UNCATEGORISED: Final = "uncategorised"
 TRANSFERS: Final = "transfers"
@@ -60,7 +60,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.casefold()))
 
 
-def category_of(row: Transaction) -> str:
+def category_of(row: BankTransaction) -> str:
     """The bank's own category if it gave one, else the rule table over payee and then memo.
 
     What no rule knows is "transfers" where the bank's words say so, else "uncategorised". A rule matches whole words
@@ -86,7 +86,7 @@ def is_essential(category: str) -> bool:
     return category.casefold() in rules().essential or category.casefold() in BANK_ESSENTIALS
 
 
-def says_transfer(row: Transaction) -> bool:
+def says_transfer(row: BankTransaction) -> bool:
     """Whether the bank's words (category, payee or memo) call this posting a transfer or a card payment."""
     phrases = rules().transfer
     return any(gram in phrases for text in (row.category, row.payee, row.memo) for gram in _grams(words(text)))

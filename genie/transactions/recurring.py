@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final, Literal
 
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.transactions.categories import merchant_of
 
 Cadence = Literal["weekly", "bi-weekly", "monthly", "quarterly", "annual"]
@@ -72,7 +72,7 @@ class Recurring:
     currency: str
     cadence: Cadence
     amount: Decimal
-    rows: tuple[Transaction, ...]
+    rows: tuple[BankTransaction, ...]
     next_due: date
     steady: bool
     rise: PriceRise | None
@@ -92,21 +92,21 @@ class Recurring:
         return (on - self.next_due).days <= _rhythm(self.cadence).shortest // 2
 
 
-def find_recurring(transactions: Iterable[Transaction]) -> tuple[Recurring, ...]:
+def find_recurring(transactions: Iterable[BankTransaction]) -> tuple[Recurring, ...]:
     """All streams in `transactions`, by merchant; a posting is in at most one. The order of the rows does not matter.
 
     A merchant's postings are tried together, then in clusters of similar amounts, then amount by amount, so that a
     price rise stays in its stream and two subscriptions at one merchant are two streams. A stream needs at least
     three payments in distinct periods; weekly and bi-weekly ones also a steady amount, so that a habit is none.
     """
-    groups: defaultdict[tuple[str, str, bool], list[Transaction]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, bool], list[BankTransaction]] = defaultdict(list)
     for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
         if row.amount != 0:
             groups[merchant_of(row.payee), row.currency, row.amount > 0].append(row)
     return tuple(stream for key in sorted(groups) for stream in _streams(key[0], groups[key]))
 
 
-def _streams(merchant: str, rows: Sequence[Transaction]) -> Iterator[Recurring]:
+def _streams(merchant: str, rows: Sequence[BankTransaction]) -> Iterator[Recurring]:
     if len(rows) < MIN_OCCURRENCES:
         return
     whole = _stream(merchant, rows)
@@ -125,9 +125,9 @@ def _streams(merchant: str, rows: Sequence[Transaction]) -> Iterator[Recurring]:
                 yield exact
 
 
-def _clusters(rows: Sequence[Transaction]) -> list[list[Transaction]]:
+def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
     """Cuts the rows, ordered by size, wherever an amount is over a quarter above the one before; dates in order."""
-    clusters: list[list[Transaction]] = []
+    clusters: list[list[BankTransaction]] = []
     for row in sorted(rows, key=lambda row: (abs(row.amount), row.booked_on, row.id)):
         if clusters and abs(row.amount) <= abs(clusters[-1][-1].amount) * _CLUSTER_STEP:
             clusters[-1].append(row)
@@ -136,7 +136,7 @@ def _clusters(rows: Sequence[Transaction]) -> list[list[Transaction]]:
     return [sorted(cluster, key=lambda row: (row.booked_on, row.id)) for cluster in clusters]
 
 
-def _stream(merchant: str, rows: Sequence[Transaction]) -> Recurring | None:
+def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
     """The rows as one stream, or None if their days have no cadence."""
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)
@@ -177,7 +177,7 @@ def _fits(days: Sequence[date]) -> _Rhythm | None:
     return None
 
 
-def _levels(rows: Sequence[Transaction]) -> list[tuple[date, Decimal]]:
+def _levels(rows: Sequence[BankTransaction]) -> list[tuple[date, Decimal]]:
     """The price levels in time: first day and size of each; half a percent of noise opens no new level."""
     levels: list[tuple[date, Decimal]] = []
     for row in rows:

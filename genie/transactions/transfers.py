@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, cast
 
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction
 from bursar.genie.transactions.categories import UNCATEGORISED, category_of, says_transfer, words
 
 WINDOW_DAYS: Final = 4
@@ -17,12 +17,12 @@ _FORBIDDEN_COST: Final = 1_000_000.0
 class Transfer:
     """Two postings that are one movement: `source` went out of one own account, `target` came into another."""
 
-    source: Transaction
-    target: Transaction
+    source: BankTransaction
+    target: BankTransaction
 
 
 def match_transfers(
-    transactions: Iterable[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
+    transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> tuple[Transfer, ...]:
     """The transfers among `transactions`, oldest first; each posting is in at most one of them.
 
@@ -32,7 +32,7 @@ def match_transfers(
     the most pairs, then the fewest days between, is taken; the order of the rows does not matter.
     """
     held = {account.id: account for account in accounts}
-    groups: defaultdict[tuple[str, Decimal], list[Transaction]] = defaultdict(list)
+    groups: defaultdict[tuple[str, Decimal], list[BankTransaction]] = defaultdict(list)
     for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
         if row.amount != 0:
             groups[row.currency, abs(row.amount)].append(row)
@@ -46,7 +46,7 @@ def match_transfers(
 
 
 def own_movements(
-    transactions: Sequence[Transaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
+    transactions: Sequence[BankTransaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> frozenset[str]:
     """Ids of all postings that move money inside the household: matched transfers, and two kinds with one side only.
 
@@ -71,13 +71,13 @@ def own_movements(
 _BROKERAGE_FLOWS: Final = frozenset({"dividends", "dividend", "interest", "fees", "fee", "taxes"})
 
 
-def _sides(pair: Transfer) -> tuple[Transaction, Transaction]:
+def _sides(pair: Transfer) -> tuple[BankTransaction, BankTransaction]:
     return pair.source, pair.target
 
 
-def _near(group: Sequence[Transaction], window_days: int) -> Iterator[list[Transaction]]:
+def _near(group: Sequence[BankTransaction], window_days: int) -> Iterator[list[BankTransaction]]:
     """Cuts rows in date order where more than `window_days` lie between neighbours: pairs never cross a cut."""
-    run: list[Transaction] = []
+    run: list[BankTransaction] = []
     for row in group:
         if run and (row.booked_on - run[-1].booked_on).days > window_days:
             yield run
@@ -87,7 +87,7 @@ def _near(group: Sequence[Transaction], window_days: int) -> Iterator[list[Trans
         yield run
 
 
-def _assign(near: Sequence[Transaction], held: Mapping[str, BankAccount], window_days: int) -> Iterator[Transfer]:
+def _assign(near: Sequence[BankTransaction], held: Mapping[str, BankAccount], window_days: int) -> Iterator[Transfer]:
     outs = [row for row in near if row.amount < 0]
     ins = [row for row in near if row.amount > 0]
     if not outs or not ins:
@@ -108,7 +108,7 @@ def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True)]
 
 
-def _cost(out: Transaction, into: Transaction, held: Mapping[str, BankAccount], window_days: int) -> float:
+def _cost(out: BankTransaction, into: BankTransaction, held: Mapping[str, BankAccount], window_days: int) -> float:
     """Days between, plus one where nothing but the amount speaks for the pair; a huge cost where it cannot be one."""
     days = abs((into.booked_on - out.booked_on).days)
     if out.account_id == into.account_id or days > window_days:
@@ -120,7 +120,7 @@ def _cost(out: Transaction, into: Transaction, held: Mapping[str, BankAccount], 
     return _FORBIDDEN_COST if known or card_purchase else days + 1.0
 
 
-def _names(row: Transaction, other: Transaction, held: Mapping[str, BankAccount]) -> bool:
+def _names(row: BankTransaction, other: BankTransaction, held: Mapping[str, BankAccount]) -> bool:
     """Whether `row` is written to the name of the account that `other` is on."""
     account = held.get(other.account_id)
     name = words(account.name) if account else ()

@@ -1,15 +1,18 @@
-"""A household held in tuples: the double of the database connector for Genie's tests."""
+"""For Genie's tests: a household held in tuples, the double of the database connector, and empty databases."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
-from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, ClosingPrice, Lot, Profile
 from bursar.genie.household.source import QueryRows, Source
 from bursar.genie.wording import formatting
 from bursar.genie.wording.facts import Analysis
@@ -23,7 +26,7 @@ class TupleSource:
     """A `Source` over tuples, with the same ordering, bounds and limits as the database connector."""
 
     held_accounts: tuple[BankAccount, ...]
-    held_transactions: tuple[Transaction, ...]
+    held_transactions: tuple[BankTransaction, ...]
     held_lots: tuple[Lot, ...]
     held_prices: tuple[ClosingPrice, ...]
     held_profile: Profile
@@ -40,7 +43,7 @@ class TupleSource:
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> QueryRows[Transaction]:
+    ) -> QueryRows[BankTransaction]:
         chosen = [
             row
             for row in self.held_transactions
@@ -83,7 +86,7 @@ def household() -> Callable[..., Source]:
     def build(
         *,
         accounts: Sequence[BankAccount] | None = None,
-        transactions: Sequence[Transaction] = (),
+        transactions: Sequence[BankTransaction] = (),
         lots: Sequence[Lot] = (),
         prices: Sequence[ClosingPrice] = (),
         profile: Profile | None = None,
@@ -101,8 +104,8 @@ def household() -> Callable[..., Source]:
 
 
 @pytest.fixture(scope="session")
-def posting() -> Callable[..., Transaction]:
-    """`posting("2025-03-14", "-12.50", "Cafe", account=…, currency=…, category=…, memo=…, at=…) -> Transaction`."""
+def posting() -> Callable[..., BankTransaction]:
+    """`posting("2025-03-14", "-12.50", "Cafe", account=…, currency=…, category=…, memo=…, at=…) -> BankTransaction`."""
     numbers = count(1)
 
     def build(
@@ -116,8 +119,8 @@ def posting() -> Callable[..., Transaction]:
         memo: str = "",
         at: datetime | None = None,
         balance_after: Decimal | None = None,
-    ) -> Transaction:
-        return Transaction(
+    ) -> BankTransaction:
+        return BankTransaction(
             id=f"t{next(numbers):07d}",
             account_id=account,
             booked_on=date.fromisoformat(day) if isinstance(day, str) else day,
@@ -148,3 +151,32 @@ def ungrounded() -> Callable[[Analysis], str]:
         return "\n".join(line for line in rest.splitlines() if number.search(line))
 
     return check
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The URL of a PostgreSQL database that these tests share and empty."""
+    with new_postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on an empty database of each kind."""
+    if request.param == "sqlite":
+        made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
+    else:
+        made = create_engine(request.getfixturevalue("postgresql_url"))
+        with made.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Engine]:
+    """An engine on an empty SQLite file, for what does not depend on the database."""
+    made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
+    yield made
+    made.dispose()

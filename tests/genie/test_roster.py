@@ -7,7 +7,7 @@ import pytest
 from langchain_core.language_models import FakeListChatModel
 
 from bursar.genie.household.onboarding import NO_DATA, is_empty
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.household.source import Source
 from bursar.genie.roster import AGENTS, specialists, unavailable
 from bursar.genie.router import DataFirst
@@ -34,7 +34,7 @@ def today(now: datetime) -> date:
 @pytest.mark.parametrize("name", sorted(AGENTS_BY_NAME))
 @pytest.mark.anyio
 async def test_every_specialist_answers_a_household_of_one_posting(
-    household: Callable[..., Source], posting: Callable[..., Transaction], name: str
+    household: Callable[..., Source], posting: Callable[..., BankTransaction], name: str
 ) -> None:
     """Without a model each has a report for hardly any data: words, and a gap where it cannot say."""
     source = household(transactions=[posting("2025-06-01", "-5", "Cafe")])
@@ -87,7 +87,7 @@ class Recorder:
 
 @pytest.mark.anyio
 async def test_without_data_no_router_is_asked(
-    household: Callable[..., Source], posting: Callable[..., Transaction]
+    household: Callable[..., Source], posting: Callable[..., BankTransaction]
 ) -> None:
     """Before an import every request goes to the database connector, whose one line says how to begin."""
     recorder = Recorder()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, Record, read_profile
-from bursar.genie.household.records import BankAccount, ClosingPrice, ImportedFile, Lot, Profile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, ClosingPrice, ImportedFile, Lot, Profile
 from bursar.genie.household.source import QueryRows
 
 R = TypeVar("R", bound=Record)
@@ -115,10 +115,10 @@ class Connector:
         account_id: str | None = None,
         payee: str | None = None,
         limit: int | None = None,
-    ) -> QueryRows[Transaction]:
+    ) -> QueryRows[BankTransaction]:
         """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
         found = self.run("transactions", start=start, end=end, account_id=account_id, payee=payee, limit=limit)
-        return _typed(found, Transaction)
+        return _typed(found, BankTransaction)
 
     def lots(self) -> QueryRows[Lot]:
         """All lots that are held, by symbol and day of purchase."""

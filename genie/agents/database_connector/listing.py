@@ -8,7 +8,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from bursar.genie.agents.database_connector.question import RecordsRequest, read_request
 from bursar.genie.household.onboarding import NO_DATA, is_empty
-from bursar.genie.household.records import BankAccount, ImportedFile, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction, ImportedFile
 from bursar.genie.household.source import QueryRows, Source
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis
@@ -30,7 +30,7 @@ class _View:
 
     source: Source
     accounts: tuple[BankAccount, ...]
-    rows: QueryRows[Transaction]
+    rows: QueryRows[BankTransaction]
     request: RecordsRequest
     sheet: Sheet
 
@@ -97,12 +97,12 @@ def _transactions(view: _View) -> _Built:
     return lines, tuple(_row(row, names) for row in newest_first), []
 
 
-def _sum(view: _View, rows: Sequence[Transaction], currency: str) -> str:
+def _sum(view: _View, rows: Sequence[BankTransaction], currency: str) -> str:
     total = sum((row.amount for row in rows if row.currency == currency), Decimal(0))
     return view.sheet.money(f"sum.{currency}", total, currency)
 
 
-def _row(row: Transaction, names: Mapping[str, str]) -> Mapping[str, str | Decimal]:
+def _row(row: BankTransaction, names: Mapping[str, str]) -> Mapping[str, str | Decimal]:
     return {
         "day": row.booked_on.isoformat(),
         "payee": row.payee,

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from bursar.genie.household.folding import fold
-from bursar.genie.household.records import AccountKind, BankAccount, Transaction
+from bursar.genie.household.records import AccountKind, BankAccount, BankTransaction
 from bursar.genie.importing.parsing.amounts import NumberStyle, parse_amount
 from bursar.genie.questions.period import Period, parse_periods
 from bursar.genie.wording.formatting import MONTH_NAMES
@@ -107,7 +107,7 @@ class RecordsRequest:
         """Whether it asks for less than everything."""
         return bool(self.phrases or self.named or self.account_ids or self.period or self.least or self.greatest)
 
-    def admits(self, row: Transaction) -> bool:
+    def admits(self, row: BankTransaction) -> bool:
         """Whether the row is asked for, its day and the row limit aside."""
         size = abs(row.amount)
         return (
@@ -120,7 +120,7 @@ class RecordsRequest:
 
 
 def read_request(
-    text: str, *, newest: date, accounts: Iterable[BankAccount], rows: Sequence[Transaction]
+    text: str, *, newest: date, accounts: Iterable[BankAccount], rows: Sequence[BankTransaction]
 ) -> RecordsRequest:
     """Read a question against the accounts and rows that there are; `newest` is the newest day in the data."""
     plain = fold(text)
@@ -156,7 +156,7 @@ def read_request(
     return _with_subject(request, plain)
 
 
-def row_words(row: Transaction) -> frozenset[str]:
+def row_words(row: BankTransaction) -> frozenset[str]:
     """The folded words of a row's payee and memo."""
     return frozenset(re.findall(r"\w+", fold(f"{row.payee} {row.memo}")))
 
@@ -172,7 +172,7 @@ def _with_subject(request: RecordsRequest, plain: str) -> RecordsRequest:
     return request
 
 
-def _phrases(plain: str, rows: Sequence[Transaction]) -> tuple[frozenset[str], ...]:
+def _phrases(plain: str, rows: Sequence[BankTransaction]) -> tuple[frozenset[str], ...]:
     """Runs of the question's words that stand together in some row; else each word alone. Plurals count as singular."""
     words = {word for row in rows for word in row_words(row) if word not in _GRAMMAR}
     runs: list[list[str]] = [[]]

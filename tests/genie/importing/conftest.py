@@ -1,4 +1,4 @@
-"""One call that writes a file and imports it."""
+"""What the tests of imports share: a file written and imported in one step."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, select
 
 from bursar.genie.agents.database_connector.connector import Connector
 from bursar.genie.household import schema
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.household.sample import sample_files
 from bursar.genie.importing.import_report import ImportFailed, ImportReport
 from bursar.genie.importing.importing import import_files
@@ -31,7 +31,7 @@ def stored(engine: Engine) -> Counter[tuple[date, Decimal, str]]:
     return Counter((row.booked_on, row.amount, row.payee) for row in Connector(engine).transactions())
 
 
-def rows_of(engine: Engine) -> tuple[Transaction, ...]:
+def rows_of(engine: Engine) -> tuple[BankTransaction, ...]:
     """The stored transactions."""
     return Connector(engine).transactions().items
 

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from bursar.genie.agents.account_analysis.analysis import analyse
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.household.source import Source
 from bursar.genie.questions.subquestions import read_clauses
 from bursar.genie.transactions.cash_flows import classify
@@ -16,7 +16,7 @@ NEWEST = date(2025, 4, 30)
 
 
 @pytest.fixture
-def rows(posting: Callable[..., Transaction]) -> list[Transaction]:
+def rows(posting: Callable[..., BankTransaction]) -> list[BankTransaction]:
     """Four months: a salary, rent, food, eating out, a subscription whose price rises; a kiosk on the last day."""
     monthly = [
         row
@@ -53,7 +53,7 @@ def rows(posting: Callable[..., Transaction]) -> list[Transaction]:
         ("?!, and", [("overview", "")]),
     ],
 )
-def test_questions_are_told_apart(rows: list[Transaction], text: str, expected: list[tuple[str, str]]) -> None:
+def test_questions_are_told_apart(rows: list[BankTransaction], text: str, expected: list[tuple[str, str]]) -> None:
     """Each question has its own kind and its own month; what begins no question stays with the one before it."""
     clauses = read_clauses(text, classify(rows), newest=NEWEST)
 
@@ -62,7 +62,7 @@ def test_questions_are_told_apart(rows: list[Transaction], text: str, expected: 
 
 
 def test_each_answer_is_a_paragraph_and_every_number_a_fact(
-    household: Callable[..., Source], rows: list[Transaction], ungrounded: Callable[[Analysis], str]
+    household: Callable[..., Source], rows: list[BankTransaction], ungrounded: Callable[[Analysis], str]
 ) -> None:
     """Three questions make three paragraphs, in order; their facts are kept apart and support every number."""
     text = "What did I spend in February, what was my income in March, and which subscriptions went up?"
@@ -95,7 +95,7 @@ def test_each_answer_is_a_paragraph_and_every_number_a_fact(
 )
 def test_leads_with_what_was_asked(
     household: Callable[..., Source],
-    rows: list[Transaction],
+    rows: list[BankTransaction],
     ungrounded: Callable[[Analysis], str],
     text: str,
     lead: str,
@@ -107,7 +107,7 @@ def test_leads_with_what_was_asked(
     assert ungrounded(answer) == ""
 
 
-def test_an_unknown_name_is_a_gap(household: Callable[..., Source], rows: list[Transaction]) -> None:
+def test_an_unknown_name_is_a_gap(household: Callable[..., Source], rows: list[BankTransaction]) -> None:
     """A name that the data do not hold is a gap, a known one is not."""
     source = household(transactions=rows)
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.questions.account_questions import focus_of, kind_of
 from bursar.genie.transactions.cash_flows import classify
 from bursar.genie.transactions.categories import category_of, is_essential, merchant_of, says_transfer
 
-Post = Callable[..., Transaction]
+Post = Callable[..., BankTransaction]
 
 
 @pytest.mark.parametrize(

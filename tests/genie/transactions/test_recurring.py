@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.transactions.recurring import add_months, find_recurring
 
-Post = Callable[..., Transaction]
+Post = Callable[..., BankTransaction]
 
 START = date(2024, 1, 31)
 

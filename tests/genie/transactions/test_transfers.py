@@ -8,11 +8,11 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction
 from bursar.genie.transactions.cash_flows import monthly_totals
 from bursar.genie.transactions.transfers import match_transfers, own_movements
 
-Post = Callable[..., Transaction]
+Post = Callable[..., BankTransaction]
 
 ACCOUNTS = (
     BankAccount("current", "Everyday", "current", "USD"),
@@ -91,7 +91,7 @@ def test_transfers_are_never_income_or_spending(
 ) -> None:
     """However many equal transfers crowd a week, totals are those of the other postings alone, in any order."""
     bought = [posting(day, Decimal(-amount), "Whole Foods", account="card") for day, amount in life]
-    moved: list[Transaction] = []
+    moved: list[BankTransaction] = []
     for day, amount, lag in moves:
         moved.append(posting(day, Decimal(-amount), "Transfer to savings"))
         moved.append(posting(day + timedelta(days=lag), Decimal(amount), "Transfer from current", account="savings"))

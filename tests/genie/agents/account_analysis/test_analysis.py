@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bursar.genie.agents.account_analysis.analysis import analyse
 from bursar.genie.agents.account_analysis.change import bridge
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.records import BankAccount, BankTransaction
 from bursar.genie.household.source import Source
 from bursar.genie.transactions.cash_flows import (
     category_totals,
@@ -23,7 +23,7 @@ from bursar.genie.transactions.cash_flows import (
 from bursar.genie.wording.facts import Analysis
 
 Build = Callable[..., Source]
-Post = Callable[..., Transaction]
+Post = Callable[..., BankTransaction]
 Check = Callable[[Analysis], str]
 
 TODAY = date(2025, 4, 20)
@@ -32,7 +32,7 @@ TODAY = date(2025, 4, 20)
 @pytest.fixture
 def home(household: Build, posting: Post) -> Source:
     """Four months of a small household: salary, rent, food, a subscription whose price rises, a savings transfer."""
-    rows: list[Transaction] = []
+    rows: list[BankTransaction] = []
     for month in (1, 2, 3, 4):
         rows += [
             posting(f"2025-{month:02}-01", "3000.00", "ACME Payroll"),

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 
 from bursar.genie.agents.fraud_detection.detection import detect
 from bursar.genie.agents.fraud_detection.rules import robust_z
-from bursar.genie.household.records import Transaction
+from bursar.genie.household.records import BankTransaction
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis, Finding
 
 Build = Callable[..., Source]
-Post = Callable[..., Transaction]
+Post = Callable[..., BankTransaction]
 
 TODAY = date(2025, 7, 1)
 
 
-def ordinary(posting: Post, *, months: int = 6, seed: int = 3) -> list[Transaction]:
+def ordinary(posting: Post, *, months: int = 6, seed: int = 3) -> list[BankTransaction]:
     """Months of salary, rent, a subscription, groceries on ten days a month and assorted shops: nothing to flag."""
     rng = random.Random(seed)
-    rows: list[Transaction] = []
+    rows: list[BankTransaction] = []
     for month in range(1, months + 1):
         rows += [
             posting(f"2025-{month:02}-01", "4000.00", "Acme Payroll"),
@@ -37,7 +37,7 @@ def ordinary(posting: Post, *, months: int = 6, seed: int = 3) -> list[Transacti
     return rows
 
 
-def found(household: Build, rows: list[Transaction], text: str = "anything suspicious") -> dict[str, Finding]:
+def found(household: Build, rows: list[BankTransaction], text: str = "anything suspicious") -> dict[str, Finding]:
     """The findings by the id of the payment that each is about."""
     findings = detect(household(transactions=rows), text, today=TODAY).findings
     return {

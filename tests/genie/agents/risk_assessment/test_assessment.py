@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bursar.genie.agents.risk_assessment.assessment import assess
-from bursar.genie.household.records import AssetClass, BankAccount, ClosingPrice, Debt, Lot, Profile, Transaction
+from bursar.genie.household.records import AssetClass, BankAccount, BankTransaction, ClosingPrice, Debt, Lot, Profile
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis, Fact
 from bursar.genie.wording.grounding import numbers, ungrounded
@@ -16,7 +16,7 @@ from bursar.genie.wording.grounding import numbers, ungrounded
 D = Decimal
 TODAY = date(2025, 6, 30)
 Household = Callable[..., Source]
-Posting = Callable[..., Transaction]
+Posting = Callable[..., BankTransaction]
 
 
 def facts_of(analysis: Analysis) -> dict[str, Fact]:
@@ -29,7 +29,7 @@ def assert_grounded(analysis: Analysis, question: str) -> None:
         assert ungrounded(text, every, numbers(question)) == ()
 
 
-def rents(posting: Posting) -> list[Transaction]:
+def rents(posting: Posting) -> list[BankTransaction]:
     return [posting(f"2025-{month:02d}-{day:02d}", "-1000", "Rent") for month in range(1, 7) for day in (1, 28)]
 
 
