@@ -30,6 +30,8 @@ from bursar.testing.drill_faults import FAULTS, OF_COORDINATOR
 from bursar.testing.scripted_model import ScriptedModel
 from tests.support.graphs import RouteTo, rules
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_SECONDS = 1.5  # generous: other tests run beside these
 
 
