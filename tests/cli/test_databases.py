@@ -14,6 +14,7 @@ from tests.support import servers
 QUESTION = "What did I spend on groceries in March 2025?"
 
 
+@pytest.mark.slow
 def test_settings_stand_in_the_url(run: Run, sample: Path) -> None:
     """Every command reads them; a wrong one is told in one line."""
     url = f"sqlite:///{sample}?timeout=3"

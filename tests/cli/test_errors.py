@@ -125,6 +125,7 @@ def test_a_closed_pipe_is_no_error(program: Program, sample: Path) -> None:
         assert running.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """Where nothing more can be written, the command says so in one line with code 2."""
     ended = subprocess.run(

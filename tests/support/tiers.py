@@ -23,7 +23,7 @@ FOLDERS = {
 }
 FIXTURES = {"new_postgres": "postgres", "studio": "studio", "program": "slow", "processes": "crash"}
 MARKS = ("crash", "postgres", "slow", "studio")
-STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
 
 ROOT = Path(__file__).parents[2]
 left_out: Counter[str] = Counter()
@@ -34,8 +34,9 @@ class ProcessStarted(AssertionError):
     """A test of the quick tier tried to start a process."""
 
 
-def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    if event in STARTS and _running and not marks_of(_running[-1]):
+def _watch(event: str, arguments: tuple[object, ...], starts: frozenset[str] = STARTS) -> None:
+    # `starts` is bound here, for the hook outlives this module's names when the interpreter ends.
+    if event in starts and _running and not marks_of(_running[-1]):
         raise ProcessStarted(f"{_running[-1].nodeid} starts a process: give it @pytest.mark.slow")
 
 

@@ -30,6 +30,8 @@ from bursar.testing import DrillResult, ScriptedModel
 from bursar.testing.drill_faults import FAULTS, OF_COORDINATOR
 from tests.support.graphs import RouteTo, rules
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_SECONDS = 1.5  # generous: other tests run beside these
 
 

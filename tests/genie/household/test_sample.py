@@ -14,6 +14,8 @@ from bursar.genie.household.sample_life import CARD_OPENS, CHECKING_OPENS, SAVIN
 from bursar.genie.importing.import_report import ImportReport
 from bursar.genie.importing.importing import import_files
 
+pytestmark = pytest.mark.slow
+
 Household = tuple[Engine, tuple[ImportReport, ...]]
 
 

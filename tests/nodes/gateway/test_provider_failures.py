@@ -94,7 +94,7 @@ def test_a_proxys_timeout_stays_charged(bench: Bench) -> None:
 def test_a_call_that_never_left_owes_nothing(bench: Bench) -> None:
     """Nobody listens at the address: voided."""
     url = "http://127.0.0.1:9"
-    with bench.scope(deadline=time.monotonic() + 0.4).enter(), pytest.raises(openai.APIConnectionError):
+    with bench.scope().enter(), pytest.raises(openai.APIConnectionError):
         bench.model(base_url=url).invoke("hello")
     assert bench.charged == 0
     assert set(bench.kinds()) == {"call_held", "call_voided"}

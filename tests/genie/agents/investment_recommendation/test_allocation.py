@@ -77,6 +77,7 @@ def test_weights_sum_to_one_and_obey_every_cap_for_random_inputs(seed: int) -> N
         assert all(weight % TICK == 0 for weight in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_second_solver_finds_the_same_variance(seed: int) -> None:
     """Sequential quadratic programming from SciPy agrees on the least variance under the same caps."""

@@ -64,6 +64,7 @@ def test_value_at_risk_rises_with_confidence_and_shortfall_is_never_less(
     assert expected_shortfall(returns, high) <= float(-returns.min()) + 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(samples, levels)
 def test_value_at_risk_is_an_observed_loss_that_enough_losses_do_not_exceed(returns: Returns, level: float) -> None:

@@ -1,0 +1,23 @@
+"""The quick tier keeps its word: what is in it starts no process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.tiers import ProcessStarted, marks_of
+
+
+def test_a_quick_test_cannot_start_a_process(request: pytest.FixtureRequest) -> None:
+    """It fails, and is told which mark it needs."""
+    assert request.node.get_closest_marker("quick") is not None
+    assert marks_of(request.node) == []
+    with pytest.raises(ProcessStarted, match="test_a_quick_test_cannot_start_a_process starts a process: give it @"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+@pytest.mark.slow
+def test_a_marked_test_may(request: pytest.FixtureRequest) -> None:
+    """A test has the mark that was given to it, and no other."""
+    assert marks_of(request.node) == ["slow"]
+    subprocess.run([sys.executable, "-c", ""], check=True)
