@@ -146,15 +146,15 @@ def open_genie(
     return Genie(app, ledger, data, clock)
 
 
-def drilled(ground: "DrillEnvironment") -> Supervisor:
+def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
     """Genie over the sample household, with a model at the drill's provider: what `bursar drill` drills.
 
     Without `bursar[openai]` there is no model, and no provider to drill.
     """
     from bursar.genie.household.sample import END, sample_files
 
-    keys = {"OPENAI_API_KEY": "drill", "OPENAI_BASE_URL": ground.provider} if find_spec("langchain_openai") else {}
-    genie = open_genie(ground.database, as_of=END, environment=keys)
+    keys = {"OPENAI_API_KEY": "drill", "OPENAI_BASE_URL": environment.provider} if find_spec("langchain_openai") else {}
+    genie = open_genie(environment.database, as_of=END, environment=keys)
     genie.import_files(list(sample_files()))
     return genie.app
 

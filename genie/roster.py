@@ -18,7 +18,7 @@ from bursar.genie.agents.risk_assessment.agent import AGENT as RISK_ASSESSMENT
 from bursar.genie.agents.tax_optimisation.agent import AGENT as TAX_OPTIMISATION
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
-from bursar.genie.wording.model_specialist import worded
+from bursar.genie.wording.model_specialist import model_handler
 from bursar.genie.wording.reporting import report_of
 
 # The agents that a question can be routed to. The compliance checker is none of them: it is the gate over all.
@@ -72,7 +72,7 @@ def _specialist(
     return Specialist(
         name=agent.name,
         description=agent.description,
-        handler=templated if model is None else worded(agent.name, agent.description, tool, model),
+        handler=templated if model is None else model_handler(agent.name, agent.description, tool, model),
         ceiling=cap.dollars,
         expected_cost=None if model is None else min(cap, USD(EXPECTED_COST)).dollars,
         timeout=TIMEOUT_SECONDS,

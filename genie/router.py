@@ -11,8 +11,8 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import TypeAdapter
 
 from bursar import Candidate, CascadeRouter, ExampleRouter, ModelRouter, Router, Scores
+from bursar.genie.household.onboarding import is_empty
 from bursar.genie.household.source import Source
-from bursar.genie.onboarding import is_empty
 from bursar.genie.wording.identifiers import mask
 
 SPEAKER: Final = "database_connector"  # says how to begin, where there is no data

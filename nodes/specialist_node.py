@@ -49,22 +49,21 @@ async def run_agent(
     )
     # Before anything is written down: an interrupt runs this node again from here.
     denied = await require_consent(coordinator, link, task, request, config=config)
-    ready = await _prepare(
-        coordinator, chain, level, request, RunPermit([], grant, denied), failed=failed, config=config
-    )
-    if ready.grant != grant:
-        task = task.model_copy(update={"left": ready.grant})
-    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=ready.refusal)
-    watched = ready.watched or (not level and step is not None and step.watched)
-    if watched or ready.refusal is None:
+    asked = RunPermit([], grant, denied)
+    permit = await _prepare(coordinator, chain, level, request, asked, failed=failed, config=config)
+    if permit.grant != grant:
+        task = task.model_copy(update={"left": permit.grant})
+    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=permit.refusal)
+    watched = permit.watched or (not level and step is not None and step.watched)
+    if watched or permit.refusal is None:
         await report_to_breaker(coordinator, request, link, run, watched=watched)
-    return {"runs": [run], "decisions": ready.decisions}
+    return {"runs": [run], "decisions": permit.decisions}
 
 
 class RunPermit(NamedTuple):
-    """What is known before a run: the decisions to be told, what it may spend, and why it does not begin, if so.
+    """Whether a run may begin: with `grant` to spend, unless there is a `refusal`, which is then the run's outcome.
 
-    `watched`: its breaker saw faults lately, and is to be told how it ends.
+    `decisions` were made on the way to it. `watched`: its breaker saw faults lately, and is told how the run ends.
     """
 
     decisions: list[Decision]
@@ -78,35 +77,35 @@ async def _prepare(
     chain: Chain,
     level: int,
     request: Request,
-    before: RunPermit,
+    asked: RunPermit,
     *,
     failed: Run | None,
     config: RunnableConfig,
 ) -> RunPermit:
-    """Before a run: account for an attempt that a crash cut off, open its accounts, note the fallback and the fork.
+    """The permit of a run, in one transaction with what is written before it begins.
 
-    A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price where it may pay. A
-    decision tells of a fork, which pays again.
+    It accounts for an attempt that a crash cut off, opens the run's accounts, and records its start and the fallback
+    that it is. A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price if it may
+    pay. A fork pays again, and a decision says so. The first of several refusals holds: that of a person, then that of
+    actions which were being undone, a pause, the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
-        return before
+        return asked
     at = coordinator.clock()
     started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
     def work(transaction: Transaction) -> RunPermit:
-        decisions, grant, refusal, watched = before
+        decisions, grant, refusal, watched = asked
         place = checkpoint_ns(config)
         now = standing_of_link(coordinator, request, link, level, place=place, transaction=transaction)
-        refusal = refusal or paused_link(request, link, now)
+        refusal = refusal or (UNDONE if now.undoing else paused_link(request, link, now))
         if link.paid:
             if now.held:
                 recover(transaction, request.session_id, checkpoint_ns=place, at=at)
             if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
                 open_account(transaction, Account("global", None))
             decisions = _forked(coordinator, link, request, now.elsewhere, transaction)
-            if now.undoing:
-                refusal = before.refusal or UNDONE
         if link.paid and level and refusal is None:
             grant, refusal = _admitted(coordinator, link, request, transaction)
             open_account(transaction, Account(agent_scope(request, link.node), link.ceiling.nanos))

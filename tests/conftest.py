@@ -7,11 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.databases import REQUIRE, any_ledger, any_url, ledger, new_postgres, postgres, url
+from tests.support.databases import REQUIRE, any_ledger, any_url, ledger, migrated_file, new_postgres, postgres, url
 from tests.support.provider import provider
 
 pytest_plugins = ["tests.support.tiers"]
-__all__ = ["any_ledger", "any_url", "ledger", "new_postgres", "no_network", "postgres", "provider", "url"]
+__all__ = [
+    "any_ledger",
+    "any_url",
+    "ledger",
+    "migrated_file",
+    "new_postgres",
+    "no_network",
+    "postgres",
+    "provider",
+    "url",
+]
 
 os.environ["LANGSMITH_TRACING"] = "false"
 for name in list(os.environ):

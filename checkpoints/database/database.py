@@ -1,11 +1,9 @@
 """One door to a database: short transactions, from any thread and any event loop, on SQLite and PostgreSQL.
 
 There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
-it runs in a transaction on a connection that is kept: in the caller's thread for a sync caller, on a worker thread for
-an async one, so that no event loop waits. PostgreSQL has `pool_size` connections. SQLite has one writer, so one
-connection: whoever has it does all the work that is waiting, and what comes meanwhile, in one transaction, and pays for
-one commit. Brief work on SQLite that waits for neither a lock nor a disk is done on the event loop: the way to a thread
-and back takes longer.
+it runs in a transaction on a kept connection: in the thread of a sync caller, on a worker thread for an async caller.
+PostgreSQL has `pool_size` connections. SQLite has one writer, so one connection: whoever has it does all the work that
+waits in one transaction, for one commit. Brief work that waits for no lock and no disk is done on the event loop.
 """
 
 import asyncio

@@ -9,9 +9,17 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, Select, func, select
 
 from bursar.genie.household import schema
-from bursar.genie.household.records import BankAccount, ClosingPrice, Debt, Lot, Profile, Suitability, Transaction
-from bursar.genie.importing.dates import fold
-from bursar.genie.importing.import_report import ImportedFile
+from bursar.genie.household.folding import fold
+from bursar.genie.household.records import (
+    BankAccount,
+    ClosingPrice,
+    Debt,
+    ImportedFile,
+    Lot,
+    Profile,
+    Suitability,
+    Transaction,
+)
 
 ParameterKind = Literal["date", "text", "count"]
 Parameters = Mapping[str, date | str | int]

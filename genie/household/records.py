@@ -100,3 +100,15 @@ class Profile:
     currency: str = "USD"
     suitability: Suitability | None = None
     debts: tuple[Debt, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFile:
+    """A file that was imported: when, and how many records it added, repeated or had rejected that first time."""
+
+    name: str
+    kind: str
+    imported_on: date
+    added: int
+    unchanged: int
+    rejected: int

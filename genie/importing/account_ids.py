@@ -1,4 +1,4 @@
-"""Which account a file is about, and the deterministic ids that make a second import change nothing."""
+"""Tells which account a file is about, and gives records the ids by which a second import changes nothing."""
 
 import re
 from collections import Counter
@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AccountKind, Transaction
-from bursar.genie.importing.dates import fold
 
 _KINDS: Final[tuple[tuple[AccountKind, str], ...]] = (
     ("brokerage", r"broker|depot|invest|portfolio|ira\b|401k|titres|valores"),

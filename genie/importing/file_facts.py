@@ -1,14 +1,14 @@
-"""What holds for all rows of a delimited file: its number style, its date order, its currency."""
+"""Finds what holds for all rows of a delimited file: its number style, its date order, its currency."""
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from bursar.genie.importing.amounts import NumberStyle, infer_style
-from bursar.genie.importing.columns import Role
-from bursar.genie.importing.dates import DateOrder, infer_order
 from bursar.genie.importing.import_options import Options
 from bursar.genie.importing.import_report import ImportFailed
+from bursar.genie.importing.parsing.amounts import NumberStyle, infer_style
+from bursar.genie.importing.parsing.columns import Role
+from bursar.genie.importing.parsing.dates import DateOrder, infer_order
 from bursar.genie.importing.text_table import TextTable
 
 _ISO_CURRENCY: Final = re.compile(r"[A-Z]{3}")
@@ -25,7 +25,7 @@ def number_style(table: TextTable, roles: Sequence[Role], options: Options) -> N
         )
     if found is not None:
         return found
-    # Semicolons separate the columns where the comma is taken by the decimals.
+    # A file separates its columns by semicolons if its amounts have decimal commas.
     if table.delimiter == ";":
         return NumberStyle(",")
     raise ImportFailed("writes amounts like 1.234 that could be thousands or decimals; say --decimal-mark . or ,")

@@ -1,4 +1,4 @@
-"""What a user may say about files that do not say it themselves, and what a reader hands to the store."""
+"""What a user may state about files, and what a reader of files hands to the store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from datetime import date
 from decimal import Decimal
 
 from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
-from bursar.genie.importing.amounts import DecimalMark
-from bursar.genie.importing.dates import DateOrder
 from bursar.genie.importing.import_report import FileKind, Rejected
+from bursar.genie.importing.parsing.amounts import DecimalMark
+from bursar.genie.importing.parsing.dates import DateOrder
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`currency`, `account`, `date_order` and `decimal_mark` as the user stated them, None for "find out"."""
+    """What the user stated; None is to be found out. `household_currency` is the profile's, where a file names none."""
 
     currency: str | None = None
     account: str | None = None
@@ -24,9 +24,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a file holds, with its rejected rows. `origin` tells formats apart that describe the same posting.
+    """All that a file holds, with its rejected rows.
 
-    `whole_accounts` are those whose lots the file lists completely, so that a lot it no longer lists was sold.
+    `origin` is the format: two formats may describe the same posting under different ids. `whole_accounts` are the
+    accounts of which the file lists every lot: a stored lot that it does not list was sold.
     """
 
     kind: FileKind

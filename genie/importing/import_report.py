@@ -45,15 +45,3 @@ class ImportReport:
     last_day: date | None = None
     inferred: Mapping[str, str] = field(default_factory=dict[str, str])
     error: ImportFailed | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedFile:
-    """A file that was imported: when, and how many records it added, repeated or had rejected that first time."""
-
-    name: str
-    kind: str
-    imported_on: date
-    added: int
-    unchanged: int
-    rejected: int

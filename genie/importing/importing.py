@@ -1,4 +1,4 @@
-"""Files into tables: statements (CSV, OFX), holdings and prices (CSV), the profile (TOML)."""
+"""Reads files and stores what they hold: statements (CSV, OFX), holdings and prices (CSV), a profile (TOML)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,16 +10,16 @@ from typing import Final
 from sqlalchemy import Engine
 
 from bursar.genie.household.schema import prepare
-from bursar.genie.household.store import FileRecord, household_currency, store
-from bursar.genie.importing.amounts import DecimalMark
-from bursar.genie.importing.dates import DateOrder
 from bursar.genie.importing.file_facts import is_currency
 from bursar.genie.importing.holdings_csv import read_holdings, read_prices
 from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, ImportReport
+from bursar.genie.importing.parsing.amounts import DecimalMark
+from bursar.genie.importing.parsing.dates import DateOrder
 from bursar.genie.importing.profile_toml import looks_like_profile, read_profile
 from bursar.genie.importing.statement_csv import read_statement
 from bursar.genie.importing.statement_ofx import looks_like_ofx, read_ofx
+from bursar.genie.importing.store import FileRecord, household_currency, store
 from bursar.genie.importing.text_table import decode, read_table
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -37,7 +37,7 @@ def import_files(
     decimal_mark: DecimalMark | None = None,
     progress: Callable[[ImportReport], None] | None = None,
 ) -> tuple[ImportReport, ...]:
-    """Import every file (a folder stands for its files) and tell what became of each, in the order given.
+    """Import every file (a folder stands for its files) and return a report on each, in the order given.
 
     A file is stored whole or, when its report has an `error`, not at all; the other files are imported all the same.
     Importing a file again changes nothing. `currency`, `account`, `date_order` and `decimal_mark` override what the
@@ -49,7 +49,7 @@ def import_files(
     options = Options(currency, account, date_order, decimal_mark)
     files = _expand(paths)
     reports: dict[Path, ImportReport] = {}
-    # The profile comes first: it says which currency a statement is in that does not say so itself.
+    # The profile comes first: its currency is that of statements that name none.
     for file in sorted(files, key=lambda file: file.suffix.lower() != ".toml"):
         try:
             report = import_file(engine, file, now=now, options=options)
@@ -89,7 +89,7 @@ def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) 
 
 
 def read_content(content: bytes, path: Path, options: Options) -> Content:
-    """What the file holds, its kind told from its content. Raises `ImportFailed`; stores nothing."""
+    """Find out from the content what kind of file it is, and read it. Stores nothing. Raises `ImportFailed`."""
     if not content.strip():
         raise ImportFailed("is empty")
     if looks_like_ofx(content):

@@ -7,15 +7,22 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AccountKind, BankAccount, Transaction
 from bursar.genie.importing.account_ids import Identity, identify, identify_file, number_transactions
-from bursar.genie.importing.amounts import Direction, NumberStyle, parse_amount, take_apart
-from bursar.genie.importing.columns import Columns
-from bursar.genie.importing.dates import DateOrder, at_moment, fold, parse_date, parse_time
 from bursar.genie.importing.file_facts import date_order, describe_style, file_currency, is_currency, number_style
 from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, Rejected
-from bursar.genie.importing.sign_rules import Printing, balance_is_owed, direction_of, infer_rule, split_columns_sign
+from bursar.genie.importing.parsing.amounts import Direction, NumberStyle, parse_amount, take_apart
+from bursar.genie.importing.parsing.columns import Columns
+from bursar.genie.importing.parsing.dates import DateOrder, at_moment, parse_date, parse_time
+from bursar.genie.importing.parsing.sign_rules import (
+    Printing,
+    balance_is_owed,
+    direction_of,
+    infer_rule,
+    split_columns_sign,
+)
 from bursar.genie.importing.text_table import TextTable, account_in_preamble, overflow
 
 _NOT_BOOKED = frozenset(["pending", "declined", "failed", "reverted", "cancelled", "canceled", "vorgemerkt"])

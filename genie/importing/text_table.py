@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bursar.genie.importing.columns import Columns, read_header
 from bursar.genie.importing.import_report import FileKind, ImportFailed
+from bursar.genie.importing.parsing.columns import Columns, read_header
 
 MAX_ROWS: Final = 500_000
 _HEADER_WITHIN: Final = 60
@@ -22,7 +22,7 @@ _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """The rows under a header, each with the line it starts on; `preamble` is what stood before the header."""
+    """The rows under a header, each with the line it starts on. `preamble` has the records above the header."""
 
     kind: FileKind
     columns: Columns
@@ -37,7 +37,7 @@ class TextTable:
         return {
             "encoding": self.encoding,
             "delimiter": _DELIMITERS[self.delimiter],
-            "columns": self.columns.described(),
+            "columns": self.columns.describe(),
         }
 
 
@@ -55,7 +55,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read_table(content: bytes) -> TextTable:
-    """Find the delimiter and header that explain the file best. Raises `ImportFailed` when none does."""
+    """Read the rows under the header, by the delimiter that explains most columns; `ImportFailed` if none does."""
     text, encoding = decode(content)
     lines = io.StringIO(text, newline=None).readlines()
     best: tuple[int, str, int, FileKind] | None = None

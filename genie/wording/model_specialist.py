@@ -33,8 +33,8 @@ class look_up(BaseModel):  # noqa: N801 - the name the model calls
 Tool = Callable[[Task, str], Analysis]
 
 
-def worded(name: str, description: str, tool: Tool, model: BaseChatModel) -> Callable[[Task], Awaitable[Report]]:
-    """A handler that lets the model ask the tool and word its findings.
+def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel) -> Callable[[Task], Awaitable[Report]]:
+    """Return a handler in which the model asks the tool and words its findings.
 
     Every number in the words must match a fact that the tool returned; otherwise the tool's own text is the answer.
     Identifiers are masked before anything is sent.
@@ -58,7 +58,7 @@ def worded(name: str, description: str, tool: Tool, model: BaseChatModel) -> Cal
 
 
 async def _look_up(tool: Tool, task: Task, call: dict[str, Any], analyses: list[Analysis]) -> ToolMessage:
-    """Run one tool call; arguments that do not fit are told to the model instead."""
+    """Run one tool call. If its arguments do not fit, tell the model what is wrong with them."""
     try:
         asked = look_up.model_validate(call["args"])
     except ValidationError as error:
@@ -80,7 +80,7 @@ def _some(analysis: Analysis) -> Sequence[Fact]:
 
 
 async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis]) -> Report:
-    """The model's words if every number in them is a fact, else the tool's answer to the question as it was asked."""
+    """The model's words if every number in them is a fact; otherwise the tool's own answer to the question."""
     own = await anyio.to_thread.run_sync(tool, task, task.text)
     facts = tuple(dict.fromkeys(fact for analysis in (*analyses, own) for fact in all_facts(analysis)))
     text, reasons = choose(own.text, words if analyses else "", facts, numbers(task.text))

@@ -14,8 +14,6 @@ from bursar.checkpoints.ledger.postings import Usage
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
-    Offer,
-    SizedOffer,
     model_breaker,
     seconds_left,
 )
@@ -24,7 +22,7 @@ from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
-from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
+from bursar.nodes.gateway.purchase import Bill, PaidCall, fixed_offer, purchase, send_once
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession
@@ -127,10 +125,9 @@ class MeteredEmbeddings(Embeddings):
             on=scope.clock().date(),
         )
         most = sum(len(text.encode("utf-8", "surrogatepass")) + TOKENS_PER_TEXT for text in texts)
-        amount = priced.worst_case(most, 0)
         key = self._key(texts, query=query)
         breaker = model_breaker(self.model_name, _provider(self._model), _base_url(self._model))
-        offer = Offer(priced.name, priced.version, amount, lambda left: _whole(amount, left), breaker)
+        offer = fixed_offer(priced.name, priced.version, priced.worst_case(most, 0), breaker)
         claim = AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,))
         return _Batch(claim, self._model, priced, texts, query)
 
@@ -207,10 +204,6 @@ def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embedd
         return model
     counting.append(_Counting(cast(_Endpoint, endpoint)))
     return cast(Embeddings, model.model_copy(update={place: counting[-1]}))
-
-
-def _whole(amount: int, left: int | None) -> SizedOffer | None:
-    return SizedOffer(amount) if left is None or amount <= left else None
 
 
 def _tokens_of(made: object) -> int | None:

@@ -28,6 +28,13 @@ class FlowStep(Protocol):
     async def arun(self) -> object: ...
 
 
+class StreamClosed(BaseException):
+    """The caller of a stream wants no more of it.
+
+    A flow gets it in place of `GeneratorExit`, at which Python closes the generators inside it on the spot.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class EmitChunk:
     """A chunk for the caller of a stream: not done, but yielded by the driver."""
@@ -177,6 +184,8 @@ async def adrive(flow: Flow[T]) -> T:
             step = action()
         except StopIteration as end:
             return cast(T, end.value)
+        except StreamClosed:
+            raise GeneratorExit from None
         action = await _attempt(flow, step)
 
 
@@ -188,6 +197,8 @@ def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
             step = action()
         except StopIteration as end:
             return cast(T, end.value)
+        except StreamClosed:
+            raise GeneratorExit from None
         try:
             if isinstance(step, EmitChunk):
                 yield step.chunk
@@ -209,6 +220,8 @@ async def adrive_stream(flow: Flow[None]) -> AsyncGenerator[ChatGenerationChunk]
             step = action()
         except StopIteration:
             return
+        except StreamClosed:
+            raise GeneratorExit from None
         if not isinstance(step, EmitChunk):
             action = await _attempt(flow, step)
             continue
@@ -233,7 +246,8 @@ def _send(flow: Flow[T], result: object) -> Callable[[], FlowStep | EmitChunk]:
 
 
 def _throw(flow: Flow[T], error: BaseException) -> Callable[[], FlowStep | EmitChunk]:
-    return lambda: flow.throw(error)
+    inside = StreamClosed() if isinstance(error, GeneratorExit) else error
+    return lambda: flow.throw(inside)
 
 
 async def _despite_cancellation(future: "asyncio.Future[T]") -> None:

@@ -10,11 +10,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, Offer, SizedOffer, seconds_left
+from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
 from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
+from bursar.nodes.gateway.purchase import Bill, PaidCall, fixed_offer, purchase, send_once
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import AmountError, ConfigurationError
@@ -58,7 +58,7 @@ def priced(
         def priced_call(send: Invoke[Any], arguments: object) -> _FunctionCall:
             scope = _scope(name)
             key = _key(name, arguments)
-            offer = Offer(name, f"given {hold}", hold.nanos, lambda left: _whole(hold.nanos, left), f"function:{name}")
+            offer = fixed_offer(name, f"given {hold}", hold.nanos, f"function:{name}")
             claim = AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,))
             return _FunctionCall(claim, send, cost_of, free_on)
 
@@ -152,10 +152,6 @@ def _is_json(value: object) -> bool:
         entries = cast("dict[object, object]", value)
         return all(type(key) is str and _is_json(held) for key, held in entries.items())
     return not isinstance(value, list) or all(map(_is_json, cast("list[object]", value)))
-
-
-def _whole(amount: int, left: int | None) -> SizedOffer | None:
-    return SizedOffer(amount) if left is None or amount <= left else None
 
 
 def _never() -> object:

@@ -9,6 +9,8 @@ from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
+    Offer,
+    SizedOffer,
     admit,
     mark_unknown,
     seconds_left,
@@ -74,6 +76,11 @@ class PaidCall(ABC, Generic[T]):
         yield from ()
 
 
+def fixed_offer(name: str, price_version: str, amount: int, breaker: str) -> Offer:
+    """The offer of a call whose cost nothing can lower: `amount` nano-dollars, or not at all."""
+    return Offer(name, price_version, amount, lambda left: _whole(amount, left), breaker)
+
+
 def send_once(send: Invoke[T]) -> Flow[T]:
     """Do what sends the call."""
     result = yield from do(send)
@@ -120,6 +127,10 @@ def pause_before_retry(failure: Failure, attempt: int, seconds_left: float | Non
     if pause > MAX_PAUSE_SECONDS or (seconds_left is not None and pause >= seconds_left):
         return None
     return pause
+
+
+def _whole(amount: int, left: int | None) -> SizedOffer | None:
+    return SizedOffer(amount) if left is None or amount <= left else None
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:

@@ -1,4 +1,7 @@
-"""What keeps an agent from starting: a pause, or its own breaker. And what the end of its run says about it.
+"""Pauses and breakers of agents: what keeps an agent from starting, and what its breaker hears of its run's end.
+
+The guardian asks for a whole plan (`start_blocks`), a node for its own run (`paused_link`, `breaker_refusal`). Each
+reads the facts first, in one statement, and decides by them in the same transaction.
 
 An agent's breaker counts what the agent does wrong itself: it raises, or has no answer by its own deadline. Refusals,
 what a user's data break and what its provider does are not counted. A fallback has one too, but not the last resort.
@@ -84,10 +87,11 @@ def check_paused(coordinator: Coordinator, request: Request, transaction: Transa
 def standing_of_link(
     coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, transaction: Transaction
 ) -> AdmissionFacts:
-    """What is to be known before a run at `place`: of a handler that may pay, whether it is paused, had paid elsewhere
-    and was being undone; of one that stands in for another, what its breaker says.
+    """The facts that decide whether a run at `place` may begin.
 
-    The guardian asked the breakers of those that it starts. Raises `Paused` where its tenant, or everything, is paused.
+    Of a handler that may pay: whether it is paused, had paid elsewhere, and was being undone. Of a fallback: what its
+    breaker saw; the guardian has asked the breakers of those that it starts itself. Raises `Paused` if the request's
+    tenant, or everything, is paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
@@ -101,7 +105,7 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """The end of a run that a pause of its agent does not let begin."""
+    """The outcome of a run that a pause of its agent does not let begin; None if it may."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -109,16 +113,17 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """The end of a run that its breaker does not let begin; else it may, as the probe if the breaker is half open."""
+    """The outcome of a run that its breaker does not let begin. None if it may: as the probe, if it is half open."""
     if link.breaker not in now.breakers:
         return None
+    # Other sessions may ask at the same moment: `claim` locks the breaker's row, so that one of them has the probe.
     if breakers.claim(transaction, link.breaker, _caller(request), coordinator.clock()):
         return None
     return RunVerdict(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
 
 
 async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
-    """Tell the agent's breaker how a run ended. Nothing is read or written where all was and is well."""
+    """Tell the agent's breaker how a run ended: only if the agent was at fault, or its breaker is watched."""
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
         return

@@ -89,7 +89,7 @@ async def run_link(
             await _recover(coordinator, scope)
         cost, head = await _end(coordinator, link, request, run, until=books_until(started + seconds, seconds))
         run = run.model_copy(update={"cost": cost}) if cost else run
-        failpoints.hit("before_node_end")
+        failpoints.hit("before_node_end")  # after a crash here the node runs again, and its paid calls are replayed
         observers.ended(run, error, head)
     return run
 
@@ -136,7 +136,7 @@ async def _attempt(
     except TooManyAbandoned as error:
         return Captured(error=error)
     finally:
-        scope.close()
+        scope.close()  # a handler that was left behind runs on: from here on it can pay for nothing
 
 
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:

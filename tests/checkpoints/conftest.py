@@ -13,22 +13,11 @@ from sqlalchemy import text
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.checkpoints.schema.migrate import migrate
 from tests.support.databases import BOTH, empty
 from tests.support.notes import with_notes
 
 KEY = b"a key of the tests"
 NOW = datetime(2026, 11, 23, 9, 30, 0, 123456, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite database that has its tables and no rows, to be copied."""
-    made = tmp_path_factory.mktemp("migrated") / "books.db"
-    database = Database(f"sqlite:///{made}")
-    migrate(database)
-    database.close()
-    return made
 
 
 @pytest.fixture(params=BOTH)

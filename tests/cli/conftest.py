@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bursar.cli import main as cli
-from bursar.genie.app import open_genie
-from bursar.genie.household.sample import END, sample_files
+from tests.support.household import sample_file
+
+__all__ = ["Ended", "Run", "program", "run", "sample", "sample_file"]
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,7 @@ def program(tmp_path: Path) -> Callable[[Sequence[str]], "subprocess.Popen[str]"
     return start
 
 
-@pytest.fixture(scope="session")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample household in a database file, imported once."""
-    file = tmp_path_factory.mktemp("household") / "genie.db"
-    genie = open_genie(f"sqlite:///{file}", as_of=END, environment={})
-    genie.import_files(list(sample_files()))
-    genie.close()
-    return file
-
-
 @pytest.fixture
-def sample(imported: Path, tmp_path: Path) -> Path:
+def sample(sample_file: Path, tmp_path: Path) -> Path:
     """The sample household as `genie.db`, the default database, in the test's own folder."""
-    return Path(shutil.copy(imported, tmp_path / "genie.db"))
+    return Path(shutil.copy(sample_file, tmp_path / "genie.db"))

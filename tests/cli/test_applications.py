@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -18,11 +18,12 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
-    """`install("some.module:name", …)`: these entry points are the only ones; modules may stand in its folder."""
-    monkeypatch.syspath_prepend(str(tmp_path))
+    """`install(["module:name"], drills=[…])`: the only entry points; a module may stand in the test's folder."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
-    def give(*values: str) -> None:
+    def give(commands: Sequence[str] = (), drills: Sequence[str] = ()) -> None:
         def entry_points(*, group: str) -> list[EntryPoint]:
+            values = {"bursar.commands": commands, "bursar.drills": drills}[group]
             return [EntryPoint(f"app{number}", value, group) for number, value in enumerate(values, 1)]
 
         monkeypatch.setattr(applications, "entry_points", entry_points)
@@ -30,20 +31,18 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
     return give
 
 
-@pytest.mark.parametrize(
-    "value", ["no.such.module:commands", "json:nothing", "json:loads", "raises_on_import:commands"]
-)
+@pytest.mark.parametrize("value", ["no.such.module:commands", "json:nothing", "json:loads", "raises:commands"])
 def test_an_application_that_cannot_be_loaded_is_told_in_one_line(
     run: Run, install: Install, tmp_path: Path, value: str
 ) -> None:
     """No module, no such name, no commands, any error at import: the others' commands and the engine's still work."""
-    (tmp_path / "raises_on_import.py").write_text("raise RuntimeError('on import')\n")
-    install(value, "bursar.genie.cli:commands")
+    (tmp_path / "raises.py").write_text("raise RuntimeError('on import')\n")
+    install([value, "bursar.genie.cli:commands"])
 
     ended = run("--help")
 
     assert ended.code == 0
-    assert ended.err.startswith(f"bursar: {value} cannot be ")
+    assert ended.err.startswith(f"bursar: {value} ")
     assert len(ended.err.splitlines()) == 1
     assert "demo" in ended.out
     assert "top-up" in ended.out
@@ -57,7 +56,7 @@ def test_the_engines_commands_are_its_own(run: Run, install: Install, tmp_path: 
         "commands.command(name='verify')(lambda: print('all is well'))\n"
         "commands.command(name='hello')(lambda: print('hello'))\n"
     )
-    install("adds_two:commands")
+    install(["adds_two:commands"])
     assert run("hello").out == "hello\n"
     assert run("verify").refused_in_one_line(2, "there is no database")
     assert run("ask", "hi").code == 2  # Genie's, which is not installed here
@@ -67,7 +66,7 @@ def test_which_graph_is_drilled(run: Run, install: Install) -> None:
     """The only one there is; of several the one that is named; otherwise one line that says what there is."""
     install()
     assert run("drill").refused_in_one_line(2, "there are: none")
-    install("bursar.genie.app:drilled", "no.such.module:graph")
+    install(drills=["bursar.genie.app:graph_to_drill", "no.such.module:graph"])
     assert run("drill").refused_in_one_line(2, "say by --graph which graph to drill; there are: app1, app2")
     assert run("drill", "--graph", "app2").refused_in_one_line(2, "no.such.module:graph cannot be loaded")
     assert run("drill", "--graph", "app1", "--agent", "ghost").refused_in_one_line(2, "no agent ghost")

@@ -13,6 +13,9 @@ from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profi
 from bursar.genie.household.source import QueryRows, Source
 from bursar.genie.wording import formatting
 from bursar.genie.wording.facts import Analysis
+from tests.support.household import engine, postgresql_url, sample_file, sqlite
+
+__all__ = ["engine", "household", "postgresql_url", "posting", "sample_file", "sqlite", "ungrounded"]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from bursar.genie.router import out_of_scope
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
 
+pytestmark = pytest.mark.slow
+
 CANDIDATES = [Candidate(agent.name, agent.description, agent.examples) for agent in AGENTS]
 NAMES = {agent.name for agent in AGENTS}
 SETS = ("golden", "heldout", "tuning")

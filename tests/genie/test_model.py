@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from bursar.genie.app import Genie, open_genie
-from bursar.genie.household.sample import END, sample_files
+from bursar.genie.household.sample import END
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Outcome
 from bursar.state.session import SessionOutput
 from tests.support.provider import MODEL, Provider, Reply
+
+pytestmark = pytest.mark.slow
 
 SURE = "How much did I spend on groceries in November 2025?"
 TEMPLATED = "You spent $735.86 on groceries in November 2025"
@@ -23,24 +25,14 @@ LOOK_UP = Reply(tool="look_up", arguments={"question": "spending on groceries in
 Open = Callable[..., Genie]
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample household in a database file, imported once."""
-    file = tmp_path_factory.mktemp("household") / "genie.db"
-    genie = open_genie(f"sqlite:///{file}", as_of=END, environment={})
-    genie.import_files(list(sample_files()))
-    genie.close()
-    return file
-
-
 @pytest.fixture
-def opened(provider: Provider, imported: Path, tmp_path: Path) -> Iterator[Open]:
+def opened(provider: Provider, sample_file: Path, tmp_path: Path) -> Iterator[Open]:
     """`opened(**environment)`: a Genie over a copy of the household, with the provider as its model."""
     held: list[Genie] = []
 
     def make(**environment: str) -> Genie:
         file = tmp_path / f"genie-{len(held)}.db"
-        shutil.copy(imported, file)
+        shutil.copy(sample_file, file)
         settings = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.url, **environment}
         genie = open_genie(f"sqlite:///{file}", as_of=END, environment=settings)
         held.append(genie)
@@ -130,10 +122,10 @@ def test_a_provider_that_fails_leaves_the_templated_answer(opened: Open, provide
     assert provider.billed == 0
 
 
-def test_a_budget_too_small_for_a_call_sends_none(imported: Path, provider: Provider, tmp_path: Path) -> None:
+def test_a_budget_too_small_for_a_call_sends_none(sample_file: Path, provider: Provider, tmp_path: Path) -> None:
     """With nothing to spend, every question is answered by the deterministic specialists and nothing is sent."""
     file = tmp_path / "poor.db"
-    shutil.copy(imported, file)
+    shutil.copy(sample_file, file)
     genie = open_genie(
         f"sqlite:///{file}",
         budget="0",

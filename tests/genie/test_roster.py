@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
+from bursar.genie.household.onboarding import NO_DATA, is_empty
 from bursar.genie.household.records import Transaction
 from bursar.genie.household.source import Source
-from bursar.genie.onboarding import NO_DATA, is_empty
 from bursar.genie.roster import AGENTS, specialists, unavailable
 from bursar.genie.router import DataFirst
 from bursar.nodes.routers.base import Candidate, Scores

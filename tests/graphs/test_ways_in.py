@@ -124,6 +124,7 @@ def test_a_handler_may_stream_what_it_likes(ledger: Ledger) -> None:
     assert sorted(part["from"] for part in parts if "from" in part) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_server_serves_many_sessions_on_one_loop(ledger: Ledger) -> None:
     """Forty sessions at once on one event loop: each has its own answer and its own books."""
     model = ScriptedModel([f"word{n}" for n in range(40)])
@@ -138,6 +139,7 @@ def test_a_server_serves_many_sessions_on_one_loop(ledger: Ledger) -> None:
     model.check()
 
 
+@pytest.mark.slow
 def test_a_server_serves_many_sessions_on_threads(ledger: Ledger) -> None:
     """Forty sessions on eight threads, sync and async callers mixed: each has its own answer and its own books."""
     model = ScriptedModel([f"word{n}" for n in range(40)])

@@ -15,12 +15,6 @@ from tests.shape.sources import ROOT, SOURCES, imported_modules, module_of
 TWO_WAY_FOLDERS = {
     ("nodes/actions", "nodes/context"),  # the coordinator holds what approvals need
     ("nodes/actions", "nodes/gateway"),  # a scope names the action that is being done
-    (
-        "genie",
-        "genie/agents/database_connector",
-    ),  # the roster and its agent, which greets newcomers
-    ("genie/agents/compliance_checker", "genie/wording"),  # words of a model are checked for identifiers
-    ("genie/household", "genie/importing"),  # the store keeps what was imported; dates are parsed for both
 }
 KNOWS_DIALECTS = {
     "checkpoints/leases.py",
@@ -35,7 +29,7 @@ KNOWS_DIALECTS = {
     "checkpoints/schema/migrate.py",
     "genie/agents/database_connector/connector.py",
     "genie/household/schema.py",
-    "genie/household/store.py",
+    "genie/importing/store.py",
     "nodes/runs/run.py",
 }
 USES_PRIVATE_LANGGRAPH = {

@@ -71,6 +71,16 @@ def truncate(connection: Connection) -> None:
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database that has its tables and no rows, to be copied."""
+    made = tmp_path_factory.mktemp("migrated") / "books.db"
+    database = Database(f"sqlite:///{made}")
+    migrate(database)
+    database.close()
+    return made
+
+
 def sqlite_url(folder: Path) -> str:
     """URL of an SQLite file of a test's own."""
     return f"sqlite:///{folder}/books.db"

@@ -95,6 +95,15 @@ def test_a_drill_finds_what_is_wrong() -> None:
         assert "the answer does not say who answered instead" in cell.problems
 
 
+def test_a_copy_with_a_fault_leaves_the_graph_as_it_is() -> None:
+    """Another coordinator leads the copy; name, checkpointer and the caller's own configuration are the graph's."""
+    app = _graph(DrillEnvironment("sqlite://", "http://127.0.0.1:9/v1")).with_config(configurable={"tenant": "acme"})
+    copy: Any = with_coordinator(app, replace(coordinator_of(app), timeout=1.0))
+    assert (coordinator_of(app).timeout, coordinator_of(copy).timeout) == (None, 1.0)
+    assert (copy.name, copy.checkpointer, copy.config) == (app.name, app.checkpointer, app.config)
+    assert type(copy) is type(app)
+
+
 def test_an_unknown_fault_is_named() -> None:
     """A typing error is told with what there is."""
     with pytest.raises(ConfigurationError, match="no fault earthquake; there are exception, hang"):

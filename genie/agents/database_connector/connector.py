@@ -14,9 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from bursar.genie.household.queries import QUERIES, NamedQuery, Parameters, Record, read_profile
-from bursar.genie.household.records import BankAccount, ClosingPrice, Lot, Profile, Transaction
+from bursar.genie.household.records import BankAccount, ClosingPrice, ImportedFile, Lot, Profile, Transaction
 from bursar.genie.household.source import QueryRows
-from bursar.genie.importing.import_report import ImportedFile
 
 R = TypeVar("R", bound=Record)
 _KINDS: Final = MappingProxyType({"date": date, "text": str, "count": int})

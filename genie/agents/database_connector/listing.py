@@ -7,10 +7,9 @@ from decimal import Decimal
 from typing import Final, Protocol, runtime_checkable
 
 from bursar.genie.agents.database_connector.question import RecordsRequest, read_request
-from bursar.genie.household.records import BankAccount, Transaction
+from bursar.genie.household.onboarding import NO_DATA, is_empty
+from bursar.genie.household.records import BankAccount, ImportedFile, Transaction
 from bursar.genie.household.source import QueryRows, Source
-from bursar.genie.importing.import_report import ImportedFile
-from bursar.genie.onboarding import NO_DATA, is_empty
 from bursar.genie.wording.fact_sheet import Sheet
 from bursar.genie.wording.facts import Analysis
 

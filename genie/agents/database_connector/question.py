@@ -7,9 +7,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Final, Literal
 
+from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AccountKind, BankAccount, Transaction
-from bursar.genie.importing.amounts import NumberStyle, parse_amount
-from bursar.genie.importing.dates import fold
+from bursar.genie.importing.parsing.amounts import NumberStyle, parse_amount
 from bursar.genie.questions.period import Period, parse_periods
 from bursar.genie.wording.formatting import MONTH_NAMES
 

@@ -43,12 +43,12 @@ def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor
 
 
 def _load(entry: EntryPoint, kind: type[T]) -> T:
-    """What `entry` names. Raises `ConfigurationError` if that is no `kind`, or importing it raises anything."""
+    """What `entry` names. Raises `ConfigurationError` if that is no `kind`, or if importing it raises any error."""
     with Captured[object]() as end:
         end.value = entry.load()
     if isinstance(end.error, Exception):
         raise ConfigurationError(f"{entry.value} cannot be loaded: {end.error!r}") from end.error
     found = end.result()
     if not isinstance(found, kind):
-        raise ConfigurationError(f"{entry.value} cannot be used: it is {found!r}")
+        raise ConfigurationError(f"{entry.value} is no {kind.__name__} but a {type(found).__name__}")
     return found

@@ -25,6 +25,8 @@ from bursar.checkpoints.database.job import Wakeup
 from bursar.state.errors import DatabaseError
 from tests.support.notes import Busy, add, notes, noting
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20  # within which a thread that does not wait for ever has ended
 INSTANTS = 250  # more than there are
 OURS = str(Path(checkpoints.__file__).parent)

@@ -221,6 +221,7 @@ async def assert_alike(pair: Pair, session: int, namespace: str) -> None:
 HISTORIES = itertools.count()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*checkpoint.*")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=1, max_size=14))

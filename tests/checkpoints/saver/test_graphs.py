@@ -68,6 +68,7 @@ def rows(url: str) -> int:
     return Database.at(url).run(lambda connection: sum(connection.execute(count).scalar_one() for count in counted))
 
 
+@pytest.mark.slow
 def test_a_delta_channel_lasts_250_turns(url: str) -> None:
     """After 250 turns every text is there, from a saver that has just been opened, sync and async."""
     expected = talk(graph_on(SQLAlchemySaver(url)), session("s-1"), 250)

@@ -82,6 +82,7 @@ def stored_bytes(url: str) -> int:
     return Database.at(url).run(lambda connection: sum(connection.execute(one).scalar_one() or 0 for one in sums))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [Messages, Deltas])
 def test_storage_grows_with_what_is_said(url: str, state: type) -> None:
     """Four times the turns take about four times the room, and not more than a few times the text itself."""

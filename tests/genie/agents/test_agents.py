@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bursar.genie.agents.base import Agent
 from bursar.genie.agents.compliance_checker.checker import ComplianceChecker, PlanReview
+from bursar.genie.household.source import Source
 from bursar.genie.roster import AGENTS
 from bursar.genie.router import out_of_scope
 from bursar.genie.wording.facts import Analysis
@@ -44,7 +45,10 @@ def test_the_compliance_rules_list_every_agent() -> None:
 def test_an_agent_is_read_from_its_folder(tmp_path: Path) -> None:
     """The folder names it; `examples.toml` describes and teaches it."""
     (tmp_path / "examples.toml").write_text('description = "What is next"\nexamples = ["what is next"]\n')
-    nothing = Analysis(text="nothing")
-    agent = Agent.in_folder(tmp_path, analyse=lambda source, text, *, today: nothing)
+
+    def analyse(source: Source, text: str, /, *, today: date) -> Analysis:
+        return Analysis(text="nothing")
+
+    agent = Agent.in_folder(tmp_path, analyse=analyse)
     assert (agent.name, agent.description, agent.examples) == (tmp_path.name, "What is next", ("what is next",))
     assert not agent.tool_only

@@ -103,6 +103,7 @@ def csv_of(postings: Sequence[tuple[date, int, str]]) -> str:
     return "\n".join((HEADER, *lines)) + "\n"
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(POSTINGS, st.integers(1, 8), st.integers(0, 8), st.randoms(use_true_random=False))
 def test_overlapping_and_shuffled_files_converge(
@@ -122,6 +123,7 @@ def test_overlapping_and_shuffled_files_converge(
     engine.dispose()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=10), st.booleans())
 def test_amounts_survive_files_and_tables_exactly(tmp_path: Path, cents: list[int], comma: bool) -> None:
@@ -229,6 +231,7 @@ def test_a_file_that_fails_says_what_to_do_and_stops_no_other(
 SEEDS = tuple(file.read_bytes()[:3000] for file in sample_files())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.sampled_from(SEEDS),
@@ -267,7 +270,7 @@ def test_a_failing_file_leaves_nothing_behind(sqlite: Engine, tmp_path: Path, mo
     def broken(*_: object) -> None:
         raise RuntimeError("disk full")
 
-    monkeypatch.setattr("bursar.genie.household.store._store_balance", broken)
+    monkeypatch.setattr("bursar.genie.importing.store._store_balance", broken)
     with pytest.raises(RuntimeError, match="disk full"):
         import_files(sqlite, [file], now=NOW)
     with sqlite.connect() as connection:

@@ -169,6 +169,7 @@ def drawn_facts(draw: st.DrawFn) -> Fact:
 facts = drawn_facts()
 
 
+@pytest.mark.slow
 @given(st.lists(facts, min_size=1, max_size=5))
 @settings(max_examples=200)
 def test_text_built_from_facts_is_always_supported(held: list[Fact]) -> None:
@@ -178,6 +179,7 @@ def test_text_built_from_facts_is_always_supported(held: list[Fact]) -> None:
             assert ungrounded(f"The value is {form}, they say.", held) == (), form
 
 
+@pytest.mark.slow
 @given(amounts, st.data())
 @settings(max_examples=300)
 def test_a_changed_digit_of_money_is_always_caught(amount: Decimal, data: st.DataObject) -> None:
@@ -190,6 +192,7 @@ def test_a_changed_digit_of_money_is_always_caught(amount: Decimal, data: st.Dat
     assert len(ungrounded(f"You paid {changed} in all.", (fact(amount, "money"),))) == 1
 
 
+@pytest.mark.slow
 @given(st.lists(facts, min_size=1, max_size=4), st.integers(0, 99), st.data())
 @settings(max_examples=300)
 def test_a_percentage_among_other_facts_is_caught(held: list[Fact], tenths: int, data: st.DataObject) -> None:

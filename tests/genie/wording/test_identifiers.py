@@ -84,6 +84,7 @@ def test_an_iban_is_masked_in_any_form(before: str, number: str, after: str) -> 
     assert bare[:-4] not in re.sub(r"[^0-9A-Za-z]", "", masked)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.one_of(amounts, dates, references), min_size=1, max_size=4),
     st.sampled_from([", ", "; ", " and ", "\n"]),

@@ -184,7 +184,7 @@ def test_what_was_left_behind_cannot_pay(ledger: Ledger) -> None:
     result = ask(build(ledger, [free("a", late, timeout=0.1)]))
     go.set()
     assert gone.wait(10)
-    assert {type(error).__name__ for error in errors} <= {"ScopeClosed", "Stopped"}
+    assert {type(error).__name__ for error in errors} <= {"ScopeClosed", "HandlerStopped"}
     assert answer_of(result).startswith("a by rule")
     assert billed(model) == 0
 

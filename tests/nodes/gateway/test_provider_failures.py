@@ -142,6 +142,7 @@ def test_a_provider_that_ignores_the_cap_is_booked_in_full(bench: Bench) -> None
     assert bench.kinds() == ["call_held", "call_settled", "incident"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_stream_stops_when_its_hold_is_used_up(bench: Bench, asynchronous: bool) -> None:
     """A provider that streams on beyond the cap is hung up on; what was received is charged."""

@@ -35,7 +35,7 @@ class HouseModel(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
         self.asked.append(kwargs)
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return ChatResult(generations=[ChatGeneration(message=AIMessage(answer))])
 
@@ -174,7 +174,7 @@ def test_a_failure_that_it_cannot_read_stays_charged(bench: Bench) -> None:
 def test_what_it_adds_out_of_sight_is_held(bench: Bench) -> None:
     """Hidden tokens of a tool's prompt are in the hold: a budget that pays for the rest alone is not enough."""
     model = meter(HouseModel(answers=["12 in, 3 out"]), price=PRICE, min_output_tokens=1, provider=House())
-    tool = {"type": "function", "function": {"name": "t", "parameters": {}}}
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "t", "parameters": {}}}
     with bench.scope("0.001").enter(), pytest.raises(BudgetExceeded):
         model.invoke("hello", limit=1, tools=[tool])
     with bench.scope("0.001", request="r-2").enter():
@@ -191,3 +191,12 @@ def test_a_model_that_it_does_not_match_is_anybodys(bench: Bench) -> None:
     assert inner.asked == [{"max_tokens": 50}]  # its own setting is the lower one
     assert house.asked == []
     assert bench.charged == bench.holds()[0]  # no `usage_metadata`
+
+
+def test_a_client_may_raise_what_ends_a_generator(bench: Bench) -> None:
+    """`GeneratorExit` out of a client is a failure like any other: the call stays charged, and the caller gets it."""
+    model = meter(PlainModel(answers=[GeneratorExit()]), price=PRICE)
+    with bench.scope().enter(), pytest.raises(GeneratorExit):
+        model.invoke("hello")
+    assert bench.kinds() == ["call_held", "call_unknown"]
+    assert bench.charged == bench.holds()[0]

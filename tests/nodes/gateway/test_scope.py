@@ -6,6 +6,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
+import pytest
+
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from tests.support.bench import Bench
@@ -38,6 +40,7 @@ def test_tasks_executor_calls_and_raw_threads_see_the_scope(bench: Bench) -> Non
     assert seen == [scope, scope]
 
 
+@pytest.mark.slow
 def test_occurrences_and_turns_are_counted_once_under_threads(bench: Bench) -> None:
     """A thousand calls from eight threads get a thousand occurrences and no turn too many."""
     scope = bench.scope(max_turns=600)

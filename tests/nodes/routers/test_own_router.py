@@ -21,7 +21,7 @@ from bursar import (
     deterministic,
     meter,
 )
-from bursar.testing.scripted_model import ScriptedModel
+from bursar.testing import ScriptedModel
 
 MODEL = meter(ScriptedModel(replies=["rent"] * 2), price=Price(input=0, output=1_000), max_output_tokens=5)
 

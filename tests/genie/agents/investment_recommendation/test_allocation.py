@@ -60,6 +60,7 @@ def holding(symbol: str, asset_class: AssetClass, amount: int) -> Holding:
     return Holding(symbol, symbol, asset_class, D(amount), D(1), DAY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 def test_weights_sum_to_one_and_obey_every_cap_for_random_inputs(seed: int) -> None:
     """Whatever the covariance, classes and caps: exact decimals within the caps, or None only where none can exist."""
@@ -134,6 +135,7 @@ def test_caps_that_cannot_be_met_give_no_weights(classes: list[AssetClass], limi
     assert minimum_variance(random_covariance(1, max(1, len(classes))), classes, limits) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=8), st.data())
 def test_rounding_keeps_the_sum_and_the_caps(raw: list[float], data: st.DataObject) -> None:

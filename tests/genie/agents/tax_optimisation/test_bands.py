@@ -171,6 +171,7 @@ def test_a_net_short_term_loss_reduces_the_gain_that_has_the_lower_rates() -> No
     assert tax("single", D(100_000), D(20_000), D(-5_000)).tax == tax("single", D(115_000)).tax
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(statuses, incomes, gains, gains, st.decimals("0.01", 5_000, places=2))
 def test_tax_never_falls_and_never_jumps_as_income_or_gains_rise(

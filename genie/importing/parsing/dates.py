@@ -1,10 +1,11 @@
-"""Printed dates to days: day-first or month-first is decided once for a file, over all its rows."""
+"""Reads printed dates. Whether the day or the month comes first is decided once for a file, over all its rows."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from typing import Final, Literal
+
+from bursar.genie.household.folding import fold
 
 DateOrder = Literal["dmy", "mdy"]
 
@@ -30,11 +31,6 @@ _MONTHS: Final = (
     ("nov",),
     ("dec", "dez", "dic"),
 )
-
-
-def fold(text: str) -> str:
-    """Lower case without accents, for comparing words of any of the known languages."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
 
 
 def parse_date(text: str, order: DateOrder | None) -> tuple[date, time | None]:

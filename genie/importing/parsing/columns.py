@@ -1,4 +1,4 @@
-"""Which column means what: the header words of banks in English, German, French, Spanish and Dutch."""
+"""Tells what each column means, by the header words of banks in English, German, French, Spanish and Dutch."""
 
 import re
 import tomllib
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from bursar.genie.importing.dates import fold
+from bursar.genie.household.folding import fold
 
 Role = Literal[
     "booked", "traded", "valued", "time", "amount", "debit", "credit", "direction", "payee", "memo", "balance",
@@ -21,7 +21,7 @@ _WORDS: Final = cast(
 _CURRENCY_IN_HEADER: Final = re.compile(r"\(?\b(?:in\s+)?([A-Z]{3}|[€$£])\s*\)?\s*$")
 _PRICED: Final[tuple[Role, ...]] = ("amount", "debit", "credit", "close", "unit_cost", "cost", "balance")
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP"}
-# Where no known word fits, the beginning of a word in a header gives a role; "Amount in account currency" is an amount.
+# If no known word fits, the beginning of a word in a header gives the role: "Amount in account currency" is an amount.
 _STEMS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     ("balance", re.compile(r"\b(?:balance|saldo|solde|kontostand)")),
     (
@@ -63,13 +63,13 @@ class Columns:
         index = self.at.get(role)
         return row[index].strip() if index is not None and index < len(row) else ""
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """For the import report: which header was taken as what."""
         return ", ".join(f"{role}={self.header[index]}" for role, index in sorted(self.at.items()))
 
 
 def read_header(cells: Sequence[str]) -> Columns:
-    """Give each known header cell one role; where several cells mean the same, the more telling word gets it."""
+    """Give each known header cell one role. If several cells could have a role, the more telling word gets it."""
     header = tuple(cell.strip() for cell in cells)
     words = [_plain(cell) for cell in header]
     at: dict[Role, int] = {}
@@ -108,7 +108,7 @@ def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
 
 
 def _settle(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Fill the roles that another column can stand in for."""
+    """Give a missing role to a column that can stand in for it: a value date for the booking date."""
     if "booked" in at and "valued" in at and not at.keys() & {"amount", "debit", "credit"}:
         at["amount"] = at.pop("valued")
     for stand_in in ("traded", "valued"):

@@ -1,4 +1,4 @@
-"""Printed amounts to exact decimals: the decimal mark is decided once for a file, never row by row."""
+"""Reads printed amounts as exact decimals. The decimal mark is decided once for a file, never row by row."""
 
 import re
 from collections.abc import Iterable

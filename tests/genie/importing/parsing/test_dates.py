@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.importing.dates import DateOrder, infer_order, parse_date, parse_time
+from bursar.genie.importing.parsing.dates import DateOrder, infer_order, parse_date, parse_time
 
 DAYS = st.dates(date(1971, 1, 1), date(2099, 12, 31))
 

@@ -1,4 +1,4 @@
-"""Which way each amount of a statement goes: the sign rule, decided once for a file from what proves it."""
+"""Decides for a whole file whether its printed amounts are negated to make money out negative."""
 
 import re
 from collections import Counter
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AccountKind
-from bursar.genie.importing.amounts import Direction
-from bursar.genie.importing.dates import fold
+from bursar.genie.importing.parsing.amounts import Direction
 
 _OUT: Final = re.compile(
     r"dr|d|dbit|debit|debet|s|soll|sollbuchung|af|cargo|debe|out|-|withdrawal|lastschrift|belastung|uit"
@@ -49,7 +49,7 @@ def direction_of(text: str) -> Direction | None:
 
 
 def split_columns_sign(debits: Sequence[Decimal]) -> int:
-    """+1 when a debit column prints negative amounts; -1 when positive ones, so that a negative one is a reversal."""
+    """The factor for debits: +1 if most are printed negative; otherwise -1, so that a negative one is a reversal."""
     negative = sum(1 for value in debits if value < 0)
     return 1 if negative * 2 > len(debits) else -1
 
@@ -79,7 +79,7 @@ def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
 
 
 def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
-    """Whether (signed amount, balance) rows only chain when the balance is negated: it states what is owed."""
+    """Whether more (signed amount, balance) rows chain if the balance is negated: it then states what is owed."""
     kept, negated = _chains(rows)
     return negated > kept
 

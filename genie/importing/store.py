@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 
 from bursar.genie.household import schema
+from bursar.genie.household.folding import fold
 from bursar.genie.household.queries import read_profile
 from bursar.genie.household.records import BankAccount, Profile, Transaction
-from bursar.genie.importing.dates import fold
 from bursar.genie.importing.import_options import Content
-from bursar.genie.importing.sign_rules import closing_balance
+from bursar.genie.importing.parsing.sign_rules import closing_balance
 
 T = TypeVar("T")
 _PROFILE_ID: Final = 1
@@ -130,7 +130,7 @@ def _words(payee: str, memo: str) -> set[str]:
 
 
 def _take_twin(candidates: list[set[str]], words: set[str]) -> bool:
-    """Use up one posting of the other format with this day and amount that shares a word, or has none to compare."""
+    """Remove from `candidates` the first posting that has a word in common, or no words; False if there is none."""
     for index, candidate in enumerate(candidates):
         if not candidate or not words or candidate & words:
             del candidates[index]
@@ -200,7 +200,7 @@ def _store_profile(connection: Connection, profile: Profile, stored: StoreCounts
 
 
 def _store_balance(connection: Connection, account: BankAccount) -> None:
-    """Keep the newest balance known: the one its transactions end on or, if newer, the one the file states."""
+    """Store the newest known balance: the stored one, the one the file states, or the one its transactions end on."""
     table = schema.accounts
     before = connection.execute(select(table.c.balance, table.c.balance_on).where(table.c.id == account.id)).one()
     candidates: list[tuple[date, int, Decimal]] = []
@@ -216,7 +216,10 @@ def _store_balance(connection: Connection, account: BankAccount) -> None:
 
 
 def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
-    """The balance after the newest day, if its rows state balances; a day that comes back to its opening takes that."""
+    """The newest day and the balance it ends on, by the balances that its rows state; None if they do not tell.
+
+    A day whose rows add up to zero ends as the day before it: that one tells where the day itself does not.
+    """
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)
     newest = connection.scalar(select(func.max(table.c.booked_on)).where(where))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.genie.importing.amounts import DecimalMark, NumberStyle, infer_style, parse_amount, take_apart
+from bursar.genie.importing.parsing.amounts import DecimalMark, NumberStyle, infer_style, parse_amount, take_apart
 
 POINT, COMMA = NumberStyle("."), NumberStyle(",")
 CENTS = st.integers(-(10**14) + 1, 10**14 - 1)
