@@ -95,28 +95,33 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
         granted = yield from admit(claim, first=attempt == 0)
         if isinstance(granted, bytes):
             return call.read(granted)
-        end = Captured[T]()
-        with end:
-            end.value = yield from call.send(granted)
-        if end.error is None:
-            break
-        pause = yield from _failed(call, granted, end.error, attempt)
-        if pause is None:
-            yield from call.hang_up()
-            raise end.error
+        try:
+            result = yield from call.send(granted)
+        except BaseException as error:
+            pause = yield from _failed(call, granted, error, attempt)
+            if pause is None:
+                yield from call.hang_up()
+                raise
+        else:
+            yield from _settle(call, granted, result)
+            return result
         yield Sleep(pause)
         attempt += 1
-    result = end.result()
+
+
+def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
+    """Charge what the result cost, or its hold, and keep the result. After that, raise what reading the bill raised."""
     failpoints.hit("after_response")
-    billing = Captured[Bill]()
-    with billing:
-        billing.value = call.bill(granted, result)
-    bill = billing.value or Bill(None)
+    bill = Bill(None)
+    unread: BaseException | None = None
+    try:
+        bill = call.bill(granted, result)
+    except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
+        unread = error
     cost = granted.hold.amount if bill.nanos is None else bill.nanos
-    yield from settle(claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
-    if billing.error is not None:
-        raise billing.error  # who reads the bill failed: the call is charged at its hold, its result is in the journal
-    return result
+    yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
+    if unread is not None:
+        raise unread
 
 
 def pause_before_retry(failure: Failure, attempt: int, seconds_left: float | None) -> float | None:

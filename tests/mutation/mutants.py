@@ -89,9 +89,9 @@ MUTANTS = (
     Mutant(
         "a call is settled before it is sent",
         "nodes/gateway/purchase.py",
-        "            end.value = yield from call.send(granted)\n",
+        "            result = yield from call.send(granted)\n",
         "            yield from settle(claim, granted, cost=0, usage=NO_USAGE, response=None)\n"
-        "            end.value = yield from call.send(granted)\n",
+        "            result = yield from call.send(granted)\n",
         [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
     ),
     Mutant(
