@@ -1,16 +1,13 @@
 """For Genie's tests: a household held in tuples, the double of the database connector, and empty databases."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import count
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
 
 from bursar.genie.household.records import BankAccount, BankTransaction, ClosingPrice, Lot, Profile
 from bursar.genie.household.source import QueryRows, Source
@@ -151,32 +148,3 @@ def ungrounded() -> Callable[[Analysis], str]:
         return "\n".join(line for line in rest.splitlines() if number.search(line))
 
     return check
-
-
-@pytest.fixture(scope="session")
-def postgresql_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """The URL of a PostgreSQL database that these tests share and empty."""
-    with new_postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine on an empty database of each kind."""
-    if request.param == "sqlite":
-        made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
-    else:
-        made = create_engine(request.getfixturevalue("postgresql_url"))
-        with made.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Engine]:
-    """An engine on an empty SQLite file, for what does not depend on the database."""
-    made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
-    yield made
-    made.dispose()
