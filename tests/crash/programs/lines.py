@@ -11,7 +11,7 @@ from typing import IO
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-WAIT_SECONDS = 60
+WAIT_SECONDS = 300  # not for ever; on a machine that is busy a program takes a minute to start
 
 
 class Running:
