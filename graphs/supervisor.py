@@ -1,8 +1,7 @@
 """`build_supervisor`: specialists, a budget, a ledger and a checkpointer become one compiled LangGraph graph."""
 
-import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +10,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.ledger import Ledger, random_id, utc_now
 from bursar.checkpoints.saver.saver import LEDGER
 from bursar.graphs.leased_graph import OwnedGraph
 from bursar.nodes.context.coordinator import Coordinator
@@ -89,8 +88,8 @@ def build_supervisor(
         ledger=ledger,
         router=router or _default_router(),
         gate=gate,
-        clock=clock or _utc_now,
-        new_id=new_id or _random_id,
+        clock=clock or utc_now,
+        new_id=new_id or random_id,
         timeout=timeout,
         approvals=Approvals(approvers, approval_seconds),
         must_approve=require_approval,
@@ -133,14 +132,6 @@ _built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
 
 def _default_router() -> Router:
     return ExampleRouter() if has_scikit_learn() else WordOverlapRouter()
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _random_id() -> str:
-    return uuid.uuid4().hex
 
 
 def _check_money(chains: dict[str, Chain], budget: Budget) -> None:

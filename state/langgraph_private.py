@@ -13,6 +13,7 @@ from langgraph._internal._config import merge_configs
 from langgraph.graph import message
 
 __all__ = [
+    "AMBIENT_CONFIG",
     "CHECKPOINTER",
     "DURABILITY",
     "READ",
@@ -34,6 +35,9 @@ TASKS = constants.TASKS  # the channel of a `Send`
 
 # The reducer that LangGraph itself tests with `DeltaChannel`.
 messages_delta_reducer = message._messages_delta_reducer  # pyright: ignore[reportPrivateUsage]
+
+
+AMBIENT_CONFIG = var_child_runnable_config  # what a Runnable or an interrupt without a config of its own has
 
 
 def current_config() -> RunnableConfig | None:

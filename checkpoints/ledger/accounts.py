@@ -29,6 +29,7 @@ from bursar.state.refusals import BudgetExceeded
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
 
 NO_CAP = 2**62  # what an account without a cap may hold, in place of none
+MAX_ID_CHARACTERS = 200
 MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
 
 
@@ -53,6 +54,12 @@ def describe_scope(scope: str) -> str:
         tenant, _, day = rest.rpartition(":")
         return f"tenant {tenant} on {day}"
     return f"{kind} {rest}" if rest else kind
+
+
+def check_id(what: str, value: str) -> None:
+    """Raises `LedgerError` unless the value can be the id of a session, a request, a tenant or a call."""
+    if not 0 < len(value) <= MAX_ID_CHARACTERS or not value.isprintable():
+        raise LedgerError(f"a {what} id is 1 to {MAX_ID_CHARACTERS} printable characters, not {value[:60]!r}")
 
 
 def check_amount(what: str, amount: int) -> None:

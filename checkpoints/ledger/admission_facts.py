@@ -54,6 +54,12 @@ class AdmissionFacts:
         return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
 
 
+def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
+    """The pauses that stop an agent's paid call: everybody's, its tenant's, and that of each agent on its path."""
+    names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
+    return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
+
+
 def paused(scope: str, note: str) -> Paused:
     """The refusal for a scope that is paused."""
     what = "everything" if scope == "all" else scope.replace(":", " ", 1)

@@ -1,6 +1,7 @@
 """The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
 
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -12,6 +13,7 @@ from sqlalchemy import URL, Connection, case, func, select, text
 from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.snapshot import lenient_text
 from bursar.checkpoints.ledger import actions, administration, anchors, approvals, circuit_breakers, pauses, postings
+from bursar.checkpoints.ledger.accounts import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.approvals import ApprovalRecord
@@ -20,7 +22,6 @@ from bursar.checkpoints.ledger.costs import By, CostRow, costs
 from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
-from bursar.checkpoints.ledger.requests import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
@@ -36,6 +37,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 KEY_VARIABLE = "BURSAR_AUDIT_KEY"
+
+
+def random_id() -> str:
+    """An id of 32 hexadecimal digits that nobody else draws."""
+    return uuid.uuid4().hex
 
 
 def utc_now() -> datetime:

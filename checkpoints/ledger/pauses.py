@@ -42,12 +42,6 @@ def scope_of(what: str) -> str:
     return what
 
 
-def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
-    """The pauses that stop an agent's paid call: everybody's, its tenant's, and that of each agent on its path."""
-    names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
-    return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
-
-
 def pause(transaction: Transaction, row: PauseRow) -> bool:
     """Afterwards the scope is paused. False if it was already; it keeps who paused it first."""
     scope, at = scope_of(row.scope), stamp(row.at)

@@ -1,66 +1,44 @@
-"""Hold and settle: a call, its accounts and the event that tells of it, changed together.
+"""Hold and settle on PostgreSQL, each by one statement: a call, its accounts and the event that tells of it.
 
-PostgreSQL does it in one statement if the log ends where this process saw it end last and nothing stands in the way.
-That statement changes everything or nothing. If it changes nothing, and always on SQLite, the tables are changed one
-after the other, and the step that fails says why. Both ways lock the accounts in the order of their names, then the
-session. A settlement locks its call before them; the call of a hold is new and needs no lock.
+The statement works if the log ends where this process saw it end last and nothing stands in the way. It changes
+everything or nothing. If it changes nothing, `postings` changes the tables one after the other, and the step that fails
+says why. Both ways lock the accounts in the order of their names, then the session. A settlement locks its call before
+them; the call of a hold is new and needs no lock.
 """
 
 from collections.abc import Mapping
 from functools import cache
 
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import accounts, calls
 from bursar.checkpoints.ledger.calls import ClosedCall, Hold
-from bursar.checkpoints.ledger.hash_chain import append, next_row, note_head
+from bursar.checkpoints.ledger.hash_chain import next_row, note_head
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.state.errors import LedgerError
 from bursar.state.events import CallHeld, CallSettled
 
 
-def hold(transaction: Transaction, wanted: Hold, at: str, told: CallHeld) -> None:
-    """Put the call in the books as held, hold its amount in each of its accounts, and tell of it.
-
-    Raises `LedgerError` if its id is there already or an account is not, `BudgetExceeded` where one has no room, and
-    `AccountClosed`.
-    """
-    row = calls.new_row(wanted, at)
-    try:
-        if transaction.connection.dialect.name == "postgresql":
-            event = next_row(transaction, wanted.session_id, at, told)
-            names = accounts.scope_params(wanted.scopes)
-            if event and names and _hold(len(names)).changes(transaction.connection, **{**row, **event, **names}):
-                note_head(transaction, event)
-                return
-        calls.insert_held(transaction, row)
-        accounts.reserve(transaction, wanted.scopes, wanted.amount)
-    except IntegrityError as error:
-        raise LedgerError(f"call {wanted.call_id} is already in the books; a new call needs a new id") from error
-    append(transaction, wanted.session_id, at, [told])
+def hold_in_one(transaction: Transaction, wanted: Hold, row: Mapping[str, object], *, at: str, told: CallHeld) -> bool:
+    """Hold the call by one statement. Returns False, and changes nothing, if something stands in the way."""
+    event = next_row(transaction, wanted.session_id, at, told)
+    names = accounts.scope_params(wanted.scopes)
+    if not (event and names and _hold(len(names)).changes(transaction.connection, **{**row, **event, **names})):
+        return False
+    note_head(transaction, event)
+    return True
 
 
-def settle(
-    transaction: Transaction,
-    session_id: str | None,
-    *,
-    at: str,
-    row: Mapping[str, object],
-    told: CallSettled,
-) -> ClosedCall:
-    """held or sent → settled: its accounts are charged what it cost in place of the hold, and the log tells of it."""
-    if session_id is not None and transaction.connection.dialect.name == "postgresql":
-        event = next_row(transaction, session_id, at, told)
-        if event and (found := _settle(transaction.connection, **{**row, **event})):
-            note_head(transaction, event)
-            [(amount, scopes)] = found
-            return ClosedCall(told.call_id, session_id, amount, calls.scopes_of(scopes))
-    ended = calls.settle(transaction, told.call_id, row)
-    accounts.move(transaction, ended.scopes, held=-ended.amount, spent=told.cost.nanos)
-    append(transaction, ended.session_id, at, [told])
-    return ended
+def settle_in_one(
+    transaction: Transaction, session_id: str, row: Mapping[str, object], *, at: str, told: CallSettled
+) -> ClosedCall | None:
+    """Settle the call by one statement. Returns None, and changes nothing, if something stands in the way."""
+    event = next_row(transaction, session_id, at, told)
+    if not (event and (found := _settle(transaction.connection, **{**row, **event}))):
+        return None
+    note_head(transaction, event)
+    [(amount, scopes)] = found
+    return ClosedCall(told.call_id, session_id, amount, calls.scopes_of(scopes))
 
 
 _LOG = (

@@ -7,12 +7,15 @@ is unknown or in a state that the posting cannot follow.
 import hashlib
 from datetime import datetime
 
-from bursar.checkpoints.ledger import administration, calls, postgresql_postings
-from bursar.checkpoints.ledger.accounts import check_amount, lock, move
+from sqlalchemy.exc import IntegrityError
+
+from bursar.checkpoints.ledger import administration, calls
+from bursar.checkpoints.ledger.accounts import check_amount, check_id, lock, move, reserve
 from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.hash_chain import UnknownSession, append, check_readable, stamp
-from bursar.checkpoints.ledger.requests import check_id
+from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, settle_in_one
 from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.state.errors import LedgerError
 from bursar.state.events import (
     CallHeld,
     CallRefused,
@@ -46,7 +49,15 @@ def hold(transaction: Transaction, hold: Hold) -> None:
         amount=USD.from_nanos(hold.amount),
         scopes=hold.scopes,
     )
-    postgresql_postings.hold(transaction, hold, when, event)
+    row = calls.new_row(hold, when)
+    try:
+        if _is_postgresql(transaction) and hold_in_one(transaction, hold, row, at=when, told=event):
+            return
+        calls.insert_held(transaction, row)
+        reserve(transaction, hold.scopes, hold.amount)
+    except IntegrityError as error:
+        raise LedgerError(f"call {hold.call_id} is already in the books; a new call needs a new id") from error
+    append(transaction, hold.session_id, when, [event])
 
 
 def refuse(transaction: Transaction, hold: Hold, *, scope: str, reason: str) -> None:
@@ -93,7 +104,13 @@ def settle(
         response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
     )
     row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when)
-    call = postgresql_postings.settle(transaction, session_id, at=when, row=row, told=settled)
+    call = None
+    if session_id is not None and _is_postgresql(transaction):
+        call = settle_in_one(transaction, session_id, row, at=when, told=settled)
+    if call is None:
+        call = calls.settle(transaction, call_id, row)
+        move(transaction, call.scopes, held=-call.amount, spent=cost)
+        append(transaction, call.session_id, when, [settled])
     _check_overrun(transaction, call, cost=cost, at=at)
 
 
@@ -158,6 +175,10 @@ def record_if_known(transaction: Transaction, session_id: str, event: Event, *, 
     except UnknownSession:
         return False
     return True
+
+
+def _is_postgresql(transaction: Transaction) -> bool:
+    return transaction.connection.dialect.name == "postgresql"
 
 
 def _check_overrun(transaction: Transaction, call: calls.ClosedCall, *, cost: int, at: datetime) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, select, update
 
 from bursar.checkpoints.database.statement import Statement, insert_new
-from bursar.checkpoints.ledger.accounts import Account, cap_of, follows_configuration, open_account, set_caps
+from bursar.checkpoints.ledger.accounts import Account, cap_of, check_id, follows_configuration, open_account, set_caps
 from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
@@ -17,7 +17,6 @@ from bursar.state.money import USD
 from bursar.state.spend import Spend
 from bursar.state.text import clean
 
-MAX_ID_CHARACTERS = 200
 PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
 
 
@@ -87,12 +86,6 @@ def close_request(transaction: Transaction, session_id: str, request_id: str, *,
     event = RequestClosed(request_id=request_id, outcome=outcome, spent=spend.spent + spend.held)
     append(transaction, session_id, when, [event])
     return spend
-
-
-def check_id(what: str, value: str) -> None:
-    """Raises `LedgerError` unless the value can be the id of a session, a request, a tenant or a call."""
-    if not 0 < len(value) <= MAX_ID_CHARACTERS or not value.isprintable():
-        raise LedgerError(f"a {what} id is 1 to {MAX_ID_CHARACTERS} printable characters, not {value[:60]!r}")
 
 
 def _check_own(transaction: Transaction, session_id: str, request_id: str) -> None:

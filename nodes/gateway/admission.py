@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 
 from bursar.checkpoints.ledger import circuit_breakers, postings
 from bursar.checkpoints.ledger.accounts import Account, left, open_account
-from bursar.checkpoints.ledger.admission_facts import read_admission_facts
+from bursar.checkpoints.ledger.admission_facts import pauses_of, read_admission_facts
 from bursar.checkpoints.ledger.calls import Hold, Usage, replayable, turns
 from bursar.checkpoints.ledger.circuit_breakers import Caller
-from bursar.checkpoints.ledger.pauses import pauses_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Commit, Flow, do

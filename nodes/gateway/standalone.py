@@ -1,6 +1,5 @@
 """`standalone`: a session of its own for a script or a notebook cell, outside any graph."""
 
-import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -9,7 +8,7 @@ from typing import Self
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.accounts import Account
-from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.ledger import Ledger, random_id
 from bursar.checkpoints.ledger.postings import recover
 from bursar.checkpoints.ledger.requests import close_request, open_request, open_session
 from bursar.checkpoints.ledger.spend import spend_of
@@ -22,10 +21,6 @@ from bursar.state.spend import Spend
 
 AGENT = "standalone"
 NO_TEXT = "0" * 64
-
-
-def _random_id() -> str:
-    return uuid.uuid4().hex
 
 
 class standalone:  # noqa: N801 - used as a function in a with statement, as contextlib's own
@@ -45,7 +40,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
         *,
         session_id: str | None = None,
         tenant: str = "default",
-        new_id: Callable[[], str] = _random_id,
+        new_id: Callable[[], str] = random_id,
     ) -> None:
         try:
             self.budget = USD(budget)

@@ -8,12 +8,11 @@ from typing import Self, cast
 from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.ledger.anchors import Head
-from bursar.nodes.isolation.captured import capture_call
 from bursar.nodes.observers.base import Observer, RunContext
 from bursar.nodes.observers.langsmith import LangSmithObserver
 from bursar.nodes.observers.opentelemetry import OpenTelemetryObserver
 from bursar.nodes.observers.stream import StreamObserver
-from bursar.state.langgraph_private import ambient_config
+from bursar.state.langgraph_private import AMBIENT_CONFIG
 from bursar.state.run import Run
 
 _log = logging.getLogger(__name__)
@@ -53,19 +52,21 @@ class RunObservers:
 
     def _tell(self, places: Iterable[int], method: str, *what: object) -> None:
         # An observer may ask LangGraph for the config where it is; a handler that is a graph has another one there.
-        with ambient_config(self._config):
+        token = AMBIENT_CONFIG.set(self._config)
+        try:
             for place in places:
                 observer = self._observers[place]
                 call = cast("Callable[..., object] | None", getattr(observer, method, None))
                 if call is None or place in self._dropped:
                     continue
-                error = capture_call(call, *what).error
-                if error is not None:
+                try:
+                    call(*what)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: it is logged and dropped
                     self._drop(place, method, error)
+        finally:
+            AMBIENT_CONFIG.reset(token)
 
     def _drop(self, place: int, method: str, error: BaseException) -> None:
-        if not isinstance(error, Exception | SystemExit):
-            raise error  # an interrupt, or the end of the handler in whose thread this is
         self._dropped.add(place)
         # Neither the error's text nor its traceback: they may quote a request or a key.
         name = type(self._observers[place]).__name__

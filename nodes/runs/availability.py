@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bursar.checkpoints.ledger import circuit_breakers as breakers
-from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, RunLocation, read_admission_facts
+from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, RunLocation, pauses_of, read_admission_facts
 from bursar.checkpoints.ledger.circuit_breakers import Caller
-from bursar.checkpoints.ledger.pauses import pauses_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, scopes_of
 from bursar.nodes.context.outcome import RunVerdict

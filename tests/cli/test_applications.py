@@ -72,6 +72,7 @@ def test_which_graph_is_drilled(run: Run, install: Install) -> None:
     assert run("drill", "--graph", "app1", "--agent", "ghost").refused_in_one_line(2, "no agent ghost")
 
 
+@pytest.mark.slow
 def test_genies_commands_load_nothing_that_only_some_need() -> None:
     """A base install lists and finds them: no extra is imported before a command runs."""
     code = f"import sys, bursar.genie.cli; print([name for name in {(*HEAVY, 'langgraph')!r} if name in sys.modules])"

@@ -17,7 +17,7 @@ KNOWS_DIALECTS = {
     "checkpoints/leases.py",
     "checkpoints/ledger/accounts.py",
     "checkpoints/ledger/hash_chain.py",
-    "checkpoints/ledger/postgresql_postings.py",
+    "checkpoints/ledger/postings.py",
     "checkpoints/saver/rebasing.py",
     "checkpoints/saver/secure_delete.py",
     "checkpoints/saver/sql.py",

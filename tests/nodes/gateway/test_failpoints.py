@@ -57,6 +57,7 @@ def test_a_wrong_name_or_number_is_an_error(value: str) -> None:
         failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("testing", "status"), [("1", -signal.SIGKILL), ("0", 0), (None, 0)])
 def test_only_a_process_for_tests_is_killed(testing: str | None, status: int) -> None:
     """The variable that kills a test's process does nothing in one that was not started for tests."""
