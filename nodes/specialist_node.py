@@ -13,7 +13,7 @@ from bursar.nodes.actions.consent import require_consent
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.runs.availability import breaker_refusal, paused_link, report_to_breaker, standing_of_link
+from bursar.nodes.runs.pauses_and_breakers import breaker_refusal, paused_link, report_to_breaker, standing_of_link
 from bursar.nodes.runs.run import run_link
 from bursar.nodes.specialists.chain import Chain, Link
 from bursar.state.decision import Decision

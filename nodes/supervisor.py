@@ -27,9 +27,9 @@ from bursar.state.errors import BursarError
 from bursar.state.events import Decided
 from bursar.state.money import USD
 from bursar.state.refusals import Refused
-from bursar.state.selection import ScoredCandidate as Weighed
-from bursar.state.selection import select
 from bursar.state.session import Plan, Request, SessionState, Step
+from bursar.state.value_selection import ScoredCandidate as Weighed
+from bursar.state.value_selection import select
 
 ROUTING_MAX_TURNS = 4
 NO_QUESTION = "there is no question in the last message"

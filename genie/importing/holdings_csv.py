@@ -8,13 +8,13 @@ from typing import Final, TypeVar
 
 from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AssetClass, BankAccount, ClosingPrice, Lot
-from bursar.genie.importing.account_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.file_facts import date_order, describe_style, file_currency, is_currency, number_style
 from bursar.genie.importing.import_options import Content, Options, cost_of_one
 from bursar.genie.importing.import_report import ImportFailed, Rejected
 from bursar.genie.importing.parsing.amounts import NumberStyle, parse_amount
 from bursar.genie.importing.parsing.columns import Columns, Role
 from bursar.genie.importing.parsing.dates import DateOrder, parse_date
+from bursar.genie.importing.stable_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.text_table import TextTable, account_in_preamble, overflow
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bursar.genie.household.folding import fold
 from bursar.genie.household.records import AccountKind, BankAccount, BankTransaction
-from bursar.genie.importing.account_ids import Identity, identify, identify_file, number_transactions
 from bursar.genie.importing.file_facts import date_order, describe_style, file_currency, is_currency, number_style
 from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, Rejected
@@ -23,6 +22,7 @@ from bursar.genie.importing.parsing.sign_rules import (
     infer_rule,
     split_columns_sign,
 )
+from bursar.genie.importing.stable_ids import Identity, identify, identify_file, number_transactions
 from bursar.genie.importing.text_table import TextTable, account_in_preamble, overflow
 
 _NOT_BOOKED = frozenset(["pending", "declined", "failed", "reverted", "cancelled", "canceled", "vorgemerkt"])

@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 from xml.etree.ElementTree import Element
 
 from bursar.genie.household.records import AccountKind, BankAccount, BankTransaction, ClosingPrice, Lot
-from bursar.genie.importing.account_ids import Identity, digest, identify, identify_file, plain
 from bursar.genie.importing.file_facts import is_currency
 from bursar.genie.importing.holdings_ofx import StatementTrade, fifo_lots
 from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, Rejected
 from bursar.genie.importing.parsing.amounts import NumberStyle, infer_style, parse_amount
 from bursar.genie.importing.parsing.dates import parse_date
+from bursar.genie.importing.stable_ids import Identity, digest, identify, identify_file, plain
 
 T = TypeVar("T")
 _STATEMENTS: Final = ("STMTRS", "CCSTMTRS", "INVSTMTRS")

@@ -23,8 +23,8 @@ from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import Received, as_chunk, decode, encode, mark_replacement, tool_calls_in
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
-from bursar.nodes.gateway.purchase import Bill, PaidCall, purchase, send_once
 from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, purchase, send_once
 from bursar.state.refusals import Looping
 
 A = TypeVar("A", ChatResult, ChatResult | None)

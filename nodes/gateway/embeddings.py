@@ -22,8 +22,8 @@ from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
-from bursar.nodes.gateway.purchase import Bill, PaidCall, fixed_offer, purchase, send_once
 from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, fixed_offer, purchase, send_once
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession
 

@@ -9,7 +9,7 @@ from bursar.checkpoints.ledger.postings import record
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import Coordinator, agent_scope
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.runs.availability import StartBlock, mark_watched, standing_of, start_blocks
+from bursar.nodes.runs.pauses_and_breakers import StartBlock, mark_watched, standing_of, start_blocks
 from bursar.state.decision import Considered, Decision
 from bursar.state.events import Decided
 from bursar.state.money import USD, ZERO

@@ -13,7 +13,7 @@ from bursar.checkpoints.ledger.requests import open_request, open_session
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
 from bursar.nodes.isolation.sync_bridge import Update
-from bursar.nodes.runs.availability import check_paused
+from bursar.nodes.runs.pauses_and_breakers import check_paused
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 

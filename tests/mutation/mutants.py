@@ -88,7 +88,7 @@ MUTANTS = (
     ),
     Mutant(
         "a call is settled before it is sent",
-        "nodes/gateway/purchase.py",
+        "nodes/gateway/send_with_retries.py",
         "            result = yield from call.send(granted)\n",
         "            yield from settle(claim, granted, cost=0, usage=NO_USAGE, response=None)\n"
         "            result = yield from call.send(granted)\n",
@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     Mutant(
         "a retry is sent under the hold that was voided",
-        "nodes/gateway/purchase.py",
+        "nodes/gateway/send_with_retries.py",
         "        granted = yield from admit(claim, first=attempt == 0)\n",
         "        if attempt == 0:\n            granted = yield from admit(claim, first=True)\n",
         [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
@@ -138,7 +138,7 @@ MUTANTS = (
     ),
     Mutant(
         "a call of unknown end is treated as void",
-        "nodes/gateway/purchase.py",
+        "nodes/gateway/send_with_retries.py",
         "        yield from mark_unknown(claim, granted, failure.reason, says)\n",
         "        yield from void(claim, granted, failure.reason, says)\n",
         [f"{FAULTS}::test_a_cut_answer_stays_charged_at_its_hold"],

@@ -13,7 +13,7 @@ from tests.shape.sources import ROOT, SOURCES
 
 # Exceptions that may only shrink.
 BROAD_HANDLERS = {
-    "nodes/gateway/purchase.py": 2,  # money is put in order on any end, then the error goes on
+    "nodes/gateway/send_with_retries.py": 2,  # money is put in order on any end, then the error goes on
     "nodes/gateway/admission.py": 1,
     "nodes/gateway/flow.py": 3,
     "nodes/observers/run_observers.py": 1,  # an observer that raises is logged and dropped

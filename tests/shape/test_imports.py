@@ -22,7 +22,7 @@ KNOWS_DIALECTS = {
     "checkpoints/saver/secure_delete.py",
     "checkpoints/saver/sql.py",
     "checkpoints/saver/store.py",
-    "checkpoints/schema/ledger_tables.py",
+    "checkpoints/schema/metadata.py",
     "checkpoints/schema/migrate.py",
     "genie/agents/database_connector/connector.py",
     "genie/household/schema.py",

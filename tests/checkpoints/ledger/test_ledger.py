@@ -32,7 +32,7 @@ from bursar.checkpoints.ledger import postings, requests
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.state.errors import BudgetExceeded
+from bursar.state.refusals import BudgetExceeded
 url, name, amount, times = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 now = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 ledger = Ledger(url, key=b"a key of the tests", clock=lambda: now)

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessageChunk
 
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.purchase import MAX_PAUSE_SECONDS, pause_before_retry
+from bursar.nodes.gateway.send_with_retries import MAX_PAUSE_SECONDS, pause_before_retry
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_on_handler_loop
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
