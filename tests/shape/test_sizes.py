@@ -23,7 +23,7 @@ CROWDED_FOLDERS = {  # modules in each, `__init__` not counted
     "nodes/gateway": 18,  # one door, with everything that a call passes
 }
 CROWDED_TEST_FOLDERS = {  # modules in each, conftest not counted
-    "tests/nodes/gateway": 13,  # the room that they test has more
+    "tests/nodes/gateway": 14,  # the room that they test has more
 }
 
 
