@@ -3,10 +3,9 @@
 from contextlib import suppress
 from typing import TypedDict
 
-from langgraph.config import get_stream_writer
-
 from bursar.checkpoints.ledger.anchors import Head
 from bursar.nodes.observers.base import RunContext
+from bursar.state.langgraph_private import AMBIENT_CONFIG, RUNTIME
 from bursar.state.run import Run
 from bursar.state.stream_events import Progress, Started, Terminal, TurnTaken
 
@@ -55,5 +54,9 @@ class StreamObserver:
 
 
 def _write(event: Progress) -> None:
+    config = AMBIENT_CONFIG.get() or {}
+    runtime = config.get("configurable", {}).get(RUNTIME)
+    if runtime is None:  # the run is not part of a graph
+        return
     with suppress(RuntimeError):  # the stream's event loop is closed: nobody listens any more
-        get_stream_writer()(event)
+        runtime.stream_writer(event)
