@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from bursar import Ledger, Observer, Report, Run, RunContext, Task
 from bursar.checkpoints.ledger.anchors import Head
 from bursar.nodes.observers import opentelemetry
+from bursar.nodes.observers.run_observers import RunObservers
 from bursar.state.run import Outcome
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, session
 
@@ -197,3 +198,11 @@ def test_a_users_observer_is_told_inside_the_span_and_may_write_to_the_stream(
     assert span.context is not None
     assert tracing.spans == [span.context.span_id] * 2
     assert [part.get("mine") or part["bursar"] for part in parts] == ["started", "food", "terminal"]
+
+
+def test_a_run_outside_a_graph_has_no_stream(caplog: pytest.LogCaptureFixture) -> None:
+    """The stream's observer is silent there, and is not dropped as one that failed; inside a graph it is heard."""
+    run = RunContext(request_id="r-1", session_id="s-1", specialist="a", handler="a", level=0)
+    with RunObservers((), run, {}) as observers:
+        observers.turn(1, "model")
+    assert caplog.records == []
