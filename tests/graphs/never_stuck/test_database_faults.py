@@ -14,6 +14,7 @@ from bursar import Ledger, Report, Task
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
 from tests.support import servers
+from tests.support.databases import empty
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 
@@ -112,7 +113,7 @@ def test_a_lock_that_passes_leaves_no_hold_behind(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_lost_connections_are_replaced(postgres: str) -> None:
     """Every connection is cut between hold and settlement: the request ends with its answer, paid for once."""
-    ledger = Ledger(postgres)
+    ledger = Ledger(empty(postgres))
 
     def cut(messages: list[BaseMessage]) -> str:
         with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as admin:
