@@ -4,7 +4,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TypeVar
 
 from bursar.checkpoints.database.stop_guard import shielded
@@ -18,12 +18,20 @@ LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
 _threads = threading.local()
 
 
-def lend_thread(alone: Callable[[], bool], back: Callable[[], None]) -> None:
-    """From here on the work on this thread's event loop may wait in the thread itself, where it is `alone`.
+class LentThread:
+    """A thread whose event loop may wait for a disk as long as `work` is one piece, which is then the caller's.
 
-    `back` is called at the end of each wait: until then the loop answered nobody.
+    `returned_at` is when the last such wait ended, by `time.monotonic`: until then the loop answered nobody.
     """
-    _threads.alone, _threads.back = alone, back
+
+    def __init__(self, work: Sized) -> None:
+        self.work = work
+        self.returned_at = 0.0
+
+
+def lend_thread(lent: LentThread) -> None:
+    """From here on this thread is `lent`."""
+    _threads.lent = lent
 
 
 def is_watched() -> bool:
@@ -36,8 +44,8 @@ def may_wait() -> bool:
 
     The way to a worker thread and back costs more than a commit does.
     """
-    alone: Callable[[], bool] | None = None if is_watched() else getattr(_threads, "alone", None)
-    return alone is not None and alone() and len(asyncio.all_tasks()) <= OWN_TASKS
+    lent: LentThread | None = None if is_watched() else getattr(_threads, "lent", None)
+    return lent is not None and len(lent.work) == 1 and len(asyncio.all_tasks()) <= OWN_TASKS
 
 
 async def wait(work: Callable[[], T]) -> T:
@@ -51,7 +59,7 @@ async def wait(work: Callable[[], T]) -> T:
         try:
             result = work()
         finally:
-            _threads.back()
+            _threads.lent.returned_at = time.monotonic()
     if time.monotonic() - began > LONG_SECONDS:
         for _ in range(2):  # the loop runs what is ready, which this is, before timers that are due
             await asyncio.sleep(0)

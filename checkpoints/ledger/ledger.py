@@ -17,9 +17,9 @@ from bursar.checkpoints.ledger.accounts import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.approvals import ApprovalRecord
+from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, costs
-from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.spend import spend_of

@@ -1,10 +1,12 @@
 """A transaction of the books: what every function that reads or changes them takes first."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from bursar.checkpoints.ledger.in_flight_calls import InFlightCalls
+if TYPE_CHECKING:
+    from bursar.checkpoints.ledger.calls import InFlightCalls  # whose functions take a transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +19,4 @@ class Transaction:
 
     connection: Connection
     key: bytes | None = field(repr=False)
-    in_flight: InFlightCalls = field(repr=False)
+    in_flight: "InFlightCalls" = field(repr=False)

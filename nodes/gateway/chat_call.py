@@ -8,7 +8,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,

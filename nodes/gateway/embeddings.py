@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol, SupportsIndex, cast
 from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,

@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 from bursar.state.errors import ConfigurationError, UnknownPrice
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from bursar.checkpoints.database.loop_commits import lend_thread
+from bursar.checkpoints.database.loop_commits import LentThread, lend_thread
 from bursar.checkpoints.database.stop_guard import guard_thread
 from bursar.nodes.isolation.reaper import AbandonedWork, Reaper
 
@@ -48,6 +48,7 @@ class HandlerLoop:
         self._over = False
         self._left: asyncio.Future[None] | None = None
         self._asked: float | None = None  # when the loop was asked for an answer, None once it has answered
+        self._lent = LentThread(self.runs)
         self.thread = threading.Thread(target=self._serve, name="bursar-handlers", daemon=True)
         self.thread.start()
 
@@ -94,11 +95,11 @@ class HandlerLoop:
         if running is None:
             return  # it is slow to hear, and not blocked
         if running is coroutine.task or all(self._reaper.has(other) for other in list(self.runs)):
-            stop_thread(self.thread, self._lock, lambda: not self._over and self._asked is not None)
+            stop_thread(self.thread, self._lock, lambda: not self._over and self._is_asked)
 
     def _serve(self) -> None:
         guard_thread(self._lock)
-        lend_thread(lambda: len(self.runs) == 1, self._answer)
+        lend_thread(self._lent)
         asyncio.set_event_loop(self.loop)
         for _ in range(MAX_RESTARTS):  # a handler may stop the loop, or be stopped on it
             with suppress(HandlerStopped, RuntimeError, asyncio.CancelledError):
@@ -124,10 +125,16 @@ class HandlerLoop:
 
     def _silent(self, now: float) -> float:
         """Return for how many seconds the loop has not answered, and ask it if it was not asked; 0 if it answered."""
-        if self._asked is None:
+        if not self._is_asked:
             self._asked = now
             self._call(self._answer)
         return now - (self._asked or now)
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether the loop has neither answered nor come back from a disk since it was asked."""
+        asked = self._asked
+        return asked is not None and asked >= self._lent.returned_at
 
     def _call(self, function: Callable[..., object]) -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile

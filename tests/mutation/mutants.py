@@ -21,7 +21,7 @@ WITH = "postgres"
 FAULTS = "tests/nodes/gateway/test_provider_failures.py"
 GATEWAY = "tests/nodes/gateway/test_chat_call.py"
 JOURNAL = "tests/nodes/gateway/test_journal.py"
-THREADS = "tests/nodes/gateway/test_context_propagation.py"
+THREADS = "tests/nodes/gateway/test_scope_in_threads.py"
 BOOKS = "tests/checkpoints/ledger/test_postings.py"
 CAPS = "tests/checkpoints/ledger/test_accounts.py"
 CHAIN = "tests/checkpoints/ledger/test_hash_chain.py"
@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pool's thread charges whoever started it",
-        "nodes/gateway/context_propagation.py",
+        "nodes/gateway/scope.py",
         "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
         "            return submit(pool, fn, *args, **kwargs)\n",
         [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 
-from bursar.checkpoints.ledger.postings import Usage
+from bursar.checkpoints.ledger.calls import Usage
 
 
 @dataclass(frozen=True, slots=True)

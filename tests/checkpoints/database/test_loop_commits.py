@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bursar.checkpoints.database.loop_commits import LONG_SECONDS, OWN_TASKS, WATCHER, lend_thread, may_wait, wait
+from bursar.checkpoints.database.loop_commits import (
+    LONG_SECONDS,
+    OWN_TASKS,
+    WATCHER,
+    LentThread,
+    lend_thread,
+    may_wait,
+    wait,
+)
 from bursar.checkpoints.database.stop_guard import guard_thread
 
 T = TypeVar("T")
@@ -26,7 +34,7 @@ def _asked(*, alone: bool, others: int) -> bool:
             task.cancel()
 
     def serve() -> None:
-        lend_thread(lambda: alone, lambda: None)
+        lend_thread(LentThread(("its own",) if alone else ("its own", "a guest")))
         asyncio.run(ask())
 
     thread = threading.Thread(target=serve)
@@ -66,9 +74,15 @@ def _served(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, list[bool]]:
     """What the work returns on a loop whose thread was lent, and whether it was shielded when it was back."""
     lock, shields, results = threading.Lock(), list[bool](), list[T]()
 
+    class Watched(LentThread):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "returned_at" and value:
+                shields.append(lock.locked())
+            super().__setattr__(name, value)
+
     def serve() -> None:
         guard_thread(lock)
-        lend_thread(lambda: True, lambda: shields.append(lock.locked()))
+        lend_thread(Watched(("its own",)))
         results.append(asyncio.run(work()))
 
     thread = threading.Thread(target=serve)
