@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger.ledger import Ledger
-from tests.support.databases import BOTH, empty
+from tests.support.databases import BOTH
 from tests.support.notes import with_notes
 
 KEY = b"a key of the tests"
@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> 
     """URL of a migrated database whose tables are empty, once on SQLite and once on PostgreSQL."""
     found = f"sqlite:///{shutil.copy(migrated_file, tmp_path)}"
     if request.param == "postgresql":
-        found = empty(str(request.getfixturevalue("postgres")))
+        found = str(request.getfixturevalue("postgres"))
     yield found
     Database.at(found).close()
 
@@ -36,7 +36,7 @@ def fresh_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/fresh.db"
         return
-    with _schema(str(request.getfixturevalue("postgres"))) as found:
+    with _schema(str(request.getfixturevalue("shared_postgres"))) as found:
         yield found
 
 

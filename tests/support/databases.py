@@ -48,8 +48,8 @@ def _new_postgres() -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """URL of a PostgreSQL database with our tables. Tests share it: whoever takes it empties it first, with `empty`."""
+def shared_postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """URL of a PostgreSQL database with our tables, and with the rows of the test before: take `postgres` instead."""
     with new_postgres() as url:
         database = Database(url)
         migrate(database)
@@ -57,15 +57,16 @@ def postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterato
         yield url
 
 
-def empty(url: str) -> str:
-    """Take every row out of the tables of a migrated PostgreSQL database; its URL."""
-    database = Database(url)
-    database.run(truncate)
+@pytest.fixture
+def postgres(shared_postgres: str) -> str:
+    """URL of a PostgreSQL database with our tables, all empty."""
+    database = Database(shared_postgres)
+    database.run(_truncate)
     database.close()
-    return url
+    return shared_postgres
 
 
-def truncate(connection: Connection) -> None:
+def _truncate(connection: Connection) -> None:
     """Take every row out of the tables."""
     tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
@@ -91,7 +92,7 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path)
-    return empty(str(request.getfixturevalue("postgres")))
+    return str(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

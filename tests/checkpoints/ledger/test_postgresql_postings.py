@@ -16,7 +16,6 @@ from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.state.refusals import BudgetExceeded
-from tests.support.databases import empty
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 SHARED = ("global", "tenant:acme:2026-11-23")
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def books(postgres: str) -> Iterator[Ledger]:
     """A ledger on PostgreSQL with two sessions of one tenant, whose day has room for about ten calls at once."""
-    database = Database(empty(postgres))
+    database = Database(postgres)
     ledger = Ledger(database)
     for session_id in SESSIONS:
         accounts = [Account(scope, None if scope == "global" else 1_000) for scope in _scopes(session_id)]

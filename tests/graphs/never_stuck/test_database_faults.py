@@ -14,7 +14,6 @@ from bursar import Ledger, Report, Task
 from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
 from tests.support import servers
-from tests.support.databases import empty
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 
@@ -113,7 +112,7 @@ def test_a_lock_that_passes_leaves_no_hold_behind(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_lost_connections_are_replaced(postgres: str) -> None:
     """Every connection is cut between hold and settlement: the request ends with its answer, paid for once."""
-    ledger = Ledger(empty(postgres))
+    ledger = Ledger(postgres)
 
     def cut(messages: list[BaseMessage]) -> str:
         with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as admin:

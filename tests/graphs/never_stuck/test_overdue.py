@@ -17,7 +17,7 @@ from bursar.state.errors import DatabaseError
 from bursar.state.money import USD
 from tests.support import servers
 from tests.support.clock import Stopwatch, wait_until
-from tests.support.databases import empty, verified
+from tests.support.databases import verified
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 pytestmark = pytest.mark.postgres
@@ -31,7 +31,7 @@ AMPLE = 25.0  # two seconds for each connection that is replaced; less than a fr
 @pytest.fixture
 def ledger(postgres: str) -> Iterator[Ledger]:
     """Empty books on PostgreSQL."""
-    with verified(empty(postgres)) as made:
+    with verified(postgres) as made:
         yield made
 
 
@@ -112,7 +112,6 @@ def test_a_lock_that_keeps_a_settlement_waiting(
 ) -> None:
     """The answer does not wait for it, the hold stays, and it is booked when the lock is gone, however late."""
     monkeypatch.setattr(again, "RETRY_SECONDS", 0.2)
-    empty(postgres)
     began = Began(lambda: None)
 
     def locks(messages: list[BaseMessage]) -> str:
