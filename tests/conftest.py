@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.databases import REQUIRE, any_ledger, any_url, ledger, migrated_file, new_postgres, postgres, url
+from tests.support.databases import (
+    REQUIRE,
+    any_ledger,
+    any_url,
+    ledger,
+    migrated_file,
+    new_postgres,
+    postgres,
+    shared_postgres,
+    url,
+)
 from tests.support.provider import provider
 
 pytest_plugins = ["tests.support.tiers"]
@@ -19,6 +29,7 @@ __all__ = [
     "new_postgres",
     "no_network",
     "postgres",
+    "shared_postgres",
     "provider",
     "url",
 ]

@@ -1,10 +1,9 @@
-"""Bank, card and investment statements in OFX 1 (SGML) and OFX 2 (XML), through ofxtools.
+"""Bank, card and investment statements in OFX 1 (SGML) and OFX 2 (XML).
 
 The tree is read entry by entry rather than converted whole: one bad entry is rejected, the others are kept.
 """
 
 import html
-import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,9 @@ from bursar.genie.importing.import_options import Content, Options
 from bursar.genie.importing.import_report import ImportFailed, Rejected
 from bursar.genie.importing.parsing.amounts import NumberStyle, infer_style, parse_amount
 from bursar.genie.importing.parsing.dates import parse_date
+from bursar.genie.importing.parsing.ofx_tree import parse_ofx
 from bursar.genie.importing.stable_ids import Identity, digest, identify, identify_file, plain
+from bursar.genie.importing.text_table import decode
 
 T = TypeVar("T")
 _STATEMENTS: Final = ("STMTRS", "CCSTMTRS", "INVSTMTRS")
@@ -32,10 +33,6 @@ _BANK_KINDS: Final[dict[str, AccountKind]] = {
     "CD": "savings",
     "CREDITLINE": "loan",
 }
-# A leaf without a value swallows what follows it when the file leaves closing tags out, as OFX 1 may.
-_EMPTY_LEAF: Final = re.compile(
-    rb"<(NAME|MEMO|CHECKNUM|REFNUM|SIC|PAYEEID|EXTDNAME|TICKER|FIID|SECNAME)>\s*(?=<)(?!</\1>)"
-)
 _MOMENT: Final = re.compile(r"(\d{8})(?:(\d{2})(\d{2})(\d{2})?)?")
 _MAX_ENTRIES: Final = 500_000
 
@@ -69,7 +66,7 @@ class _Found:
 def looks_like_ofx(content: bytes) -> bool:
     """Whether the file starts as OFX does."""
     start = content[:4096].lstrip(b"\xef\xbb\xbf \r\n\t").upper()
-    return start.startswith((b"OFXHEADER", b"<OFX>")) or b"<?OFX" in start
+    return start.startswith(b"OFXHEADER") or b"<?OFX" in start or (start.startswith(b"<") and b"<OFX>" in start)
 
 
 def read_ofx(content: bytes, path: Path, options: Options) -> Content:
@@ -110,13 +107,11 @@ def read_ofx(content: bytes, path: Path, options: Options) -> Content:
 
 
 def _tree(content: bytes) -> Element:
-    from ofxtools.header import OFXHeaderError
-    from ofxtools.Parser import OFXTree, ParseError
-
+    text, _ = decode(content)
     try:
-        return OFXTree().parse(io.BytesIO(_EMPTY_LEAF.sub(b"", content.lstrip(b"\xef\xbb\xbf"))))
-    except (OFXHeaderError, ParseError, SyntaxError, AssertionError, UnicodeError, LookupError) as error:
-        raise ImportFailed(f"is no OFX that can be read: {' '.join(str(error).split())[:200]}") from error
+        return parse_ofx(text)
+    except ValueError as error:
+        raise ImportFailed(f"is no OFX that can be read: {error}") from error
 
 
 def _identity(statement: Element, path: Path, options: Options) -> Identity:

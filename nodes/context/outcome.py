@@ -50,6 +50,9 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
         return RunVerdict(Outcome.COMPLETED)
     if isinstance(error, Refused):
         return refusal_verdict(error, deadline)
+    # A hold waits for a lock until just after the deadline: on a busy machine its error comes before the loop's alarm.
+    if isinstance(error, DatabaseError) and scope.is_overdue:
+        return deadline_verdict(seconds, deadline)
     if isinstance(error, GraphRecursionError):
         reason = "its graph took all the steps that its turns allow"
         return RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.RECURSION)

@@ -2,6 +2,7 @@
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -184,6 +185,11 @@ class Scope:
     def until(self) -> float | None:
         """When a hold is given up: its run, which has gone on without it, is not to wait for its locks."""
         return None if self.deadline is None else self.deadline + LATE_SECONDS
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the run's deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     @property
     def owner(self) -> str:

@@ -32,7 +32,7 @@ class Ended:
 
 
 Run = Callable[..., Ended]
-HEAVY = ("numpy", "scipy", "sklearn", "pandas", "cvxpy", "openai", "langchain_openai", "ofxtools", "genai_prices")
+HEAVY = ("numpy", "scipy", "sklearn", "pandas", "cvxpy", "openai", "langchain_openai", "genai_prices")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.support.databases import any_url as url
 
 __all__ = ["processes", "url"]
 
-SLOW_IMPORTS = ("alembic.command", "genai_prices.data", "openai.resources.chat", "ofxtools.Parser", "psycopg")
+SLOW_IMPORTS = ("alembic.command", "genai_prices.data", "openai.resources.chat", "psycopg")
 ROOT = Path(__file__).parents[2]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.docs.pages import README, blocks, first_column
 
 PAGE = README.read_text()
-EXTRAS = ("sklearn", "scipy", "numpy", "pandas", "psycopg", "cryptography", "pypfopt", "stdnum", "ofxtools")
+EXTRAS = ("sklearn", "scipy", "numpy", "pandas", "psycopg", "cryptography", "pypfopt", "stdnum")
 LIMIT_BYTES = 9_000
 
 
