@@ -1,1 +1,1 @@
-"""Extension point: a specialist, and the chain of handlers that serves it."""
+"""Specialists: their definition, and the chain of handlers that serves each of them."""
