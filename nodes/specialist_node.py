@@ -130,6 +130,7 @@ def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
     """Return what a fallback may spend of what is left now, and its refusal if its expected cost does not fit."""
+    # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
     room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))
     if link.expects <= room and room:
@@ -170,7 +171,7 @@ def after(chain: Chain, level: int, state: SessionState) -> str:
     """Return the node after the handler at `level`: its next fallback, or the supervisor."""
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
-        return "supervisor"  # a person denied the run: no fallback is asked
+        return "supervisor"  # no person approved the run, so no fallback does it instead
     if last is not None and not last.answers and level + 1 < len(chain.links):
         return chain.links[level + 1].node
     return "supervisor"

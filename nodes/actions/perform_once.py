@@ -148,7 +148,7 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
 def _do(doing: ActionCallState) -> Flow[Any]:
     """Run the function and keep its result. Its intent is committed, and only this attempt may do the action."""
     clock, attempt = doing.scope.clock, doing.attempt
-    with running(attempt):
+    with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead
         if (why := _closed(doing)) is not None:
             yield from doing.transact(actions.void, doing.key, attempt=attempt, reason=why, at=clock())
             raise ActionRefused(why)

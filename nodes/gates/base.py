@@ -1,4 +1,7 @@
-"""Extension point: a gate reviews the plan before a run, and the answer before anyone reads it. It fails closed."""
+"""Extension point: a gate, which reviews the plan before anything runs and the answer before anyone reads it.
+
+A gate fails closed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,11 +41,11 @@ class Gate(Protocol):
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Return whether the plan may run. Specialists in `denied` do not run; `deny` stops all of them."""
+        """Return the verdict on the plan. Specialists in `denied` do not run; `deny` stops all of them."""
         ...
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
-        """Return whether the answer may be read.
+        """Return the verdict on the answer.
 
         `text` replaces the answer. `deny` without `text` replaces the answer by the reason.
         """

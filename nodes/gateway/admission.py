@@ -159,6 +159,7 @@ def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
             continue  # race: on PostgreSQL another call took the money after the read; size this call anew
         except BaseException:
             claim.give_back()
+            # Race: a cancellation may come while the hold is committed. The call is not sent, so nothing is owed.
             if isinstance(admission.result, GrantedCall):
                 yield from void(claim, admission.result, "cancelled before it was sent")
             raise
@@ -268,6 +269,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     or `_ProbeTakenError` to roll the hold back.
     """
     scope = claim.scope
+    # Race: another run may take the session over. The check locks the lease's row until this transaction ends.
     scope.check_lease(transaction)
     key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
     answer = replayable(transaction, *key)
@@ -277,6 +279,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     pauses = pauses_of(scope.tenant, scope.agent)
     names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
     now = read_admission_facts(transaction, scope.scopes, pauses=pauses, breakers=names, at=at)
+    # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.
     if (paused := now.refusal(pauses)) is not None:
         return paused
     # Race: on PostgreSQL another call may take this money before `hold`, whose conditional update then refuses.

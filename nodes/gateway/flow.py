@@ -64,7 +64,8 @@ class Commit(Generic[T]):
     """The step that commits one piece of work. Once submitted the work is finished, even if the caller is cancelled.
 
     With `outlast` a cancelled caller waits for the commit before the cancellation goes on, and `result` then holds what
-    the work returned. `until` and `lasting` are as in `Database.run`.
+    the work returned. `until` and `lasting` are as in `Database.run`; from async code `lasting` has no effect with
+    `outlast`.
     """
 
     database: Database

@@ -74,7 +74,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._left()
+        self._left()  # first: no call may be admitted once the request is closed
         self._closed_with(self.ledger.run(self._end, kind, self.ledger.clock()))
 
     async def __aenter__(self) -> Self:
@@ -85,7 +85,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._left()
+        self._left()  # first: no call may be admitted once the request is closed
         self._closed_with(await self.ledger.arun(self._end, kind, self.ledger.clock()))
 
     def _begin(self) -> tuple[Scope, datetime]:

@@ -110,7 +110,7 @@ class HandlerLoop:
             if self.retired and not self.runs:
                 break
         self.retired = True
-        with self._lock:
+        with self._lock:  # race: `stop_thread` looks at `_over` under this lock, so that no stop comes after it
             self._over = True
         with suppress(HandlerStopped):
             self.loop.run_until_complete(_cancel_all())

@@ -72,7 +72,7 @@ class Reaper:
 
     def _run(self) -> None:
         while True:  # one look a turn, for as long as the process lives
-            with self._wake:
+            with self._wake:  # race: work that is added between the look and the wait would wake nobody
                 if not self._stops and not self._checks:
                     self._awake = False
                     self._wake.wait()

@@ -88,7 +88,7 @@ class _Thread(_Work[T]):
         end = Captured[T]()
         with end:
             end.value = self.context.run(self._work)
-        with self._lock:
+        with self._lock:  # race: `stop_thread` looks at `over` under this lock, so that no stop comes after it
             self.over = True
         self.tell(end)
 

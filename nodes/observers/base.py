@@ -9,7 +9,7 @@ from bursar.state.run import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """The run that an observer is told of, before its end. `level` is the handler's place in the chain of `specialist`.
+    """A run before its end, as observers get it. `level` is the handler's place in the chain of `specialist`.
 
     Level 0 is the specialist's own handler; fallbacks have higher levels.
     """
@@ -22,7 +22,7 @@ class RunContext:
 
 
 class Observer(Protocol):
-    """The methods that Bursar calls when a run starts, at each of its paid calls, and when it ends.
+    """A listener to runs: Bursar calls its methods when a run starts, at each of its paid calls, and when it ends.
 
     A method that an observer lacks is not called. If a method raises, the error is logged, and the observer gets no
     more calls for that run; neither the run nor the other observers are affected. The calls are made in line: an

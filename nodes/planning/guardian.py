@@ -27,6 +27,7 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
     request, plan = state["request"], state["plan"]
 
     def admit(transaction: Transaction) -> tuple[Plan, Decision]:
+        # Race: another request may take this money after the read. Each hold of a paid call checks its accounts again.
         now = standing_of(coordinator, request, plan, transaction)
         stopped = start_blocks(coordinator, request, plan, now, transaction)
         room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)

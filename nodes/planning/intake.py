@@ -53,6 +53,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     lease = lease_of(config)
 
     def open_books(transaction: Transaction) -> None:
+        # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
         check_paused(coordinator, request, transaction)
         open_session(transaction, session_id, request.tenant, at=request.opened_at)
         open_request(

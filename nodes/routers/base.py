@@ -70,7 +70,8 @@ def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
     """Run a model's part of a routing, and return its scores or its error, so that the error does not end the request.
 
-    Raises cancellations, interrupts and `ConfigurationError`, which only a user can mend.
+    Raises cancellations, interrupts, refusals other than `BudgetExceeded` and `ScopeClosed`, and `ConfigurationError`,
+    which only a user can mend.
     """
     [result] = await asyncio.gather(work, return_exceptions=True)
     if isinstance(result, Scores | BudgetExceeded | ScopeClosed):

@@ -48,8 +48,8 @@ def start_blocks(
 ) -> Mapping[str, StartBlock]:
     """Return the specialists of the plan that do not start with their own handler, with the reasons.
 
-    Afterwards the request has claimed every free probe of the plan's breakers. Raises `Paused` if the request's tenant,
-    or everything, is paused.
+    Afterwards the request has the free probes of the agents that start with their own handler. Raises `Paused` if the
+    request's tenant, or everything, is paused.
     """
     if (paused := now.refusal(pauses_of(request.tenant))) is not None:
         raise paused

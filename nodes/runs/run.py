@@ -47,11 +47,11 @@ async def run_link(
 ) -> Run:
     """Run the handler to exactly one outcome, write the outcome to the ledger, and return the run.
 
-    The run is *completed* with its report. It is *exhausted* if a paid call was refused (even if the handler swallowed
-    the refusal), if the deadline passed or if its graph ran out of steps; partial work is attached. It is *failed* with
-    the exception's type and text otherwise, also if the handler exits or cancels itself. With `refusal` the handler is
-    not called, and the refusal is the outcome. A LangGraph interrupt and a keyboard interrupt are raised: they end no
-    run.
+    The run is *completed* with its report. It is *exhausted* if it reached a limit: a paid call was refused for its
+    money, turns or time (even if the handler swallowed the refusal), the deadline passed, or its graph ran out of
+    steps; partial work is attached. Otherwise it is *failed*, with the exception's type and text, also if the handler
+    exits or cancels itself. With `refusal` the handler is not called, and the refusal is the outcome. A LangGraph
+    interrupt and a keyboard interrupt are raised: they end no run.
     """
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     scope = _scope(coordinator, link, request, config, seconds=seconds)

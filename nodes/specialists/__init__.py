@@ -1,1 +1,1 @@
-"""Specialists: their definition, and the chain of handlers that serves each of them."""
+"""Extension point: specialists, and the chain of handlers that serves each of them."""

@@ -60,7 +60,7 @@ def deny(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Deny a waiting run or action; when its session is resumed, it goes on without it."""
+    """Deny a waiting run or action; its session, when resumed, goes on without it."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).deny(approval, by=by, reason=reason)

@@ -156,7 +156,7 @@ class ScriptedModel(BaseChatModel):
 
     def _next(self, messages: list[BaseMessage], options: dict[str, Any]) -> AIMessage:
         script = self._script
-        with script.lock:
+        with script.lock:  # race: several threads take a reply at once
             if not script.replies:
                 script.unexpected += 1
                 raise ScriptError(f"call {len(script.calls) + script.unexpected} is beyond the script")
