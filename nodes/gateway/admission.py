@@ -248,7 +248,7 @@ def seconds_left(scope: Scope) -> float | None:
 def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVote, at: datetime) -> None:
     """Report the end of a call to its breaker, in the transaction that ends the call.
 
-    Does nothing unless the call was at fault, or the breaker had counted faults when the call was admitted.
+    Does nothing unless the provider or function was at fault, or the breaker had counted faults at the admission.
     """
     if not passed.name or not (passed.watched or says == "at fault"):
         return
