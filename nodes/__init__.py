@@ -1,1 +1,1 @@
-"""What can happen: gateway, guardian, supervisor and routers, specialists, gates."""
+"""The nodes of the graph, and what they are made of: gateway, guardian, supervisor, routers, specialists, gates."""

@@ -1,4 +1,4 @@
-"""The report node: it merges the specialists' reports, names what is missing and closes the request."""
+"""The report node: merges the specialists' reports, names what is missing, and closes the request."""
 
 from collections.abc import Mapping
 
@@ -20,14 +20,14 @@ NONE_FITS = "None of the specialists fits this request"
 
 
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Write the one answer of the request, whatever happened before it, and close it in the books."""
+    """Write the one answer of the request, whatever happened before, and close the request in the ledger."""
     request = state["request"]
     reports, gaps, answer = _composed(coordinator, state)
     ending: Ending = "answered_with_gaps" if gaps else "answered"
     if not reports and state["plan"].denied:
         ending = "refused"
     gate = coordinator.gate
-    if gate is not None and reports:  # without reports the words are the supervisor's own
+    if gate is not None and reports:  # without reports the answer is the supervisor's own text
         draft = answer
         verdict = await ask(
             coordinator, gate, request, lambda: gate.review_answer(request, draft, reports, now=request.opened_at)
@@ -38,7 +38,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
         elif verdict.text is not None:
             answer = verdict.text
     at = coordinator.clock()
-    # A run that owns its session gives it back durably before the answer is heard, and this closing with it.
+    # The release of a lease in this database is a durable commit, and puts this earlier commit on disk too.
     lease = lease_of(config)
     owned = lease is not None and lease.database is coordinator.database
     spend = await coordinator.commit(
@@ -55,7 +55,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
-    """The reports, the gaps and the answer; if the parts cannot be put together, an answer that says so."""
+    """Return the reports, the gaps and the answer. If merging raises, the answer says so."""
     composed = capture_call(_parts, coordinator, state)
     if isinstance(composed.error, KeyboardInterrupt):
         raise composed.error
@@ -72,9 +72,10 @@ def _parts(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Rep
 
 
 def _reports(state: SessionState) -> dict[str, Report]:
-    """The report of each planned specialist, in plan order.
+    """Return the report of each planned specialist, in plan order.
 
-    It is that of the run that answers; otherwise of the surest run that completed; otherwise the last partial one.
+    The report is that of the run that answers; otherwise of the surest run that completed; otherwise the last partial
+    report.
     """
     reports: dict[str, Report] = {}
     for step in state["plan"].steps:
@@ -86,7 +87,7 @@ def _reports(state: SessionState) -> dict[str, Report]:
 
 
 def _gaps(state: SessionState) -> list[str]:
-    """What is missing from the answer, a line each: who was cut, denied, exhausted or failed; the reports' own gaps."""
+    """Return the gaps of the answer, a line each: runs cut, denied, exhausted or failed, and the reports' own gaps."""
     gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
     if state["plan"].steps and (fault := next((d.note for d in state["decisions"] if d.kind == "route"), "")):
         gaps.append(f"routing: {fault}; chosen by the words of the request")
@@ -104,7 +105,7 @@ def _gaps(state: SessionState) -> list[str]:
 
 
 def _answering(runs: list[Run]) -> Run | None:
-    """The run whose report is given: a run that answers, otherwise the surest run that completed."""
+    """Return the run whose report is given: a run that answers, otherwise the surest run that completed."""
     completed = [run for run in runs if run.outcome is Outcome.COMPLETED]
     return next((run for run in completed if run.answers), max(completed, key=_confidence, default=None))
 
@@ -136,7 +137,7 @@ def _answer(coordinator: Coordinator, state: SessionState, reports: Mapping[str,
 
 
 def _offer(chain: Chain) -> str:
-    """A specialist's name with a question that it answers, or with what it is for."""
+    """Return a specialist's name with a question that it answers or, without examples, with its description."""
     specialist = chain.specialist
     example = next(iter(specialist.examples), "")
     return f"{_title(specialist.name)}: " + (f"“{example}”" if example else specialist.description)
@@ -147,7 +148,7 @@ def _title(name: str) -> str:
 
 
 def _with_gaps(answer: str, gaps: list[str]) -> str:
-    """The answer, then the gaps that the answer does not already name word for word."""
+    """Return the answer, followed by the gaps that it does not already name word for word."""
     unsaid = [gap for gap in gaps if gap not in answer and (gap.partition(": ")[2] or gap) not in answer]
     if not unsaid:
         return answer

@@ -1,4 +1,4 @@
-"""The specialist nodes: one factory makes them all, own handlers and fallbacks alike."""
+"""The specialist nodes: one function runs every handler, a specialist's own and fallbacks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,7 +31,7 @@ UNDONE = RunVerdict(
 async def run_agent(
     coordinator: Coordinator, chain: Chain, level: int, state: SessionState, config: RunnableConfig
 ) -> Update:
-    """Run the handler at `level` of the chain for the request; its run is added to the state, whatever its outcome."""
+    """Run the handler at `level` of the chain for the request, and add its run to the state, whatever its outcome."""
     request, link = state["request"], chain.links[level]
     step = state["plan"].step(chain.specialist.name)
     grant = link.ceiling if level or step is None else step.allowance
@@ -47,7 +47,7 @@ async def run_agent(
         left=grant,
         history=_history(state["messages"]),
     )
-    # Before anything is written down: an interrupt runs this node again from here.
+    # Before anything is written: an interrupt runs this node again from its start.
     denied = await require_consent(coordinator, link, task, request, config=config)
     asked = RunPermit([], grant, denied)
     permit = await _prepare(coordinator, chain, level, request, asked, failed=failed, config=config)
@@ -61,9 +61,10 @@ async def run_agent(
 
 
 class RunPermit(NamedTuple):
-    """Whether a run may begin: with `grant` to spend, unless there is a `refusal`, which is then the run's outcome.
+    """Whether a run may begin: it may spend `grant`, unless there is a `refusal`, which is then its outcome.
 
-    `decisions` were made on the way to it. `watched`: its breaker saw faults lately, and is told how the run ends.
+    `decisions` were made for the permit. `watched`: its breaker counted faults lately, so that the run's end is
+    reported.
     """
 
     decisions: list[Decision]
@@ -82,12 +83,12 @@ async def _prepare(
     failed: Run | None,
     config: RunnableConfig,
 ) -> RunPermit:
-    """The permit of a run, in one transaction with what is written before it begins.
+    """Return the permit of a run, in one transaction with what is written before the run begins.
 
-    It accounts for an attempt that a crash cut off, opens the run's accounts, and records its start and the fallback
-    that it is. A fallback is admitted anew: by its breaker, unless it is the last resort, and by its price if it may
-    pay. A fork pays again, and a decision says so. The first of several refusals holds: that of a person, then that of
-    actions which were being undone, a pause, the budget, the breaker.
+    The transaction accounts for an attempt that a crash cut off, opens the run's accounts, and records the run's start
+    and, for a fallback, that it was taken. A fallback is admitted anew: by its breaker, unless it is the last resort,
+    and by its price if it may pay. A fork pays again, and a decision says so. Of several refusals the first counts, in
+    this order: a person's, actions that were being undone, a pause, the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
@@ -103,7 +104,7 @@ async def _prepare(
         if link.paid:
             if now.held:
                 recover(transaction, request.session_id, checkpoint_ns=place, at=at)
-            if coordinator.budget.total is not None:  # a request that was opened before there was such a cap
+            if coordinator.budget.total is not None:  # the request may have been opened before this cap
                 open_account(transaction, Account("global", None))
             decisions = _forked(coordinator, link, request, now.elsewhere, transaction)
         if link.paid and level and refusal is None:
@@ -128,7 +129,8 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """What a fallback may spend of what is left now; and, where its expected cost does not fit, why it does not run."""
+    """Return what a fallback may spend of what is left now, and its refusal if its expected cost does not fit."""
+    # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
     room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))
     if link.expects <= room and room:
@@ -140,7 +142,7 @@ def _admitted(
 def _forked(
     coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], transaction: Transaction
 ) -> list[Decision]:
-    """The decision to pay again where the agent had paid for this request elsewhere, none where it had not."""
+    """Return the decision to pay again if the agent paid for this request at another place, no decision otherwise."""
     number, nanos = elsewhere
     if not number:
         return []
@@ -159,22 +161,22 @@ def _forked(
 
 
 def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
-    """The conversation before the request's own message."""
+    """Return the conversation before the request's own message."""
     earlier = messages[:-1][-HISTORY_TURNS:]
     roles = {"human": "user", "ai": "assistant"}
     return tuple(Turn(role=roles[m.type], text=m.text) for m in earlier if m.type in roles and m.text)
 
 
 def after(chain: Chain, level: int, state: SessionState) -> str:
-    """Where a branch goes after the handler at `level`: its next fallback, or back to the supervisor."""
+    """Return the node after the handler at `level`: its next fallback, or the supervisor."""
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
-        return "supervisor"  # a person did not want it done: nothing else is tried in its place
+        return "supervisor"  # no person approved the run, so no fallback does it instead
     if last is not None and not last.answers and level + 1 < len(chain.links):
         return chain.links[level + 1].node
     return "supervisor"
 
 
 def first_node(chain: Chain, step: Step) -> str:
-    """The node at which a planned step starts."""
+    """Return the node at which a planned step starts."""
     return chain.links[min(step.chain_index, len(chain.links) - 1)].node

@@ -1,4 +1,4 @@
-"""The supervisor: the only router. It scores specialists for the request and chooses by value per expected cost."""
+"""The supervisor node: scores the specialists for the request, and chooses by value per expected cost."""
 
 import time
 from dataclasses import replace
@@ -36,9 +36,9 @@ NO_QUESTION = "there is no question in the last message"
 
 
 async def supervise(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """On the way in, choose; on the way back, when every branch has ended, there is nothing left to decide.
+    """Choose the specialists at the first pass. At later passes, when every branch has ended, do nothing.
 
-    Adds no cost unless the router is a model, and then that call goes through the gateway like any other.
+    Only a router that asks a model costs money; its call goes through the gateway.
     """
     if state["decisions"]:
         return {}
@@ -90,7 +90,10 @@ def _decision(
 
 
 def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
-    """Chosen specialists start with their own handler; those the budget cut start with their first free fallback."""
+    """Return the plan: chosen specialists start with their own handler.
+
+    Specialists that the budget cut start with their first free fallback.
+    """
     steps: list[Step] = []
     for considered in decision.candidates:
         chain = coordinator.chains[considered.name]
@@ -118,9 +121,10 @@ async def _open(coordinator: Coordinator, request: Request, config: RunnableConf
 async def _scores(
     coordinator: Coordinator, request: Request, config: RunnableConfig, *, paid: bool
 ) -> tuple[Scores, str]:
-    """The router's scores, and why there are none. Its fault takes no request down.
+    """Return the router's scores, and why there are none, "" if there are scores.
 
-    Raises interrupts, and errors that only a user can mend (an unknown price).
+    A fault of the router does not end the request. Raises interrupts, and errors that only a user can mend (an unknown
+    price).
     """
     if not request.text.strip():
         return _no_scores(NO_QUESTION), NO_QUESTION
@@ -147,7 +151,7 @@ async def _scores(
     try:
         with scope.enter(), forbid_unmetered(config):
             if is_ready(router, coordinator.candidates):
-                end = await capture(route)  # arithmetic over a short text: the way to another loop takes longer
+                end = await capture(route)  # brief arithmetic: going to the handler loop would take longer
             else:
                 end = await run_on_handler_loop("supervisor", route, seconds=seconds)
     except TooManyAbandoned as error:
@@ -161,13 +165,16 @@ async def _scores(
 
 
 def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
-    """What stands in for a router that gave no answer; the decision says so."""
+    """Return scores by shared words in place of a router that gave no answer. Their rule says so."""
     scores = by_words(request.text, coordinator.candidates)
     return replace(scores, rule=f"{fault}; {scores.rule}")
 
 
 def _routing_time(request: Request, most: float, *, now: datetime) -> float:
-    """`most`, or half of the time that the request has left, whichever is less: the other half is for the answers."""
+    """Return the seconds for routing: `most`, or half of the request's time left, whichever is less.
+
+    The other half is for the answers.
+    """
     left, _ = time_for(request, 2 * most, now=now, last=True)
     return left / 2
 
@@ -179,7 +186,7 @@ def _checked(scores: object) -> Scores:
 
 
 def _fault(error: BaseException | None) -> str:
-    """Why the router gave no scores, in words that quote neither the request nor a provider."""
+    """Return why the router gave no scores, in words that quote neither the request nor a provider."""
     if isinstance(error, Refused):
         return f"the router was refused: {error}"
     if isinstance(error, KeyboardInterrupt | GraphBubbleUp | BursarError):

@@ -1,1 +1,1 @@
-"""Actions: side effects that are intended in the books, done once, and undone if their run fails."""
+"""Actions: side effects that are recorded in the ledger before and after, done once, and undone if their run fails."""

@@ -1,4 +1,4 @@
-"""Approval by a person: the graph stops with an interrupt, and what was asked is done once, if it was approved."""
+"""Approval by a person: an interrupt stops the graph until a person has answered. An approval is used once."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
 from bursar.state.langgraph_private import CHECKPOINTER, current_config
 from bursar.state.refusals import NotApproved
 
-MAX_ANSWERS = 100  # resume values of one node that are looked through
+MAX_ANSWERS = 100  # resume values of one node that are read
 NOBODY = "it needs a person's approval, and nobody may give it: name approvers in build_supervisor"
 NO_CHECKPOINT = "it needs a person's approval, and without a checkpointer nothing can wait for one"
 HOW = 'an answer is Approve(…), Deny(…), or {"verdict": "approve", "subject_hash": "…", "by": "…"}'
@@ -22,10 +22,10 @@ HOW = 'an answer is Approve(…), Deny(…), or {"verdict": "approve", "subject_
 def await_approval(
     ledger: Ledger, approvals: Approvals, asking: ApprovalQuery, clock: Callable[[], datetime]
 ) -> Flow[str]:
-    """The id of an approval that may be used for this. Raises `GraphInterrupt` until a person has answered.
+    """Return the id of an approval that may be used for `asking`. Raises `GraphInterrupt` until a person has answered.
 
-    Raises `NotApproved`, with the reason, when it was denied or expired, when nobody may approve it, or when the answer
-    names something else or comes from somebody who may not give it; asked again, it raises the same.
+    Raises `NotApproved`, with the reason, if the approval was denied or expired, if nobody may give it, or if the
+    answer names something else or comes from a person who may not give it. The next call raises the same.
     """
     if approvals.nobody:
         raise NotApproved(NOBODY)
@@ -39,7 +39,7 @@ def await_approval(
             answered = bind(answer, asked.approval_id, verdict, by=by, reason=why, at=clock())
             asked, changed = yield from do(Commit(database, answered))
             if not changed:
-                continue  # another answered meanwhile; what stands now is looked at anew
+                continue  # race: another resume answered first; the next turn reads that answer
         elif asked.state == "approved" and not approvals.permit(_shown(asked), asked.by):
             why = f"{asked.by} may not approve it"
             yield from do(Commit(database, bind(refuse, asked, why, by=asked.by, at=clock())))
@@ -51,7 +51,10 @@ def await_approval(
 
 
 def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[str, str, str]:
-    """The verdict on what waits, who gave it, and why. Raises `GraphInterrupt` until there is one."""
+    """Return the verdict on a waiting approval, the person who gave it, and the reason.
+
+    Raises `GraphInterrupt` until there is an answer.
+    """
     answer, why = _answer(asked, others)
     match answer:
         case None:
@@ -65,16 +68,16 @@ def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[Approv
 
 
 def _shown(asked: ApprovalRecord) -> ApprovalRequest:
-    """What was shown, as it stands in the books. Raises `NotApproved` if it is not what was hashed."""
+    """Return what the person was shown, from the ledger. Raises `NotApproved` if its hash is not the one recorded."""
     if asked.shown is None or asked.shown.digest() != asked.subject_hash:
         raise NotApproved("what was shown to be approved is not in the books any more")
     return asked.shown
 
 
 def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
-    """The answer to what was asked, or None and why there is none. Raises `GraphInterrupt` until there is one.
+    """Return the answer to what was asked, or None and the reason. Raises `GraphInterrupt` until there is an answer.
 
-    A node that runs again is given its earlier resume values again: those that answered something else are passed over.
+    A node that runs again gets its earlier resume values again. Values that answer something else are skipped.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}

@@ -1,4 +1,4 @@
-"""Whether an attempt of an action is still going on: of this process, of another on this host, or of another host."""
+"""Attempts of actions: whether one still runs, in this process, in another on this host, or on another host."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -8,18 +8,18 @@ from datetime import datetime
 from bursar.checkpoints.process_identity import Process
 
 _running: set[str] = set()
-_lock = threading.Lock()
+_lock = threading.Lock()  # held for `_running`: several threads begin, end and look for attempts
 
 
 def new_attempt(new_id: Callable[[], str]) -> str:
-    """A name for one attempt of this process."""
+    """Return a new name for an attempt of this process."""
     ours = Process.current()
     return f"{ours.host}|{ours.process}|{new_id()}"
 
 
 @contextmanager
 def running(attempt: str) -> Generator[None]:
-    """Inside the block the attempt is going on."""
+    """Count the attempt as running while the block runs."""
     with _lock:
         _running.add(attempt)
     try:
@@ -30,13 +30,16 @@ def running(attempt: str) -> Generator[None]:
 
 
 def is_running_here(attempt: str) -> bool:
-    """Whether this very process is at it."""
+    """Whether the attempt runs in this process."""
     with _lock:
         return attempt in _running and _process(attempt) == Process.current()
 
 
 def may_be_running(attempt: str, *, until: datetime, now: datetime) -> bool:
-    """Whether somebody may still be at it. On this host that is known; elsewhere it may be before `until`."""
+    """Whether the attempt may still be running.
+
+    On this host that is known. An attempt on another host may be running until `until`.
+    """
     process, ours = _process(attempt), Process.current()
     if process == ours:
         return is_running_here(attempt)

@@ -1,4 +1,4 @@
-"""One call of an action in a run: its key, its intent, its arguments and result as the books keep them."""
+"""One call of an action in a run: its key, its intent, and its arguments and result as the ledger keeps them."""
 
 import inspect
 import json
@@ -25,7 +25,7 @@ from bursar.state.refusals import ActionRefused, LeaseLost, Refused
 R = TypeVar("R")
 P = ParamSpec("P")
 
-KEY = "idempotency_key"  # a parameter of this name is given the key, and is no argument of the action
+KEY = "idempotency_key"  # a parameter of this name gets the action's key, and is no argument of the action
 MAX_ARGUMENT_BYTES = 100_000
 MAX_RESULT_BYTES = 1_000_000
 GRACE_SECONDS = 60.0
@@ -33,7 +33,7 @@ NO_DEADLINE_SECONDS = 3600.0
 
 
 class ActionCallState:
-    """One call of an action in a run."""
+    """One call of an action in a run, from its arguments to its key in the ledger."""
 
     def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
         assert scope.acting is not None
@@ -85,7 +85,7 @@ class ActionCallState:
         return do(Commit(ledger.database, ledger.bind(posting, *args, **kwargs), outlast=True))
 
     def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
-        """Keep the refusal in the run: whatever its handler makes of it, the run has not completed."""
+        """Keep the refusal in the run, which then cannot complete even if its handler swallows it. Return it."""
         return self.scope.latch(error)
 
     def invoke(self) -> Any:
@@ -94,14 +94,17 @@ class ActionCallState:
 
 
 def called(deed: ActionRecord) -> ActionCall:
-    """The call that the books have."""
+    """Return the call that an action record describes."""
     arguments: dict[str, Any] = {} if deed.arguments is None else json.loads(deed.arguments)
     result = None if deed.result is None else json.loads(deed.result)
     return ActionCall(deed.key, deed.name, arguments, result)
 
 
 def scope_of(declared: Action) -> Scope:
-    """The run that the action is called in. Raises `ActionRefused` outside any, and in one that may not act."""
+    """Return the scope of the run that the action is called in.
+
+    Raises `ActionRefused` outside any run, and in a run that may not act.
+    """
     scope = current_scope()
     if scope is None:
         raise ActionRefused(f"{declared.short} is an action and was called outside any run; call it in a handler")
@@ -113,10 +116,10 @@ def scope_of(declared: Action) -> Scope:
 
 
 def _place(scope: Scope) -> str:
-    """Where in the graph the call is made: the same again when a crash, a retry or an interrupt runs it again.
+    """Return the place in the graph of this call. A crash, a retry and an interrupt repeat the call at the same place.
 
-    In a graph that a handler runs, and that keeps its own checkpoints, it is the inner node: resumed, such a graph does
-    not repeat the nodes before it, so that only their own calls count there.
+    If a handler runs a graph that keeps its own checkpoints, the place is the inner node. Such a graph, when resumed,
+    does not repeat the nodes before, so that only the node's own calls may count there.
     """
     try:
         inner: Mapping[str, Any] = get_config().get("configurable", {})
@@ -138,7 +141,7 @@ def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def encode_result(result: object) -> bytes:
-    """The result as JSON; where it has none, or too much of it, a replay gives None."""
+    """Return the result as JSON; `null`, so that a replay gives None, if it has no JSON or is too long."""
     try:
         written = to_json(result, fallback=repr, inf_nan_mode="constants")
         json.loads(written)

@@ -1,4 +1,4 @@
-"""The end of a run that acted: what is in doubt is found out, and what was done is undone if the run failed."""
+"""The end of a run that acted: actions in doubt are checked, and finished actions are undone if the run failed."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
 async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
-    """The judgement of a run that acted, once nothing of it is left to find out or to undo that can be.
+    """Bring the run's actions to an end, and return the run's verdict, whose reason says what became of them.
 
-    Of a run that completed, everything stays. Of another, what was done is undone, the last first, unless an action
-    that cannot be undone was done, or may have been. The reason says what became of it; what could not be brought to an
-    end is an incident, and waits for a person.
+    Actions in doubt are checked. If the run completed, finished actions stay. Otherwise they are undone, the last
+    first, unless an irreversible action was done or may have been done. An action that cannot be brought to an end is
+    an incident, and waits for a person.
     """
     run = scope.ledger.arun
     deeds = await run(actions.of_run, scope.session_id, scope.checkpoint_ns)
@@ -50,7 +50,7 @@ async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
 
 
 async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
-    """Undo what was done, the last first; what became of it, in words."""
+    """Undo finished actions, the last first, and return what became of them, in words."""
     last = next((deed for deed in deeds if deed.irreversible and deed.state in {"intended", "in_doubt", "done"}), None)
     done = [deed for deed in deeds if deed.state in {"done", "undoing"}]
     if last is not None:
@@ -66,12 +66,12 @@ async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
 
 
 async def _find_out(scope: Scope, deed: ActionRecord) -> None:
-    """Afterwards an action that has not ended is in doubt, unless its check says what became of it."""
+    """Mark an action that has not ended as in doubt, unless it still runs elsewhere or its check finds its end."""
     run, at = scope.ledger.arun, scope.clock
     here = is_running_here(deed.attempt)
     if deed.state == "intended":
         if not here and may_be_running(deed.attempt, until=deed.until, now=at()):
-            return  # another process is at it
+            return  # another process may be doing it
         reason = "its run ended before it did" if here else "its process died before it told the end"
         await run(actions.doubt, deed.key, attempt=deed.attempt, reason=reason, at=at())
     declared = _declared(scope, deed)
@@ -89,13 +89,17 @@ async def _find_out(scope: Scope, deed: ActionRecord) -> None:
 
 
 async def _undo(scope: Scope, deed: ActionRecord) -> bool:
-    """Whether what was done is undone. Where its compensation fails, or nobody knows it, it is an incident."""
+    """Undo a finished action, and return whether it is undone.
+
+    If the compensation fails, or this program has none for the action, an incident is recorded.
+    """
     run, at = scope.ledger.arun, scope.clock
     if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
         return False
     declared, attempt = _declared(scope, deed), new_attempt(scope.new_id)
     until = at() + timedelta(seconds=2 * UNDO_SECONDS)
     with running(attempt):
+        # Race: another attempt may begin to undo this action; the ledger lets one of them change its state.
         if not await run(actions.undoing, deed, attempt=attempt, until=until, at=at()):
             return False
         failpoints.hit("before_undo")
@@ -115,7 +119,10 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
 
 
 async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
-    """How it ended, within its time: it is a user's function, and may hang."""
+    """Call a user's function outside the coordinator and return how it ended.
+
+    It may hang: after `UNDO_SECONDS` its end is a `TimeoutError`.
+    """
     if is_async(function):
         end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
     else:
@@ -136,7 +143,7 @@ def _names(deeds: Sequence[ActionRecord]) -> str:
 
 
 def compensate_late(doing: ActionCallState) -> Flow[None]:
-    """Undo what was done after its run had ended; what cannot be undone is an incident."""
+    """Undo an action that was done after its run had ended. If that fails, record an incident."""
     clock, name = doing.scope.clock, doing.declared.short
     deed = yield from doing.transact(actions.find, doing.key)
     ended = Captured[None]()
@@ -145,6 +152,7 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
             attempt = new_attempt(doing.scope.new_id)
             with running(attempt):
                 until = doing.intent.until
+                # Race: the end of the run may undo this action too; the ledger lets one of them change its state.
                 if (yield from doing.transact(actions.undoing, deed, attempt=attempt, until=until, at=clock())):
                     yield from do(call_step(doing.declared.compensate, called(deed)))
                     yield from doing.transact(actions.undone, deed.key, attempt=attempt, at=clock())
@@ -154,7 +162,7 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
 
 
 def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:
-    """The step that calls what checks an action or undoes it."""
+    """Return the step that calls the check or the compensation of an action."""
 
     async def asynchronous() -> Any:
         result = function(call)

@@ -1,4 +1,4 @@
-"""Whether a specialist may run: where a person must approve it, the graph waits for them before any of it begins."""
+"""Consent to a run: if a person must approve it, the graph waits for the approval before the handler begins."""
 
 from langchain_core.runnables import RunnableConfig
 
@@ -15,16 +15,17 @@ from bursar.state.refusals import NotApproved
 from bursar.state.run import Task
 from bursar.state.session import Request
 
-MAX_USES = 20  # how often one run finds that another had used its approval first
+MAX_USES = 20  # how often other runs may use an approval before this run does
 
 
 async def require_consent(
     coordinator: Coordinator, link: Link, task: Task, request: Request, *, config: RunnableConfig
 ) -> RunVerdict | None:
-    """None if the handler may run: no approval is needed, or one was given and is used up now. Else why it may not.
+    """Return None if the handler may run, otherwise the verdict that says why not.
 
-    An approval is good for one run: one that comes after it (a crash, another resume) asks anew.
-    Raises `GraphInterrupt` until a person has answered.
+    It may run if no approval is needed, or if an approval was given, which is used up now. An approval is good for one
+    run: a run that repeats this one (after a crash, by another resume) asks again. Raises `GraphInterrupt` until a
+    person has answered.
     """
     if not _needed(coordinator.must_approve, link, task):
         return None
@@ -41,6 +42,7 @@ async def require_consent(
 
 def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
     ledger, clock = coordinator.ledger, coordinator.clock
+    # Race: another run may use the approval first. Then `use` raises, and the next turn asks for another approval.
     for _ in range(MAX_USES):
         approval = yield from await_approval(ledger, coordinator.approvals, asking, clock)
         ended = Captured[None]()
@@ -54,11 +56,11 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """A predicate that raises, or says anything but False, has said that it is."""
+    """Whether the run needs approval. A predicate means yes unless it returns False; if it raises, it means yes."""
     if link.high_risk:
         return True
     if not callable(required):
         return link.name in required or (link.paid and task.specialist in required)
     if not link.paid and link.name != task.specialist:
-        return False  # a last resort, which does nothing
+        return False  # a last resort, which does no action
     return capture_call(required, task).value is not False

@@ -1,4 +1,4 @@
-"""`@action`: a function with a side effect becomes an action."""
+"""`@action`: makes a function with a side effect an action."""
 
 import inspect
 from collections.abc import Callable
@@ -25,21 +25,22 @@ def action(
     key: Callable[..., str] | None = None,
     not_done_on: tuple[type[BaseException], ...] = (),
 ) -> Callable[[F], F]:
-    """Make a sync or async function with a side effect an action: intended in the ledger, done once, its result kept.
+    """Make a sync or async function with a side effect an action: recorded before and after, done once, result kept.
 
-    The intent is committed before the function runs and its result after; a run that is repeated (a crash, a retry, an
+    The intent is committed before the function runs, and the result after. A run that is repeated (a crash, a retry, an
     interrupt) gets the result again. Arguments are plain values, and so should the result be: a replay gives what JSON
-    makes of it. A parameter `idempotency_key: str = ""` is given the action's key, for the outside to know it by; a
-    model that calls the function as a tool does not see it. The key comes from session, place in the graph, name,
-    arguments and how often they came before; or from `key`, a function of the arguments, within the session.
+    makes of it. A parameter `idempotency_key: str = ""` gets the action's key, by which the outside can recognise the
+    action; a model that calls the function as a tool does not see that parameter. The key is made of the session, the
+    place in the graph, the name, the arguments and how often they came before. If `key` is given, the key is made of
+    the session, the name and what `key` returns for the arguments.
 
-    When a run fails, what it did is undone by `compensate`, the last first. An action that is `irreversible` instead is
-    the last of its run: none is done after it, and once it is done nothing of the run is undone.
+    If a run fails, its actions are undone by `compensate`, the last first. An `irreversible` action is the last of its
+    run: no action is done after it, and once it is done nothing of the run is undone.
 
-    Nobody knows whether an action was done when its process died, or when it raised anything but `not_done_on`. Then
-    `check` asks the outside: it returns `Happened(result)` or None. Without one an `idempotent` action is done again
-    under the same key, and any other waits for a person (`bursar incidents`). `check` and `compensate` are given an
-    `ActionCall`; after a crash `compensate` may be called again with the same one.
+    If the process died, or the function raised anything but `not_done_on`, nobody knows whether the action was done.
+    Then `check` asks the outside: it returns `Happened(result)` or None. Without `check`, an `idempotent` action is
+    done again under the same key, and any other action waits for a person (`bursar incidents`). `check` and
+    `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the same `ActionCall`.
 
     With `approval` a person must approve each call, as for a specialist of high risk. Called outside a run, in a
     deterministic handler, or after its run's end, an action raises `ActionRefused` and does nothing.

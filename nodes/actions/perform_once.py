@@ -1,4 +1,4 @@
-"""Doing an action once: from whatever state the books have of it, to done, or to why it must not be done."""
+"""The doing of an action once: from its state in the ledger to done, or to a refusal."""
 
 import json
 from datetime import datetime
@@ -19,23 +19,23 @@ from bursar.nodes.isolation.captured import Captured
 from bursar.state.action import Happened
 from bursar.state.refusals import ActionRefused, InDoubt, LeaseLost, NotApproved
 
-MAX_CHANGES = 10  # states that one call follows an action through, beside waiting for another attempt
+MAX_CHANGES = 10  # changes of state that one call follows, not counting waits for another attempt
 WAIT_SECONDS = 0.05
 
 
 def perform(doing: ActionCallState) -> Flow[Any]:
-    """The result of an action that is done once. Raises `ActionRefused`, or what the function raises."""
+    """Return the result of an action that is done once. Raises `ActionRefused`, or what the function raises."""
     ended = Captured[Any]()
     with ended:
         ended.value = yield from _follow(doing)
     if ended.error is not None:
-        doing.scope.give_back(doing.counted, doing.occurrence)  # a caller that tries again means the same call
+        doing.scope.give_back(doing.counted, doing.occurrence)  # a retry is the same call, with the same key
         raise doing.refuse(ended.error) if isinstance(ended.error, ActionRefused | LeaseLost) else ended.error
     return ended.value
 
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
-    """Go on from the state that the books have of the action, until it is done or must not be."""
+    """Go on from the action's state in the ledger until it is done, and return its result. Raises `ActionRefused`."""
     deed = yield from doing.transact(actions.find, doing.key)
     if deed is None:
         deed = yield from _intended(doing)
@@ -63,7 +63,10 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
 
 
 def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
-    """None once the intent is committed, with its approval used up where it needs one; else what others intended."""
+    """Commit the intent, use up the approval if the action needs one, and return None.
+
+    If another attempt has intended the action, return its record.
+    """
     _check_open(doing)
     approval = None
     if doing.declared.approval:
@@ -79,8 +82,9 @@ def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     failpoints.hit("before_intent")
     ended = Captured[ActionRecord | None]()
     with ended:
+        # Race: several attempts intend the same key. The ledger takes the first, and gives its record to the others.
         ended.value = yield from doing.transact(_intend, doing, doing.intent, approval, doing.scope.clock())
-    if isinstance(ended.error, NotApproved):  # another resume used it first, in the transaction of the same intent
+    if isinstance(ended.error, NotApproved):  # race: another resume intended this action with the same approval first
         deed = yield from doing.transact(actions.find, doing.key)
         if deed is not None:
             return deed
@@ -106,7 +110,7 @@ def _may_run(doing: ActionCallState, deed: ActionRecord) -> bool:
 
 
 def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
-    """Another attempt is at it: its result is ours, if it comes in time."""
+    """Wait a moment for another attempt of the action. Raises `InDoubt` if there is no time left to wait."""
     left = seconds_left(doing.scope)
     if doing.scope.closed or (left is not None and left <= WAIT_SECONDS):
         raise InDoubt(f"{deed.short} is being done by another attempt; its result did not come in time")
@@ -114,7 +118,10 @@ def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
 
 
 def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
-    """Find out about an action that may not have been done; whether it is intended now, to be done by this call."""
+    """Find out about an action that may not have been done. Return whether this call must do it now.
+
+    If True, the action is intended by this call's attempt. Raises `InDoubt` if only a person can tell.
+    """
     clock = doing.scope.clock
     if is_running_here(deed.attempt):
         raise InDoubt(f"{deed.short} has outlived the run that it was called in, and has not ended")
@@ -139,9 +146,9 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
 
 
 def _do(doing: ActionCallState) -> Flow[Any]:
-    """Run the function: its intent is committed, and this attempt alone has it."""
+    """Run the function and keep its result. Its intent is committed, and only this attempt may do the action."""
     clock, attempt = doing.scope.clock, doing.attempt
-    with running(attempt):
+    with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead
         if (why := _closed(doing)) is not None:
             yield from doing.transact(actions.void, doing.key, attempt=attempt, reason=why, at=clock())
             raise ActionRefused(why)
@@ -156,9 +163,9 @@ def _do(doing: ActionCallState) -> Flow[Any]:
         result = encode_result(ended.value)
         kept = yield from doing.transact(actions.done, doing.key, attempt=attempt, result=result, at=clock())
         failpoints.hit("after_result")
-    if not kept:
+    if not kept:  # race: a person or another attempt settled the action while the function ran
         raise InDoubt(f"{doing.declared.short} was done, and was settled by others meanwhile")
-    if doing.scope.closed:  # the run ended under it, and could not undo what was not done yet
+    if doing.scope.closed:  # race: the run ended while the function ran, when its action could not be undone yet
         yield from compensate_late(doing)
     return ended.value
 

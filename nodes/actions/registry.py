@@ -1,4 +1,4 @@
-"""What is declared of an action, and where it is found again after a crash."""
+"""Declared actions: what `@action` declared, by name, for calls and for undoing after a crash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from bursar.state.action import ActionCall
 
-Check = Callable[[ActionCall], Any]  # gives Happened or None, or is awaited for it
+Check = Callable[[ActionCall], Any]  # returns Happened or None, or an awaitable of either
 Compensation = Callable[[ActionCall], Any]
 
 _known: dict[str, "Action"] = {}
@@ -14,7 +14,7 @@ _known: dict[str, "Action"] = {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """What was declared of an action."""
+    """The declaration of an action."""
 
     name: str
     function: Callable[..., Any]
@@ -27,20 +27,20 @@ class Action:
 
     @property
     def short(self) -> str:
-        """Its name as a person would say it, without the module."""
+        """The name without its module."""
         return self.name.rpartition(".")[2]
 
     @property
     def irreversible(self) -> bool:
-        """Whether nothing undoes it."""
+        """Whether the action has no compensation."""
         return self.compensate is None
 
 
 def declare(declared: Action) -> None:
-    """Afterwards `known` finds it under its name; of several of one name the last."""
+    """Register the action under its name. It replaces an action of that name."""
     _known[declared.name] = declared
 
 
 def known(name: str) -> Action | None:
-    """The action that was declared last under this name."""
+    """Return the action that was declared last under this name, None if there is none."""
     return _known.get(name)

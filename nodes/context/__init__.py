@@ -1,1 +1,1 @@
-"""What every node works with: the coordinator, deadlines, and how an exception becomes an outcome."""
+"""What all nodes use: the coordinator, deadlines, and the mapping of exceptions to outcomes."""

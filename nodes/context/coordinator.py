@@ -1,4 +1,4 @@
-"""What the coordinator's nodes share: the books, the chains, the budget, and where clock and ids come from."""
+"""The coordinator, which all nodes share: ledger, chains, budget, router, gate, clock and source of ids."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The one writer: agents propose, it writes state and books. Holds no state of a session itself.
+    """The one writer: agents propose, and the coordinator writes state and ledger. It holds no state of a session.
 
-    `timeout` is that of a request in seconds, None for none.
+    `timeout` is a request's, in seconds; None is no timeout.
     """
 
     chains: dict[str, Chain]
@@ -49,14 +49,17 @@ class Coordinator:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        """What the router chooses from: the same for every request."""
+        """The candidates that the router scores, the same for every request."""
         return tuple(
             Candidate(name=name, description=chain.specialist.description, examples=tuple(chain.specialist.examples))
             for name, chain in self.chains.items()
         )
 
     async def commit(self, posting: Callable[[Transaction], T], request: Request, *, durable: bool = False) -> T:
-        """Write something of a request down; given up a little after its deadline, if it has one."""
+        """Run `posting` for the request in a transaction and return its result.
+
+        If the request has a deadline, the transaction is given up a little after it (see `request_until`).
+        """
         until = request_until(request, now=self.clock())
         return await self.database.arun(self.ledger.bind(posting), durable=durable, brief=True, until=until)
 
@@ -66,9 +69,10 @@ class Coordinator:
 
 
 def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
-    """The accounts that a request's calls touch, outermost first. The tenant's day is the one it was opened on.
+    """Return the accounts that a request's calls touch, outermost first.
 
-    The account of the whole ledger is among them only where it has a cap: it is the one that every call would share.
+    The tenant's account is that of the day on which the request was opened. The account of the whole ledger is among
+    them only if it has a cap, because every call would wait for that one account.
     """
     return (
         *(() if budget.total is None else ("global",)),
@@ -79,26 +83,29 @@ def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
 
 
 def agent_scope(request: Request, node: str) -> str:
-    """The account of one agent's runs in a request."""
+    """Return the account of one agent's runs in a request."""
     return f"agent:{request.id}:{node}"
 
 
 def answer_id(request: Request) -> str:
-    """The id of the message that answers a request: written again after a crash, it is the same message."""
+    """Return the id of the message that answers a request.
+
+    A node that runs again after a crash writes the same message again.
+    """
     return f"{request.id}-answer"
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a text, in hex: the log holds hashes, never content."""
+    """Return the SHA-256 of a text, in hex. The log holds hashes of texts, not the texts."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def setting(config: RunnableConfig, key: str) -> str:
-    """A string of the caller's `configurable`, empty where it has none."""
+    """Return a setting of the caller's `configurable` as a string, empty if there is none."""
     value = config.get("configurable", {}).get(key)
     return "" if value is None else str(value)
 
 
 def checkpoint_ns(config: RunnableConfig) -> str:
-    """Where in the graph this runs: the same again when a crash, retry or interrupt runs it again."""
+    """Return the place in the graph of this node. A crash, a retry and an interrupt run it again at the same place."""
     return str(config.get("metadata", {}).get("langgraph_checkpoint_ns", ""))

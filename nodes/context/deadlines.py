@@ -1,4 +1,4 @@
-"""The time that a run, a router or a gate has: its own timeout, or what is left of the request's, whichever is less."""
+"""The time that a run, a router or a gate has: its own timeout or what is left of the request's, whichever is less."""
 
 import time
 from datetime import datetime, timedelta
@@ -6,13 +6,17 @@ from datetime import datetime, timedelta
 from bursar.state.run import Limit
 from bursar.state.session import Request
 
-# What must run even when the request's time is used up (the end of a chain, a gate) has this share of it on top.
+# A last resort and a gate run even if the request's time is used up: they get this share of that time on top.
 GRACE_SHARE = 0.05
-BOOKS_SECONDS = 0.25  # what the books have on top of a deadline at least: a busy database is not a locked one
+BOOKS_SECONDS = 0.25  # what a write gets on top of a deadline at least: a busy database is not a locked one
 
 
 def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> tuple[float, Limit]:
-    """Seconds that it has, 0 or less if none, and which deadline is the nearer. `last`: it has the grace at least."""
+    """Return the seconds left to run, 0 or less if none, and whose deadline is nearer: the run's or the request's.
+
+    `timeout` is the run's own, in seconds. With `last` the request has at least the grace left, `GRACE_SHARE` of its
+    whole time.
+    """
     if request.deadline is None:
         return timeout, Limit.DEADLINE
     second = timedelta(seconds=1)
@@ -23,15 +27,16 @@ def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> 
 
 
 def books_until(deadline: float, seconds: float) -> float:
-    """When writing something down is given up that had so many seconds until this deadline, by `time.monotonic`.
+    """Return when a write to the ledger is given up, in seconds of `time.monotonic`.
 
-    That is a little after it: what cannot be written down has not happened, and whoever asked is told so in time.
+    `deadline` is that of the work, which had `seconds`. The result is a little later: a write needs time after the
+    work, but an outcome that cannot be written must be reported in time too.
     """
     return max(deadline, time.monotonic()) + max(seconds * GRACE_SHARE, BOOKS_SECONDS)
 
 
 def request_until(request: Request, *, now: datetime) -> float | None:
-    """As `books_until`, of a request; None where it has no deadline."""
+    """Return when a write for the request is given up, as `books_until`; None if it has no deadline."""
     if request.deadline is None:
         return None
     second = timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""From how a handler ended to what its run's outcome is: which limit, or which fault, in words a user can read."""
+"""Maps a handler's result or exception to its run's outcome: which limit or fault, in words a user can read."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ from bursar.state.text import clean, one_line
 
 INTERRUPTS = (KeyboardInterrupt, GraphInterrupt, GraphDrained)  # they end no run
 SHOWN_CHARACTERS = 300
-# Raised where a model's tool call does not fit the tool; by name, for not everybody has the package they come from.
+# Raised if a model's tool call does not fit the tool. Compared by name: their package may not be installed.
 MISFITS = frozenset({"ToolInvocationError"})
 
 
 class RunVerdict(NamedTuple):
-    """The outcome of a run, and why."""
+    """The outcome of a run, with its reason and the limit or fault that it names."""
 
     outcome: Outcome
     reason: str = ""
@@ -31,10 +31,10 @@ class RunVerdict(NamedTuple):
 
 
 def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> RunVerdict:
-    """The one outcome of a run that had `seconds`, until the deadline of that kind.
+    """Return the outcome of a run that had `seconds` until a deadline of the kind `deadline`.
 
-    The first refusal of a paid call counts, also where the handler swallowed it.
-    Raises the interrupts, which end no run, and `LeaseLost`: the session's new owner runs it anew.
+    The first refusal of a paid call counts, even if the handler swallowed it. Raises interrupts, which end no run, and
+    `LeaseLost`, because the session's new owner runs the handler again.
     """
     if end is None:
         return deadline_verdict(seconds, deadline)
@@ -60,14 +60,14 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
 
 
 def deadline_verdict(seconds: float, deadline: Limit) -> RunVerdict:
-    """Out of time."""
+    """Return the outcome of a run that had no answer by its deadline."""
     if deadline is Limit.DEADLINE:
         return RunVerdict(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
     return RunVerdict(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)
 
 
 def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVerdict:
-    """Out of money, turns or time; or a call that no budget could bound."""
+    """Return the outcome of a run whose paid call, action or approval was refused."""
     reason = clean(text_of(refusal))
     match refusal:
         case Looping():
@@ -88,13 +88,13 @@ def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVe
 
 
 def in_one_line(error: BaseException) -> str:
-    """An exception's type and the beginning of its text."""
+    """Return an exception's type and the beginning of its text."""
     text = one_line(text_of(error), SHOWN_CHARACTERS)
     return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def text_of(error: BaseException) -> str:
-    """An exception's text; empty where its own class cannot tell it."""
+    """Return an exception's text, empty if its `__str__` raises."""
     return capture_call(str, error).value or ""
 
 

@@ -1,4 +1,7 @@
-"""A gate reviews the plan before anything runs and the answer before anyone reads it. It fails closed."""
+"""Extension point: a gate, which reviews the plan before anything runs and the answer before anyone reads it.
+
+A gate fails closed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +16,10 @@ Action = Literal["allow", "allow_with_changes", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a gate decided. `denied` maps specialists to the reason a user reads; `text` is the amended answer."""
+    """The decision of a gate.
+
+    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if it stays as it is.
+    """
 
     action: Action
     rules: tuple[str, ...] = ()
@@ -24,17 +30,23 @@ class Verdict:
 
 
 class Gate(Protocol):
-    """A deterministic reviewer. Raising is a denial: the request goes on to its answer without what was reviewed."""
+    """A deterministic reviewer. A gate that raises has denied what it reviews.
+
+    The request then goes on to its answer, without what was denied.
+    """
 
     @property
     def name(self) -> str:
-        """Its node in the graph and its name in the audit log."""
+        """The gate's node in the graph, and its name in the log."""
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Whether the plan may run: `denied` specialists do not; `deny` stops all."""
+        """Return the verdict on the plan. Specialists in `denied` do not run; `deny` stops all of them."""
         ...
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
-        """Whether the answer may be read: `text` replaces it; `deny` without a text replaces it by the reason."""
+        """Return the verdict on the answer.
+
+        `text` replaces the answer. `deny` without `text` replaces the answer by the reason.
+        """
         ...

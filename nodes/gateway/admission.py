@@ -1,7 +1,8 @@
-"""A paid call's way in and out.
+"""Admission of a paid call before it is sent, and the posting of its end.
 
-In: the journal's answer if the call was paid for before, otherwise a committed hold, otherwise a refusal. Out: the hold
-is settled, voided, or kept because nobody saw the call's end; the model's breaker hears of it in the same transaction.
+Before: `admit` returns the journal's answer if the call was paid for before. Otherwise it commits a hold, or raises a
+refusal. After: `settle`, `void` or `mark_unknown` ends the hold, and reports the end to the model's breaker in the same
+transaction.
 """
 
 import time
@@ -34,14 +35,14 @@ from bursar.state.refusals import (
     ScopeClosed,
 )
 
-BreakerVote = Literal["well", "at fault", "nothing"]  # what the end of a call says about the model's breaker
+BreakerVote = Literal["well", "at fault", "nothing"]  # what the end of a call tells its breaker
 
-MAX_ADMISSIONS = 8  # how often a call that lost the race for the last money is shaped anew
+MAX_ADMISSIONS = 8  # attempts to admit a call: other calls may take the money or the probe first
 
 
 @dataclass(frozen=True, slots=True)
 class SizedOffer:
-    """A call that fits: its worst case in nano-dollars, and the output cap that makes it so (0 where it has none)."""
+    """A call that fits the money left: its worst case in nano-dollars, and the output cap in tokens (0: no cap)."""
 
     amount: int
     cap: int = 0
@@ -49,9 +50,11 @@ class SizedOffer:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One way to have a call answered. `least` is what it needs; `shape` fits it into the nano-dollars left, or not.
+    """One way to answer a call: a model or a function, at a price.
 
-    `breaker` names the one that guards it, "" where none does.
+    `least` is the smallest worst case of the call, in nano-dollars. `shape` sizes the call for the nano-dollars left
+    (None is no limit), and returns None if the call does not fit. `breaker` names the breaker that guards the call, ""
+    if there is none.
     """
 
     model: str
@@ -63,7 +66,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """A call that asks to be paid: for whom, the key of its answer in the journal, and its offers, the best first."""
+    """A call that asks for admission: its scope, its answer's key in the journal, and its offers, the best first."""
 
     scope: Scope
     request_hash: str
@@ -71,12 +74,18 @@ class AdmissionRequest:
     offers: tuple[Offer, ...]
 
     def commit(self, posting: Callable[[Transaction], None]) -> Commit[None]:
-        """The step that commits the posting: now, or when the database can keep it again."""
+        """Return the step that commits `posting`.
+
+        If a fault of the database stops the commit, it is tried again in the background.
+        """
         ledger = self.scope.ledger
         return Commit(ledger.database, ledger.bind(posting), lasting=True)
 
     def give_back(self) -> None:
-        """It got no answer. A caller that tries again makes the same call again: the answer belongs to this one."""
+        """Free the call's occurrence for the next such request, because this call got no answer.
+
+        A caller that tries again makes the same call again, and must get the same key in the journal.
+        """
         self.scope.give_back(self.request_hash, self.occurrence)
 
     @property
@@ -86,7 +95,10 @@ class AdmissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class BreakerPass:
-    """A call that was let through by the breaker of this name; "" has none. `watched`: it saw faults lately."""
+    """The permission of a breaker for one call. `name` is "" if no breaker guards the call.
+
+    `watched` says whether the breaker had counted faults lately when the call was admitted.
+    """
 
     name: str
     caller: Caller
@@ -95,7 +107,7 @@ class BreakerPass:
 
 @dataclass(frozen=True, slots=True)
 class GrantedCall:
-    """A call whose hold is committed: it may be sent once, by the offer at this place, with this output cap."""
+    """A call whose hold is committed. It may be sent once, by the offer at index `place`, with the output cap `cap`."""
 
     hold: Hold
     cap: int
@@ -104,15 +116,19 @@ class GrantedCall:
 
 
 class _OutOfTurnsError(BursarError):
-    """The books have as many paid calls of this agent as it may make; raised to roll the hold back."""
+    """The ledger counts more paid calls of this agent than `max_turns`. Raised to roll the hold back."""
 
 
 class _ProbeTakenError(BursarError):
-    """Another caller has the probe of the half-open breaker; raised to roll the hold back."""
+    """Another caller has the probe of the half-open breaker. Raised to roll the hold back."""
 
 
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
-    """The journal's answer if this call was paid for before, else a committed hold. Raises `Refused`."""
+    """Return the journal's answer if this call was paid for before; otherwise commit a hold and return the grant.
+
+    If `first`, one turn of the run is counted; it is False for a retry of the same call. Raises `Refused` if the call
+    may not be sent.
+    """
     scope = claim.scope
     why_not = _closed(scope)
     if why_not is None and not scope.paid:
@@ -138,11 +154,12 @@ def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
         except AccountClosed as refusal:
             outcome = refusal
         except _ProbeTakenError:
-            continue  # a cheaper model, or the refusal
+            continue  # race: another caller claimed the probe; the next attempt takes a cheaper model or refuses
         except BudgetExceeded:
-            continue  # on PostgreSQL another call took the money in between: shape this one anew
+            continue  # race: on PostgreSQL another call took the money after the read; size this call anew
         except BaseException:
             claim.give_back()
+            # Race: a cancellation may come while the hold is committed. The call is not sent, so nothing is owed.
             if isinstance(admission.result, GrantedCall):
                 yield from void(claim, admission.result, "cancelled before it was sent")
             raise
@@ -150,6 +167,7 @@ def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
             raise (yield from _refused(claim, outcome))
         if isinstance(outcome, GrantedCall):
             failpoints.hit("after_hold")
+            # Race: the run may have ended while the hold was committed. Its call is not sent, so nothing is owed.
             if (why_not := _closed(scope)) is not None:
                 yield from void(claim, outcome, "the run ended before it was sent")
                 raise (yield from _refused(claim, why_not))
@@ -168,7 +186,7 @@ def settle(
     response: bytes | None,
     says: BreakerVote = "well",
 ) -> Flow[None]:
-    """Charge a call that was answered its cost in place of its hold, and keep the answer."""
+    """Book `cost` nano-dollars in place of the call's hold, and keep `response` in the journal."""
     hold, at = admitted.hold, claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -188,7 +206,7 @@ def settle(
 
 
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
-    """Free a call's hold: nothing is owed for it."""
+    """Free the call's whole hold. Nothing is owed for the call."""
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -201,7 +219,7 @@ def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: Brea
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
-    """Keep a call, whose end nobody saw, charged at its hold."""
+    """Keep the call charged at its hold, because nobody saw its end."""
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -212,20 +230,26 @@ def mark_unknown(
 
 
 def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
-    """The name of a model's breaker: one for each model of each provider, and of each server that one may run."""
+    """Return the name of a model's breaker. There is one for each model of each provider.
+
+    If `base_url` is given, each server has its own breaker for the model.
+    """
     parts = urlsplit(base_url or "")
     port = f":{parts.port}" if parts.port else ""
-    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # never what stands before the host: credentials
+    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # not the part before the host: it holds credentials
     return f"model:{provider or 'unknown'}/{name}{server}"
 
 
 def seconds_left(scope: Scope) -> float | None:
-    """What the run's deadline leaves, None without one."""
+    """Return the seconds until the run's deadline, None without a deadline."""
     return None if scope.deadline is None else scope.deadline - time.monotonic()
 
 
 def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVote, at: datetime) -> None:
-    """What the end of a call says, in the transaction that ends it. Nothing is read or written where all is well."""
+    """Report the end of a call to its breaker, in the transaction that ends the call.
+
+    Does nothing unless the provider or function was at fault, or the breaker had counted faults at the admission.
+    """
     if not passed.name or not (passed.watched or says == "at fault"):
         return
     match says:
@@ -238,8 +262,14 @@ def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVo
 
 
 def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | bytes:
-    """One transaction: look in the journal, read how the call stands, shape, hold, count the turns, claim a probe."""
+    """Admit the call in one transaction, and return the grant, the refusal or the journal's answer.
+
+    The order is: check the lease, look in the journal, read accounts, pauses and breakers, size the first offer that
+    fits, hold, count the turns, claim the breaker's probe. Raises `BudgetExceeded`, `AccountClosed`, `_OutOfTurnsError`
+    or `_ProbeTakenError` to roll the hold back.
+    """
     scope = claim.scope
+    # Race: another run may take the session over. The check locks the lease's row until this transaction ends.
     scope.check_lease(transaction)
     key = (scope.session_id, scope.checkpoint_ns, claim.request_hash, claim.occurrence)
     answer = replayable(transaction, *key)
@@ -249,8 +279,10 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     pauses = pauses_of(scope.tenant, scope.agent)
     names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
     now = read_admission_facts(transaction, scope.scopes, pauses=pauses, breakers=names, at=at)
+    # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.
     if (paused := now.refusal(pauses)) is not None:
         return paused
+    # Race: on PostgreSQL another call may take this money before `hold`, whose conditional update then refuses.
     for place, offer in enumerate(claim.offers):
         shaped = offer.shape(now.left)
         if shaped is None:
@@ -265,6 +297,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
         postings.hold(transaction, hold)
         _check_turns(transaction, scope)
         guarded = BreakerPass(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None)
+        # Race: another caller may have claimed the probe since the read; `claim` decides with the breaker's row locked.
         if guarded.watched and not circuit_breakers.claim(transaction, offer.breaker, guarded.caller, at):
             raise _ProbeTakenError
         return GrantedCall(hold, shaped.cap, place, guarded)
@@ -272,10 +305,13 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
 
 
 def _check_turns(transaction: Transaction, scope: Scope) -> None:
-    """Runs that came before this one count: a resume grants no fresh turns, whatever it asks."""
+    """Raise `_OutOfTurnsError` if the agent has sent more than `max_turns` calls for this request.
+
+    Calls of the agent's earlier runs count, so a resume grants no new turns.
+    """
     if scope.max_turns is None:
         return
-    # After the hold, whose lock on the agent's account makes calls of the same agent wait for each other.
+    # Race: two calls of one agent. The hold came first and locks the agent's account, so the second counts the first.
     if turns(transaction, scope.request_id, scope.owner) > scope.max_turns:
         raise _OutOfTurnsError
 
@@ -311,9 +347,9 @@ def _hold(claim: AdmissionRequest, offer: Offer, amount: int) -> Hold:
 
 
 def _refused(claim: AdmissionRequest, refusal: Refused) -> Flow[Refused]:
-    """Write the refusal down and keep it in the scope; the result is to be raised."""
+    """Write the refusal to the log, keep it in the scope, and return it for the caller to raise."""
     account = refusal.scope if isinstance(refusal, BudgetExceeded | Paused) else "run"
-    if isinstance(refusal, BreakerOpen):  # a handler may ask another model instead, and complete
+    if isinstance(refusal, BreakerOpen):  # not latched: a handler may ask another model instead, and complete
         account = refusal.breaker
         claim.scope.provider_failed(refusal)
     else:
@@ -338,7 +374,7 @@ def _closed(scope: Scope) -> Refused | None:
 
 
 def _breaker_open(name: str, breaker: Breaker) -> BreakerOpen:
-    """The refusal of a call that the breaker does not let through."""
+    """Return the refusal of a call that the breaker does not let through."""
     what = name.replace(":", " ", 1)
     until = breaker.open_until
     when = "" if until is None else f" until {until:%H:%M:%S} UTC, then one call tries it"

@@ -1,8 +1,9 @@
 """Upper bounds of a call: its input tokens from its bytes, its output tokens from the money that is left.
 
 The input bound rests on one fact: a byte-level tokeniser never makes more tokens than there are UTF-8 bytes. The
-request is written down as JSON, which is never shorter than the texts, names and schemas in it, and its length counts.
-What a provider adds out of sight (role marks, the prompt that explains tools) has its own allowance.
+request is written as JSON, which is never shorter than the texts, names and schemas in it. The bound is the number of
+bytes of that JSON, plus an allowance for what a provider adds out of sight (role marks, the prompt that explains
+tools).
 """
 
 import json
@@ -28,7 +29,7 @@ TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "
 UNBOUNDED_OPTIONS = frozenset(
     {
         "audio",
-        "modalities",  # answers in sound have prices of their own
+        "modalities",  # answers in sound have their own prices
         "prediction",  # rejected tokens are billed as output beyond the cap
         "web_search_options",
         "previous_response_id",
@@ -38,12 +39,12 @@ UNBOUNDED_OPTIONS = frozenset(
         "context_management",
     }
 )
-NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that say again what the message says elsewhere
+NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that repeat other fields of the message
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenRequest:
-    """A request as it is known to the journal: its hash, and the most input tokens that it can have."""
+    """A request in the journal's form: the hash of its JSON, and the most input tokens that it can have."""
 
     hash: str
     input_tokens: int
@@ -52,10 +53,11 @@ class WrittenRequest:
 def write_request(
     identity: bytes, messages: Sequence[BaseMessage], options: Mapping[str, object], *, provider: Provider
 ) -> WrittenRequest:
-    """Write a request down, without what differs from run to run (message ids, response metadata).
+    """Return the hash and the token bound of a request.
 
-    `identity` is the model's own settings as JSON. Raises `Refused` for content whose tokens have no bound: images,
-    audio, files, tools that run at the provider, a conversation that is kept there.
+    What differs from run to run (message ids, response metadata) is left out of both. `identity` is the model's own
+    settings as JSON. Raises `Refused` for content whose tokens have no bound: images, audio, files, tools that run at
+    the provider, a conversation that the provider keeps.
     """
     check_options(options)
     body = json.dumps(
@@ -78,14 +80,17 @@ def write_request(
 
 
 def write_identity(settings: Mapping[str, object]) -> bytes:
-    """A model's own settings as JSON, the same in every process. Raises `Refused` as `write_request` does."""
+    """Return a model's own settings as JSON, the same bytes in every process.
+
+    Raises `Refused` for a setting whose tokens have no bound, as `check_options` does.
+    """
     check_options(settings)
     text = json.dumps(settings, default=_plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 
 
 def check_options(options: Mapping[str, object]) -> None:
-    """Raise `Refused` for an option or a tool that is billed beyond the input bound and the output cap."""
+    """Raise `Refused` for an option or a tool that the provider bills beyond the input bound and the output cap."""
     for name in sorted(UNBOUNDED_OPTIONS & options.keys()):
         if options[name]:
             raise Refused(f"option {name!r} is billed beyond any bound that Bursar knows; call without it")
@@ -107,11 +112,12 @@ def output_cap(
     minimum: int,
     choices: int = 1,
 ) -> int | None:
-    """The output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
+    """Return the output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
 
-    A cap that the caller `asked` for is kept as far as it fits. Without one the worst case of a call is at most a
-    quarter of what is left, and at least `ORDINARY_OUTPUT_TOKENS`, so that a model that may write 16,000 tokens does
-    not freeze the other calls of its budget. `choices` is how many answers are asked for at once.
+    If the caller `asked` for a cap, that cap is lowered only as far as the money requires. Otherwise the worst case of
+    the call is at most a quarter of what is left, but at least `ORDINARY_OUTPUT_TOKENS`: a model that may write 16,000
+    tokens must not block the other calls of its budget. `choices` is the number of answers that the call asks for at
+    once.
     """
     wanted = maximum if asked is None else min(asked, maximum)
     fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
@@ -147,7 +153,7 @@ def _message(message: BaseMessage) -> dict[str, object]:
 
 
 def _role(message: BaseMessage) -> str:
-    return "ai" if message.type == "AIMessageChunk" else message.type  # a streamed answer is the same answer
+    return "ai" if message.type == "AIMessageChunk" else message.type  # a streamed answer has the role of a whole one
 
 
 def _additional(message: BaseMessage) -> Mapping[str, object]:
@@ -177,7 +183,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _plain(value: object) -> object:
-    """What JSON can say of a value that it does not know. A schema is written out, because it is sent."""
+    """Return a JSON form of a value that JSON does not know. A schema is written in full, because it is sent."""
     if isinstance(value, type) and issubclass(value, BaseModel):
         schema = value.model_json_schema()
         return [schema, schema]  # a provider's strict form of a schema is longer than ours, but not twice as long

@@ -1,4 +1,4 @@
-"""The paid calls of a chat model: one that is answered whole, and one that is streamed."""
+"""The paid calls of a chat model: `chat` for a whole answer, `chat_stream` for a streamed answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +32,11 @@ A = TypeVar("A", ChatResult, ChatResult | None)
 
 @dataclass(frozen=True, slots=True)
 class PricedModelCall:
-    """A model that may answer the call: its price, the request's most input tokens with it, and its output caps."""
+    """A model that may answer a call, with its price.
+
+    `input_tokens` is the bound of the request's input with this model. `asked` is the output cap that the caller set,
+    `maximum` the model's own, `minimum` the smallest useful one, in tokens. `choices` is the number of answers.
+    """
 
     provider: Provider
     client: ProviderClient
@@ -45,15 +49,15 @@ class PricedModelCall:
     minimum: int
 
     def worst_case(self, output_tokens: int) -> int:
-        """Nano-dollars of the call with so many output tokens."""
+        """Return the most, in nano-dollars, that the call can cost with `output_tokens` output tokens."""
         return self.price.worst_case(self.input_tokens, output_tokens)
 
     def bill(self, usage: BilledUsage) -> Bill:
-        """What a call of this usage costs."""
+        """Return the cost of a call with this usage."""
         return Bill(self.price.cost(usage, long_cache_write_tokens=usage.long_cache_write_tokens), usage)
 
     def offer(self) -> Offer:
-        """What it needs at least, and how it is fitted into what is left."""
+        """Return the offer of this model: its smallest worst case, and the function that sizes the call."""
         wanted = self.maximum if self.asked is None else min(self.asked, self.maximum)
         least = self.worst_case(min(self.minimum, wanted) * self.choices)
         breaker = model_breaker(self.client.name, self.client.seller, self.client.base_url)
@@ -74,7 +78,7 @@ class PricedModelCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A call as the caller made it; `candidates` may answer it, the metered model itself before the cheaper ones."""
+    """A call as the caller made it. `candidates` may answer: the metered model first, then the cheaper models."""
 
     claim: AdmissionRequest
     candidates: tuple[PricedModelCall, ...]
@@ -86,30 +90,36 @@ class ChatCall:
         return self.claim.scope
 
     def chosen(self, granted: GrantedCall) -> PricedModelCall:
-        """The model that the money is held for."""
+        """Return the model for which the money is held."""
         return self.candidates[granted.place]
 
     def to_send(self, granted: GrantedCall) -> tuple[BaseChatModel, dict[str, Any]]:
-        """The model and the options with which the call is sent."""
+        """Return the model and the options to send the call with."""
         model = self.chosen(granted)
         left = seconds_left(self.scope)
         options = model.provider.send_options(model.client, model.options, cap=granted.cap, timeout_seconds=left)
         return model.client.model, options
 
     def replaces(self, granted: GrantedCall) -> str | None:
-        """The name of the model that was too dear or has failed, where a cheaper one answers in its place."""
+        """Return the name of the metered model if a cheaper model answers in its place, None otherwise.
+
+        The metered model was too dear, or its breaker was open.
+        """
         return self.candidates[0].price.name if granted.place else None
 
 
 @dataclass(slots=True)
 class _Answer(PaidCall[A]):
-    """The answer to a call, in the form in which it is asked for; `received` is what has arrived of a stream."""
+    """The paid call that gets an answer of type A. `received` is what has arrived of a stream."""
 
     call: ChatCall
     received: Received = field(default_factory=Received)
 
     def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
-        """What the provider billed; the hold, or what was received if that is more, where it did not say."""
+        """Return what the provider billed.
+
+        If the provider did not say, return the hold, or the worst case of what was received if that is more.
+        """
         model = self.call.chosen(granted)
         billed = None if result is None else model.provider.usage(result)
         if billed is None:
@@ -122,7 +132,10 @@ class _Answer(PaidCall[A]):
         return provider.failure(error, answered=answered, now=scope.clock(), seconds_left=left)
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """What was billed for an answer that could not be read, or what was received if it is more than the hold."""
+        """Return the usage billed for an answer that could not be read, or the cost of what was received.
+
+        The second applies if that cost is more than the hold. Returns None if neither is known.
+        """
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
             return model.bill(failure.usage)
@@ -130,7 +143,7 @@ class _Answer(PaidCall[A]):
         return Bill(beyond, Usage(model.input_tokens, received)) if beyond > granted.hold.amount else None
 
     def is_the_providers(self, failure: Failure) -> bool:
-        """Nobody else's code runs while a model is asked."""
+        """Return True: while a model is asked, only the provider's code runs."""
         return True
 
     def write(self, result: ChatResult | None) -> bytes | None:
@@ -138,7 +151,7 @@ class _Answer(PaidCall[A]):
 
 
 class _WholeAnswer(_Answer[ChatResult]):
-    """An answer that comes at once."""
+    """The paid call whose answer arrives whole."""
 
     __slots__ = ()
 
@@ -161,7 +174,7 @@ class _WholeAnswer(_Answer[ChatResult]):
 
 @dataclass(slots=True)
 class _StreamedAnswer(_Answer[ChatResult | None]):
-    """An answer that comes in chunks; None if there were none."""
+    """The paid call whose answer arrives in chunks. Its result is None if no chunk arrived."""
 
     source: ChunkSource | None = None
 
@@ -196,12 +209,15 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
 
 
 def chat(call: ChatCall) -> Flow[ChatResult]:
-    """The answer to a call, paid for once. Raises `Refused`, or what the provider's SDK raises."""
+    """Return the answer to a call, paid for once. Raises `Refused`, or the error of the provider's SDK."""
     return _not_again(call, (yield from purchase(_WholeAnswer(call.claim, call))))
 
 
 def chat_stream(call: ChatCall) -> Flow[None]:
-    """The chunks of the answer to a call, paid for once. It stops when as many tokens have come as were paid for."""
+    """Emit the chunks of the answer to a call, paid for once.
+
+    The stream is closed when more tokens have arrived than the hold pays for. Raises as `chat` does.
+    """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)
     if result is None:
@@ -212,7 +228,7 @@ def chat_stream(call: ChatCall) -> Flow[None]:
 
 
 def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
-    """The answer, unless its model asks once too often for the same tool call. Raises `Looping`."""
+    """Return the answer. Raises `Looping` if the model asks more than `max_repeats` times for the same tool call."""
     most = call.scope.max_repeats
     if most is None:
         return result

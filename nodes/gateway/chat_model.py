@@ -32,13 +32,16 @@ from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
 
-MARK = {"bursar": "metered"}  # in a run's metadata, for the second line and for whoever reads the trace
-NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # the same request, whichever way its answer is read
+MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
+NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how the answer is read, not the request
 
 
 @dataclass(frozen=True, slots=True)
 class MeteringTerms:
-    """What `meter` was told and found out about a model; `cheaper` are those of the models that may replace it."""
+    """What the gateway knows of a metered model: its provider, client, settings, price and output caps in tokens.
+
+    `identity` is the model's own settings as JSON. `cheaper` are the terms of the models that may replace the model.
+    """
 
     provider: Provider
     client: ProviderClient
@@ -49,7 +52,7 @@ class MeteringTerms:
     cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
-        """The price of the model that the call names. Raises `UnknownPrice`."""
+        """Return the price of the model that the call names. Raises `UnknownPrice`."""
         named = options.get("model")
         name = named if isinstance(named, str) else self.client.name
         return price_of(
@@ -65,8 +68,8 @@ class MeteringTerms:
 class MeteredChatModel(BaseChatModel):
     """A chat model behind the gateway, made by `meter`.
 
-    Every call is held in the ledger at its worst case before it is sent, and settled after. Outside any session it
-    raises `NoSession`; where its worst case does not fit, `BudgetExceeded`. It traces as the model it wraps.
+    Before a call is sent, its worst case is held in the ledger; after the call, the hold is settled. A call raises
+    `NoSession` outside any session, and `BudgetExceeded` if its worst case does not fit. Traces show the wrapped model.
     """
 
     streaming: bool = False
@@ -74,7 +77,10 @@ class MeteredChatModel(BaseChatModel):
 
     @classmethod
     def wrap(cls, model: BaseChatModel, terms: MeteringTerms) -> "MeteredChatModel":
-        """The metered form of `model`; callbacks, tags and caching move to it, so that they happen once."""
+        """Return the metered form of `model`.
+
+        Callbacks, tags and caching move to the metered form, so that each of them happens once.
+        """
         own: dict[str, Any] = {name: getattr(model, name) for name in BaseChatModel.model_fields}
         if "streaming" in model.model_fields_set:
             own["streaming"] = getattr(model, "streaming", False)
@@ -85,7 +91,7 @@ class MeteredChatModel(BaseChatModel):
 
     @property
     def terms(self) -> MeteringTerms:
-        """What it was metered with."""
+        """The terms with which the model was metered."""
         return self._terms
 
     @property
@@ -98,7 +104,10 @@ class MeteredChatModel(BaseChatModel):
         return self._terms.client.model
 
     def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> ChatCall:
-        """The call, priced and written down. Raises `Refused` outside a session or where it has no bound."""
+        """Return the call, priced and with its key in the journal.
+
+        Raises `NoSession` outside any session, and `Refused` if the call's cost has no bound.
+        """
         scope = current_scope()
         if scope is None:
             raise NoSession(
@@ -159,7 +168,7 @@ class MeteredChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The inner model's own binding of tools, with every call through the gateway."""
+        """Bind tools as the inner model does. Every call of the result goes through the gateway."""
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)
@@ -167,11 +176,11 @@ class MeteredChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """The inner model's own structured output, with every call through the gateway."""
+        """Bind a schema as the inner model does. Every call of the result goes through the gateway."""
         structured = self._inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
         return rebind(structured, self._inner, self)
 
-    # What LangChain decides by asking the model: streams if the inner model streams.
+    # LangChain asks these methods whether to stream: the answer is yes if the inner model streams.
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
         return super()._streaming_disabled(**kwargs) or not self._can_stream(async_api=True)
@@ -189,7 +198,7 @@ class MeteredChatModel(BaseChatModel):
         plain = inner._stream is not BaseChatModel._stream
         return plain or (async_api and inner._astream is not BaseChatModel._astream)
 
-    # What traces, caches and token counters ask: answered by the inner model.
+    # Traces, caches and token counters ask these methods: the inner model answers.
 
     @property
     def _llm_type(self) -> str:
@@ -215,7 +224,7 @@ class MeteredChatModel(BaseChatModel):
     def get_token_ids(self, text: str) -> list[int]:
         return self._inner.get_token_ids(text)
 
-    # What must not leak: a wrapped client holds credentials.
+    # A wrapped client holds credentials: neither a text nor a pickle of the model may show them.
 
     def __repr__(self) -> str:
         return f"MeteredChatModel({self.model_name})"
@@ -233,7 +242,7 @@ def _candidate(
     options: Mapping[str, object],
     scope: Scope,
 ) -> tuple[str, PricedModelCall]:
-    """The request's hash as this model gets it, and the model as one that may answer it."""
+    """Return the hash of the request to this model, and the model as a candidate to answer the request."""
     client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)

@@ -27,29 +27,29 @@ from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, fixed_offer, 
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession
 
-TOKENS_PER_TEXT = 8  # marks around one text; 0 to 2 with the models that are known
+TOKENS_PER_TEXT = 8  # marks around one text; the known models add 0 to 2
 NAMES = ("model", "model_name", "model_id")
-# What two instances may differ in and still answer alike: credentials and transport stay out of the journal's key.
+# The settings in the journal's key. Credentials and transport are not among them: they do not change the answer.
 SETTINGS = ("model", "model_name", "model_id", "deployment", "dimensions", "model_kwargs", "encode_kwargs")
 
 Vectors = list[list[float]]
 
 
 class _Endpoint(Protocol):
-    """The resource of an SDK that makes embeddings, as openai's client has it."""
+    """The resource of an SDK that makes embeddings, with the signature of openai's client."""
 
     def create(self, **options: Any) -> Any: ...
 
 
 @dataclass(slots=True)
 class _Counting:
-    """An SDK's endpoint that adds up the tokens it was billed for: one is made for each request."""
+    """A wrapper of an SDK's endpoint that notes the tokens billed by each answer. Each request has its own."""
 
     endpoint: _Endpoint
     counted: list[int | None] = field(default_factory=list[int | None])
 
     def create(self, **options: Any) -> Any:
-        """Pass the request on, and note what its answer says it used."""
+        """Send the request, and note the tokens that its answer reports."""
         made = self.endpoint.create(**options)
         if hasattr(made, "__await__"):
             return self._noted(made)
@@ -63,7 +63,7 @@ class _Counting:
 
     @property
     def tokens(self) -> int | None:
-        """All tokens so far; None if an answer did not say."""
+        """The sum of the tokens of all answers; None if an answer did not report them."""
         said = [count for count in self.counted if count is not None]
         return sum(said) if said and len(said) == len(self.counted) else None
 
@@ -71,9 +71,10 @@ class _Counting:
 class MeteredEmbeddings(Embeddings):
     """An embedding model behind the gateway, made by `meter`.
 
-    Texts are sent in the model's own batches. Each is held in the ledger at the bytes of its texts, settled with what
-    the provider says it used (OpenAI's clients tell), else at its hold, and kept for replay. Outside any session it
-    raises `NoSession`; where a batch does not fit, `BudgetExceeded`.
+    Texts are sent in the model's own batches. For each batch, the bytes of its texts are held as tokens, and the hold
+    is settled with the tokens that the provider reports (OpenAI's clients do). Otherwise the batch stays charged at its
+    hold. Vectors are kept for replay. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch
+    does not fit.
     """
 
     def __init__(self, model: Embeddings, price: Price | None, name: str) -> None:
@@ -83,23 +84,23 @@ class MeteredEmbeddings(Embeddings):
         self._settings = {key: _setting(model, key) for key in SETTINGS} | {"_class": type(model).__name__}
 
     def embed_documents(self, texts: list[str]) -> Vectors:
-        """One vector for each text."""
+        """Return one vector for each text."""
         scope, batches = self._scope(), self._batches(texts)
         return [vector for batch in batches for vector in drive(purchase(self._batch(scope, batch, query=False)))]
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a question."""
+        """Return the vector of a question."""
         return drive(purchase(self._batch(self._scope(), [text], query=True)))[0]
 
     async def aembed_documents(self, texts: list[str]) -> Vectors:
-        """As `embed_documents`."""
+        """Return one vector for each text, as `embed_documents`."""
         scope, vectors = self._scope(), list[list[float]]()
         for batch in self._batches(texts):
             vectors += await adrive(purchase(self._batch(scope, batch, query=False)))
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
-        """As `embed_query`."""
+        """Return the vector of a question, as `embed_query`."""
         return (await adrive(purchase(self._batch(self._scope(), [text], query=True))))[0]
 
     def _scope(self) -> Scope:
@@ -135,7 +136,7 @@ class MeteredEmbeddings(Embeddings):
         body = json.dumps([self._settings, query, texts], default=repr, sort_keys=True, ensure_ascii=False)
         return sha256(b"embeddings\n" + body.encode("utf-8", "surrogatepass")).hexdigest()
 
-    # What must not leak: a wrapped client holds credentials.
+    # A wrapped client holds credentials: neither a text nor a pickle of the model may show them.
 
     def __repr__(self) -> str:
         return f"MeteredEmbeddings({self.model_name})"
@@ -146,7 +147,10 @@ class MeteredEmbeddings(Embeddings):
 
 @dataclass(slots=True)
 class _Batch(PaidCall[Vectors]):
-    """The texts of one request; `counting` has the endpoint of each time that it was sent, where the SDK has one."""
+    """The paid call that embeds the texts of one request.
+
+    `counting` has one counting endpoint for each time that the request was sent, if the SDK has an endpoint.
+    """
 
     model: Embeddings
     priced: PricedModel
@@ -155,7 +159,7 @@ class _Batch(PaidCall[Vectors]):
     counting: list[_Counting] = field(default_factory=list[_Counting])
 
     def send(self, granted: GrantedCall) -> Flow[Vectors]:
-        """By the model itself, whose SDK may send it in parts."""
+        """Send the texts by the model itself, whose SDK may split them into several requests."""
         return send_once(Invoke(self._sync, self._asynchronous))
 
     def bill(self, granted: GrantedCall, result: Vectors) -> Bill:
@@ -186,7 +190,10 @@ class _Batch(PaidCall[Vectors]):
 
 
 def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbeddings:
-    """The embedding model behind the gateway. Raises `UnknownPrice`; `ConfigurationError` for one without a name."""
+    """Return the embedding model behind the gateway.
+
+    Raises `UnknownPrice` if the model has no price, and `ConfigurationError` if the model does not name itself.
+    """
     if isinstance(model, MeteredEmbeddings):
         return model
     named = [name for key in NAMES if isinstance(name := _setting(model, key), str) and name]
@@ -198,7 +205,7 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 
 
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
-    """A copy of the model whose SDK endpoint counts, where it has one; else the model itself."""
+    """Return a copy of the model whose SDK endpoint counts tokens, or the model itself if it has no endpoint."""
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
         return model
@@ -218,7 +225,10 @@ def _part(value: object, name: str) -> object:
 
 
 def _write(vectors: Vectors) -> bytes | None:
-    """Sizes and numbers: as single precision where that says it exactly (as providers send them), else double."""
+    """Return the vectors as bytes: a JSON line with their sizes, then the numbers.
+
+    The numbers are written in single precision if that is exact (providers send them so), otherwise in double.
+    """
     kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
     head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()
     return head + b"\n" + b"".join(struct.pack(f"<{len(vector)}{kind}", *vector) for vector in vectors)
@@ -242,7 +252,7 @@ def _read(answer: bytes) -> Vectors:
 
 
 def _provider(model: Embeddings) -> str | None:
-    """The seller's name, as genai-prices has it, from the package that the class comes from."""
+    """Return the seller's name in genai-prices, from the package of the model's class; None if there is none."""
     package = type(model).__module__.partition(".")[0]
     return package.removeprefix("langchain_") if package.startswith("langchain_") else None
 

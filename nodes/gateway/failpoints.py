@@ -1,4 +1,4 @@
-"""Named places at which a test kills the process, to prove that nothing is lost there. Elsewhere they do nothing."""
+"""Named places at which a test kills the process, to prove that nothing is lost. Outside tests they do nothing."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ ACTION_NAMES = ("before_intent", "after_intent", "after_effect", "after_result",
 
 
 class _Armed:
-    """The one armed failpoint, and how many hits are left to its last."""
+    """The failpoint of this process: its name, and the number of hits until it kills the process."""
 
     def __init__(self, name: str, hits: int) -> None:
         self.name = name
@@ -24,18 +24,17 @@ class _Armed:
     def hit(self, name: str) -> None:
         if name != self.name:
             return
-        with self.lock:
+        with self.lock:  # race: several threads hit the failpoint at once; each hit counts
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Arm what `BURSAR_FAILPOINT=name[:n]` says: at the n-th hit of `name` the process kills itself with SIGKILL.
+    """Arm the failpoint named by `BURSAR_FAILPOINT=name[:n]`: the n-th hit of `name` kills the process with SIGKILL.
 
-    Only in a process that was started for tests, with `BURSAR_TESTING=1`; in any other nothing is armed.
-
-    Raises `ConfigurationError` for an unknown name or number.
+    Without `BURSAR_TESTING=1` in the environment nothing is armed. Raises `ConfigurationError` for an unknown name, or
+    if `n` is no number from 1.
     """
     global _armed  # noqa: PLW0603 - a process has one
     wanted = environment.get(VARIABLE, "") if environment.get(TESTING) == "1" else ""
@@ -48,7 +47,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def hit(name: str) -> None:
-    """This place was reached."""
+    """Record that the process reached the place `name`; kill the process if that is the armed hit."""
     if _armed is not None:
         _armed.hit(name)
 

@@ -1,7 +1,7 @@
-"""Steps and their two drivers: a call is written once, as a generator of steps, and driven from sync or async code.
+"""Flows: a paid call is written once, as a generator of steps, and a driver runs it from sync or from async code.
 
-A step knows how to be done in both worlds. The generator decides what comes next; whatever a step raises, a closed
-stream and a cancelled task included, is raised inside the generator, where the money is put in order.
+Each step can run in both ways. The generator decides which step is next. Whatever a step raises, a closed stream and a
+cancelled task included, the driver raises inside the generator, which then settles, voids or keeps the hold.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class FlowStep(Protocol):
-    """One thing to do."""
+    """One action of a flow, which can run in sync and in async code."""
 
     def run(self) -> object: ...
 
@@ -29,25 +29,25 @@ class FlowStep(Protocol):
 
 
 class StreamClosed(BaseException):
-    """The caller of a stream wants no more of it.
+    """Raised inside a flow when the caller of its stream reads no further.
 
-    A flow gets it in place of `GeneratorExit`, at which Python closes the generators inside it on the spot.
+    It takes the place of `GeneratorExit`, at which Python would close the generators inside the flow at once.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class EmitChunk:
-    """A chunk for the caller of a stream: not done, but yielded by the driver."""
+    """A chunk for the caller of a stream. The driver yields it."""
 
     chunk: ChatGenerationChunk
 
 
-# What is sent back is the step's own result; `do` gives it its type.
+# The driver sends back the result of each step; `do` gives that result its type.
 Flow = Generator[FlowStep | EmitChunk, Any, T]
 
 
 def do(step: "TypedFlowStep[T]") -> Flow[T]:
-    """Do one step, with its result's type."""
+    """Run one step, and return its result with the step's result type."""
     return cast(T, (yield step))
 
 
@@ -61,10 +61,11 @@ class TypedFlowStep(FlowStep, Protocol[R_co]):
 
 @dataclass(slots=True)
 class Commit(Generic[T]):
-    """Commit one piece of work. Once submitted it is finished, also where the caller is cancelled.
+    """The step that commits one piece of work. Once submitted the work is finished, even if the caller is cancelled.
 
-    With `outlast` a cancelled caller waits for the commit, so that `result` tells what it did before the cancellation
-    goes on. `until` and `lasting` are as in `Database.run`.
+    With `outlast` a cancelled caller waits for the commit before the cancellation goes on, and `result` then holds what
+    the work returned. `until` and `lasting` are as in `Database.run`; from async code `lasting` has no effect with
+    `outlast`.
     """
 
     database: Database
@@ -87,6 +88,7 @@ class Commit(Generic[T]):
         try:
             self.result = result = await asyncio.shield(commit)
         except asyncio.CancelledError:
+            # Race: the commit may succeed after the cancellation, so its result decides whether a hold must be freed.
             while not commit.done():  # bounded: the database gives up on a lock or a connection by itself
                 await _despite_cancellation(commit)
             if not commit.cancelled() and commit.exception() is None:
@@ -97,7 +99,7 @@ class Commit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Invoke(Generic[T]):
-    """A function of the model, in both its forms."""
+    """The step that calls a function of a model, given in its sync and its async form."""
 
     sync: Callable[[], T]
     asynchronous: Callable[[], Awaitable[T]]
@@ -111,7 +113,7 @@ class Invoke(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait some seconds."""
+    """The step that waits `seconds` seconds."""
 
     seconds: float
 
@@ -123,7 +125,7 @@ class Sleep:
 
 
 class ChunkSource:
-    """A model's stream, opened when it is first read."""
+    """A model's stream. The first read opens it."""
 
     __slots__ = ("_aopen", "_chunks", "_open")
 
@@ -137,11 +139,11 @@ class ChunkSource:
         self._chunks: Iterator[ChatGenerationChunk] | AsyncIterator[ChatGenerationChunk] | None = None
 
     def next(self) -> Invoke[ChatGenerationChunk | None]:
-        """The step that reads the next chunk; None at the end."""
+        """Return the step that reads the next chunk; its result is None at the end of the stream."""
         return Invoke(self._next, self._anext)
 
     def close(self) -> Invoke[None]:
-        """The step that hangs up; what was not read is not read any more."""
+        """Return the step that closes the stream; chunks that were not read are lost."""
         return Invoke(self._close, self._aclose)
 
     def _next(self) -> ChatGenerationChunk | None:
@@ -166,7 +168,7 @@ class ChunkSource:
 
 
 def drive(flow: Flow[T]) -> T:
-    """Do a flow's steps from sync code and return its result."""
+    """Run a flow's steps from sync code, and return its result."""
     chunks = drive_stream(flow)
     with shielded():
         while True:
@@ -177,7 +179,7 @@ def drive(flow: Flow[T]) -> T:
 
 
 async def adrive(flow: Flow[T]) -> T:
-    """Do a flow's steps from async code and return its result."""
+    """Run a flow's steps from async code, and return its result."""
     action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
@@ -190,7 +192,7 @@ async def adrive(flow: Flow[T]) -> T:
 
 
 def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
-    """Do a flow's steps from sync code, yielding what it emits."""
+    """Run a flow's steps from sync code, and yield the chunks that the flow emits."""
     action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
@@ -213,7 +215,7 @@ def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
 
 
 async def adrive_stream(flow: Flow[None]) -> AsyncGenerator[ChatGenerationChunk]:
-    """Do a flow's steps from async code, yielding what it emits."""
+    """Run a flow's steps from async code, and yield the chunks that the flow emits."""
     action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
@@ -254,4 +256,4 @@ async def _despite_cancellation(future: "asyncio.Future[T]") -> None:
     try:
         await asyncio.wait({future})
     except asyncio.CancelledError:
-        return  # the first cancellation is on its way already
+        return  # the first cancellation is raised after the commit, so this one adds nothing

@@ -1,4 +1,4 @@
-"""Answers that are kept for replay: an answer as bytes, those bytes as an answer or as a stream again."""
+"""The journal's forms of an answer: answers to bytes, and bytes to an answer or to a stream."""
 
 import hashlib
 import json
@@ -11,28 +11,28 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-REPLAYED = "replayed"  # set in `response_metadata` of an answer that was not paid again
-INSTEAD_OF = "instead_of"  # in `response_metadata`: the model that was too dear, where a cheaper one answered
+REPLAYED = "replayed"  # in `response_metadata` of an answer from the journal, which was not paid again
+INSTEAD_OF = "instead_of"  # in `response_metadata` of a cheaper model's answer: the model that was too dear
 LANGCHAIN_RUN_ID = "lc_run-"
 BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the long ones
 
 
 @dataclass(slots=True)
 class Received:
-    """What has arrived of a stream. `tokens` never counts more than a provider could have billed for it."""
+    """What has arrived of a stream. `tokens` is never more than a provider could have billed for it."""
 
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
     tokens: int = 0
 
     def add(self, chunk: ChatGenerationChunk) -> None:
-        """Count one chunk: a token at least, if there is anything in it."""
+        """Add one chunk, and count its tokens: at least one if the chunk holds any text."""
         self.chunks.append(chunk)
         size = _size(chunk.message)
         if size:
             self.tokens += max(1, size // BYTES_PER_LONG_TOKEN)
 
     def result(self) -> ChatResult | None:
-        """The chunks as one answer; None if none arrived."""
+        """Return the chunks as one answer; None if no chunk arrived."""
         merged = merge_chat_generation_chunks(list(self.chunks))
         if merged is None:
             return None
@@ -41,14 +41,17 @@ class Received:
 
 
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
-    """Write into an answer, or into the first piece of one, which model it replaces; nothing if it replaces none."""
+    """Write the name of the replaced model into an answer or its first chunk. None as name changes nothing."""
     if too_dear is not None:
         known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
         message.response_metadata = {**known, INSTEAD_OF: too_dear}
 
 
 def tool_calls_in(result: ChatResult) -> dict[str, str]:
-    """The tool calls that an answer asks for: the name of each by a hash of its name and arguments, each once."""
+    """Return the names of the tool calls in an answer, by a hash of each call's name and arguments.
+
+    Equal calls appear once.
+    """
     found: dict[str, str] = {}
     for generation in result.generations:
         message = generation.message
@@ -59,7 +62,7 @@ def tool_calls_in(result: ChatResult) -> dict[str, str]:
 
 
 def encode(result: ChatResult) -> bytes | None:
-    """The answer as the journal keeps it; None if it cannot be written down, and then it cannot be replayed."""
+    """Return the answer as bytes for the journal; None if it has no JSON, so that it cannot be replayed."""
     generations = [
         {"message": generation.message, "info": generation.generation_info} for generation in result.generations
     ]
@@ -74,7 +77,7 @@ def encode(result: ChatResult) -> bytes | None:
 
 
 def decode(answer: bytes) -> ChatResult:
-    """The answer that `encode` wrote, marked as replayed."""
+    """Return the answer from the bytes that `encode` wrote, marked as replayed."""
     written = from_json(answer)
     generations = [
         ChatGeneration(message=_message(entry["message"]), generation_info=entry["info"])
@@ -84,7 +87,7 @@ def decode(answer: bytes) -> ChatResult:
 
 
 def as_chunk(result: ChatResult) -> ChatGenerationChunk:
-    """An answer as a stream of one chunk."""
+    """Return an answer as the only chunk of a stream."""
     generation = result.generations[0]
     message = cast(AIMessage, generation.message)
     calls = [
@@ -108,7 +111,7 @@ def _message(written: Mapping[str, object]) -> AIMessage:
     message = AIMessage.model_validate(written)
     message.response_metadata = {**cast(dict[str, object], message.response_metadata), REPLAYED: True}  # pyright: ignore[reportUnknownMemberType]
     if message.id is not None and message.id.startswith(LANGCHAIN_RUN_ID):
-        message.id = None  # LangChain names it after the run; the new run gives it a new one
+        message.id = None  # LangChain names the message after its run; the new run gives a new id
     return message
 
 
@@ -117,7 +120,7 @@ def _arguments(arguments: object) -> str | None:
 
 
 def _size(message: BaseMessage) -> int:
-    """The UTF-8 bytes of what the model wrote in a chunk: text, reasoning, arguments of tool calls."""
+    """Return the UTF-8 bytes of what the model wrote in a chunk: text, reasoning, tool names and arguments."""
     content = cast(str | Sequence[object], message.content)  # pyright: ignore[reportUnknownMemberType]
     size = len(content.encode("utf-8", "surrogatepass")) if isinstance(content, str) else sum(map(_block_size, content))
     for call in message.tool_call_chunks if isinstance(message, AIMessageChunk) else ():

@@ -20,7 +20,7 @@ from bursar.state.refusals import Refused
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 
 DEFAULT_MIN_OUTPUT_TOKENS = 64
-BUILT_IN_PROVIDERS = (OpenAIProvider(), AnthropicProvider(), GenericProvider())  # the last matches every model
+BUILT_IN_PROVIDERS = (OpenAIProvider(), AnthropicProvider(), GenericProvider())  # the last one matches every model
 
 
 @overload
@@ -48,21 +48,23 @@ def meter(
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
 ) -> MeteredChatModel | MeteredEmbeddings:
-    """The model behind the gateway: every call is held, sent and settled, within what its session may spend.
+    """Return the model behind the gateway: every call is held, sent and settled, within what its session may spend.
 
-    A call's output cap is what its caller asks for, or `max_output_tokens` (by default what the model's profile says),
-    lowered to what the money left can pay. Below `min_output_tokens` the first of the `cheaper` models that fits
-    answers in its place, at its own price, with the same tools and options; the answer's `response_metadata` then
-    names the model that was too dear (`instead_of`). When none fits the call is refused. `price` takes the place of
-    genai-prices. The model itself is left as it is; metering a metered model changes nothing.
+    A call's output cap is the cap that its caller asks for, or `max_output_tokens` (by default the maximum in the
+    model's profile), lowered to what the money left can pay. If that is below `min_output_tokens`, the first of the
+    `cheaper` models that fits answers instead, at its own price, with the same tools and options. The answer's
+    `response_metadata` then names the model that was too dear (`instead_of`). If no model fits, the call is refused.
+    `price` takes the place of genai-prices. `model` itself is not changed; metering a metered model returns it.
 
-    `provider` knows what the model takes, bills and raises, and what its cheaper models do. Without it, that is the
-    newest of the registered providers that match the model, or the one that Bursar knows itself.
+    `provider` says what the model and its cheaper models take, bill and raise. By default it is the newest registered
+    provider that matches the model, or a provider that Bursar knows itself.
 
-    Embeddings are held at the bytes of their texts; they have no output, so the settings of output are not for them.
+    Embeddings are held at the bytes of their texts. They have no output, so the settings of output do not apply to
+    them.
 
-    Raises `UnknownPrice` without a price, `ConfigurationError` when the model takes no output cap, is billed in a way
-    that has no bound, or a cheaper model is of another class, to which the same options may mean something else.
+    Raises `UnknownPrice` without a price. Raises `ConfigurationError` if the model takes no output cap, if it is billed
+    in a way that has no bound, if a cheaper model is of another class, to which the same options may mean something
+    else, or if a metered model is given `cheaper` models.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -70,7 +72,7 @@ def meter(
         if cheaper:
             raise ConfigurationError("this model is metered already; name its cheaper models where it is metered")
         return model
-    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance] - a binding looks like one
+    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes a binding
         raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
     if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
         raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
@@ -96,7 +98,10 @@ def _provider_of(model: BaseChatModel) -> Provider:
 
 
 def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringTerms, ...]:
-    """The terms of a model that may replace `model`, and of those that may replace it in turn."""
+    """Return the terms of a model that may replace `model`, and of the models that may replace that model.
+
+    Raises `ConfigurationError` if `metered` wraps a model of another class.
+    """
     inner = metered.terms.client.model
     if type(inner) is not type(model):
         raise ConfigurationError(
@@ -107,7 +112,7 @@ def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringT
 
 
 def require_price(model: BaseChatModel) -> None:
-    """Raise `UnknownPrice` unless calls to `model`, metered or not yet, have a price today and hereafter."""
+    """Raise `UnknownPrice` unless calls to `model`, metered or not, have a price today and in future."""
     if isinstance(model, MeteredChatModel):
         terms = model.terms
         for each in (terms, *terms.cheaper):
@@ -123,6 +128,6 @@ def _check_price(client: ProviderClient, price: Price | None) -> None:
 
 
 def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
-    """The settings that make two models answer differently, as they name them themselves."""
+    """Return the settings in which two models may differ and answer differently, as the model names them."""
     identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     return {**identifying, "_class": type(model).__name__}

@@ -1,9 +1,9 @@
-"""A last resort opens no connection: what Python's sockets would open for it, loopback included, is refused.
+"""The network guard: a last resort that opens a connection by Python's sockets, loopback included, is refused.
 
-The methods of `socket.socket` that reach another process, and the functions that ask for a name, are wrapped when the
-first last resort runs; elsewhere that costs a look at a context variable for each connection. An audit hook would see
-a little more, at a price for every event of the process, and for good. Neither sees what C libraries open by
-themselves, nor what is sent over a connection that was open before.
+When the first last resort runs, the methods of `socket.socket` that reach another process are wrapped, and the
+functions that resolve a name. For all other code that costs a look at a context variable for each connection. An audit
+hook would see a little more, but costs time at every event of the process and cannot be removed. Neither sees what C
+libraries open by themselves, nor what is sent over a connection that was open before.
 """
 
 import socket
@@ -26,11 +26,11 @@ _wrapped = False
 
 
 def watch_network() -> None:
-    """From here on last resorts are refused what they would open. Doing it again changes nothing."""
+    """Wrap Python's sockets, so that last resorts cannot open connections. A second call changes nothing."""
     global _wrapped  # noqa: PLW0603 - a process has one
     if _wrapped:
         return
-    with _lock:
+    with _lock:  # race: two threads wrap at once; the second finds the flag set
         if not _wrapped:
             for place, names in ((socket.socket, METHODS), (socket, FUNCTIONS)):
                 for name in names:
@@ -50,5 +50,8 @@ def _refusing(function: Callable[..., R], name: str) -> Callable[..., R]:
 
 
 def _is_of_its_own(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether it goes on with a connection that was there: `sendmsg` without an address, as event loops use it."""
+    """Whether the call uses a connection that was open before: `sendmsg` without an address.
+
+    That is how event loops use `sendmsg`.
+    """
     return name == "sendmsg" and len(args) < 5

@@ -1,4 +1,4 @@
-"""`@priced`: any function that costs money per call goes hold → run → settle, like a model's call."""
+"""`@priced`: every call of a function that costs money goes hold → run → settle, as a model's call does."""
 
 import inspect
 import json
@@ -36,16 +36,16 @@ def priced(
 ) -> Callable[[F], F]:
     """Put a sync or async function that costs `price` US dollars per call behind the gateway.
 
-    A call is held before the function runs and settled when it returns. Where the price depends on the result, `price`
-    is a function of it and `at_most` is what is held; a price above that is booked in full, as an incident. A call that
-    raises is of unknown end and stays charged at its hold until it is reconciled, unless what it raises is one of
-    `free_on`: then nothing is owed. A result of plain JSON is kept, and a run that is repeated gets it again without
-    paying; arguments count as equal when their JSON is. Other results are paid for each time.
+    A call is held before the function runs and settled when the function returns. If the price depends on the result,
+    `price` is a function of the result, and `at_most` is held; a price above `at_most` is booked in full, as an
+    incident. A call that raises stays charged at its hold, as unknown, until it is reconciled. If it raises one of
+    `free_on`, nothing is owed. A result of plain JSON is kept, and a run that is repeated gets the result again without
+    paying; arguments are equal if their JSON is equal. Other results are paid for each time.
 
-    Timeouts, broken connections and 5xx that it raises count for its breaker, as those of a model do.
+    Timeouts, broken connections and 5xx that the function raises count for its breaker, as a model's do.
 
     Raises `ConfigurationError` for a bad price or for a generator. A call raises `NoSession` outside any session, and
-    `BudgetExceeded` where its price does not fit.
+    `BudgetExceeded` if its price does not fit.
     """
     hold = _hold(price, at_most)
     cost_of = price if callable(price) else None
@@ -83,7 +83,7 @@ def priced(
 
 @dataclass(slots=True)
 class _FunctionCall(PaidCall[Any]):
-    """A call of a priced function; `cost_of` is its price, None where that is what is held."""
+    """A paid call of a priced function. `cost_of` returns the price of a result; None: the price is the hold."""
 
     sending: Invoke[Any]
     cost_of: Callable[[Any], Amount] | None
@@ -96,7 +96,11 @@ class _FunctionCall(PaidCall[Any]):
         return Bill(granted.hold.amount if self.cost_of is None else _nanos(self.cost_of(result)))
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
-        """A timeout, a broken connection and a 5xx are what the function calls; what it raises else is its own."""
+        """Return what an error of the function means.
+
+        Only a timeout, a broken connection or a 5xx is a fault of the service that the function calls. Every other
+        error is the function's own.
+        """
         name, scope = type(error).__name__, self.claim.scope
         if isinstance(error, self.free_on):
             return Failure("nothing", retry=False, reason=name)
@@ -104,7 +108,7 @@ class _FunctionCall(PaidCall[Any]):
         return Failure("unknown", retry=False, reason=name, at_fault=read.at_fault)
 
     def write(self, result: Any) -> bytes | None:
-        """The result as JSON; None where JSON would give back something else."""
+        """Return the result as JSON; None if the JSON would not read back as the same result."""
         return json.dumps(result).encode() if _is_json(result) else None
 
     def read(self, answer: bytes) -> Any:

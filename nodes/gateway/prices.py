@@ -1,4 +1,4 @@
-"""What a call costs: prices from genai-prices or given by hand, exact, in whole nano-dollars, always rounded up."""
+"""Prices of calls: from genai-prices or given by hand, exact, in whole nano-dollars, rounded up."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-# Rates are whole femto-dollars (1e-15) per token: a price of one nano-dollar per million tokens is one of them.
+# Rates are whole femto-dollars (1e-15 dollars) per token: one femto-dollar is one nano-dollar per million tokens.
 FEMTOS_PER_NANO = 1_000_000
 FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS = 10**9
 ONE_DAY = timedelta(days=1)
 STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "flex"})  # none costs more
 
-Steps = tuple[tuple[int, int], ...]  # (input tokens above which it holds, rate), ascending, the first at -1
+Steps = tuple[tuple[int, int], ...]  # (input tokens above which the rate holds, rate), ascending, the first at -1
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Price:
-    """A price by hand, in US dollars per million tokens. A missing cache price is the input price.
+    """A price given by hand, in US dollars per million tokens. A missing cache price is the input price.
 
-    Accepts str, int and Decimal; raises `ConfigurationError` for a float, a negative amount or no number.
+    Accepts str, int and Decimal. Raises `ConfigurationError` for a float, a negative amount or a text that is no
+    number.
     """
 
     input: Decimal
@@ -49,7 +50,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """One price list: femto-dollars per token of each kind, by input size, and per call."""
+    """A price list: femto-dollars per token of each kind, by the size of the input, and femto-dollars per call."""
 
     input: Steps
     output: Steps
@@ -60,16 +61,16 @@ class Rates:
     per_call: int = 0
 
     def dearest_input(self, input_tokens: int) -> int:
-        """The highest rate that a token of an input of at most `input_tokens` can have."""
+        """Return the highest rate of a token in an input of at most `input_tokens` tokens."""
         kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
         return max(_dearest(steps, input_tokens) for steps in kinds)
 
     def dearest_output(self, input_tokens: int) -> int:
-        """The highest rate that a token of the answer to such an input can have."""
+        """Return the highest rate of a token in the answer to an input of at most `input_tokens` tokens."""
         return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
 
     def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
-        """Femto-dollars of one call."""
+        """Return the cost of a call, in femto-dollars."""
         size = usage.input_tokens
         long_writes = min(long_cache_write_tokens, usage.cache_write_tokens)
         plain = max(0, size - usage.cache_read_tokens - usage.cache_write_tokens)
@@ -87,9 +88,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class PricedModel:
-    """A model with its price. Where several price lists may hold at this moment, the dearest counts.
+    """A model with its price lists. If several lists may hold at this moment, the dearest counts.
 
-    `version` says where the price is from; it is kept with every call.
+    `version` names the source of the price. It is kept with every call.
     """
 
     name: str
@@ -97,7 +98,7 @@ class PricedModel:
     lists: tuple[Rates, ...]
 
     def worst_case(self, input_tokens: int, output_tokens: int) -> int:
-        """The most, in nano-dollars, that a call of at most this size can cost, however its tokens are classed."""
+        """Return the most nano-dollars that a call of at most this size can cost, however its tokens are classed."""
         return max(
             _nanos(
                 rates.per_call
@@ -108,17 +109,17 @@ class PricedModel:
         )
 
     def cost(self, usage: Usage, *, long_cache_write_tokens: int = 0) -> int:
-        """What a call of this usage costs, in nano-dollars.
+        """Return the cost of a call with this usage, in nano-dollars.
 
-        Cache tokens are part of the input tokens, reasoning tokens of the output tokens.
-        `long_cache_write_tokens` are those of the cache writes that are kept for an hour.
+        Cache tokens are part of the input tokens, and reasoning tokens are part of the output tokens.
+        `long_cache_write_tokens` of the cache writes are kept for an hour.
         """
         return max(_nanos(rates.cost(usage, long_cache_write_tokens)) for rates in self.lists)
 
     def output_within(self, input_tokens: int, nanos: int) -> int | None:
-        """The most output tokens whose worst case is at most `nanos`.
+        """Return the most output tokens whose worst case is at most `nanos` nano-dollars.
 
-        Negative if not even the input fits; None if output is free.
+        The result is -1 if not even the input fits, and None if output is free.
         """
         most: int | None = None
         for rates in self.lists:
@@ -140,10 +141,10 @@ def price_of(
     service_tier: str | None = None,
     on: date | None = None,
 ) -> PricedModel:
-    """The price of a model: `override` if given, else the one genai-prices has, from its bundled data.
+    """Return the price of a model: `override` if given, otherwise the price in the bundled data of genai-prices.
 
-    `base_url` names the seller where genai-prices knows it, else `provider` does. `on` is the day of the call in UTC;
-    without it every price list that the model has or will have counts. Raises `UnknownPrice`.
+    `base_url` names the seller if genai-prices knows that URL; otherwise `provider` does. `on` is the day of the call
+    in UTC. Without `on` every price list that the model has or will have counts. Raises `UnknownPrice`.
     """
     if override is not None:
         return _given(model_name, override)
@@ -158,7 +159,7 @@ def embedding_price_of(
     base_url: str | None = None,
     on: date | None = None,
 ) -> PricedModel:
-    """As `price_of`, for a model that has no output: only its input needs a price."""
+    """Return the price of a model without output, as `price_of`. Only its input needs a price."""
     if override is not None:
         return _given(model_name, override)
     return _listed(model_name, provider, base_url, None, on, outputs=False)
@@ -217,7 +218,7 @@ def _look_up(model_name: str, provider: str | None, base_url: str | None) -> "tu
 
 @lru_cache(maxsize=1)
 def _snapshot() -> "DataSnapshot":
-    # The bundled data, also where the application lets genai-prices update itself: a price must not change unseen.
+    # The bundled data, even if the application lets genai-prices update itself: a price must not change unseen.
     from genai_prices.data import providers
     from genai_prices.data_snapshot import DataSnapshot
 
@@ -225,14 +226,17 @@ def _snapshot() -> "DataSnapshot":
 
 
 def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> "list[ModelPrice]":
-    """The price lists that may hold on the day `on` or next to it: midnight is not the same here and at a seller."""
+    """Return the price lists that may hold on the day `on`, the day before or the day after.
+
+    A day's midnight here is not the seller's midnight. Without `on`, return all price lists.
+    """
     from genai_prices.types import ModelPrice, StartDateConstraint
 
     standard: list[ModelPrice] = []
     if isinstance(model.prices, ModelPrice):
         standard = [model.prices]
     else:
-        for listed in reversed(model.prices):  # the last that holds is the one
+        for listed in reversed(model.prices):  # of the lists that hold, the last one counts
             starts = listed.constraint.start_date if isinstance(listed.constraint, StartDateConstraint) else None
             if on is not None and starts is not None and starts > on + ONE_DAY:
                 continue
@@ -285,7 +289,7 @@ def _femtos(dollars_per_million: Decimal) -> int:
 
 
 def _rate(steps: Steps, input_tokens: int) -> int:
-    """The rate for an input of this size: crossing a step applies its rate to every token."""
+    """Return the rate for an input of this size. An input above a step pays that step's rate for every token."""
     for start, rate in reversed(steps):
         if input_tokens > start:
             return rate

@@ -1,4 +1,7 @@
-"""Puts the metered model in the place of its inner model inside what the inner model built, or fails closed."""
+"""Rebinding: replaces the inner model by the metered model in what the inner model built.
+
+A chain in which the inner model can still be reached is refused.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -11,14 +14,14 @@ from pydantic import BaseModel
 
 from bursar.state.errors import ConfigurationError
 
-MAX_OBJECTS = 10_000  # a chain has some dozens
+MAX_OBJECTS = 10_000  # a chain has a few dozen objects
 R = TypeVar("R", bound="Runnable[Any, Any]")
 
 
 def rebind(runnable: R, inner: BaseChatModel, outer: BaseChatModel) -> R:
-    """A copy of `runnable` in which `outer` stands for `inner`.
+    """Return a copy of `runnable` in which `outer` takes the place of `inner`.
 
-    Raises `ConfigurationError` if `inner` can still be reached: a call through it would not be metered.
+    Raises `ConfigurationError` if `inner` can still be reached, because a call through `inner` would not be metered.
     """
     rebound = cast(R, _swap(runnable, inner, outer))
     if _reaches(rebound, inner, outer):
@@ -45,7 +48,10 @@ def _swap(value: object, inner: BaseChatModel, outer: BaseChatModel) -> object:
 
 
 def _reaches(root: object, inner: BaseChatModel, outer: BaseChatModel) -> bool:
-    """Whether `inner` is found in `root` without going through `outer`: in fields, closures, partials, methods."""
+    """Whether `inner` can be reached from `root` without going through `outer`.
+
+    The search follows fields, closures, partials and methods. It returns True after `MAX_OBJECTS` objects.
+    """
     pending, seen = [root], {id(outer)}
     while pending:
         value = pending.pop()

@@ -1,4 +1,4 @@
-"""Who is spending: the scope of one run of one handler, and how it reaches each task and thread of that run."""
+"""The scope of one run of one handler, to which paid calls are charged, in every task and thread of that run."""
 
 import heapq
 import threading
@@ -24,19 +24,18 @@ from bursar.state.run import Report
 T = TypeVar("T")
 R = TypeVar("R")
 
-LATE_SECONDS = 0.02  # after a run's deadline: it is told of its deadline, not of the hold
-# Modules whose threads serve whoever asks next: what one of them was started under says nothing of its next job.
+LATE_SECONDS = 0.02  # from a run's deadline until its hold is given up: the run then fails by its deadline
+# Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
 SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio.", "bursar.")
 OWN_POOLS = "bursar-"
 
 
 class InheritedContextVar(Generic[T]):
-    """A context variable with a default of None. One per name and process.
+    """A context variable with a default of None. Each name has one per process.
 
-    A thread that was started where it had a value keeps that value as its default, and a job given to a
-    `ThreadPoolExecutor` runs under the value of whoever gave it. To that end `Thread.start` and
-    `ThreadPoolExecutor.submit` are wrapped when a value is first set; nothing else of a context is carried. Threads of
-    other pools have no value.
+    A thread that was started under a value keeps that value as its default. A job given to a `ThreadPoolExecutor` runs
+    under the submitter's value. For this, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped when a value is
+    first set. Nothing else of a context is carried. Threads of other pools have no value.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,17 +45,17 @@ class InheritedContextVar(Generic[T]):
         self._wrapped = False
 
     def get(self) -> T | None:
-        """The value here, None where there is none."""
+        """Return the value of this context or, if there is none, the value that its thread was started under."""
         value = self._variable.get()
         return getattr(threading.current_thread(), self._attribute, None) if value is None else value
 
     def is_bound_to(self, value: T) -> bool:
-        """Whether it is the value of the context itself, not one that the thread was started in."""
+        """Whether `value` is the context's own value, not the value that the thread was started under."""
         return self._variable.get() is value
 
     @contextmanager
     def bound_to(self, value: T) -> Generator[None]:
-        """Inside the block, and in every task, thread and job of a pool that it starts, `value` is the value."""
+        """Set the value to `value` in the block, and in every task, thread and job of a pool that the block starts."""
         self._wrap()
         token = self._variable.set(value)
         try:
@@ -67,7 +66,7 @@ class InheritedContextVar(Generic[T]):
     def _wrap(self) -> None:
         if self._wrapped:
             return
-        with self._lock:
+        with self._lock:  # race: two threads wrap at once; the second finds the flag set
             if not self._wrapped:
                 threading.Thread.start = cast("Any", self._remembering(threading.Thread.start))
                 ThreadPoolExecutor.submit = cast("Any", self._carrying(ThreadPoolExecutor.submit))
@@ -105,7 +104,7 @@ _current: InheritedContextVar["Scope"] = InheritedContextVar("bursar_scope")
 
 @dataclass(slots=True)
 class _Tally:
-    """What a run and the scopes inside it count together."""
+    """The counts and the state that a run and its child scopes share."""
 
     refusal: Refused | None = None
     turns: int = 0
@@ -116,20 +115,21 @@ class _Tally:
     repeats: dict[str, int] = field(default_factory=dict[str, int])
     occurrences: dict[str, int] = field(default_factory=dict[str, int])
     given_back: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    # Held for every count: a handler may pay from several threads at once.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(slots=True, kw_only=True)
 class Scope:
-    """One run of one handler: whom its paid calls are charged to, and what they may not exceed.
+    """One run of one handler: the accounts that its paid calls are charged to, and its limits.
 
-    `scopes` are the accounts that a call touches, outermost first; those of them in `opens` are opened by the first
-    call. `paid=False` refuses every paid call. `max_turns` caps the paid calls of this run, replayed ones included, and
-    those that the books have of earlier runs of the same agent for the same request. `deadline` is in seconds of
-    `time.monotonic`. `max_repeats` is how often a model may ask for the same tool call. `on_turn` is told the number
-    and the model of each paid call. `lease` must hold for each of them. The first refusal of a run stays, also where
-    the handler swallows the exception. Without `acting` no action is done. `offline` is of a last resort: it opens no
-    connection.
+    `scopes` are the accounts that a call touches, outermost first. The first call opens the accounts in `opens`. With
+    `paid=False` every paid call is refused. `max_turns` caps the paid calls of this run, replayed calls included. In
+    the ledger it also caps this run's calls together with those of earlier runs of the same agent for the same request.
+    `max_repeats` is how often a model may ask for the same tool call. `deadline` is in seconds of `time.monotonic`.
+    `on_turn` gets the number and the model of each paid call. Each paid call needs `lease` to hold. The first refusal
+    of a run stays, even if the handler swallows the exception. Without `acting` no action is done. `offline` marks a
+    last resort, which opens no connection.
     """
 
     ledger: Ledger
@@ -153,12 +153,12 @@ class Scope:
 
     @property
     def refusal(self) -> Refused | None:
-        """The first refusal of the run."""
+        """The first refusal of the run, None if there is none."""
         return self._tally.refusal
 
     @property
     def turns(self) -> int:
-        """Paid calls of the run so far, replayed ones included."""
+        """The paid calls of the run so far, replayed calls included."""
         return self._tally.turns
 
     @property
@@ -168,22 +168,25 @@ class Scope:
 
     @property
     def provider_error(self) -> BaseException | None:
-        """The last error of a provider that no retry mended."""
+        """The last error of a provider after which the call was not sent again."""
         return self._tally.provider_error
 
     @property
     def kept(self) -> Report | str | None:
-        """What the handler had so far, as it last said."""
+        """What the handler last passed to `keep`, None if it kept nothing."""
         return self._tally.kept
 
     @property
     def books_gone(self) -> bool:
-        """Whether the run has outlived its books, as those in memory end with their session."""
+        """Whether the run has outlived its ledger: a ledger in memory ends with its session."""
         return self._tally.books_gone
 
     @property
     def until(self) -> float | None:
-        """When a hold is given up: its run, which has gone on without it, is not to wait for its locks."""
+        """When a hold is given up, in seconds of `time.monotonic`: shortly after the run's deadline.
+
+        By then the graph has gone on without the run, and must not wait for the run's locks.
+        """
         return None if self.deadline is None else self.deadline + LATE_SECONDS
 
     @property
@@ -193,32 +196,32 @@ class Scope:
 
     @property
     def owner(self) -> str:
-        """The agent whose run it is: the first on the path."""
+        """The agent whose run this is: the first name on the path `agent`."""
         return self.agent.partition(PATH)[0]
 
     def check_lease(self, transaction: Transaction) -> None:
-        """Raises `LeaseLost` unless the run owns its session; it then does until the transaction ends.
+        """Raise `LeaseLost` unless the run owns its session. The session then stays owned until the transaction ends.
 
-        A lease in another database is not looked at here.
+        A lease in another database is not checked here.
         """
         if self.lease is not None and self.lease.database is self.ledger.database:
             self.lease.check(transaction.connection)
 
     @property
     def tenant(self) -> str:
-        """Whose tenant's account is charged; empty where none is."""
+        """The tenant whose account is charged; empty if there is none."""
         account = next((scope for scope in self.scopes if scope.startswith("tenant:")), "")
         return account.partition(":")[2].rpartition(":")[0]
 
     def enter(self) -> AbstractContextManager[None]:
-        """Make this the current scope of the block and of every task, thread and executor call started in it."""
+        """Make this the current scope of the block and of every task, thread and executor call started in the block."""
         return _current.bound_to(self)
 
     def child(self, name: str) -> "Scope":
-        """The same run on behalf of `name`: its calls are charged to the path `agent → name` and to all it is part of.
+        """Return a scope of the same run that charges calls to the path `agent → name` and to this scope's accounts.
 
-        Turns, deadline, refusal and the end are those of the run. Raises `ConfigurationError` for an empty name or one
-        that holds the arrow.
+        Turns, deadline, refusal and the end are shared with the run. Raises `ConfigurationError` for an empty name or a
+        name that holds the arrow.
         """
         if not name.strip() or PATH.strip() in name:
             raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")
@@ -227,12 +230,15 @@ class Scope:
         return replace(self, agent=agent, scopes=(*self.scopes, account), opens=(*self.opens, account))
 
     def close(self, *, books_gone: bool = False) -> None:
-        """End the run: whatever still runs of it can no longer spend. `books_gone`: nor can that be written down."""
+        """End the run: code of the run that still executes can no longer spend.
+
+        With `books_gone` the ledger is gone too, so that a later refusal is not written to it.
+        """
         self._tally.books_gone = books_gone
         self._tally.closed = True
 
     def latch(self, refusal: Refused) -> Refused:
-        """Keep the first refusal of the run and return the one given, to be raised."""
+        """Keep the refusal if it is the first of the run, and return it for the caller to raise."""
         tally = self._tally
         with tally.lock:
             if tally.refusal is None:
@@ -240,7 +246,7 @@ class Scope:
         return refusal
 
     def take_turn(self, model: str) -> bool:
-        """Count one paid call, of that model; False when the run has none left."""
+        """Count one paid call of `model`. Return False, without counting, if the run has no turns left."""
         tally = self._tally
         with tally.lock:
             if self.max_turns is not None and tally.turns >= self.max_turns:
@@ -252,23 +258,26 @@ class Scope:
         return True
 
     def repeat(self, call: str) -> int:
-        """Count a tool call that the model asks for; how often it has asked for this very call in this run."""
+        """Count a tool call that the model asks for, and return how often it has asked for that call in this run."""
         tally = self._tally
         with tally.lock:
             number = tally.repeats[call] = tally.repeats.get(call, 0) + 1
             return number
 
     def keep(self, work: Report | str) -> None:
-        """Keep what the handler has so far, in place of what it had before. Nothing once the run has ended."""
+        """Keep what the handler has so far, in place of what it kept before. Does nothing once the run has ended."""
         if not self._tally.closed:
             self._tally.kept = work
 
     def provider_failed(self, error: BaseException) -> None:
-        """The provider failed so, and it is not tried again."""
+        """Record the error of a provider after which the call is not sent again."""
         self._tally.provider_error = error
 
     def next_occurrence(self, request_hash: str) -> int:
-        """How often this request was answered before in this run: 0 at first. The same when the run is repeated."""
+        """Return how many equal requests of this run came before: 0 for the first.
+
+        A run that is repeated gets the same numbers, so that its calls find their answers in the journal.
+        """
         tally = self._tally
         with tally.lock:
             if given_back := tally.given_back.get(request_hash):
@@ -278,23 +287,26 @@ class Scope:
             return occurrence
 
     def give_back(self, request_hash: str, occurrence: int) -> None:
-        """Let the next such request have this occurrence: it got no answer, so the journal must not count it."""
+        """Free an occurrence for the next equal request.
+
+        Its call got no answer, so no answer in the journal has that key.
+        """
         with self._tally.lock:
             heapq.heappush(self._tally.given_back.setdefault(request_hash, []), occurrence)
 
 
 def current_scope() -> Scope | None:
-    """The scope that a paid call made here would be charged to, None outside any session.
+    """Return the scope that a paid call made here is charged to, None outside any session.
 
-    A raw thread has the scope that it was started in.
+    A raw thread has the scope in which it was started.
     """
     return _current.get()
 
 
 def offline_agent() -> str | None:
-    """The agent whose run here may open no connection; None where there is none.
+    """Return the agent of the last resort whose run executes here and may open no connection, None if there is none.
 
-    A thread that it has started and that outlives it, as those of tracers do, is free when the run has ended.
+    A thread that the run started and that outlives the run, as tracers' threads do, may open connections after its end.
     """
     scope = _current.get()
     if scope is None or not scope.offline or (scope.closed and not _current.is_bound_to(scope)):
@@ -304,10 +316,10 @@ def offline_agent() -> str | None:
 
 @contextmanager
 def charged_as(name: str) -> Generator[None]:
-    """Inside the block, paid calls are made on behalf of `name`: charged to `agent → name`, and to the agent too.
+    """Charge the paid calls of the block to `agent → name`, and to the current agent too.
 
-    For a handler that calls another agent's function: whose business caused a call is charged, and the path is kept.
-    Outside any session it does nothing; a paid call is refused there anyway.
+    A handler uses it to call another agent's function: the calling agent is charged, and the path is kept. Outside any
+    session it does nothing, and a paid call is refused.
     """
     scope = current_scope()
     if scope is None:

@@ -1,4 +1,4 @@
-"""A paid call from its hold to its settlement: sent again after a failure that may pass, replayed if it was paid."""
+"""A paid call from its hold to its settlement: sent again after a transient failure, replayed if it was paid for."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ MAX_PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a call cost, in nano-dollars; None where nobody said, and then it stays at its hold."""
+    """The cost of a call in nano-dollars, and its usage. `nanos` is None if nobody reported it: the hold is charged."""
 
     nanos: int | None
     usage: Usage = NO_USAGE
@@ -39,59 +39,59 @@ class Bill:
 
 @dataclass(slots=True)
 class PaidCall(ABC, Generic[T]):
-    """A call that is paid for: how it is sent, billed, written to the journal and read from it."""
+    """A paid call with a result of type T: how to send it, bill it, write its result to the journal and read it."""
 
     claim: AdmissionRequest
 
     @abstractmethod
     def send(self, granted: GrantedCall) -> Flow[T]:
-        """Send it once."""
+        """Send the call once, and return its result."""
 
     @abstractmethod
     def bill(self, granted: GrantedCall, result: T) -> Bill:
-        """What its result cost."""
+        """Return what the result cost."""
 
     @abstractmethod
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
-        """What the error of sending means."""
+        """Return what an error of sending means."""
 
     @abstractmethod
     def write(self, result: T) -> bytes | None:
-        """Its result for the journal; None if it cannot be replayed."""
+        """Return the result as bytes for the journal; None if the result cannot be replayed."""
 
     @abstractmethod
     def read(self, answer: bytes) -> T:
-        """The result that `write` wrote."""
+        """Return the result from the bytes that `write` wrote."""
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """What a failed call is known to cost; None if only its failure says what is owed."""
+        """Return the cost of a failed call if it is known; None if `failure.owed` alone says what is owed."""
         return None
 
     def is_the_providers(self, failure: Failure) -> bool:
-        """Whether what the caller gets to see is an error of the provider, not one of the application."""
+        """Whether the error that the caller gets is the provider's, not the application's."""
         return failure.at_fault
 
     def hang_up(self) -> Flow[None]:
-        """Let go of what sending left open, after its money is in order."""
+        """Close what sending left open. Runs after the hold was settled, voided or marked unknown."""
         yield from ()
 
 
 def fixed_offer(name: str, price_version: str, amount: int, breaker: str) -> Offer:
-    """The offer of a call whose cost nothing can lower: `amount` nano-dollars, or not at all."""
+    """Return the offer of a call whose cost nothing can lower: it fits if `amount` nano-dollars are left."""
     return Offer(name, price_version, amount, lambda left: _whole(amount, left), breaker)
 
 
 def send_once(send: Invoke[T]) -> Flow[T]:
-    """Do what sends the call."""
+    """Run the step that sends the call, and return its result."""
     result = yield from do(send)
     failpoints.hit("after_send")
     return result
 
 
 def purchase(call: PaidCall[T]) -> Flow[T]:
-    """The result of a call, paid for once. Raises `Refused`, or what sending raises."""
+    """Return the result of a call, paid for once. Raises `Refused`, or what sending raises."""
     claim, attempt = call.claim, 0
-    while True:  # bounded by MAX_ATTEMPTS of `pause_before_retry`
+    while True:  # bounded by MAX_ATTEMPTS in `pause_before_retry`
         granted = yield from admit(claim, first=attempt == 0)
         if isinstance(granted, bytes):
             return call.read(granted)
@@ -110,7 +110,10 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
 
 
 def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
-    """Charge what the result cost, or its hold, and keep the result. After that, raise what reading the bill raised."""
+    """Charge what the result cost, or its hold, and keep the result.
+
+    If reading the bill raises, the hold is charged, and the error is raised afterwards.
+    """
     failpoints.hit("after_response")
     bill = Bill(None)
     unread: BaseException | None = None
@@ -125,7 +128,10 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
 
 
 def pause_before_retry(failure: Failure, attempt: int, seconds_left: float | None) -> float | None:
-    """Seconds to wait before attempt number `attempt` + 1, counted from 0; None if it is not to be made."""
+    """Return the seconds to wait before the next attempt; None if there is none.
+
+    `attempt` is the number of the attempt that failed, from 0.
+    """
     if not failure.retry or attempt + 1 >= MAX_ATTEMPTS:
         return None
     pause = FIRST_PAUSE_SECONDS * 2**attempt if failure.pause_seconds is None else failure.pause_seconds
@@ -139,7 +145,7 @@ def _whole(amount: int, left: int | None) -> SizedOffer | None:
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
-    """Put the money of a failed call in order. Afterwards: seconds to wait before sending again, None if never."""
+    """Settle, void or keep the hold of a failed call. Return the seconds to wait before a retry, None: no retry."""
     claim = call.claim
     left = seconds_left(claim.scope)
     reading = Captured[Failure]()
@@ -149,7 +155,7 @@ def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attem
     says = "at fault" if failure.at_fault else "nothing"
     known = call.known_cost(granted, failure)
     if known is not None and known.nanos is not None:
-        vote = says if failure.usage is None else "well"  # it answered, and what it answered could not be read
+        vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
         yield from settle(claim, granted, cost=known.nanos, usage=known.usage, response=None, says=vote)
     elif failure.owed == "nothing":
         yield from void(claim, granted, failure.reason, says)

@@ -1,4 +1,4 @@
-"""`standalone`: a session of its own for a script or a notebook cell, outside any graph."""
+"""`standalone`: a session with its own budget for a script or a notebook cell, outside any graph."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,10 +26,10 @@ NO_TEXT = "0" * 64
 class standalone:  # noqa: N801 - used as a function in a with statement, as contextlib's own
     """`with standalone(budget="0.10") as session:` makes metered calls in the block part of a session with that budget.
 
-    Works with `async with` too. Without a ledger the books are kept in memory, for this block alone. With a ledger and
-    a `session_id` of its own, a block that was cut off by a crash or an error goes on when it is entered again: what it
-    had paid for is replayed, and the budget is the one it was first given. One block at a time may have a session id.
-    A model that is not metered is vetoed in the block. Raises `ConfigurationError` for a bad budget, and inside a
+    `async with` works too. Without a ledger the books are kept in memory, for this block alone. With a ledger and a
+    `session_id`, a block that was cut off by a crash or an error goes on when it is entered again: calls that it had
+    paid for are replayed, and the budget is the first budget given. Only one block at a time may use a session id. In
+    the block a model that is not metered is vetoed. Raises `ConfigurationError` for a bad budget, and inside another
     session, whose own budget holds.
     """
 
@@ -61,7 +61,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
 
     @property
     def spend(self) -> Spend:
-        """What the session was charged so far, also after the block."""
+        """What the session was charged so far. It stays readable after the block."""
         if self._spend is not None:
             return self._spend
         return self.ledger.run(spend_of, f"request:{self.session_id}")
@@ -74,7 +74,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._left()
+        self._left()  # first: no call may be admitted once the request is closed
         self._closed_with(self.ledger.run(self._end, kind, self.ledger.clock()))
 
     async def __aenter__(self) -> Self:
@@ -85,7 +85,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._left()
+        self._left()  # first: no call may be admitted once the request is closed
         self._closed_with(await self.ledger.arun(self._end, kind, self.ledger.clock()))
 
     def _begin(self) -> tuple[Scope, datetime]:
@@ -125,13 +125,14 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
         self._inside.close()
 
     def _end(self, transaction: Transaction, kind: type[BaseException] | None, at: datetime) -> Spend:
-        if kind is None:  # else it may be entered again
+        if kind is None:  # after an error the block may be entered again, so its request stays open
             close_request(transaction, self.session_id, self.session_id, outcome="ended", at=at)
         return spend_of(transaction, f"request:{self.session_id}")
 
     def _closed_with(self, spend: Spend) -> None:
         self._spend = spend
-        if self._own_ledger and self._scope is not None and not spend.held:  # else a call in flight needs its books yet
+        # A call in flight still has a hold, and needs the ledger for its end: then the ledger stays open.
+        if self._own_ledger and self._scope is not None and not spend.held:
             self._scope.close(books_gone=True)
             self.ledger.database.close()
 

@@ -1,6 +1,6 @@
-"""The second line: a callback that vetoes any model that was not metered. The gateway is the gate, this is not.
+"""The second line behind the gateway: a callback that vetoes every model that was not metered.
 
-It misses `callbacks=[]`, raw threads and direct calls of an SDK.
+It misses `callbacks=[]`, raw threads and direct calls of an SDK, so it does not replace the gateway.
 """
 
 from collections.abc import Generator
@@ -19,10 +19,10 @@ from bursar.state.refusals import Unmetered
 
 
 class UnmeteredGuard(BaseCallbackHandler):
-    """Raises `Unmetered`, before anything is sent, when a model starts that does not go through the gateway."""
+    """A callback that raises `Unmetered` when a model starts outside the gateway, before anything is sent."""
 
-    raise_error = True  # else LangChain logs what a callback raises, and goes on
-    run_inline = True  # else an async model may have been called by the time it runs
+    raise_error = True  # otherwise LangChain logs what a callback raises, and goes on
+    run_inline = True  # otherwise an async model may be called before this callback runs
 
     def on_chat_model_start(
         self,
@@ -50,7 +50,7 @@ class UnmeteredGuard(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Veto a text model: none can be metered."""
+        """Veto every text model, because none can be metered."""
         _veto(serialized)
 
 
@@ -59,8 +59,8 @@ _VETO = UnmeteredGuard()
 
 @contextmanager
 def forbid_unmetered(config: RunnableConfig) -> Generator[None]:
-    """Inside the block, every Runnable that is called without a config of its own has `config` and the veto."""
-    ours = ensure_config(config)  # a copy, and filled up from the ambient config
+    """In the block, give `config` and the veto to every Runnable that is called without its own config."""
+    ours = ensure_config(config)  # a copy of `config`, filled up from the ambient config
     callbacks = ours.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks.add_handler(_VETO)

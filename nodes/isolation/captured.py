@@ -1,4 +1,4 @@
-"""How a piece of work ended, as a value: what it returned, or what it raised, whatever that is."""
+"""The end of a piece of work as a value: what it returned, or what it raised, exits included."""
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -10,9 +10,9 @@ T = TypeVar("T")
 class Captured(Generic[T]):
     """The value of some work, or the error that it raised, exits and interrupts included.
 
-    `asyncio` stops its whole event loop when a task raises an exit, and everybody else's work on that loop with it. So
-    foreign code is called through here, and the caller decides what an error means. As a context manager it takes
-    whatever the block raises; the block sets `value`.
+    When a task raises an exit, `asyncio` stops its event loop, and with it all other work on that loop. So foreign code
+    is called through this class, and the caller decides what an error means. As a context manager it keeps whatever the
+    block raises; the block sets `value`.
     """
 
     __slots__ = ("error", "value")
@@ -31,7 +31,7 @@ class Captured(Generic[T]):
         return True
 
     def result(self) -> T:
-        """Return the value, or raise the error again."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return cast(T, self.value)

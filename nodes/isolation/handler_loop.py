@@ -1,4 +1,4 @@
-"""The event loop that handlers share, in a thread of its own. When a handler blocks it, a new loop takes its place."""
+"""The event loop that handlers share, in a thread of its own. If a handler blocks it, a new loop takes its place."""
 
 import asyncio
 import ctypes
@@ -13,9 +13,9 @@ from bursar.checkpoints.database.loop_commits import LentThread, lend_thread
 from bursar.checkpoints.database.stop_guard import guard_thread
 from bursar.nodes.isolation.reaper import AbandonedWork, Reaper
 
-BLOCKED_SECONDS = 0.25  # a loop that does not answer for so long takes no more work
-MAX_RESTARTS = 1_000  # handlers may stop the loop so often
-GRACE_SECONDS = 0.05  # a loop that does not hear a cancellation for so long is blocked
+BLOCKED_SECONDS = 0.25  # a loop that does not answer for this long takes no more work
+MAX_RESTARTS = 1_000  # how often handlers may stop the loop
+GRACE_SECONDS = 0.05  # a loop that does not run a cancellation for this long is blocked
 
 
 class HandlerStopped(BaseException):
@@ -29,7 +29,7 @@ class Coroutine(AbandonedWork, Protocol):
     handler_loop: "HandlerLoop"
 
     def begin(self) -> None:
-        """Start it; called on the loop."""
+        """Start the coroutine; called on the loop."""
         ...
 
 
@@ -53,16 +53,19 @@ class HandlerLoop:
         self.thread.start()
 
     def take(self, coroutine: Coroutine) -> None:
-        """Start the coroutine here."""
+        """Start the coroutine on this loop."""
         coroutine.handler_loop = self
         self.runs.add(coroutine)
         self._waiting.add(coroutine)
         self._call(partial(self._begin, coroutine))
 
     def retire(self) -> None:
-        """Take no more coroutines, and end when those that have begun have ended; the others go to another loop."""
+        """Take no more coroutines. Coroutines that have not begun move to another loop.
+
+        The loop ends when the coroutines that have begun have ended.
+        """
         self.retired = True
-        with self._moving:
+        with self._moving:  # race: `_begin` may want a coroutine too; the first to take it has it
             moved, self._waiting = self._waiting, set()
             self.runs -= moved
         for coroutine in moved:
@@ -72,12 +75,12 @@ class HandlerLoop:
     def _begin(self, coroutine: Coroutine) -> None:
         with self._moving:
             if coroutine not in self._waiting:
-                return  # it has moved to another loop meanwhile
+                return  # race: `retire` moved it to another loop first
             self._waiting.discard(coroutine)
         coroutine.begin()
 
     def check(self, now: float) -> bool:
-        """Retire when the loop is blocked. Return whether it must be checked again."""
+        """Retire if the loop is blocked. Return whether the loop must be checked again."""
         if self.runs and self._silent(now) > BLOCKED_SECONDS:
             self.retire()
         elif self.retired:
@@ -85,7 +88,7 @@ class HandlerLoop:
         return bool(self.runs) or (self.retired and not self._over)
 
     def stop(self, coroutine: Coroutine) -> None:
-        """Cancel the coroutine. If it blocks the loop, which then cannot hear that, retire and stop the thread."""
+        """Cancel the coroutine. If a handler blocks the loop, which cannot cancel then, retire and stop the thread."""
         if coroutine.task is not None:
             self._call(coroutine.task.cancel)
         if self._silent(time.monotonic()) < GRACE_SECONDS:
@@ -93,7 +96,7 @@ class HandlerLoop:
         self.retire()
         running = asyncio.current_task(self.loop)
         if running is None:
-            return  # it is slow to hear, and not blocked
+            return  # no task runs: the loop is slow, but not blocked
         if running is coroutine.task or all(self._reaper.has(other) for other in list(self.runs)):
             stop_thread(self.thread, self._lock, lambda: not self._over and self._is_asked)
 
@@ -107,7 +110,7 @@ class HandlerLoop:
             if self.retired and not self.runs:
                 break
         self.retired = True
-        with self._lock:
+        with self._lock:  # race: `stop_thread` looks at `_over` under this lock, so that no stop comes after it
             self._over = True
         with suppress(HandlerStopped):
             self.loop.run_until_complete(_cancel_all())
@@ -124,7 +127,7 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return for how many seconds the loop has not answered, and ask it if it was not asked; 0 if it answered."""
+        """Return for how many seconds the loop has not answered, 0 if it has; ask it if it was not asked."""
         if not self._is_asked:
             self._asked = now
             self._call(self._answer)
@@ -132,17 +135,17 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether the loop has neither answered nor come back from a disk since it was asked."""
+        """Whether the loop has neither answered nor returned from a wait for a disk since it was asked."""
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
     def _call(self, function: Callable[..., object]) -> None:
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # race: the loop has ended, and takes no calls
             self.loop.call_soon_threadsafe(function)
 
 
 class LoopPool:
-    """The handler loop that takes new coroutines; another one takes its place once it has retired."""
+    """The handler loop that takes new coroutines. A new loop takes its place once it has retired."""
 
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
@@ -152,23 +155,23 @@ class LoopPool:
 
     def place(self, coroutine: Coroutine) -> None:
         """Start the coroutine on a loop that is not blocked."""
-        with self._lock:
+        with self._lock:  # race: two callers would each make a new loop
             current = self._current
             if current is None or current.retired:
                 current = self._current = HandlerLoop(self._reaper, self.place)
                 self._threads = {thread for thread in self._threads if thread.is_alive()} | {current.thread}
             current.take(coroutine)
-        if current.retired:  # it retired just now, and may have missed this coroutine: once more
+        if current.retired:  # race: it retired during `take` and may have missed this coroutine; `retire` moves it now
             current.retire()
         self._reaper.check_with(current.check)
 
     def is_own(self, thread: threading.Thread) -> bool:
-        """Whether the thread is that of a handler loop."""
+        """Whether the thread runs a handler loop."""
         return thread in self._threads
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Raise `HandlerStopped` at the thread's next Python instruction, if that is still wanted.
+    """Raise `HandlerStopped` at the thread's next Python instruction, if `wanted()` still returns True.
 
     A guarded section of the thread holds `lock`: then nothing is done, and the caller tries again later.
     """

@@ -1,4 +1,4 @@
-"""The reaper: one thread that stops abandoned handlers, again and again, until they end or clearly do not."""
+"""The reaper: one thread that stops abandoned handlers repeatedly, until they end or `MAX_STOPS` are used up."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ class AbandonedWork(Protocol):
     over: bool
 
     def stop(self) -> None:
-        """Ask it, once more, to end."""
+        """Ask the work, once more, to end."""
         ...
 
 
 class Reaper:
-    """A daemon thread that stops abandoned work and checks event loops; it sleeps when there is nothing to do."""
+    """A daemon thread that stops abandoned work and checks event loops. It sleeps while there is neither."""
 
     def __init__(self) -> None:
         self._stops: dict[AbandonedWork, int] = {}  # abandoned work that has not ended: how often it was stopped again
@@ -34,9 +34,13 @@ class Reaper:
         self._started = False
 
     def abandon(self, work: AbandonedWork) -> None:
-        """Stop the work now, and again until it ends or `MAX_STOPS` are used up: its run has ended without it."""
+        """Stop the work now, and again until it ends or `MAX_STOPS` are used up.
+
+        Its run no longer waits for the work.
+        """
         if work.over:
             return
+        # Race: the work may end before it is added; the next look then removes it.
         with self._wake:
             self._stops[work] = 0
             self._counts[work.agent] += 1
@@ -44,7 +48,7 @@ class Reaper:
         work.stop()
 
     def check_with(self, check: Callable[[float], bool]) -> None:
-        """Call `check(now)`, in monotonic seconds, at every look, until it returns False."""
+        """Call `check(now)` at every look, until it returns False. `now` is in seconds of `time.monotonic`."""
         with self._wake:
             self._checks.add(check)
             if not self._awake:
@@ -55,11 +59,11 @@ class Reaper:
         return work in self._stops
 
     def count(self, agent: str | None) -> int:
-        """How many handlers of an agent, or of all, were abandoned and have not ended."""
+        """Return how many handlers of the agent, or of all agents, were abandoned and have not ended."""
         return len(self._stops) if agent is None else self._counts[agent]
 
     def _rouse(self) -> None:
-        """Wake the thread, or start it. The caller holds the condition."""
+        """Wake the thread, or start it. The caller holds `_wake`."""
         self._awake = True
         if not self._started:
             self._started = True
@@ -68,7 +72,7 @@ class Reaper:
 
     def _run(self) -> None:
         while True:  # one look a turn, for as long as the process lives
-            with self._wake:
+            with self._wake:  # race: work that is added between the look and the wait would wake nobody
                 if not self._stops and not self._checks:
                     self._awake = False
                     self._wake.wait()

@@ -1,4 +1,4 @@
-"""The one edge between sync and async: every node's body is a coroutine function, and this is how sync code runs it."""
+"""The one edge between sync and async: every node's body is a coroutine function; sync code runs it through here."""
 
 import os
 import threading
@@ -24,9 +24,9 @@ NodeBody = Callable[[S, RunnableConfig], Awaitable[Update]]
 
 
 class _Portal:
-    """The process's background event loop, started on first use; one, so that HTTP clients keep their connections.
+    """The one background event loop of the process, so that HTTP clients keep connections. The first use starts it.
 
-    Its thread is a daemon, never joined: a handler that was left behind must not keep the interpreter from ending.
+    Its thread is a daemon and is never joined: an abandoned handler must not keep the interpreter from ending.
     """
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class _Portal:
         try:
             return future.result().result()
         finally:
-            future.cancel()  # a caller that was interrupted leaves nothing running behind its back
+            future.cancel()  # if the caller was interrupted, its coroutine must not run on
 
     def _started(self) -> BlockingPortal:
-        with self._lock:
+        with self._lock:  # race: two threads would each start a loop
             if self._portal is None or self._process != os.getpid():  # a fork inherits no threads
                 ready: Future[BlockingPortal] = Future()
                 self._thread = threading.Thread(target=anyio.run, args=(_serve, ready), name="bursar-loop", daemon=True)
@@ -66,9 +66,9 @@ _portal = _Portal()
 
 
 def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run a coroutine function from sync code and return its result, also where an event loop is already running.
+    """Run a coroutine function from sync code and return its result, even if an event loop runs in this thread.
 
-    The caller's context variables are seen by it. Raises `BursarError` when called from Bursar's own loop.
+    The coroutine sees the caller's context variables. Raises `BursarError` if called from one of Bursar's own loops.
     """
     return _portal.call(function, *arguments)
 
@@ -88,7 +88,10 @@ class AsyncNode(Runnable[S, Update], Generic[S]):
 
 
 class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
-    """A conditional edge's function. It must be total: LangGraph resumes past a router that raised without routing."""
+    """A conditional edge's function. It must return for every state.
+
+    LangGraph, when it resumes, goes past an edge function that raised, without routing.
+    """
 
     def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:
         self.name = name

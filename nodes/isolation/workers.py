@@ -1,4 +1,4 @@
-"""Where handlers run: apart from the coordinator, so that its deadlines hold and others go on, whatever a handler does.
+"""The places where handlers run, apart from the coordinator: no handler can delay its deadlines or other runs.
 
 A sync function runs in a thread of its own. Coroutines run together on one event loop that no caller uses: HTTP clients
 keep their connections, and code that blocks this loop blocks no deadline (see `handler_loop`).
@@ -31,7 +31,7 @@ MAX_ABANDONED = 32  # handlers of one agent that hang in calls which do not retu
 
 
 class TooManyAbandoned(BursarError):
-    """No more handlers of this agent are started: too many hang in calls that do not return."""
+    """No more handlers of this agent start, because too many of them hang in calls that do not return."""
 
 
 class _Work(ABC, Generic[T]):
@@ -45,21 +45,21 @@ class _Work(ABC, Generic[T]):
         self.over = False
 
     def tell(self, end: Captured[T]) -> None:
-        """Say, from any thread, how it ended."""
-        with suppress(RuntimeError):  # the waiting loop is closed: nobody waits there any more
+        """Give the waiting event loop the end of the work. Any thread may call it."""
+        with suppress(RuntimeError):  # race: the waiting loop is closed, and nobody waits for this end
             self.loop.call_soon_threadsafe(_resolve, self.told, end)
 
     @abstractmethod
     def start(self) -> None:
-        """Begin it, in another thread."""
+        """Begin the work, in another thread."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Make it end soon: nobody waits for it any more."""
+        """Make the work end soon, because no run waits for it."""
 
 
 class _Thread(_Work[T]):
-    """A function in a thread of its own. A daemon thread: an abandoned one does not keep the process from ending."""
+    """A function in a thread of its own. It is a daemon thread, which does not keep the process from ending."""
 
     def __init__(self, agent: str, work: Callable[[], T]) -> None:
         super().__init__(agent)
@@ -74,13 +74,13 @@ class _Thread(_Work[T]):
     def _run(self) -> None:
         try:
             self._do()
-        except HandlerStopped:  # the stop came when the function had ended by itself
+        except HandlerStopped:  # race: the stop came when the function had ended by itself
             self.over = True
 
     def _do(self) -> None:
         guard_thread(self._lock)
-        # No stop may hit the thread before this line: it would end unseen, and the next stop would hit whichever thread
-        # has its number then.
+        # Race: a stop before this line would end the thread unseen, and the next stop would hit another thread that got
+        # its number. So `stop` does nothing until `_begun` is set.
         with self._lock:
             self._begun, self.over = True, self._stopping
         if self.over:
@@ -88,12 +88,12 @@ class _Thread(_Work[T]):
         end = Captured[T]()
         with end:
             end.value = self.context.run(self._work)
-        with self._lock:
+        with self._lock:  # race: `stop_thread` looks at `over` under this lock, so that no stop comes after it
             self.over = True
         self.tell(end)
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping = True  # race: a thread that has not begun reads this, and ends without calling the function
         stop_thread(self._thread, self._lock, lambda: self._begun and not self.over)
 
 
@@ -110,7 +110,7 @@ class _Coroutine(_Work[T]):
         _process.loops.place(self)
 
     def begin(self) -> None:
-        """Start on the handler loop, unless it was abandoned before its turn came."""
+        """Start on the handler loop, unless the work was abandoned before its turn came."""
         if self.told.done():
             self.over = True
             self.handler_loop.runs.discard(self)
@@ -124,7 +124,7 @@ class _Coroutine(_Work[T]):
     def _finish(self, task: "asyncio.Task[None]") -> None:
         self.over = True
         self.handler_loop.runs.discard(self)
-        if task.cancelled() or task.exception() is not None:  # not by the work itself: before it began, or at its end
+        if task.cancelled() or task.exception() is not None:  # before the work began, or after its end
             self.tell(Captured(error=asyncio.CancelledError() if task.cancelled() else task.exception()))
 
     def stop(self) -> None:
@@ -132,7 +132,7 @@ class _Coroutine(_Work[T]):
 
 
 class _ProcessState:
-    """What a process has for its handlers. A forked process makes its own, for it inherits no threads."""
+    """The reaper, loops and threads of a process. A forked process makes its own, because it inherits no threads."""
 
     def __init__(self) -> None:
         self.reaper = Reaper()
@@ -143,8 +143,8 @@ class _ProcessState:
 async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Captured[T] | None:
     """Run the function in a thread of its own and return how it ended; None at the deadline, when it is abandoned.
 
-    It sees the caller's context variables. It is abandoned too when the caller is cancelled.
-    Raises `TooManyAbandoned`.
+    The function sees the caller's context variables. If the caller is cancelled, the function is abandoned too. Raises
+    `TooManyAbandoned`.
     """
     _check(agent)
     began = time.monotonic()
@@ -167,7 +167,10 @@ async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) ->
 
 
 async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
-    """Run the coroutine on the event loop for handlers and return how it ended; otherwise as `run_in_thread`."""
+    """Run the coroutine on the handler loop and return how it ended; None at the deadline, when it is abandoned.
+
+    Context variables, cancellation and errors are as in `run_in_thread`.
+    """
     _check(agent)
     return await _attend(_Coroutine(agent, work), seconds)
 
@@ -178,7 +181,7 @@ def is_handlers_thread() -> bool:
 
 
 def abandoned_count(agent: str | None = None) -> int:
-    """How many handlers of that agent, or of all, were abandoned and have not ended."""
+    """Return how many handlers of the agent, or of all agents, were abandoned and have not ended."""
     return _process.reaper.count(agent)
 
 
@@ -203,7 +206,7 @@ async def _attend(work: _Work[T], seconds: float) -> Captured[T] | None:
 
 
 def _resolve(told: "asyncio.Future[Captured[T] | None]", end: Captured[T] | None) -> None:
-    if not told.done():
+    if not told.done():  # race: the end and the deadline's timer both run on this loop; the first one counts
         told.set_result(end)
 
 

@@ -1,1 +1,1 @@
-"""Extension point: an observer is told of each run as it goes."""
+"""Extension point: observers of runs."""

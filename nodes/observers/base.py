@@ -1,4 +1,4 @@
-"""Extension point: an observer is told of each run of a handler as it goes."""
+"""Extension point: an observer gets the start, the paid calls and the end of each run."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,9 +9,9 @@ from bursar.state.run import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """Which run it is, before it has ended. `level` is the handler's place in the chain of `specialist`.
+    """A run before its end, as observers get it. `level` is the handler's place in the chain of `specialist`.
 
-    Level 0 is the specialist's own handler; above it stand its fallbacks.
+    Level 0 is the specialist's own handler; fallbacks have higher levels.
     """
 
     request_id: str
@@ -22,37 +22,37 @@ class RunContext:
 
 
 class Observer(Protocol):
-    """Is told when a run starts, of each paid call that it makes, and how it ended.
+    """A listener to runs: Bursar calls its methods when a run starts, at each of its paid calls, and when it ends.
 
-    A method that an observer lacks is not called. One that raises is logged and the observer hears no more of that
-    run; neither the run nor the other observers notice. The calls are made in line: an observer that waits makes the
-    run wait. One observer hears of many runs, several of them at the same time.
+    A method that an observer lacks is not called. If a method raises, the error is logged, and the observer gets no
+    more calls for that run; neither the run nor the other observers are affected. The calls are made in line: an
+    observer that waits makes the run wait. One observer serves many runs, several of them at the same time.
 
-    An observer may have one method more, `run_stopped(run: RunContext, error)`: the run stops without an end, for a
-    person or with its process. When it is resumed, it starts again.
+    An observer may have one method more, `run_stopped(run: RunContext, error)`. It is called if the run stops without
+    an end, for a person or with its process. A run that is resumed starts again.
     """
 
     def run_started(self, run: RunContext) -> None:
-        """The handler is about to be called, in the context in which it runs. A resumed run starts again."""
+        """Called before the handler, in the context in which the handler runs. A resumed run starts again."""
         ...
 
     def turn(self, run: RunContext, number: int, model: str) -> None:
-        """Paid call `number`, counted from 1, is about to be sent to `model`, or to be answered from the ledger.
+        """Called before paid call `number`, counted from 1, is sent to `model` or answered from the ledger.
 
-        It is called in the handler's thread.
+        The call is made in the handler's thread.
         """
         ...
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """The run has ended so, and the ledger has it; `error` is what the handler raised.
+        """Called when the run has ended and the ledger has its outcome. `error` is what the handler raised.
 
-        `head` names the event of this end in the session's log: kept outside the database, it is an anchor.
+        `head` is the event of this end in the session's log. Kept outside the database, it is an anchor.
         """
         ...
 
 
 def anchor_attributes(head: Head) -> dict[str, str | int]:
-    """The head of a session's log as attributes of a trace, which is outside the database."""
+    """Return the head of a session's log as attributes of a trace, which is kept outside the database."""
     return {
         "bursar.session_id": head.session_id,
         "bursar.audit_sequence": head.sequence,

@@ -1,4 +1,4 @@
-"""LangSmith: the head of the session's log, as metadata of the node's run, where LangSmith traces."""
+"""LangSmith: adds the head of the session's log to the metadata of the node's run, if LangSmith traces."""
 
 import sys
 
@@ -8,11 +8,11 @@ from bursar.state.run import Run
 
 
 class LangSmithObserver:
-    """Adds the head of the log to the run that LangSmith traces: an anchor that lies outside the database."""
+    """Adds the head of the log to the run that LangSmith traces: an anchor outside the database."""
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """See `Observer`."""
-        helpers = sys.modules.get("langsmith.run_helpers")  # it is loaded where LangSmith traces
+        """Add the head of the log to LangSmith's current run. Does nothing if LangSmith does not trace."""
+        helpers = sys.modules.get("langsmith.run_helpers")  # loaded if LangSmith traces
         tree = None if helpers is None else helpers.get_current_run_tree()
         if tree is not None:
             tree.add_metadata(anchor_attributes(head))

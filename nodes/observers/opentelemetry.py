@@ -13,14 +13,14 @@ _tracer = trace.get_tracer("bursar")
 
 
 class OpenTelemetryObserver:
-    """The span `invoke_agent <specialist>` around one run; each run has an observer of its own."""
+    """The span `invoke_agent <specialist>` around one run. Each run has its own observer."""
 
     def __init__(self) -> None:
         self._span: Span | None = None
         self._around: AbstractContextManager[Span] | None = None
 
     def run_started(self, run: RunContext) -> None:
-        """Start the span: what the handler traces lies inside it."""
+        """Start the span. The handler's own spans lie inside it."""
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": run.specialist,
@@ -36,15 +36,15 @@ class OpenTelemetryObserver:
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Write outcome, cost, paid calls and the head of the log to the span, and end it.
 
-        A failed run sets the span's status to error. What the handler raised is recorded with its traceback, which
-        the outcome's one line leaves out.
+        A failed run sets the span's status to error. The handler's exception is recorded with its traceback, which the
+        one line of the outcome leaves out.
         """
         if self._span is not None and self._span.is_recording():
             _describe(self._span, run, error, head)
         self._end(None)
 
     def run_stopped(self, run: RunContext, error: BaseException) -> None:
-        """End the span with what stopped the run."""
+        """End the span with the exception that stopped the run."""
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""All observers of one run: the three that every run has, and the user's."""
+"""All observers of one run: the three built-in observers, and the user's."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -19,17 +19,18 @@ _log = logging.getLogger(__name__)
 
 
 class RunObservers:
-    """Tells every observer of one run: entered, that it starts; left by an exception, that it stopped without an end.
+    """The observers of one run, as a context manager around it.
 
-    The end is told in reverse order, so that an observer of the user's is told everything inside the run's span.
+    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end. The
+    end is passed on in reverse order, so that the user's observers run inside the run's span.
     """
 
     def __init__(self, users: Sequence[Observer], run: RunContext, config: RunnableConfig) -> None:
         self._observers: tuple[object, ...] = (StreamObserver(), OpenTelemetryObserver(), LangSmithObserver(), *users)
         self._run = run
         self._config = config
-        # Places in the tuple, for two observers may be equal. A handler may pay from several threads at once: adding to
-        # a set is one step.
+        # Places in the tuple, because two observers may be equal. Race: a handler may pay from several threads at once;
+        # adding to a set is one step.
         self._dropped: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -43,15 +44,15 @@ class RunObservers:
             self._tell(reversed(range(len(self._observers))), "run_stopped", self._run, error)
 
     def turn(self, number: int, model: str) -> None:
-        """Tell of a paid call; from the handler's thread."""
+        """Call `turn` of each observer for a paid call. Runs in the handler's thread."""
         self._tell(range(len(self._observers)), "turn", self._run, number, model)
 
     def ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """Tell how the run ended, and what its handler raised."""
+        """Call `run_ended` of each observer with the run, and with what its handler raised."""
         self._tell(reversed(range(len(self._observers))), "run_ended", run, error, head)
 
     def _tell(self, places: Iterable[int], method: str, *what: object) -> None:
-        # An observer may ask LangGraph for the config where it is; a handler that is a graph has another one there.
+        # An observer may ask LangGraph for the current config: inside a handler that is a graph, that is another one.
         token = AMBIENT_CONFIG.set(self._config)
         try:
             for place in places:
@@ -68,6 +69,6 @@ class RunObservers:
 
     def _drop(self, place: int, method: str, error: BaseException) -> None:
         self._dropped.add(place)
-        # Neither the error's text nor its traceback: they may quote a request or a key.
+        # The error's text and traceback are not logged: they may quote a request or a key.
         name = type(self._observers[place]).__name__
         _log.warning("observer %s failed in %s (%s) and hears no more of this run", name, method, type(error).__name__)

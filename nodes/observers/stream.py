@@ -1,4 +1,4 @@
-"""The stream: whoever streams with `stream_mode="custom"` hears how a run goes; see `bursar.state.stream_events`."""
+"""The stream observer: `stream_mode="custom"` gives a caller each run's `bursar.state.stream_events`."""
 
 from contextlib import suppress
 from typing import TypedDict
@@ -18,24 +18,24 @@ class _Who(TypedDict):
 
 
 class StreamObserver:
-    """Writes the events of one run to the stream; each run has an observer of its own.
+    """Writes the events of one run to the stream. Each run has its own observer.
 
-    Silent where nobody streams, and once the stream has ended.
+    Does nothing if no caller streams, or once the stream has ended.
     """
 
     _who: _Who
 
     def run_started(self, run: RunContext) -> None:
-        """See `Observer`."""
+        """Write a `Started` event."""
         self._who = _Who(request_id=run.request_id, specialist=run.specialist, handler=run.handler, level=run.level)
         _write(Started(bursar="started", **self._who))
 
     def turn(self, run: RunContext, number: int, model: str) -> None:
-        """See `Observer`."""
+        """Write a `TurnTaken` event."""
         _write(TurnTaken(bursar="turn", **self._who, turn=number, model=model))
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """See `Observer`."""
+        """Write a `Terminal` event with outcome, cost and turns."""
         event = Terminal(
             bursar="terminal",
             **self._who,
@@ -58,5 +58,5 @@ def _write(event: Progress) -> None:
     runtime = config.get("configurable", {}).get(RUNTIME)
     if runtime is None:  # the run is not part of a graph
         return
-    with suppress(RuntimeError):  # the stream's event loop is closed: nobody listens any more
+    with suppress(RuntimeError):  # race: the stream's event loop is closed, and nobody reads the stream
         runtime.stream_writer(event)

@@ -1,4 +1,4 @@
-"""The cost guardian: admits the plan under what is left in every account, degrades what does not fit."""
+"""The guardian: admits the plan under what is left in every account; starts a fallback if there is no room."""
 
 from collections.abc import Mapping
 
@@ -17,16 +17,17 @@ from bursar.state.session import Plan, SessionState, Step
 
 
 async def guard(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Price the plan before it starts, in one transaction with the accounts it opens.
+    """Price the plan before it starts, in one transaction with the accounts that it opens.
 
-    Every admitted specialist gets an account capped at its ceiling or at what is left, whichever is less; one whose
-    expected cost no longer fits request, session and tenant starts with its first fallback that costs nothing; so does
-    a paused one, and one whose breaker is open with its first fallback. Raises `Paused` where its tenant, or
-    everything, is paused: the request waits as it is.
+    Every admitted specialist gets an account, capped at its ceiling or at what is left, whichever is less. If its
+    expected cost does not fit what is left of request, session and tenant, or if it is paused, it starts with its first
+    fallback that costs nothing. If its breaker is open, it starts with its first fallback. Raises `Paused` if its
+    tenant, or everything, is paused: the request then waits unchanged.
     """
     request, plan = state["request"], state["plan"]
 
     def admit(transaction: Transaction) -> tuple[Plan, Decision]:
+        # Race: another request may take this money after the read. Each hold of a paid call checks its accounts again.
         now = standing_of(coordinator, request, plan, transaction)
         stopped = start_blocks(coordinator, request, plan, now, transaction)
         room = request.budget if now.left is None else max(USD.from_nanos(now.left), ZERO)

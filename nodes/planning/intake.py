@@ -1,4 +1,4 @@
-"""Intake: opens the request, under an id and a clock reading that a resume finds again in the state."""
+"""Intake: opens the request with an id and an opening time that a resume finds again in the state."""
 
 import hashlib
 from datetime import timedelta
@@ -19,15 +19,15 @@ from bursar.state.spend import Spend
 
 
 async def intake(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Open the request in the books and reset what the state says of the one before.
+    """Open the request in the ledger, and clear what the state holds of the request before.
 
-    The id is derived from session, message and text: run again after a crash, it opens nothing new and grants nothing.
-    Raises `Paused` where the tenant, or everything, is paused; then nothing is opened.
+    The id is derived from session, message and text, so that intake, run again after a crash, opens no second request
+    and grants no second budget. Raises `Paused` if the tenant, or everything, is paused; then nothing is opened.
     """
     messages = state.get("messages", [])
     last = messages[-1] if messages else None
     if last is not None and (answered := state.get("request")) and last.id == answer_id(answered):
-        return {}  # sent again, or nothing new: the answer that is there is given again
+        return {}  # the last message is the answer of the last request: that answer is returned again
     session_id = setting(config, "thread_id") or coordinator.new_id()
     text = last.text if isinstance(last, HumanMessage) else ""
     opened_at = coordinator.clock()
@@ -53,6 +53,7 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     lease = lease_of(config)
 
     def open_books(transaction: Transaction) -> None:
+        # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
         check_paused(coordinator, request, transaction)
         open_session(transaction, session_id, request.tenant, at=request.opened_at)
         open_request(

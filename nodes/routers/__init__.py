@@ -1,1 +1,1 @@
-"""Routers: what scores the specialists for a request."""
+"""Extension point: routers, which score the specialists for a request."""

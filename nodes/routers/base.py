@@ -1,4 +1,4 @@
-"""Extension point: a router scores the specialists that may answer a request. Here, too, is what routers share."""
+"""Extension point: a router scores the specialists for a request. This file also has what the routers share."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
@@ -12,12 +12,12 @@ from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from bursar.state.text import one_line
 
-RULE_CHARACTERS = 160  # of somebody else's text in a rule
+RULE_CHARACTERS = 160  # of a foreign text that a rule quotes
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a router may choose: a specialist's name, what it is for, and questions that it answers."""
+    """A specialist as a router sees it: its name, its description, and questions that it answers."""
 
     name: str
     description: str
@@ -26,9 +26,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How valuable each candidate is for one request.
+    """The value of each candidate for one request.
 
-    `by_name` has every candidate, 0..1. `chosen` holds those that fit, best first; empty means none of these.
+    `by_name` has every candidate, 0..1. `chosen` holds the candidates that fit, best first; empty means that none fits.
     `confidence` (0..1) is that of the whole routing. `rule` says in one line why.
     """
 
@@ -41,34 +41,37 @@ class Scores:
 class Router(Protocol):
     """Scores the candidates for a request.
 
-    A total function: it returns for any text (empty, long, any script) and any candidates, none included.
-    What it does not understand, it answers with an empty `chosen`.
+    It must return for any text (empty, long, any script) and any candidates, none included. If it does not understand
+    the text, it returns an empty `chosen`.
 
-    A router may have two members more; the supervisor does without them where they are missing:
+    A router may have two more members:
 
     `free = True`: it never pays. The supervisor opens no account for it, and any paid call inside it is refused.
-    `ready(candidates) -> bool`: whether `route` would return at once, without waiting for anything. Then it runs where
-    the request runs, with no deadline; otherwise it runs apart, under one. A `ready` that raises has said no.
+
+    `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, it runs on the
+    request's event loop, without a deadline. Otherwise it runs on the handler loop, with a deadline. A `ready` that
+    raises means False.
     """
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...
 
 
 def is_free(router: Router) -> bool:
-    """Whether the router says of itself that it never pays."""
-    return getattr(router, "free", False) is True  # a router may have a member `free` that is something else
+    """Whether the router has `free = True`: it never pays."""
+    return getattr(router, "free", False) is True  # `CascadeRouter.free` is a router
 
 
 def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
-    """Whether the router says that it would answer at once."""
+    """Whether the router's `ready` returns True: it would answer at once."""
     ready = getattr(router, "ready", None)
     return ready is not None and capture_call(ready, candidates).value is True
 
 
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
-    """Run a model's part of a routing and return its error as a value: routing must not take the request down.
+    """Run a model's part of a routing, and return its scores or its error, so that the error does not end the request.
 
-    Cancellation, interrupts and errors that only a user can mend are raised.
+    Raises cancellations, interrupts, refusals other than `BudgetExceeded` and `ScopeClosed`, and `ConfigurationError`,
+    which only a user can mend.
     """
     [result] = await asyncio.gather(work, return_exceptions=True)
     if isinstance(result, Scores | BudgetExceeded | ScopeClosed):
@@ -79,7 +82,7 @@ async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
 
 
 def failure(error: Exception) -> str:
-    """One line for a rule. A provider's own message is left out: it may quote the request or a key."""
+    """Return an error as part of a rule. A provider's own message is left out: it may quote the request or a key."""
     if isinstance(error, BudgetExceeded | ScopeClosed):
         return f"model refused: {one_line(str(error), RULE_CHARACTERS)}"
     return f"model failed: {type(error).__name__}"
@@ -92,5 +95,5 @@ def check_threshold(value: float) -> None:
 
 
 def none_fit(candidates: Sequence[Candidate], *, confidence: float, rule: str) -> Scores:
-    """The answer "none of these": zero for every candidate."""
+    """Return the scores that mean "none of these": zero for every candidate."""
     return Scores({c.name: 0.0 for c in candidates}, (), confidence, rule)

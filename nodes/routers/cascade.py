@@ -1,4 +1,4 @@
-"""The cascade of two routers: the free one first, the model where the free one is unsure."""
+"""The cascade of two routers: the free router first, then the model's router if the free router is unsure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +8,11 @@ from bursar.nodes.routers.base import Candidate, Router, Scores, attempt, check_
 
 @dataclass
 class CascadeRouter:
-    """Asks the free router first, and the model only where the free one is less sure than `threshold` (0..1).
+    """Asks the free router first, and the model's router only if the free one's confidence is below `threshold` (0..1).
 
-    Of two answers the surer one holds. Where the model fails, or its call is refused for want of budget, the free
-    scores hold and `rule` says so. Errors that a user must mend (an unknown price, a model outside a session)
-    and interrupts pass through.
+    Of two answers the surer counts. If the model fails, or its call is refused for lack of budget, the free scores
+    count, and `rule` says so. Raises errors that a user must mend (an unknown price, a model outside a session), and
+    interrupts.
     """
 
     free: Router

@@ -1,4 +1,4 @@
-"""A free router that runs offline: a linear model over the specialists' example questions and descriptions."""
+"""A free, offline router: a linear model over the specialists' example questions and descriptions."""
 
 import asyncio
 import importlib.util
@@ -24,28 +24,28 @@ TEXT_LIMIT_CHARACTERS = 2_000
 CLAUSES_LIMIT = 16
 FITTED_LIMIT = 16
 CLAUSE_WEIGHT = 0.9
-"""A clause lacks its context, so what it says alone counts a little less than the whole question."""
+"""A clause alone lacks its context, so that its scores count a little less than those of the whole question."""
 
 _CLAUSE_ENDS = re.compile(r"[.;:!?\n]+(?=\s|$)|,\s|\s(?:and|also|then|plus|but)\s", re.IGNORECASE)
 _TOPIC_ENDS = re.compile(r"[.,;:]|\band\b")
 
 
 def has_scikit_learn() -> bool:
-    """Whether the library that `ExampleRouter` needs is installed. It is not imported."""
+    """Whether the library that `ExampleRouter` needs is installed. The library is not imported."""
     return importlib.util.find_spec("sklearn") is not None
 
 
 class ExampleRouter:
-    """Chooses every candidate whose probability reaches `threshold`; none, where nothing fits.
+    """Chooses every candidate whose probability reaches `threshold`, and none if nothing fits.
 
     A multinomial logistic regression over word and character n-grams (TF-IDF) learns the candidates' examples and
     descriptions against a background of everyday requests that no specialist serves. The background is English;
-    `out_of_scope` adds the user's own requests to it, in any language that parts its words. Questions that ask
-    several things are also read clause by clause. Equal candidates, in any order, give equal scores. One model is
-    fitted for each set of candidates and kept, at most 16 of them.
+    `out_of_scope` adds the user's own requests to it, in any language that separates its words. A question that asks
+    several things is also scored clause by clause. Equal candidates, in any order, give equal scores. One model is
+    fitted and kept for each set of candidates, at most 16 of them.
 
-    At most 2,000 characters of a text are read: the first and the last thousand.
-    Raises `ConfigurationError` where scikit-learn is missing or the threshold is not in 0..1.
+    Of a text at most 2,000 characters are read: the first and the last thousand. Raises `ConfigurationError` if
+    scikit-learn is missing or the threshold is not in 0..1.
     """
 
     free = True
@@ -60,13 +60,13 @@ class ExampleRouter:
         self._fitting = threading.Lock()
 
     def fit(self, candidates: Sequence[Candidate]) -> None:
-        """Fit the model for these candidates now, so that their first request need not wait for it."""
+        """Fit the model for these candidates now, so that their first request does not wait for it."""
         self._model_for(tuple(candidates))
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether the model for these candidates is there, so that routing is brief and waits for nothing.
+        """Whether the model for these candidates is fitted, so that `route` is brief and waits for nothing.
 
-        Never for a class of the user's whose `route` is another: what it adds may hang.
+        False for a subclass with its own `route`, which may hang.
         """
         return type(self).route is ExampleRouter.route and tuple(candidates) in self._fitted
 
@@ -93,15 +93,15 @@ class ExampleRouter:
         )
 
     def _margin(self, score: float) -> float:
-        """How far a score is from the threshold, as a share of the way it could be (0..1)."""
+        """Return how far the score is from the threshold, as a share of the largest possible distance (0..1)."""
         room = 1.0 - self._threshold if score >= self._threshold else self._threshold
         return min(abs(score - self._threshold) / room, 1.0) if room else 0.0
 
     def _model_for(self, key: tuple[Candidate, ...]) -> "_Fitted":
-        with self._fitting:
+        with self._fitting:  # race: two requests ask for one model at once; the second finds it fitted
             model = self._fitted.get(key)
             if model is None:
-                # Sorted, so that the order of the candidates cannot reach the arithmetic.
+                # Sorted, so that the order of the candidates does not change the arithmetic.
                 model = _fit(sorted(key, key=lambda c: (c.name, c.description, c.examples)), self._background)
                 if len(self._fitted) >= FITTED_LIMIT:
                     del self._fitted[next(iter(self._fitted))]
@@ -111,7 +111,7 @@ class ExampleRouter:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """One kind of n-gram: how a text is cut into them, and each one's column, idf and weight per class."""
+    """One kind of n-gram: how a text is cut, and the column, idf and weights per class of each n-gram."""
 
     cut: Callable[[str], list[str]]
     columns: dict[str, int]
@@ -119,7 +119,7 @@ class _Block:
     weights: "NDArray[np.float64]"
 
     def logits(self, text: str) -> "tuple[NDArray[np.float64] | float, float]":
-        """The block's part of the logits, and the share of the text's n-grams that are known."""
+        """Return the block's part of the logits, and the share of the text's n-grams that are known."""
         import numpy as np
 
         grams = self.cut(text)
@@ -134,7 +134,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A fitted model as plain arrays: predicting through scikit-learn's checks would cost ten times as much."""
+    """A fitted model as plain arrays. Predicting through scikit-learn's checks would take ten times as long."""
 
     names: tuple[str, ...]
     words: _Block
@@ -142,7 +142,10 @@ class _Fitted:
     intercept: "NDArray[np.float64]"
 
     def probabilities(self, text: str) -> tuple[list[float], float]:
-        """A probability per name (the rest, up to 1, is "none of these"), and the share of the text that is known."""
+        """Return a probability per name, and the share of the text that is known.
+
+        The rest of the probabilities, up to 1, is that of "none of these".
+        """
         import numpy as np
 
         by_words, _ = self.words.logits(text)
@@ -175,7 +178,7 @@ def _fit(candidates: Sequence[Candidate], background: Sequence[str]) -> _Fitted:
         model.fit(table, labels)
     weights = np.asarray(model.coef_, dtype=np.float64).T
     intercept = np.asarray(model.intercept_, dtype=np.float64)
-    if len(names) == 1:  # two classes come as one column: the odds of the second over the first
+    if len(names) == 1:  # scikit-learn gives two classes one column: the odds of the second over the first
         weights, intercept = np.hstack([np.zeros_like(weights), weights]), np.array([0.0, intercept[0]])
     split = len(words.vocabulary_)
     return _Fitted(
@@ -194,14 +197,17 @@ def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
 
 
 def _lessons(candidate: Candidate) -> Iterator[str]:
-    """What is learned of a candidate: examples, description, the topics in it; its name, if all of them are blank."""
+    """Return the texts that are learned of a candidate: its examples, its description, and the topics in it.
+
+    If all of them are blank, return its name.
+    """
     topics = [topic for topic in _TOPIC_ENDS.split(candidate.description) if len(topic.strip()) > 2]
     lessons = [text for text in (*candidate.examples, candidate.description, *topics) if text.strip()]
     yield from lessons or [candidate.name.replace("_", " ")]
 
 
 def _clauses(text: str) -> list[str]:
-    """The parts of a text that asks several things; empty where it has one part."""
+    """Return the parts of a text that asks several things; empty if it has one part."""
     parts = [part for piece in _CLAUSE_ENDS.split(text) if (part := piece.strip())]
     return parts[:CLAUSES_LIMIT] if len(parts) > 1 else []
 

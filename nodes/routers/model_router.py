@@ -1,4 +1,4 @@
-"""A router that asks a chat model, for requests that the free router is not sure of."""
+"""A router that asks a chat model, for requests of which the free router is not sure."""
 
 import json
 import math
@@ -43,12 +43,12 @@ class Routing(BaseModel):
 
 @dataclass
 class ModelRouter:
-    """Chooses the candidates that a metered chat model gives a value of at least `threshold` (0..1).
+    """Chooses the candidates to which a metered chat model gives a value of at least `threshold` (0..1).
 
-    Names that are no candidate's are dropped, values and confidence are clamped to 0..1. An answer that does not fit
-    the schema is asked for once more; after that, and where the model fails or its call is refused for want of
-    budget, nothing is chosen, the confidence is 0 and `rule` says why.
-    At most 4,000 characters of a text are sent: the first and the last two thousand.
+    Names that are no candidate's are dropped; values and confidence are clamped to 0..1. If an answer does not fit the
+    schema, the model is asked once more. If that answer does not fit either, if the model fails or if its call is
+    refused for lack of budget, nothing is chosen, the confidence is 0 and `rule` says why. Of a text at most 4,000
+    characters are sent: the first and the last two thousand.
     """
 
     model: BaseChatModel
@@ -95,14 +95,17 @@ class ModelRouter:
 
 
 def _schema(names: tuple[str, ...]) -> type[Routing]:
-    """The answer's schema, which offers these names alone. Parsing takes any name: one wrong pick spoils no others."""
+    """Return the answer's schema, which offers only these names.
+
+    Parsing accepts any name, so that one wrong pick does not spoil the others.
+    """
     pick = create_model("Pick", __base__=Pick, name=(Annotated[str, Field(json_schema_extra={"enum": [*names]})], ...))
     picks = cast(Any, GenericAlias(list, (pick,)))
     return create_model("Routing", __base__=Routing, __doc__=Routing.__doc__, picks=(picks, ...))
 
 
 def _request(text: str, candidates: Sequence[Candidate]) -> str:
-    """The candidates and the request as JSON, so that no text can pass for another part of the message."""
+    """Return the candidates and the request as JSON, so that no text can pass for another part of the message."""
     specialists = [
         {"name": c.name, "description": c.description, "examples": c.examples[:EXAMPLES_SHOWN]} for c in candidates
     ]
@@ -110,7 +113,7 @@ def _request(text: str, candidates: Sequence[Candidate]) -> str:
 
 
 def _problem(error: object) -> str:
-    """What was wrong with an answer, in one line."""
+    """Return what was wrong with an answer, in one line."""
     if not error:
         return "it called no tool"
     if isinstance(error, ValidationError):
@@ -119,5 +122,5 @@ def _problem(error: object) -> str:
 
 
 def _clamped(value: float) -> float:
-    """The value within 0..1; NaN counts as 0."""
+    """Return the value within 0..1; NaN counts as 0."""
     return 0.0 if math.isnan(value) else min(max(value, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""A router that counts shared words. It needs no model and no library, and it gives equal texts equal scores."""
+"""A router that counts shared words. It needs no model and no library, and gives equal texts equal scores."""
 
 import re
 from collections import Counter
@@ -16,26 +16,26 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class WordOverlapRouter:
-    """Chooses the candidates that share words with the request, and none if none does.
+    """Chooses the candidates that share words with the request, and none if no candidate does.
 
-    A candidate is chosen if it has at least half the score of the best. The fewer candidates have a word, the more it
-    counts; two words are the same if their first five letters are. The confidence is always 0, so that in a
-    `CascadeRouter` the model is asked.
+    A candidate is chosen if it has at least half the score of the best. The fewer candidates have a word, the more that
+    word counts. Two words are the same if their first five letters are. The confidence is always 0, so that a
+    `CascadeRouter` asks the model.
     """
 
     free = True
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
-        """Always: counting words is brief and waits for nothing. No if a subclass has a `route` of its own."""
+        """True, because counting words is brief and waits for nothing; False for a subclass with its own `route`."""
         return type(self).route is WordOverlapRouter.route
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """See `Router`."""
+        """Return the scores by shared words."""
         return by_words(text, candidates)
 
 
 def by_words(text: str, candidates: Sequence[Candidate]) -> Scores:
-    """The scores by shared words."""
+    """Return the scores of the candidates by the words that they share with the text."""
     known = {c.name: _stems(" ".join((c.name, c.description, *c.examples))) for c in candidates}
     owners = Counter(stem for stems in known.values() for stem in stems)
     asked = _stems(excerpt(text, TEXT_LIMIT_CHARACTERS)) & owners.keys()

@@ -1,1 +1,1 @@
-"""One run of one handler: whether it may start, what it is given, how it ends."""
+"""One run of one handler: whether it may start, which task it gets, and its outcome."""

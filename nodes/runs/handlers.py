@@ -1,4 +1,4 @@
-"""Calling a handler of any kind with a task, and reading a report from whatever it returns."""
+"""Calls of handlers of any kind with a task, and reports read from what handlers return."""
 
 import asyncio
 import inspect
@@ -29,11 +29,12 @@ _serde = default_serde()
 
 
 async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Captured[Report] | None:
-    """How the link's handler ended on the task, None at the deadline; then it is left behind. See `apart` for where.
+    """Call the link's handler with the task, and return how it ended; None at the deadline, when it is abandoned.
 
-    A compiled graph is given `{"messages": [...]}`, a chat model the messages themselves, any other Runnable the task.
-    `keep` is told what a graph had answered after each of its steps. The error is what the handler raised, or
-    `BadOutput` when what it returned is no report, or one that cannot be kept. Raises `TooManyAbandoned`.
+    A handler on an event loop runs on the handler loop, any other in a thread of its own. A compiled graph gets
+    `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the task. After each step of a graph,
+    `keep` gets the answer so far. The captured error is what the handler raised, or `BadOutput` if it returned no
+    report, or a report that cannot be kept. Raises `TooManyAbandoned`.
     """
     if link.awaited:
         return await run_on_handler_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
@@ -48,9 +49,9 @@ async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Capture
 
 
 async def call_directly(handler: Handler, task: Task) -> Report:
-    """The handler's report, from within another one: in its place and time, under its limits.
+    """Return the report of a handler that another handler calls: in the caller's place, time and limits.
 
-    Raises what the handler raises, and `BadOutput`.
+    Raises what the handler raises, and `BadOutput` if it returns no report.
     """
     if is_awaited(handler):
         return await _awaited(handler, task, lambda _: None)
@@ -59,16 +60,16 @@ async def call_directly(handler: Handler, task: Task) -> Report:
 
 
 def save_partial(work: Report | str) -> None:
-    """Say what a handler has so far: its run's report, if it does not complete. Each call replaces the last.
+    """Keep what a handler has so far. It is the run's report if the run does not complete. Each call replaces the last.
 
-    Outside a run, and once the run has ended, it does nothing. Raises `BadOutput` for what is no report.
+    Does nothing outside a run, or once the run has ended. Raises `BadOutput` if `work` is no report.
     """
     scope = current_scope()
     if scope is not None:
         scope.keep(report_of(work))
 
 
-keep = save_partial  # the first name it had
+keep = save_partial  # its former name
 
 
 async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
@@ -78,7 +79,7 @@ async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
 
 
 def _in_thread(function: Callable[[Task], object], task: Task) -> object:
-    """A report, or what a sync function returned to be awaited."""
+    """Return the report of a sync function, or the awaitable that it returned."""
     result = function(task)
     return result if inspect.isawaitable(result) else report_of(result)
 
@@ -100,10 +101,10 @@ def _messages(task: Task) -> list[tuple[str, str]]:
 
 
 def report_of(result: object) -> Report:
-    """A report from a report, a text, a message, or a graph state whose last message is the answer.
+    """Return a report from a report, a text, a message, or a graph state whose last message is the answer.
 
-    A report is checked anew: what a handler changed in it after it was made must not reach the checkpoint unseen.
-    Raises `BadOutput`, naming what came instead or what is wrong with it.
+    A report is validated again: a handler may have changed it after making it, and no unchecked change may reach the
+    checkpoint. Raises `BadOutput`, which names the type that came instead or what is wrong with the report.
     """
     if isinstance(result, Report):
         return _checked(result)
@@ -115,7 +116,7 @@ def report_of(result: object) -> Report:
         return report_of(messages[-1])
     else:
         if inspect.iscoroutine(result):
-            result.close()  # nobody awaits it any more
+            result.close()  # otherwise Python warns that nobody awaited it
         raise BadOutput(f"a handler returns a Report, a str or a message, not {type(result).__name__}")
     return _checked(Report.model_construct(answer=text))
 

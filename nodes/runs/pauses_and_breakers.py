@@ -1,10 +1,11 @@
-"""Pauses and breakers of agents: what keeps an agent from starting, and what its breaker hears of its run's end.
+"""Pauses and breakers of agents: whether they let an agent start, and reports of runs to breakers.
 
-The guardian asks for a whole plan (`start_blocks`), a node for its own run (`paused_link`, `breaker_refusal`). Each
-reads the facts first, in one statement, and decides by them in the same transaction.
+The guardian asks for a whole plan (`start_blocks`), a specialist's node for its own run (`paused_link`,
+`breaker_refusal`). Each reads the facts first, in one statement, and decides by the facts in the same transaction.
 
-An agent's breaker counts what the agent does wrong itself: it raises, or has no answer by its own deadline. Refusals,
-what a user's data break and what its provider does are not counted. A fallback has one too, but not the last resort.
+An agent's breaker counts only the agent's own faults: the agent raises, or has no answer by its own deadline. Refusals,
+errors in a user's data and faults of the agent's provider are not counted. A fallback has a breaker too, the last
+resort has none.
 """
 
 from collections.abc import Mapping
@@ -25,14 +26,14 @@ LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a wh
 
 @dataclass(frozen=True, slots=True)
 class StartBlock:
-    """Why a specialist does not start with its own handler. `level` is where it starts, None if nothing may."""
+    """Why a specialist does not start with its own handler. `level` is where it starts, None if it may not start."""
 
     reason: str
     level: int | None
 
 
 def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transaction: Transaction) -> AdmissionFacts:
-    """What is left of the request's accounts, what is paused and which agents of the plan failed lately."""
+    """Read what is left of the request's accounts, what is paused, and which agents of the plan failed lately."""
     return read_admission_facts(
         transaction,
         scopes_of(request, coordinator.budget),
@@ -45,14 +46,16 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transact
 def start_blocks(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Mapping[str, StartBlock]:
-    """Who of the plan does not start with its own handler. Afterwards the request has the probes that are free.
+    """Return the specialists of the plan that do not start with their own handler, with the reasons.
 
-    Raises `Paused` where its tenant, or everything, is paused.
+    Afterwards the request has the free probes of the agents that start with their own handler. Raises `Paused` if the
+    request's tenant, or everything, is paused.
     """
     if (paused := now.refusal(pauses_of(request.tenant))) is not None:
         raise paused
     found: dict[str, StartBlock] = {}
-    for step in sorted(plan.steps, key=lambda one: one.name):  # in this order, so that no two wait for each other
+    # Race: two requests lock the same breakers. All lock in the order of names, so that no two wait for each other.
+    for step in sorted(plan.steps, key=lambda one: one.name):
         chain = coordinator.chains[step.name]
         if (note := now.paused.get(f"agent:{step.name}")) is not None:
             found[step.name] = StartBlock(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
@@ -64,7 +67,10 @@ def start_blocks(
 def mark_watched(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Plan:
-    """The plan, marked where a breaker waits to hear of a run. A probe that is not made after all is given back."""
+    """Return the plan with each step marked whose run must be reported to a breaker.
+
+    If a step starts with a fallback, the probe of the specialist's breaker is released.
+    """
     at = coordinator.clock()
     steps: list[Step] = []
     for step in plan.steps:
@@ -76,7 +82,7 @@ def mark_watched(
 
 
 def check_paused(coordinator: Coordinator, request: Request, transaction: Transaction) -> None:
-    """Raises `Paused` where the request's tenant, or everything, is paused."""
+    """Raise `Paused` if the request's tenant, or everything, is paused."""
     pauses = pauses_of(request.tenant)
     now = read_admission_facts(transaction, (), pauses=pauses, breakers=(), at=coordinator.clock())
     if (paused := now.refusal(pauses)) is not None:
@@ -86,11 +92,11 @@ def check_paused(coordinator: Coordinator, request: Request, transaction: Transa
 def standing_of_link(
     coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, transaction: Transaction
 ) -> AdmissionFacts:
-    """The facts that decide whether a run at `place` may begin.
+    """Read the facts that decide whether a run of `link` at `place` may begin.
 
-    Of a handler that may pay: whether it is paused, had paid elsewhere, and was being undone. Of a fallback: what its
-    breaker saw; the guardian has asked the breakers of those that it starts itself. Raises `Paused` if the request's
-    tenant, or everything, is paused.
+    For a handler that may pay: whether it is paused, whether it paid at another place, and whether its actions were
+    being undone. For a fallback: its breaker; the guardian has asked the breakers of the handlers that it starts
+    itself. Raises `Paused` if the request's tenant, or everything, is paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
@@ -104,7 +110,7 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """The outcome of a run that a pause of its agent does not let begin; None if it may."""
+    """Return the outcome of a run that a pause of its agent stops before it begins; None if it may begin."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -112,17 +118,20 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """The outcome of a run that its breaker does not let begin. None if it may: as the probe, if it is half open."""
+    """Return the outcome of a run that its breaker stops before it begins; None if it may begin.
+
+    If the breaker is half open, a run that may begin is its probe.
+    """
     if link.breaker not in now.breakers:
         return None
-    # Other sessions may ask at the same moment: `claim` locks the breaker's row, so that one of them has the probe.
+    # Race: other sessions ask at the same moment. `claim` locks the breaker's row, so that one of them has the probe.
     if breakers.claim(transaction, link.breaker, _caller(request), coordinator.clock()):
         return None
     return RunVerdict(Outcome.FAILED, LEFT_ALONE, fault=Fault.UNAVAILABLE)
 
 
 async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
-    """Tell the agent's breaker how a run ended: only if the agent was at fault, or its breaker is watched."""
+    """Report the end of a run to the agent's breaker, if the agent was at fault or the breaker is watched."""
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
         return
@@ -140,14 +149,17 @@ async def report_to_breaker(coordinator: Coordinator, request: Request, link: Li
 
 
 def breaker_of(agent: str) -> str:
-    """The name of an agent's breaker."""
+    """Return the name of an agent's breaker."""
     return f"agent:{agent}"
 
 
 def _claimed(
     coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, transaction: Transaction
 ) -> bool:
-    """Whether its breaker lets it start. An agent without a fallback always starts: nobody could answer for it."""
+    """Whether the breaker of the step's agent lets it start. If the breaker is half open, the request gets its probe.
+
+    An agent without a fallback always starts, because no other handler could answer for it.
+    """
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:
         return True

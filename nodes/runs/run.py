@@ -30,7 +30,7 @@ from bursar.state.money import USD
 from bursar.state.run import Fault, Outcome, Report, Run, Task
 from bursar.state.session import Request
 
-# A handler that is a graph of its own: steps of its own limit, not of what the supervisor's graph has left.
+# A handler that is a graph has a step limit of its own, not the steps that the supervisor's graph has left.
 STEPS_BESIDE_TURNS = 10
 STEPS_PER_TURN = 4
 
@@ -45,20 +45,21 @@ async def run_link(
     config: RunnableConfig,
     refusal: RunVerdict | None = None,
 ) -> Run:
-    """Run the handler to its outcome and write it to the books.
+    """Run the handler to exactly one outcome, write the outcome to the ledger, and return the run.
 
-    Completed with its report; exhausted when a paid call was refused (also where the handler swallowed the refusal),
-    the deadline passed, or its graph ran out of steps, with partial work attached if there is any; failed with the
-    exception's type and text, an exit or a cancellation of its own included. `refusal`: it was not admitted, and is not
-    called. A LangGraph interrupt and a keyboard interrupt pass through: the run has not ended then.
+    The run is *completed* with its report. It is *exhausted* if it reached a limit: a paid call was refused for its
+    money, turns or time (even if the handler swallowed the refusal), the deadline passed, or its graph ran out of
+    steps; partial work is attached. Otherwise it is *failed*, with the exception's type and text, also if the handler
+    exits or cancels itself. With `refusal` the handler is not called, and the refusal is the outcome. A LangGraph
+    interrupt and a keyboard interrupt are raised: they end no run.
     """
     seconds, deadline = time_for(request, link.timeout, now=coordinator.clock(), last=link.last)
     scope = _scope(coordinator, link, request, config, seconds=seconds)
-    if link.last and level:  # a tool agent of its own may ask others; who answers when all have failed does not
+    if link.last and level:  # a tool agent (level 0) may open connections, a last resort may not
         _take_offline(scope)
     observers = _observers(coordinator, link, request, config, level=level, specialist=task.specialist)
     scope.on_turn = observers.turn
-    if link.paid:  # a deterministic handler moves no money, and does nothing else either
+    if link.paid:  # a deterministic handler moves no money and does no action
         scope.acting = ActionContext(request, task.specialist, task.left, coordinator.approvals)
     started = time.monotonic()
     with observers:
@@ -136,11 +137,11 @@ async def _attempt(
     except TooManyAbandoned as error:
         return Captured(error=error)
     finally:
-        scope.close()  # a handler that was left behind runs on: from here on it can pay for nothing
+        scope.close()  # race: an abandoned handler runs on; from here on every paid call of it is refused
 
 
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
-    """What the handler returned, or had so far; the end of a chain says as of when."""
+    """Return the handler's report, or what it kept so far. The report of a last resort gets its time in `as_of`."""
     report = None if end is None else end.value
     if report is None and (kept := scope.kept) is not None:
         report = kept if isinstance(kept, Report) else Report(answer=kept)
@@ -150,7 +151,7 @@ def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) 
 
 
 def _weighed(run: Run, link: Link) -> Run:
-    """The run, marked where it is less sure than its specialist asks for."""
+    """Return the run, marked as unsure if its confidence is below the `min_confidence` of its specialist."""
     report = run.report
     if run.outcome is not Outcome.COMPLETED or report is None or report.confidence >= link.min_confidence:
         return run
@@ -159,9 +160,9 @@ def _weighed(run: Run, link: Link) -> Run:
 
 
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
-    """After a run whose books failed under it: calls that it could not settle are of unknown end.
+    """Mark the run's calls that could not be settled as unknown, after a fault of the database.
 
-    Where another program keeps their accounts locked they stay held, until their settlement can be booked.
+    If another program locks their accounts, the calls stay held until their settlement can be booked.
     """
     at, place = coordinator.clock(), scope.checkpoint_ns
     work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)
@@ -169,11 +170,11 @@ async def _recover(coordinator: Coordinator, scope: Scope) -> None:
         await coordinator.database.arun(work, durable=False, brief=True, until=time.monotonic())
     except DatabaseError:
         if coordinator.database.dialect == "sqlite":
-            raise  # it is the file that is locked: nothing else can be written either
+            raise  # SQLite's whole file is locked, so the outcome cannot be written either
 
 
 async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, *, until: float) -> tuple[USD, Head]:
-    """Write the outcome to the books; what the ledger charged to the agent's account, and the head of the log then."""
+    """Write the outcome to the ledger. Return what the agent's account was charged, and the head of the log."""
     at = coordinator.clock()
 
     def work(transaction: Transaction) -> tuple[USD, Head]:

@@ -1,1 +1,1 @@
-"""Extension point: a specialist, and the chain of handlers that serves it."""
+"""Extension point: specialists, and the chain of handlers that serves each of them."""

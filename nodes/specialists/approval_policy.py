@@ -1,4 +1,4 @@
-"""Which runs and actions a person must approve, who may, and for whom a run acts."""
+"""The policy of approvals: which runs and actions a person must approve, and who may approve them."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ MAX_SECONDS = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """Who may approve: these names, or whoever a predicate of what is shown and a name says; None is nobody.
+    """The people who may approve: these names, or everyone for whom the function returns True; None is nobody.
 
-    What is asked expires after `seconds`. Raises `ConfigurationError` for bad settings.
+    The function gets what is shown and a name. A question expires after `seconds`. Raises `ConfigurationError` for bad
+    settings.
     """
 
     approvers: Approvers | None = None
@@ -42,7 +43,7 @@ class Approvals:
         return self.approvers is None or (not callable(self.approvers) and not self.approvers)
 
     def permit(self, shown: ApprovalRequest, by: str) -> bool:
-        """Whether `by` may approve this. A predicate that raises, or says anything but True, has said no."""
+        """Whether `by` may approve this. A function means no unless it returns True; if it raises, it means no."""
         if self.approvers is None or not by:
             return False
         if not callable(self.approvers):
@@ -55,7 +56,10 @@ NO_APPROVALS = Approvals()
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What a run needs so that it may act: whose it is, and who approves. `acted` has its actions by name."""
+    """What a run needs so that it may act: its request, its specialist and the approvals.
+
+    `acted` has the actions that the run called, by name.
+    """
 
     request: Request
     specialist: str
@@ -64,7 +68,7 @@ class ActionContext:
     acted: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
-        """What a person is shown, before the books have given it its id, attempt and hash."""
+        """Return what a person is shown, before the ledger adds its id, attempt and hash."""
         expires = now + timedelta(seconds=self.approvals.seconds)
         if self.request.deadline is not None:
             expires = min(expires, self.request.deadline)

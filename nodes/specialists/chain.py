@@ -1,4 +1,4 @@
-"""The chain of handlers that serves a specialist: its own, then its fallbacks, down to a deterministic one."""
+"""The chain of handlers that serves a specialist: its own handler, then its fallbacks, then its last resort."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from bursar.state.money import USD, ZERO
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One handler of a chain, with its limits; `node` is its name in the graph; the chain ends at the `last`.
+    """One handler of a chain, with its limits. `node` is its name in the graph; `last` marks the last resort.
 
-    `breaker` names the one that counts its faults: a specialist has one, wherever it stands in for another. `paid`:
-    it may make paid calls. `awaited`: it runs on an event loop.
+    `breaker` names the breaker that counts its faults: a specialist has one breaker, also if it is another's fallback.
+    `paid`: it may make paid calls. `awaited`: it runs on an event loop.
     """
 
     node: str
@@ -40,7 +40,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A specialist's own handler and, after it, its fallbacks: level 0, 1, … The last is deterministic."""
+    """A specialist's own handler (level 0) and its fallbacks (level 1, 2, …). The last one is deterministic."""
 
     specialist: Specialist
     links: tuple[Link, ...]
@@ -52,16 +52,16 @@ class Chain:
 
     @property
     def entries(self) -> tuple[int, ...]:
-        """The levels at which a plan may start it: its own handler, its next one, and the free ones of the guardian."""
+        """The levels at which a plan may start: the own handler, the next one, and the guardian's free ones."""
         free = next((level for level, link in enumerate(self.links) if level and not link.paid), 0)
         return tuple(sorted({0, min(1, len(self.links) - 1), self.first_free, free}))
 
 
 def chains_of(specialists: Sequence[Specialist]) -> dict[str, Chain]:
-    """Every specialist's chain, in their order.
+    """Return every specialist's chain by name, in the order of the specialists.
 
-    Raises `ConfigurationError`, naming the specialist, when names repeat or a chain is missing, cyclic, names an
-    unknown specialist, or does not end in a deterministic handler.
+    Raises `ConfigurationError`, naming the specialist, if names repeat or if a chain is missing, is cyclic, names an
+    unknown specialist or does not end in a deterministic handler.
     """
     if not specialists:
         raise ConfigurationError("a supervisor needs at least one specialist")
@@ -113,7 +113,7 @@ def _link(specialist: Specialist, node: str) -> Link:
 
 
 def _function_link(specialist: Specialist, function: Function) -> Link:
-    """A fallback that is a function: it has the limits of the specialist that names it."""
+    """Return the link of a fallback that is a function. It has the limits of the specialist that names it."""
     name, own = handler_name(function), _link(specialist, "")
     free = is_deterministic(function)
     return replace(
@@ -140,6 +140,6 @@ def _refuse_cycles(specialist: Specialist, by_name: Mapping[str, Specialist], *,
 
 
 def handler_name(handler: object) -> str:
-    """A handler's name in decisions and in the picture of the graph."""
+    """Return a handler's name in decisions and in the picture of the graph."""
     name = getattr(handler, "__name__", None) or getattr(handler, "name", None) or type(handler).__name__
     return re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_") or "handler"

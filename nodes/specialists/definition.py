@@ -1,4 +1,4 @@
-"""A specialist: the record that users write."""
+"""The record of a specialist, which users write."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,12 +29,12 @@ _MARK = "__bursar_deterministic__"
 
 
 def is_name(name: str) -> bool:
-    """Whether this may be the name of a specialist or a gate."""
+    """Whether `name` may be the name of a specialist or a gate."""
     return _NAME.fullmatch(name) is not None and name not in RESERVED
 
 
 def deterministic(function: F) -> F:
-    """Mark a handler as deterministic: it runs with a zero budget, any paid call inside it is refused."""
+    """Mark a handler as deterministic: it runs with a budget of zero, and any paid call inside it is refused."""
     setattr(function, _MARK, True)
     return function
 
@@ -46,16 +46,16 @@ def is_deterministic(handler: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Specialist:
-    """An agent: what it is for, how it answers, what it may cost and take, and who answers when it cannot.
+    """An agent: its purpose, its handler, its limits of cost and time, and its fallbacks.
 
-    `ceiling` and `expected_cost` are US dollars per run; without an expected cost the ceiling counts, and nothing for
-    a `@deterministic` handler. `timeout` is in seconds, `max_turns` counts paid calls of one run. `fallbacks` are tried
-    in order: `@deterministic` functions, or names of other specialists; a name at the end goes on with that one's own
-    chain. `value` weighs the router's score; `models` declares the chat models the handler uses, so that a missing
-    price is found when the graph is built. `max_repeats` is how often its model may ask for one and the same tool call
-    in a run. A run whose report is less confident than `min_confidence` (0..1) completes, and its fallback is asked all
-    the same. Each run of one of high `risk` must be approved by a person. Raises `ConfigurationError`, naming the
-    specialist, for a bad field.
+    `ceiling` and `expected_cost` are US dollars per run. Without an expected cost the ceiling counts, and nothing for a
+    `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `fallbacks` are
+    asked in order: `@deterministic` functions, or names of other specialists; a name at the end goes on with that
+    specialist's own chain. `value` weighs the router's score. `models` declares the chat models that the handler uses,
+    so that a missing price is found when the graph is built. `max_repeats` is how often its model may ask for the same
+    tool call in a run. If a report's confidence is below `min_confidence` (0..1), its run completes, but the fallback
+    is asked too. A person must approve each run of a specialist with `risk="high"`. Raises `ConfigurationError`, naming
+    the specialist, for a bad field.
     """
 
     name: str
@@ -102,11 +102,11 @@ class Specialist:
 
     @property
     def deterministic(self) -> bool:
-        """Whether its own handler makes no paid call: a tool agent."""
+        """Whether the specialist's own handler makes no paid call: it is a tool agent."""
         return is_deterministic(self.handler)
 
     def fault(self, what: str) -> ConfigurationError:
-        """The error that names this specialist."""
+        """Return a `ConfigurationError` that names this specialist."""
         return ConfigurationError(f"specialist {self.name!r}: {what}")
 
     def _amount(self, name: str, amount: Amount) -> USD:

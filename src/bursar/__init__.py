@@ -1,6 +1,6 @@
 """Bursar: a supervisor for LangGraph agents that cannot overspend, and Genie, the application that proves it.
 
-A public name is loaded when it is first used: `import bursar` alone loads no LangGraph.
+A public name is loaded at its first use, so that `import bursar` alone loads no LangGraph.
 """
 
 from importlib import import_module

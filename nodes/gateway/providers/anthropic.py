@@ -1,4 +1,4 @@
-"""Anthropic: it writes a prompt of its own before the tools of a call."""
+"""Anthropic as a provider: it adds its own prompt before the tools of a call."""
 
 from langchain_core.language_models import BaseChatModel
 
@@ -8,12 +8,12 @@ TOOL_PROMPT_TOKENS = 1_024  # Anthropic's documentation lists 264 to 804
 
 
 class AnthropicProvider(GenericProvider):
-    """A chat model that says it is served by Anthropic."""
+    """The provider of chat models that trace as Anthropic's."""
 
     def matches(self, model: BaseChatModel, /) -> bool:
-        """A model that traces as Anthropic's."""
+        """Whether the model traces as Anthropic's."""
         return model._get_ls_params().get("ls_provider") == "anthropic"  # pyright: ignore[reportPrivateUsage]
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """The prompt that explains tools, if there are any."""
+        """Return the size of the prompt that explains tools, 0 without tools."""
         return TOOL_PROMPT_TOKENS if tools else 0

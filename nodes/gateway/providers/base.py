@@ -1,4 +1,4 @@
-"""The seam for model providers: the `Provider` protocol, the values it answers with, and `register_provider`."""
+"""Extension point for model providers: the `Provider` protocol, the values that it returns, and `register_provider`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from bursar.checkpoints.ledger.calls import Usage
 
 @dataclass(frozen=True, slots=True)
 class ProviderClient:
-    """A copy of a chat model that is fit for the gateway: it sends each call once, and its answers report their usage.
+    """A copy of a chat model for the gateway. It sends each call once, and its answers report their usage.
 
-    `cap_option` is the call option that caps the output. Calls are priced as `name` from `seller`, a provider's name
-    in genai-prices, or from whom genai-prices knows at `base_url`.
+    `cap_option` is the call option that caps the output. Calls are priced as model `name` of `seller` (a provider's
+    name in genai-prices), or of the seller that genai-prices knows at `base_url`.
     """
 
     model: BaseChatModel
@@ -35,11 +35,11 @@ class BilledUsage(Usage):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a call failed. `owed`: nothing if the provider refused it or never saw it, unknown otherwise.
+    """How a call failed. `owed` is "nothing" if the provider refused the call or never saw it, otherwise "unknown".
 
-    `retry`: the same call may be sent again, after `pause_seconds` where the server named them. `at_fault`: the fault
-    is the provider's, not the call's, and counts for the model's breaker. `usage`: what was billed for an answer that
-    arrived whole and could not be read; then this is charged, whatever is `owed`. `reason` is kept in the log, so it
+    `retry`: the same call may be sent again, after `pause_seconds` if the server named them. `at_fault`: the provider
+    is at fault, not the call, and the failure counts for the model's breaker. `usage`: the usage billed for an answer
+    that arrived whole but could not be read; it is charged, whatever `owed` says. `reason` is kept in the log, so it
     never quotes the request.
     """
 
@@ -52,38 +52,41 @@ class Failure:
 
 
 class Provider(Protocol):
-    """What the gateway must know of a provider of chat models. The money follows what it answers."""
+    """What the gateway must know of a provider of chat models. The gateway charges by what its methods return."""
 
     def matches(self, model: BaseChatModel, /) -> bool:
         """Whether the model is one of this provider's."""
         ...
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """A copy of the model for the gateway; the model itself is left as it is.
+        """Return a copy of the model for the gateway. The model itself is not changed.
 
-        Raises `ConfigurationError` if its output cannot be capped, or its own retries cannot be turned off.
+        Raises `ConfigurationError` if the model's output cannot be capped, or its own retries cannot be turned off.
         """
         ...
 
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """The caller's options as they are sent: with this output cap, and no longer wait than the run's deadline."""
+        """Return the options to send: the caller's, with the output cap `cap`, in tokens.
+
+        The call waits at most `timeout_seconds`, the time to the run's deadline; None is no deadline.
+        """
         ...
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
-        """What the provider says it billed for an answer. None if it does not say: then the hold is charged."""
+        """Return the usage that the provider billed for an answer; None, and the hold is charged, if it did not say."""
         ...
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """Read what sending raised. `answered`: part of the answer had arrived.
+        """Return what an error of sending means. `answered`: part of the answer had arrived.
 
-        `seconds_left` is what the deadline of the run leaves, None without one.
+        `seconds_left` is the time to the run's deadline, None without a deadline.
         """
         ...
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """The most input tokens that the provider adds out of sight to a call with so many tools."""
+        """Return the most input tokens that the provider adds out of sight to a call with `tools` tools."""
         ...
 
 
@@ -91,14 +94,14 @@ _registered: tuple[Provider, ...] = ()
 
 
 def register_provider(provider: Provider) -> None:
-    """From here on, `meter` asks this provider before all that it knows, and takes it for the models that it matches.
+    """Make `meter` ask this provider before all other providers. `meter` uses it for the models that it matches.
 
-    Models that are metered already keep the provider that they have.
+    Models that are metered already keep their provider.
     """
     global _registered  # noqa: PLW0603 - a process has one list
     _registered = (provider, *_registered)
 
 
 def registered_providers() -> tuple[Provider, ...]:
-    """The providers that were registered, the newest first."""
+    """Return the registered providers, the newest first."""
     return _registered

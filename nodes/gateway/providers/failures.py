@@ -1,4 +1,4 @@
-"""HTTP statuses and classes of exceptions: what a failed call owes, whether to send it again, who is at fault."""
+"""Failed calls, by HTTP status and class of exception: what is owed, whether to send again, who is at fault."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,12 +8,12 @@ from typing import cast
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.state.causes import causes
 
-# A status that a proxy may give while the provider behind it works on, and bills.
+# Statuses that a proxy may send while the provider behind the proxy still works on the call, and bills it.
 AMBIGUOUS_STATUSES = frozenset({408, 499, 502, 504, 524})
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 524, 529})
 # Raised by httpx and its relatives before a request leaves.
 UNSENT_ERRORS = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "InvalidURL"})
-# Raised by httpx, requests and aiohttp when the other side does not answer, or not to the end.
+# Raised by httpx, requests and aiohttp if the server does not answer, or breaks off its answer.
 BROKEN_ERRORS = frozenset(
     {"ConnectError", "ReadError", "WriteError", "RemoteProtocolError", "ConnectionError", "ChunkedEncodingError"}
     | {"ClientConnectorError", "ServerDisconnectedError"}
@@ -21,13 +21,13 @@ BROKEN_ERRORS = frozenset(
 TIMEOUTS = frozenset(
     {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "ServerTimeoutError"}
 )
-SOON_SECONDS = 0.05  # a timeout so near to its run's deadline is the deadline's
+SOON_SECONDS = 0.05  # a timeout this near to the run's deadline was caused by the deadline
 
 
 def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Failure:
-    """Read an error raised by sending. `answered` says that part of the answer had arrived.
+    """Return what an error of sending means. `answered` says that part of the answer had arrived.
 
-    `seconds_left` is what the deadline of its run leaves: a timeout that the deadline caused is not the provider's.
+    `seconds_left` is the time to the run's deadline: a timeout that the deadline caused is not the provider's fault.
 
     `reason` holds the error's type and status, never its text, which may quote the request.
     """
@@ -50,7 +50,10 @@ def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_l
 
 
 def _is_at_fault(error: BaseException, status: int | None, seconds_left: float | None) -> bool:
-    """Timeouts, 5xx and broken connections; not what was refused, cancelled, or could not be read."""
+    """Whether the provider is at fault: a timeout, a 5xx or a broken connection.
+
+    A refused or cancelled call and an answer that could not be read are not the provider's fault.
+    """
     if not isinstance(error, Exception):
         return False
     if status is not None:
@@ -72,7 +75,10 @@ def _status_of(error: BaseException) -> tuple[int | None, Mapping[str, str]]:
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The server's hint in seconds: `retry-after-ms`, or `Retry-After` as seconds or as a date (RFC 9110, 10.2.3)."""
+    """Return the server's hint in seconds, None without a hint.
+
+    The hint is `retry-after-ms`, or `Retry-After` as seconds or as a date (RFC 9110, 10.2.3).
+    """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         if text.replace(".", "", 1).isdecimal() and text.isascii():

@@ -1,4 +1,4 @@
-"""Any LangChain chat model as a provider: it takes an output cap, reports its usage, and does not retry by itself."""
+"""The provider of any LangChain chat model: with an output cap, with usage in the answer, without retries."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
-DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # where neither the caller nor the model's profile says more
+DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
 CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @runtime_checkable
 class _SDKClient(Protocol):
-    """The clients of openai, anthropic, groq, together: one generator makes them all."""
+    """The clients of openai, anthropic and groq: one generator makes all three."""
 
     max_retries: int
 
@@ -30,17 +30,17 @@ class _SDKClient(Protocol):
 
 
 class GenericProvider(Provider):
-    """What holds for every chat model that keeps to LangChain's conventions."""
+    """The provider of every chat model that keeps to LangChain's conventions."""
 
     def matches(self, model: BaseChatModel, /) -> bool:
-        """Any model."""
+        """Return True: every model matches."""
         return True
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """A copy without retries that reports usage.
+        """Return a copy that does not retry and that reports usage.
 
-        Raises `ConfigurationError` if the model takes no output cap, hides one where it would win over the gateway's,
-        or keeps a client whose own retries cannot be turned off.
+        Raises `ConfigurationError` if the model takes no output cap, if its settings hide an output cap that would win
+        over the gateway's, or if it keeps a client whose own retries cannot be turned off.
         """
         for place in ("model_kwargs", "extra_body"):
             hidden = sorted(set(CAP_OPTIONS) & _mapping(setting(model, place)).keys())
@@ -53,7 +53,7 @@ class GenericProvider(Provider):
         return ProviderClient(without_retries(model), self.cap_option(model), name, traced.get("ls_provider"))
 
     def cap_option(self, model: BaseChatModel) -> str:
-        """The call option that caps the model's output. Raises `ConfigurationError` if it has none."""
+        """Return the call option that caps the model's output. Raises `ConfigurationError` if there is none."""
         fields = type(model).model_fields
         if "max_tokens" in fields or any(field.alias == "max_tokens" for field in fields.values()):
             return "max_tokens"
@@ -65,13 +65,13 @@ class GenericProvider(Provider):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """The options with one output cap, and without those that the gateway decides."""
+        """Return the options with one output cap, without those that the gateway sets itself."""
         sent = {key: value for key, value in options.items() if key not in CAP_OPTIONS and key not in USAGE_OPTIONS}
         sent[client.cap_option] = cap
         return sent
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
-        """The `usage_metadata` of the answer."""
+        """Return the `usage_metadata` of the answer; None if it counts no input or no output."""
         for generation in result.generations:
             reported = getattr(generation.message, "usage_metadata", None)
             if isinstance(reported, Mapping):
@@ -79,16 +79,16 @@ class GenericProvider(Provider):
         return None
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """As the HTTP status and the class of the error say."""
+        """Return what the HTTP status and the class of the error mean."""
         return failure_of(error, answered=answered, now=now, seconds_left=seconds_left)
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """None."""
+        """Return 0: a generic provider adds nothing."""
         return 0
 
 
 def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | None:
-    """The lowest output cap that the caller or the model's own settings name, None if neither does."""
+    """Return the lowest output cap in the call's options and the model's own settings, None if neither has a cap."""
     names = {*CAP_OPTIONS, client.cap_option}
     given = [*(options.get(name) for name in names), setting(client.model, "max_tokens")]
     caps = [cap for cap in given if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0]
@@ -96,7 +96,7 @@ def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | No
 
 
 def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
-    """How many answers the call asks for; each may reach the cap."""
+    """Return the number of answers that the call asks for; each may reach the cap. Raises `Refused` for a bad `n`."""
     asked = options.get("n") or setting(client.model, "n") or 1
     if not isinstance(asked, int) or asked < 1:
         raise Refused(f"n={asked!r} is no number of answers")
@@ -104,26 +104,29 @@ def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
 
 
 def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | None:
-    """The provider's service tier that the call asks for, which can cost more than the standard one."""
+    """Return the service tier that the call asks for, None without one. A tier may cost more than the standard."""
     asked = options.get("service_tier") or setting(client.model, "service_tier")
     return asked if isinstance(asked, str) else None
 
 
 def check_call_options(options: Mapping[str, object]) -> None:
-    """Raise `Refused` when a call hides an output cap where it would win over the gateway's."""
+    """Raise `Refused` if `extra_body` hides an output cap that would win over the gateway's."""
     hidden = sorted(set(CAP_OPTIONS) & _mapping(options.get("extra_body")).keys())
     if hidden:
         raise Refused(f"{hidden[0]} in extra_body would win over the gateway's cap; pass max_tokens instead")
 
 
 def known_max_output_tokens(model: BaseChatModel) -> int:
-    """The model's own maximum where its profile knows it."""
+    """Return the output maximum in the model's profile, or `DEFAULT_MAX_OUTPUT_TOKENS` if there is none."""
     known = _mapping(model.profile).get("max_output_tokens")
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 
 
 def without_retries(model: M) -> M:
-    """A copy that sends each call once: a retry inside the provider's SDK would be a second charge under one hold."""
+    """Return a copy of the model that sends each call once.
+
+    A retry inside the provider's SDK would be a second charge under one hold.
+    """
     update: dict[str, object] = {}
     fields = type(model).model_fields
     for name in fields:
@@ -147,12 +150,15 @@ def without_retries(model: M) -> M:
 
 
 def setting(model: BaseModel, name: str) -> object:
-    """The model's own setting of this name, None if it has none."""
+    """Return the model's own setting of this name, None if it has none."""
     return getattr(model, name, None)
 
 
 def ancestry(model: BaseChatModel) -> Sequence[str]:
-    """The names of the model's class and of those that it inherits from: no provider's package is imported to ask."""
+    """Return the names of the model's class and of its base classes.
+
+    Names are compared, so that no provider's package has to be imported.
+    """
     return [ancestor.__name__ for ancestor in type(model).__mro__]
 
 
@@ -178,12 +184,12 @@ def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
         long_cache_write_tokens=long,
     )
     if usage.input_tokens == 0 or usage.output_tokens == 0:
-        return None  # no call has no input, no answer has no tokens: the provider did not count
+        return None  # a call has input and an answer has tokens, so 0 means that the provider did not count
     return usage
 
 
 def _sum(details: Mapping[str, object], name: str) -> int:
-    """A detail's count, also where a service tier is written before its name (`priority_cache_read`)."""
+    """Return the count of a detail, with or without a service tier before its name (`priority_cache_read`)."""
     return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
 
 

@@ -1,4 +1,4 @@
-"""OpenAI, and the servers that speak its protocol behind a class of langchain-openai."""
+"""OpenAI as a provider, and servers that speak its protocol through a class of langchain-openai."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,25 +13,25 @@ CAP_OPTION_OF: Mapping[str, str] = {"ChatOpenAI": "max_completion_tokens", "Base
 
 
 class OpenAIProvider(GenericProvider):
-    """A chat model whose class inherits from one of OpenAI's."""
+    """The provider of chat models whose class inherits from a class of langchain-openai."""
 
     def matches(self, model: BaseChatModel, /) -> bool:
-        """A model of such a class."""
+        """Whether the model's class inherits from a class of langchain-openai."""
         return any(name in CAP_OPTION_OF for name in ancestry(model))
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """As for any model; its server says who sells it."""
+        """Return the client of any model, with the URL of its server, which names the seller."""
         base_url = setting(model, "openai_api_base")
         return replace(super().prepare(model), base_url=base_url if isinstance(base_url, str) else None)
 
     def cap_option(self, model: BaseChatModel) -> str:
-        """As the class next to the model's own has it."""
+        """Return the cap option of the nearest class of langchain-openai among the model's ancestors."""
         return next(CAP_OPTION_OF[name] for name in ancestry(model) if name in CAP_OPTION_OF)
 
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """As for any model, and no longer wait than the run's deadline allows."""
+        """Return the options for any model, with a timeout no longer than `timeout_seconds`."""
         sent = super().send_options(client, options, cap=cap, timeout_seconds=timeout_seconds)
         if timeout_seconds is not None and "BaseChatOpenAI" in ancestry(client.model):
             own = sent.get("timeout", setting(client.model, "request_timeout"))
@@ -40,7 +40,10 @@ class OpenAIProvider(GenericProvider):
         return sent
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """As for any model, with the usage of an answer that could not be parsed, which the SDK's error keeps."""
+        """Return what the error means for any model.
+
+        If the SDK's error keeps an answer that it could not parse, the failure has that answer's usage.
+        """
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)
         return failure if usage is None else replace(failure, usage=usage)

@@ -1,1 +1,1 @@
-"""The operator's command line: look into the ledger, stop work, answer what waits, repair the books, drill."""
+"""The operator's command line: read the ledger, stop work, answer what waits for a person, repair the ledger, drill."""

@@ -1,4 +1,4 @@
-"""Commands that change the books on purpose: reconcile, acknowledge, top up, erase."""
+"""Commands that change the ledger on purpose: reconcile, acknowledge, top up, erase."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ def reconcile(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Book what the provider really billed for a call of unknown end."""
+    """Book what the provider really billed for an unknown call."""
     from bursar.cli import render as show
 
     billed = USD(amount)

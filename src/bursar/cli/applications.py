@@ -1,4 +1,4 @@
-"""What installed applications give the command line, found by their entry points.
+"""Commands and graphs of installed applications, found by their entry points.
 
 `bursar.commands`: a `typer.Typer` with commands. `bursar.drills`: a function that builds a graph, as `bursar.drill`
 takes it.
@@ -21,7 +21,10 @@ COMMANDS, DRILLS = "bursar.commands", "bursar.drills"
 
 
 def application_commands() -> Iterator[typer.Typer]:
-    """The commands of every application. One that cannot be loaded is told in one line on stderr and left out."""
+    """Yield the commands of every installed application.
+
+    If an application cannot be loaded, print one line on stderr and leave its commands out.
+    """
     for entry in entry_points(group=COMMANDS):
         try:
             yield _load(entry, typer.Typer)
@@ -30,9 +33,9 @@ def application_commands() -> Iterator[typer.Typer]:
 
 
 def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor]":
-    """The application's graph that `name` names; without a name, that of the only one there is.
+    """Return the function that builds the graph to drill: the graph called `name`, or the only graph.
 
-    Raises `ConfigurationError` if there is no such graph, several without a name, or one that cannot be loaded.
+    Raises `ConfigurationError` if there is no such graph, if there are several and no name, or if it cannot be loaded.
     """
     found = {entry.name: entry for entry in entry_points(group=DRILLS)}
     entry = next(iter(found.values())) if name is None and len(found) == 1 else found.get(name or "")
@@ -43,7 +46,7 @@ def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor
 
 
 def _load(entry: EntryPoint, kind: type[T]) -> T:
-    """What `entry` names. Raises `ConfigurationError` if that is no `kind`, or if importing it raises any error."""
+    """Return what `entry` names. Raises `ConfigurationError` if it is no `kind`, or if importing it raises an error."""
     with Captured[object]() as end:
         end.value = entry.load()
     if isinstance(end.error, Exception):

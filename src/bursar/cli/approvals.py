@@ -1,4 +1,4 @@
-"""Commands for what waits for a person: approvals to give or deny, actions to settle."""
+"""Commands for what waits for a person: approve or deny runs and actions, settle actions."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +45,7 @@ def approvals(
 def approve(
     approval: ApprovalArgument, by: ByOption, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
-    """Approve what waits; it is done when its session is resumed, if who approves may do so there."""
+    """Approve a waiting run or action; it is done when its session is resumed, if the approver may approve it."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).approve(approval, by=by)
@@ -60,7 +60,7 @@ def deny(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Deny what waits; resumed, its session goes on without it."""
+    """Deny a waiting run or action; its session, when resumed, goes on without it."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).deny(approval, by=by, reason=reason)
@@ -95,7 +95,7 @@ def settle_action(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Say what became of an action that is in doubt, or that could not be undone."""
+    """Settle an action that is in doubt, or that could not be undone, as done or as not done."""
     from bursar.cli import render as show
 
     state = open_ledger(database).settle_action(key, done=done, by=by, note=note)

@@ -1,4 +1,4 @@
-"""Commands on what stops work: pause and unpause agents, tenants or everything; list pauses and breakers."""
+"""Commands on pauses and breakers: pause and unpause agents, tenants or everything; list pauses and breakers."""
 
 import getpass
 from enum import StrEnum
@@ -13,7 +13,7 @@ commands = typer.Typer()
 
 
 class What(StrEnum):
-    """What can be paused."""
+    """The kinds of things that can be paused."""
 
     ALL = "all"
     AGENT = "agent"
@@ -56,7 +56,7 @@ def unpause(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Let what was paused work again."""
+    """End a pause: the agent, the tenant or everything works again."""
     scope = _scope(what, name)
     done = open_ledger(database).unpause(scope, by=by or _user(), note=note)
     _tell(scope, done, "works again", "was not paused", json=json)
@@ -120,5 +120,5 @@ def _words(scope: str) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # no such user, as in some containers
+    except (OSError, KeyError):  # the user has no name, as in some containers
         return ""

@@ -1,4 +1,4 @@
-"""The command that drills an application: every agent is made to fail in every way, and there must be an answer."""
+"""The command that drills an application: makes every agent fail in every way, and checks that there is an answer."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ def drill(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make every agent fail in every way, on sample data that are thrown away; prints what held."""
+    """Make every agent fail in every way, on temporary sample data, and print what held."""
     from bursar.cli import render as show
     from bursar.cli.applications import graph_to_drill
     from bursar.testing import drill as run

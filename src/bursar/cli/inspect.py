@@ -1,4 +1,4 @@
-"""Commands that look into the ledger: sessions, the audit log, holds, costs, incidents, and whether it all agrees."""
+"""Commands that read the ledger: sessions, the audit log, holds, costs, incidents, and whether all of it agrees."""
 
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -27,7 +27,7 @@ commands = typer.Typer()
 
 
 class Division(StrEnum):
-    """What costs are divided into."""
+    """The keys by which costs are divided."""
 
     AGENT = "agent"
     MODEL = "model"
@@ -135,7 +135,7 @@ def anchor(session: SomeSession = None, database: DatabaseOption = DEFAULT_DATAB
 def incidents(
     session: SomeSession = None, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
-    """List what must not happen and did, and the sessions that it keeps closed."""
+    """List incidents, and the sessions that they keep closed to paid calls."""
     from bursar.cli import render as show
 
     rows = open_ledger(database).incidents(session)
@@ -151,7 +151,7 @@ def incidents(
 
 
 def _read_anchor(file: Path) -> "Anchor":
-    """The anchor in a file. Raises `ConfigurationError` if it holds none."""
+    """Return the anchor in a file. Raises `ConfigurationError` if the file holds none."""
     from pydantic import ValidationError
 
     from bursar.checkpoints.ledger.anchors import Anchor

@@ -19,10 +19,10 @@ ABOUT = "A supervisor for LangGraph agents that cannot overspend, and Genie, the
 
 
 def main() -> None:
-    """Run the command line. Errors are one line that says what to do, never a traceback."""
+    """Run the command line. An error is printed as one line that says what to do, without a traceback."""
     try:
         make_app()()
-    except SystemExit:  # first, for the others load what they name: help needs nothing of it
+    except SystemExit:  # first: the clauses below import the errors that they name, which `--help` does not need
         raise
     except _refusals() as error:
         _fail(error, REFUSED)
@@ -33,7 +33,10 @@ def main() -> None:
 
 
 def make_app() -> typer.Typer:
-    """All commands: those of installed applications, then the engine's, which win where two have one name."""
+    """Return the app with all commands.
+
+    If an application's command and one of Bursar's own have the same name, Bursar's own counts.
+    """
     app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback(help=ABOUT)(_options)
     for commands in application_commands():
@@ -73,7 +76,7 @@ def _database_errors() -> type[Exception]:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    cause = getattr(error, "orig", None) or error  # the driver's own words, without SQLAlchemy's around them
+    cause = getattr(error, "orig", None) or error  # the driver's own message, without SQLAlchemy's additions
     line = one_line(str(cause)) or type(error).__name__
     typer.echo(f"bursar: {line}", err=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What several commands share: options, arguments, exit codes, and the way to a ledger that is there already."""
+"""Options, arguments and exit codes that several commands share, and the opening of a ledger that exists."""
 
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ NoteOption = Annotated[str, typer.Option(help="Why, for the audit log.")]
 
 
 def open_ledger(database: str) -> "Ledger":
-    """The ledger of a database that exists. Raises `ConfigurationError` where there is none."""
+    """Return the ledger of a database that exists. Raises `ConfigurationError` if there is no such database."""
     from bursar.checkpoints.ledger.ledger import Ledger
 
     check_exists(database)
@@ -33,7 +33,10 @@ def open_ledger(database: str) -> "Ledger":
 
 
 def check_exists(database: str) -> None:
-    """To look into a database is not to make one: a wrong path is told, and leaves no empty file behind."""
+    """Raise `ConfigurationError` if the URL names an SQLite file that does not exist.
+
+    Otherwise a command that only reads would create an empty file at a wrong path.
+    """
     kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
         raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")

@@ -1,4 +1,4 @@
-"""What the engine's commands print: tables, audit rows, the drill. Rich for people, plain values for `--json`."""
+"""The output of Bursar's commands: tables, audit rows, the drill. Rich for people, plain values for `--json`."""
 
 import json
 import re
@@ -23,14 +23,14 @@ _NANOS = re.compile(r"-?\d+\.\d{9}")
 
 
 def console(*, error: bool = False) -> Console:
-    """The terminal; where output goes to a file or pipe, lines are wide enough for any table."""
+    """Return the terminal. If output goes to a file or a pipe, lines are wide enough for any table."""
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 
 
 @contextmanager
 def status() -> Generator[Callable[[str], None]]:
-    """A status line on a terminal's error stream that names the node that runs; silent elsewhere."""
+    """Show a status line on a terminal's error stream; the yielded function sets its text. No terminal, no line."""
     screen = console(error=True)
     if not screen.is_terminal:
         yield lambda _: None
@@ -40,12 +40,12 @@ def status() -> Generator[Callable[[str], None]]:
 
 
 def as_json(value: object) -> str:
-    """One JSON document; money is a decimal string."""
+    """Return the value as one JSON document. Money is a decimal string."""
     return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
 
 
 def as_line(values: Mapping[str, Any]) -> str:
-    """Names and values in one line, the longest values cut."""
+    """Return names and values in one line, long values cut."""
     return "  ".join(f"{name}={str(value)[:WIDTH_OF_VALUES]}" for name, value in values.items())
 
 
@@ -58,12 +58,15 @@ def _plain(value: object) -> object:
 
 
 def drill_json(found: "Drill") -> dict[str, Any]:
-    """What `bursar drill --json` prints of the cells."""
+    """Return what `bursar drill --json` prints of the cells."""
     return {"deadline_seconds": found.deadline_seconds, "cells": [asdict(cell) for cell in found.cells]}
 
 
 def drill(found: "Drill") -> RenderableType:
-    """A row for each fault, a column for each agent, seconds until the answer; below, what was not as it must be."""
+    """Return a table of the drill: a row for each fault, a column for each agent, seconds until the answer as cells.
+
+    Below the table stand the problems of cells that failed.
+    """
     agents = list(dict.fromkeys(cell.agent for cell in found.cells))
     cells = {(cell.fault, cell.agent): cell for cell in found.cells}
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -86,7 +89,7 @@ def _drilled(cell: "DrillResult | None") -> Text:
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> RenderableType:
-    """A plain table; cells are shown as they are, never as markup."""
+    """Return a plain table. Cells are shown as they are, not read as markup."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -96,7 +99,7 @@ def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Renderabl
 
 
 def event_line(event: Mapping[str, Any]) -> str:
-    """An audit event's own facts in one line."""
+    """Return an audit event's own facts in one line."""
     shown = {key: value for key, value in event.items() if key not in {"kind", "version", "request_id"}}
     decision = cast("Mapping[str, Any] | None", shown.pop("decision", None))
     if decision is not None:
@@ -117,12 +120,12 @@ def _decision_facts(decision: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(score: float) -> str:
-    """The router's score; the guardian and the gate have none."""
+    """Return the router's score as text, empty for candidates of the guardian and the gate, which have no score."""
     return f"score {score:.2f}, " if score else ""
 
 
 def _short(value: object) -> str:
-    """A value for a person to read: hashes by their beginning, amounts without the zeros that say nothing."""
+    """Return a value for a person to read: hashes cut, amounts without zeros at the end."""
     if isinstance(value, list):
         return ",".join(_short(item) for item in cast("list[object]", value))
     text = str(value)

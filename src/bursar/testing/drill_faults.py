@@ -1,4 +1,4 @@
-"""The faults that a drill forces on an agent, and how a run under each must end."""
+"""The faults that a drill forces on an agent, and the ends that a run under each fault may have."""
 
 import asyncio
 import sqlite3
@@ -20,12 +20,12 @@ from bursar.testing.scripted_model import ScriptedModel
 
 MAX_SECONDS = 60.0
 OUTAGE_SECONDS = 0.2
-RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tokens: no ceiling pays for a word
+RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tokens: no ceiling pays for one word
 
 
 @dataclass(slots=True)
 class FaultStage:
-    """What one cell of a drill has: an event that ends what hangs, and the file of its SQLite database."""
+    """The equipment of one cell of a drill: an event that ends what hangs, and the file of its SQLite database."""
 
     file: str
     over: threading.Event = field(default_factory=threading.Event)
@@ -36,11 +36,11 @@ Made = Callable[[FaultStage, Handler], Function]
 
 @dataclass(frozen=True, slots=True)
 class DrillFault:
-    """A fault by name. `make` makes the handler that has it, None where only the provider fails, as `provider` says.
+    """A fault by name. `make` makes the handler with the fault; None if only the provider fails, in mode `provider`.
 
-    `ends` are the ends that are right for the run: its outcome, with the limit or fault that it names.
-    `to_deadline`: it lasts until the deadline. `outlived`: the agent answers all the same, with nothing to disclose.
-    `opens`: the breaker that is open beforehand, the agent's own or those of the models that it asks.
+    `ends` are the right ends of the run: its outcome, with the limit or fault that it names. `to_deadline`: the fault
+    lasts until the deadline. `outlived`: the agent answers nevertheless, without a gap. `opens`: the breaker that is
+    open before the run, the agent's own or those of the models that it asks.
     """
 
     name: str
@@ -53,7 +53,7 @@ class DrillFault:
 
 
 def made(fault: DrillFault, stage: FaultStage) -> Function:
-    """A function that has the fault, for what has no handler. Raises `AssertionError` if only a provider has it."""
+    """Return a function with the fault, for a part without a handler. Raises `AssertionError` if `make` is None."""
     assert fault.make is not None
     return fault.make(stage, _nothing)
 
@@ -63,7 +63,7 @@ def _nothing(task: Task) -> Report:
 
 
 def in_place_of(own: Handler, fault: DrillFault, stage: FaultStage) -> Handler:
-    """The handler that has the fault; deterministic if the agent's own is."""
+    """Return the handler with the fault. It is deterministic if the agent's own handler is."""
     if fault.make is None:
         return own
     function = fault.make(stage, own)
@@ -141,7 +141,7 @@ def _overspends(stage: FaultStage, own: Handler) -> Function:
 
 
 def _loses_database(stage: FaultStage, own: Handler) -> Function:
-    """Another program locks the database for a moment, while the agent answers."""
+    """Return a handler that answers while another program locks the database for a moment."""
 
     async def drilled(task: Task) -> Report:
         lock = sqlite3.connect(stage.file, isolation_level=None, check_same_thread=False)
@@ -175,5 +175,5 @@ FAULTS = (
     DrillFault("provider's breaker open", _ends("failed: provider"), opens="model"),
     DrillFault("breaker open", _ends("left alone"), opens="agent"),
 )
-# What a router or a gate can do wrong.
+# The faults that a router or a gate can have.
 OF_COORDINATOR = ("exception", "hang", "CPU spin", "malformed output")

@@ -1,7 +1,7 @@
-"""Drills: every agent of a graph is made to fail in every way, and the request must be answered all the same.
+"""Drills: every agent of a graph is made to fail in every way, and the request must be answered nevertheless.
 
-Each cell has a graph of its own: a copy of the drilled one, led by a copy of its coordinator that has the fault. Ledger
-and checkpointer are the same for all; no production code knows of drills.
+Each cell has its own graph: a copy of the drilled graph, with a copy of its coordinator that has the fault. All cells
+share ledger and checkpointer. No production code knows of drills.
 """
 
 import tempfile
@@ -24,9 +24,9 @@ from bursar.testing.faulty_parts import FaultyGate, FaultyRouter, RouterToOne
 
 ROUTER = "supervisor"  # the name that the router has among the agents
 DEADLINE_SECONDS = 1.0
-AGENT_SHARE = 0.3  # of the request's deadline: an agent's own
+AGENT_SHARE = 0.3  # the agent's own deadline, as a share of the request's
 ROUTER_SHARE = 0.2
-ALLOWED_SHARE = 1.1  # of the request's deadline: until its answer
+ALLOWED_SHARE = 1.1  # the time until the answer, as a share of the request's deadline
 SETTLE_SECONDS = 2.0
 CONFIDENCE = 0.5
 HEALTHY = DrillFault("none", frozenset({"completed"}), outlived=True)
@@ -34,23 +34,24 @@ HEALTHY = DrillFault("none", frozenset({"completed"}), outlived=True)
 
 @dataclass(frozen=True, slots=True)
 class DrillEnvironment:
-    """What a drilled graph is built on: the URL of a database of its own, and that of a provider on loopback.
+    """What a drilled graph is built on: the URLs of a database of its own and of a provider on loopback.
 
-    The provider speaks OpenAI's protocol; a model that is to be drilled is made with it as its `base_url`.
+    The provider speaks OpenAI's protocol. A model that is to be drilled is made with it as its `base_url`.
     """
 
     database: str
     provider: str
 
 
-Ground = DrillEnvironment  # the first name it had
+Ground = DrillEnvironment  # its former name
 
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """One agent under one fault. `end` is how its run ended, `problems` what was not as it must be; none is a pass.
+    """The result of one agent under one fault: a cell. True if there are no `problems`.
 
-    `skipped` says why there was nothing to drill. `answered_by` is the handler whose answer was given in its place.
+    `end` is how its run ended. `skipped` says why there was nothing to drill. `answered_by` is the handler whose answer
+    was given in its place.
     """
 
     agent: str
@@ -67,7 +68,7 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """What a drill found. True when every cell passed and at least one was drilled."""
+    """The results of a drill. True if every cell passed and at least one was drilled."""
 
     deadline_seconds: float
     cells: tuple[DrillResult, ...] = field(default=())
@@ -86,12 +87,13 @@ def drill(
 ) -> Drill:
     """Make every agent of a graph fail in every way, one request each, and check answer, time, spend and log.
 
-    `factory` builds the graph with `build_supervisor` on the ground that it is given: a new SQLite database, and a
-    provider on loopback. `agents` and `faults` limit the drill to some. `deadline` is that of each request in seconds;
-    an agent has 0.3 of it, and the answer must be there at 1.1 of it. Nothing leaves the machine, if the graph's own
-    handlers keep to the provider that they are given.
+    `factory` builds the graph with `build_supervisor` on the environment that it gets: a new SQLite database, and a
+    provider on loopback. `agents` and `faults` limit the drill to the named ones. `deadline` is each request's, in
+    seconds; an agent has 0.3 of it, and the answer must be there at 1.1 of it. Nothing leaves the machine, if the
+    graph's own handlers use only the provider that they get.
 
-    Raises `ConfigurationError` for a graph of another make, an agent or fault that there is not, a deadline of 0.
+    Raises `ConfigurationError` for a graph that `build_supervisor` did not make, an unknown agent or fault, or a
+    deadline that is not above 0 and at most `MAX_SECONDS`.
     """
     if not 0 < deadline <= MAX_SECONDS:
         raise ConfigurationError(f"the deadline must be above 0 and at most {MAX_SECONDS:g} seconds")
@@ -122,7 +124,7 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
 
 
 class _Drilled:
-    """One graph, cell by cell."""
+    """One graph that is drilled cell by cell."""
 
     def __init__(
         self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float
@@ -137,7 +139,7 @@ class _Drilled:
         self.agents = (*coordinator.chains, ROUTER, *gate)
 
     def cells(self, agents: Sequence[str], faults: Sequence[str]) -> Iterator[DrillResult]:
-        """Every agent under every fault; each agent is asked once without one before."""
+        """Yield the result of every agent under every fault. Each agent is first asked once without a fault."""
         for agent in agents:
             chain = self._at.chains.get(agent)
             if chain is None:
@@ -159,7 +161,7 @@ class _Drilled:
         first = replace(
             chain.links[0],
             handler=in_place_of(chain.links[0].handler, fault, stage),
-            timeout=seconds * (AGENT_SHARE if fault.to_deadline else 1.0),  # else it is not to be late: all the time
+            timeout=seconds * (AGENT_SHARE if fault.to_deadline else 1.0),  # another fault must not end by the deadline
             min_confidence=0.0 if fault.outlived else CONFIDENCE,
         )
         chains = {**self._at.chains, name: replace(chain, links=(first, *chain.links[1:]))}
@@ -177,7 +179,10 @@ class _Drilled:
         return DrillResult(name, fault.name, asked.seconds, _end(runs[0]) if runs else "", by, tuple(problems))
 
     def _opened(self, chain: Chain, fault: DrillFault) -> list[str]:
-        """The names of the breakers that are to be open; those of its models are known once they saw a fault."""
+        """Return the names of the breakers that must be open for the fault.
+
+        The breakers of an agent's models are known only after a fault, so its provider fails once first.
+        """
         name = chain.specialist.name
         if fault.opens != "model":
             return [chain.links[0].breaker] if fault.opens else []
@@ -187,11 +192,14 @@ class _Drilled:
         return [row.name for row in self._at.ledger.breakers() if row.name.startswith("model:")]
 
     def _time_for(self, fault: DrillFault) -> float:
-        """The seconds of a request. The first, without a fault, may load whatever libraries it likes."""
+        """Return the seconds of a request. The first, without a fault, may load libraries, and gets `MAX_SECONDS`."""
         return MAX_SECONDS if fault is HEALTHY else self._deadline
 
     def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
-        """The router must be replaced, and say so; a gate must have denied."""
+        """Return the result of the router or the gate under the fault.
+
+        A router must be replaced, and the answer must say so. A gate must have denied.
+        """
         chain = next(iter(self._at.chains.values()))
         stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
         task = Task(text="", specialist=agent, session_id="", request_id="", tenant="", now=self._at.clock())
@@ -214,7 +222,7 @@ class _Drilled:
     def _ask(
         self, question: str, faulty: Coordinator, fault: DrillFault, stage: FaultStage, opened: Sequence[str] = ()
     ) -> "_Asked":
-        """Put the question to a graph with the fault, and check what holds for every request, whatever the fault."""
+        """Send the question to a graph with the fault, and check what must hold for every request, under any fault."""
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
@@ -246,7 +254,7 @@ class _Drilled:
         return _Asked(result, seconds, requests - before, later.spent.nanos, tuple(problems))
 
     def _settle(self) -> None:
-        """Wait for what was left behind, so that it does not disturb the next cell."""
+        """Wait until abandoned handlers have ended, so that they do not disturb the next cell."""
         until = time.monotonic() + SETTLE_SECONDS
         while abandoned_count() and time.monotonic() < until:
             time.sleep(0.01)
@@ -254,7 +262,7 @@ class _Drilled:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request's end. `requests` are those that its provider got, `spent` is in nano-dollars."""
+    """A request's end. `requests` counts what its provider got; `spent` is in nano-dollars."""
 
     result: Any
     seconds: float
@@ -268,7 +276,7 @@ def _question(chain: Chain) -> str:
 
 
 def _end(run: Run) -> str:
-    """A run's outcome, with the limit, the fault or the doubt that it names; of a fallback, why it is the first."""
+    """Return a run's outcome with its limit, fault or doubt; "left alone" if the run is a fallback's."""
     if run.level:
         return "left alone"
     why = run.limit or run.fault or ("unsure" if run.unsure else "")
@@ -276,7 +284,7 @@ def _end(run: Run) -> str:
 
 
 def _of_chain(chain: Chain, fault: DrillFault, runs: Sequence[Run], result: Any) -> Iterator[str]:
-    """What is wrong with how the agent's chain went, and with what the answer says of it."""
+    """Yield what is wrong with the runs of the agent's chain, and with what the answer says about them."""
     name, text = chain.specialist.name, result["messages"][-1].text
     if not runs:
         yield "the agent did not run"

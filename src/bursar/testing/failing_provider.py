@@ -11,7 +11,7 @@ USED = {"prompt_tokens": 40, "completion_tokens": 4, "total_tokens": 44}
 
 
 class FailingProvider:
-    """Answers every request in the way that `mode` says. `requests` counts them."""
+    """A server that answers every request as `mode` says. `requests` counts the requests."""
 
     def __init__(self) -> None:
         self.mode: Mode = "answers"
@@ -28,16 +28,16 @@ class FailingProvider:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def release(self) -> None:
-        """Hang up on everybody who waits; whoever comes now waits anew."""
+        """Close the connections of all requests that wait. A request that comes later waits again."""
         self._hung_up.set()
         self._hung_up = threading.Event()
 
     def wait(self) -> None:
-        """Until `release`."""
+        """Wait until `release`, at most `MAX_WAIT_SECONDS`."""
         self._hung_up.wait(MAX_WAIT_SECONDS)
 
     def close(self) -> None:
-        """Hang up and serve nobody any more."""
+        """Close all connections and stop the server."""
         self.release()
         self._server.shutdown()
         self._server.server_close()
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

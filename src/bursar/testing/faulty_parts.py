@@ -1,4 +1,4 @@
-"""A router and a gate that have a fault, and a router without one: what a drill puts into its copy of a coordinator."""
+"""Parts of a drilled coordinator: a router and a gate with a fault, and a router without one."""
 
 import inspect
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bursar.testing.drill_faults import MAX_SECONDS, DrillFault, FaultStage, mad
 
 @dataclass(frozen=True, slots=True)
 class RouterToOne:
-    """Sends every request to one agent."""
+    """A router that sends every request to one agent."""
 
     name: str
 
@@ -23,7 +23,7 @@ class RouterToOne:
 
 @dataclass(frozen=True, slots=True)
 class FaultyRouter:
-    """Has the fault on the event loop on which it is asked."""
+    """A router with the fault, on the event loop on which it is called."""
 
     fault: DrillFault
     stage: FaultStage
@@ -36,7 +36,10 @@ class FaultyRouter:
 
 @dataclass(frozen=True, slots=True)
 class FaultyGate:
-    """Has the fault in each of its reviews. A gate is plain code: where a coroutine would hang, its thread waits."""
+    """A gate with the fault in each of its reviews.
+
+    A gate is sync code: if the fault is a coroutine that hangs, the gate's thread waits instead.
+    """
 
     name: str
     fault: DrillFault
@@ -44,11 +47,11 @@ class FaultyGate:
     task: Task
 
     def review_plan(self, *asked: object, **options: object) -> Any:
-        """Have the fault."""
+        """Run the fault."""
         return self._misbehave()
 
     def review_answer(self, *asked: object, **options: object) -> Any:
-        """Have the fault."""
+        """Run the fault."""
         return self._misbehave()
 
     def _misbehave(self) -> Any:

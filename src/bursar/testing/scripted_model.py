@@ -1,4 +1,4 @@
-"""Doubles for tests of your own agents: a chat model that answers from a script, for nothing."""
+"""Test double for a chat model: it answers from a script and costs nothing."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ class ScriptError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the model got it. `options` holds the tools and the output cap among others."""
+    """One call as the model got it. `options` holds, among others, the tools and the output cap."""
 
     messages: tuple[BaseMessage, ...]
     options: dict[str, Any]
@@ -40,7 +40,7 @@ class Call:
 
 
 class _Script:
-    """The replies to come and the calls so far; one for a model and all its copies and bindings."""
+    """The replies to come and the calls so far. A model shares it with all its copies and bindings."""
 
     def __init__(self, replies: Sequence[Scripted]) -> None:
         self.lock = threading.Lock()
@@ -52,13 +52,13 @@ class _Script:
 class ScriptedModel(BaseChatModel):
     """A chat model that gives `replies` one after the other and costs nothing.
 
-    A reply is a text, an `AIMessage` (with tool calls, or with `usage_metadata` of its own), an exception to raise, or
-    a function of the messages that returns one of these. Like a provider it honours the output cap it is given and
-    reports its usage: four bytes of the prompt are a token, and so is each word of the answer. It streams word by
-    word, takes tools and structured output, and under `meter` is priced as `model`.
+    A reply is a text, an `AIMessage` (with tool calls, or with its own `usage_metadata`), an exception to raise, or a
+    function of the messages that returns one of these. Like a provider, the model keeps to the output cap of a call and
+    reports its usage: four bytes of the prompt are a token, and so is each word of the answer. It streams word by word,
+    takes tools and structured output, and under `meter` is priced as `model`.
 
-    A call beyond the script raises `ScriptError`. As a context manager, or with `check()`, it raises too when replies
-    are left over, and repeats an unexpected call that an agent swallowed:
+    A call beyond the script raises `ScriptError`. Leaving the context manager, and `check()`, raise it too if replies
+    are left over, or if there was a call beyond the script whose error an agent swallowed:
 
         with ScriptedModel(replies=["12.50 for food"]) as model:
             app = build(meter(model))
@@ -76,16 +76,16 @@ class ScriptedModel(BaseChatModel):
 
     @property
     def calls(self) -> list[Call]:
-        """The calls so far, refused and failed ones included."""
+        """The calls so far, refused and failed calls included."""
         return list(self._script.calls)
 
     @property
     def left(self) -> int:
-        """How many replies were not asked for yet."""
+        """The number of replies that no call has taken yet."""
         return len(self._script.replies)
 
     def check(self) -> None:
-        """Raise `ScriptError` unless every reply was asked for, and nothing beyond them."""
+        """Raise `ScriptError` unless the calls took every reply, and no call was beyond the script."""
         if self._script.unexpected:
             raise ScriptError(f"{self._script.unexpected} calls beyond the script's {len(self.calls)}")
         if self.left:
@@ -107,7 +107,7 @@ class ScriptedModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with these tools in its calls' options."""
+        """Return the model with these tools in the options of its calls."""
         described = [convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=described, tool_choice=tool_choice, **kwargs)
 
@@ -156,7 +156,7 @@ class ScriptedModel(BaseChatModel):
 
     def _next(self, messages: list[BaseMessage], options: dict[str, Any]) -> AIMessage:
         script = self._script
-        with script.lock:
+        with script.lock:  # race: several threads take a reply at once
             if not script.replies:
                 script.unexpected += 1
                 raise ScriptError(f"call {len(script.calls) + script.unexpected} is beyond the script")
