@@ -1,14 +1,16 @@
 """The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
 
+import asyncio
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Concatenate, ParamSpec, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import JsonValue, ValidationError
-from sqlalchemy import URL, Connection, case, func, select, text
+from sqlalchemy import URL, Connection, select, text
 
 from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.snapshot import lenient_text
@@ -22,10 +24,11 @@ from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, costs
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
+from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
-from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, requests, sessions
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, sessions
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Event
@@ -47,6 +50,21 @@ def random_id() -> str:
 def utc_now() -> datetime:
     """The clock of a ledger that is given none."""
     return datetime.now(UTC)
+
+
+def _off_loop(
+    door: Callable[Concatenate["Ledger", P], T],
+) -> Callable[Concatenate["Ledger", P], Coroutine[Any, Any, T]]:
+    """The same door for code on an event loop: it waits for the database in a thread, and the loop goes on.
+
+    Cancelling the caller does not cancel what was begun.
+    """
+
+    @wraps(door)
+    async def opened(self: "Ledger", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(door, self, *args, **kwargs)
+
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +102,13 @@ class OpenHold:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is of its last request."""
-
-    session_id: str
-    tenant: str
-    opened: datetime
-    requests: int
-    spent: USD
-    outcome: str | None
-
-
 class Ledger:
     """A ledger by database URL. Its tables are created, or brought up to date, when it is made.
 
     `key` signs the audit log; by default it is the environment's `BURSAR_AUDIT_KEY`, and without one the log is
     chained but unkeyed. One ledger may be used by any number of threads and event loops. Engine and gateway `run` the
     functions of this folder, each in a transaction; the other methods are for people and block until they are done.
+    Each of those has an async twin, which blocks no event loop: `await ledger.aspend("s-1")` is `ledger.spend("s-1")`.
     """
 
     def __init__(
@@ -152,9 +159,13 @@ class Ledger:
         """What the session was charged so far. Raises `LedgerError` for an unknown session."""
         return self.read(spend_of, f"session:{session_id}")
 
-    def audit(self, session_id: str) -> list[AuditRow]:
-        """The session's log from its first event. Raises `LedgerError` if it is unknown or has an unreadable event."""
-        return self.read(_audit, session_id)
+    def audit(self, session_id: str, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
+        """The session's log: the events that follow number `after`, at most `limit` of them, in order.
+
+        To page through a long log, pass the last row's `sequence` as the next `after`, until no row comes. Raises
+        `LedgerError` if the session is unknown, an event cannot be read, or `limit` is not above zero.
+        """
+        return self.read(_audit, session_id, after, limit)
 
     def costs(
         self,
@@ -279,7 +290,30 @@ class Ledger:
 
     def sessions(self) -> list[SessionRow]:
         """Every session, newest first."""
-        return self.read(_sessions)
+        return self.read(list_sessions)
+
+    aspend = _off_loop(spend)
+    aaudit = _off_loop(audit)
+    acosts = _off_loop(costs)
+    averify = _off_loop(verify)
+    aanchor = _off_loop(anchor)
+    aopen_holds = _off_loop(open_holds)
+    areconcile = _off_loop(reconcile)
+    atop_up = _off_loop(top_up)
+    aincidents = _off_loop(incidents)
+    aacknowledge = _off_loop(acknowledge)
+    aapprovals = _off_loop(approvals)
+    aapprove = _off_loop(approve)
+    adeny = _off_loop(deny)
+    aopen_actions = _off_loop(open_actions)
+    asettle_action = _off_loop(settle_action)
+    abreakers = _off_loop(breakers)
+    apause = _off_loop(pause)
+    aunpause = _off_loop(unpause)
+    apauses = _off_loop(pauses)
+    aerase = _off_loop(erase)
+    asessions = _off_loop(sessions)
+    aclose = _off_loop(close)
 
 
 def _verify(transaction: Transaction, session_id: str | None, anchor: Anchor | None) -> Verification:
@@ -290,12 +324,15 @@ def _verify(transaction: Transaction, session_id: str | None, anchor: Anchor | N
     return found
 
 
-def _audit(transaction: Transaction, session_id: str) -> list[AuditRow]:
+def _audit(transaction: Transaction, session_id: str, after: int, limit: int | None) -> list[AuditRow]:
+    if limit is not None and limit < 1:
+        raise LedgerError(f"a page of the log has at least one event, not {limit}")
     columns = events.c
     query = (
         select(columns.sequence, columns.at, columns.kind, columns.payload, columns.hash)
-        .where(columns.session_id == session_id)
+        .where(columns.session_id == session_id, columns.sequence > after)
         .order_by(columns.sequence)
+        .limit(limit)
     )
     rows: list[AuditRow] = []
     for sequence, at, kind, payload, kept in transaction.connection.execute(query):
@@ -325,35 +362,4 @@ def _open_holds(transaction: Transaction) -> list[OpenHold]:
     return [
         OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
         for call_id, session_id, agent, model, amount, state, at in transaction.connection.execute(query)
-    ]
-
-
-def _sessions(transaction: Transaction) -> list[SessionRow]:
-    count: dict[str, int] = {}
-    outcome: dict[str, str | None] = {}
-    spent: dict[str, int] = {}
-    opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
-    for session_id, last in transaction.connection.execute(opened):
-        count[session_id] = count.get(session_id, 0) + 1
-        outcome[session_id] = last
-    charge = func.sum(case((calls.c.state == "unknown", calls.c.amount), else_=calls.c.cost))
-    charges = select(calls.c.session_id, charge).group_by(calls.c.session_id)
-    for session_id, total in transaction.connection.execute(charges):
-        spent[session_id] = int(total or 0)
-    columns = sessions.c
-    query = (
-        select(columns.session_id, columns.tenant, columns.opened_at)
-        .where(columns.session_id != pauses.LOG)
-        .order_by(columns.opened_at.desc(), columns.session_id)
-    )
-    return [
-        SessionRow(
-            name,
-            tenant,
-            datetime.fromisoformat(at),
-            count.get(name, 0),
-            USD.from_nanos(spent.get(name, 0)),
-            outcome.get(name),
-        )
-        for name, tenant, at in transaction.connection.execute(query)
     ]

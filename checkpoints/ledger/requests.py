@@ -1,16 +1,17 @@
 """Sessions and requests: opened with their accounts, closed with what they were charged. Functions of a transaction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, case, func, select, update
 
 from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.accounts import Account, cap_of, check_id, follows_configuration, open_account, set_caps
 from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import requests, sessions
+from bursar.checkpoints.schema.ledger_tables import calls, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.events import LeaseChanged, RequestClosed, RequestOpened
 from bursar.state.money import USD
@@ -18,6 +19,18 @@ from bursar.state.spend import Spend
 from bursar.state.text import clean
 
 PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is of its last request."""
+
+    session_id: str
+    tenant: str
+    opened: datetime
+    requests: int
+    spent: USD
+    outcome: str | None
 
 
 def open_session(transaction: Transaction, session_id: str, tenant: str, *, at: datetime) -> None:
@@ -86,6 +99,38 @@ def close_request(transaction: Transaction, session_id: str, request_id: str, *,
     event = RequestClosed(request_id=request_id, outcome=outcome, spent=spend.spent + spend.held)
     append(transaction, session_id, when, [event])
     return spend
+
+
+def list_sessions(transaction: Transaction) -> list[SessionRow]:
+    """Return every session, the newest first."""
+    count: dict[str, int] = {}
+    outcome: dict[str, str | None] = {}
+    spent: dict[str, int] = {}
+    opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
+    for session_id, last in transaction.connection.execute(opened):
+        count[session_id] = count.get(session_id, 0) + 1
+        outcome[session_id] = last
+    charge = func.sum(case((calls.c.state == "unknown", calls.c.amount), else_=calls.c.cost))
+    charges = select(calls.c.session_id, charge).group_by(calls.c.session_id)
+    for session_id, total in transaction.connection.execute(charges):
+        spent[session_id] = int(total or 0)
+    columns = sessions.c
+    query = (
+        select(columns.session_id, columns.tenant, columns.opened_at)
+        .where(columns.session_id != PAUSES)
+        .order_by(columns.opened_at.desc(), columns.session_id)
+    )
+    return [
+        SessionRow(
+            name,
+            tenant,
+            datetime.fromisoformat(at),
+            count.get(name, 0),
+            USD.from_nanos(spent.get(name, 0)),
+            outcome.get(name),
+        )
+        for name, tenant, at in transaction.connection.execute(query)
+    ]
 
 
 def _check_own(transaction: Transaction, session_id: str, request_id: str) -> None:
