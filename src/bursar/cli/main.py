@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bursar.cli import administration, approvals, breakers, drill, inspect
+from bursar.cli import administration, approvals, breakers, drill, init, inspect
 from bursar.cli.applications import application_commands
 from bursar.cli.options import REFUSED, WRONG_USE
 from bursar.state.errors import BursarError
@@ -41,7 +41,7 @@ def make_app() -> typer.Typer:
     app.callback(help=ABOUT)(_options)
     for commands in application_commands():
         app.add_typer(commands)
-    for module in (inspect, administration, breakers, drill, approvals):
+    for module in (init, inspect, administration, breakers, drill, approvals):
         app.add_typer(module.commands)
     return app
 
