@@ -42,6 +42,7 @@ class DataFirst:
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
         """Score the candidates, as `Router` says. No model is asked while there is no data."""
+        # Race: an import may end just after this look. The database connector then answers from the new data.
         if not await asyncio.to_thread(is_empty, self.source):
             return await self.router.route(text, candidates)
         by_name = {candidate.name: float(candidate.name == SPEAKER) for candidate in candidates}

@@ -133,9 +133,9 @@ def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: 
 def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: Decimal) -> tuple[Use, ...]:
     """Set each lot's loss against gains of its term, then of the other, then ordinary income, then later years.
 
-    The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the dollars of loss that
-    ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to its loss, and a
-    bucket takes no more than it holds.
+    The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the
+    dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to
+    its loss, and a bucket takes no more than it holds.
     """
     crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
     room: dict[Bucket, Decimal] = {
