@@ -82,7 +82,7 @@ class Genie:
     def import_files(self, files: Sequence[Path], **options: Any) -> "tuple[ImportReport, ...]":
         """Import statements, holdings, prices and a profile into the database.
 
-        `options` are those of `import_files` in `importing/importing.py`. Returns one report for each file.
+        `options` are the options of `import_files` in `importing/importing.py`. Returns one report for each file.
         """
         from bursar.genie.importing.importing import import_files
 

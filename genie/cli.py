@@ -1,7 +1,7 @@
 """Genie's commands: ask, resume, import, graph, demo. `bursar` finds them by the entry point `bursar.commands`.
 
 Exit codes: 0 answered, 1 answered with gaps (of an import: rows were rejected), 2 wrong use or a file that cannot be
-read, 3 refused, 130 interrupted (Ctrl-C), 143 drained (SIGTERM). A command imports what is slow to import when it runs.
+read, 3 refused, 130 interrupted (Ctrl-C), 143 drained (SIGTERM). Slow modules are imported when a command runs.
 """
 
 import os
@@ -193,10 +193,10 @@ def _stop(text: str, code: int) -> NoReturn:
 
 @contextmanager
 def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
-    """Show a status line on a terminal while the block runs; the block calls what it is given with each node's name.
+    """Show a status line on a terminal while the block runs. The block gets a function to call with each node's name.
 
-    Ctrl-C and SIGTERM end the command with one line that says how to go on. An empty `session` cannot be resumed. A
-    `DataError` becomes a `ConfigurationError`.
+    Ctrl-C and SIGTERM end the command with one line that says how to resume the session, or to start again if `session`
+    is empty. A `DataError` becomes a `ConfigurationError`.
     """
     from langgraph.errors import GraphDrained
 

@@ -30,7 +30,7 @@ def console(*, error: bool = False) -> Console:
 
 @contextmanager
 def status() -> Generator[Callable[[str], None]]:
-    """Show a status line on stderr while the block runs. The block calls what it is given with each node's name.
+    """Show a status line on stderr while the block runs. The block gets a function to call with each node's name.
 
     Nothing is shown if stderr is no terminal.
     """
@@ -44,7 +44,7 @@ def status() -> Generator[Callable[[str], None]]:
 
 @contextmanager
 def import_progress() -> Generator[Callable[[str], None]]:
-    """Show a progress line on stderr while the block runs. The block calls what it is given with each imported file.
+    """Show a progress line on stderr while the block runs. The block gets a function to call with each file's name.
 
     Nothing is shown if stderr is no terminal.
     """

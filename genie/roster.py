@@ -86,9 +86,9 @@ def _specialist(
 
 @deterministic
 def unavailable(task: Task) -> Report:
-    """The last resort: report that the specialist has no answer, and the time.
+    """Report that the specialist has no answer, and the time.
 
-    It asks no model, opens no connection, reads no data and moves no money.
+    This is the last resort: it asks no model, opens no connection, reads no data and moves no money.
     """
     title = task.specialist.replace("_", " ")
     return Report(

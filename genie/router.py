@@ -1,4 +1,4 @@
-"""Genie's router: chooses agents by their examples, and asks the model (if there is one) when they are unsure."""
+"""Genie's router: chooses agents by their examples, and asks the model (if any) if the examples are unsure."""
 
 import asyncio
 import tomllib

@@ -1,4 +1,4 @@
-"""What each of Genie's agents consists of.
+"""Defines an agent of Genie: its description, its examples, and the function that computes its answers.
 
 To add an agent, write a folder in `genie/agents/` with `agent.py` and `examples.toml`, a line in `genie/roster.py`, and
 an entry in the compliance checker's `rules.toml`: the checker denies agents that this file does not list.
@@ -27,8 +27,8 @@ class Agent:
     """An agent that the router can choose.
 
     The router chooses by `description`, one line on what the agent answers, and by `examples` of such questions.
-    `analyse` computes the answer. No model ever words the answer of a `tool_only` agent, and such an agent has no
-    fallback: if it fails, the answer names the gap.
+    `analyse` computes the answer. If the agent is `tool_only`, no model words its answer and it has no fallback: if it
+    fails, the answer names the gap.
     """
 
     name: str

@@ -27,7 +27,7 @@ WRITE_LOCK: Final = 0x67656E6965
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A column type that returns each `Decimal` as it was stored, with its scale: text on SQLite, else NUMERIC.
+    """A column type that keeps a `Decimal` with its scale: as text on SQLite, as NUMERIC on PostgreSQL.
 
     Raises `ValueError` for NaN and infinities. Sums are computed in Python: SQLite would add text as floats.
     """

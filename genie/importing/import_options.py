@@ -13,9 +13,9 @@ from bursar.genie.importing.parsing.dates import DateOrder
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user states about a file; what is None, the reader finds out.
+    """What the user states about a file. The reader works out a value that is None.
 
-    `household_currency` is the currency of the profile, for a file that names none.
+    `household_currency` is the currency of the stored profile, for a file that names none.
     """
 
     currency: str | None = None

@@ -59,7 +59,10 @@ def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | Non
 
 
 def identify_file(path: Path) -> Identity:
-    """Return the identity of a file that names no account, by its name without dates, counters and "export" or such."""
+    """Return the identity of a file that names no account.
+
+    It is the file's name without dates, counters and words like "export".
+    """
     words = [word for word in re.findall(r"[^\W_]+", path.stem) if not _PASSING.match(fold(word))]
     return identify(" ".join(words) or path.stem)
 

@@ -137,9 +137,9 @@ def category_totals(
 def median_essential_spend(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """Return the median over whole months of essential spending less its refunds, unrounded; None without such a month.
+    """Return the median over whole months of essential spending less its refunds, unrounded.
 
-    A whole month is a month that the data cover from its first to its last day; see `whole_months`.
+    A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is none.
     """
     entries = classify(transactions, accounts)
     essential = totals_by_month(

@@ -249,7 +249,7 @@ def find(text: str) -> tuple[Identifier, ...]:
 def mask(text: str) -> str:
     """Return `text` with each identifier masked. `find` finds nothing in the result: a second call changes nothing.
 
-    The search repeats, because the last digits of a masked identifier can form another with the digits after them. Each
+    The search repeats, because the last digits of a masked identifier can form one with the digits after them. Each
     round masks at least one more, so there are at most as many rounds as the text has characters.
     """
     for _ in range(len(text)):

@@ -171,7 +171,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The unit that a number is written with. `currencies` are those that its sign may mean; empty means any."""
+    """The unit that a number is written with. `currencies` has the currencies that its sign may mean; empty is any."""
 
     kind: Literal["money", "percent", "months", "duration", "factor", "plain"]
     currencies: frozenset[str] = frozenset()

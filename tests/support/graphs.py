@@ -42,7 +42,7 @@ class RouteTo:
 
 @deterministic
 def rules(task: Task) -> Report:
-    """The last resort of the tests' specialists."""
+    """Answer by rule: the last resort of the tests' specialists."""
     return Report(answer=f"{task.specialist} by rule")
 
 

@@ -60,7 +60,7 @@ class Postgres:
         self.start()
 
     def execute(self, statement: str) -> None:
-        """Run a statement behind Bursar's back."""
+        """Run an SQL statement on a connection of its own, not one of Bursar's."""
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(statement.encode())
 

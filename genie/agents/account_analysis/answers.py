@@ -86,7 +86,7 @@ def shown_name(category: str) -> str:
 
 
 def spending(view: View) -> list[str]:
-    """Say where the money went: the total and the largest categories, or what went to the focus of the question."""
+    """Write where the money went: the total and the largest categories, or the spending on the question's focus."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -159,7 +159,7 @@ def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "av
 
 
 def monthly(view: View) -> list[str]:
-    """Say the spending of the period and its monthly average, then of each month, the newest twelve at most."""
+    """Write the spending of the period, its monthly average, and the spending of each of its newest twelve months."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if not view.focus or entry in view.focus]
     about = f" on {view.sheet.word('focus', view.focus.label)}" if view.focus else ""
@@ -180,7 +180,7 @@ def monthly(view: View) -> list[str]:
 
 
 def largest(view: View) -> list[str]:
-    """List the largest single payments, one for each payee; only those to the question's focus if it has one."""
+    """List the largest single payments, one for each payee. If the question has a focus, list payments to it only."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
     for currency in sorted({entry.row.currency for entry in chosen}):
@@ -202,7 +202,7 @@ def largest(view: View) -> list[str]:
 
 
 def saved(view: View) -> list[str]:
-    """Say what was left of the income, and which share of the income that is."""
+    """Write what was left of the income, and which share of the income that is."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
@@ -222,7 +222,7 @@ def saved(view: View) -> list[str]:
 
 
 def income(view: View) -> list[str]:
-    """Say what income came in, from which payers, and what a usual month brings."""
+    """Write what income came in, from which payers, and what a usual month brings."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         earned = [entry for entry in view.within if entry.flow == "income" and entry.row.currency == currency]
@@ -248,7 +248,7 @@ def _usual_month(view: View, currency: str) -> str:
 
 
 def overview(view: View) -> list[str]:
-    """Say income, spending, what is left and the largest categories: the answer to a question of no known kind."""
+    """Write income, spending, what is left and the largest categories: the answer to a question of no known kind."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -264,7 +264,7 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """Say the balance that the bank last stated for each account, or for each of the kind that the question names."""
+    """Write the last balance that the bank stated for each account, or for accounts of the kinds in the question."""
     kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
     accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
     held = [found for found in balances(view) if found[0] in accounts]

@@ -57,7 +57,7 @@ def compared(view: View) -> tuple[Period, Period]:
 
 
 def change(view: View) -> list[str]:
-    """Say how much spending differs between the two periods, and which categories drove it; then the income."""
+    """Write how much spending differs between the two periods, and which categories drove it; then the income."""
     earlier, later = compared(view)
     sheet = view.sheet
     for name, period in (("before", earlier), ("after", later)):

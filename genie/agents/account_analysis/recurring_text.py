@@ -35,7 +35,7 @@ def recurring(view: View) -> list[str]:
 
 
 def rises(view: View) -> list[str]:
-    """List the running payments whose price rose in the period; only those of the question's focus if it has one."""
+    """List the running payments whose price rose in the period. If the question has a focus, list its payments only."""
     subscriptions, others = _running(view)
     only_subscriptions = bool(_SUBSCRIPTIONS.intersection(words(view.text)) and not _ALL.intersection(words(view.text)))
     noun = "subscription" if only_subscriptions else "regular payment"

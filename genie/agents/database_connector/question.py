@@ -90,7 +90,7 @@ class RecordsRequest:
     """A parsed question. A row matches if its payee and memo have all words of one of the `phrases`.
 
     `named` is a name that the question capitalises and that no row has. `least` and `greatest` bound the amount without
-    its sign. Only the `most` newest rows are asked for, if it is not None.
+    its sign. Only the `most` newest rows are asked for, unless `most` is None.
     """
 
     subject: Subject
@@ -123,7 +123,7 @@ class RecordsRequest:
 def read_request(
     text: str, *, newest: date, accounts: Iterable[BankAccount], rows: Sequence[BankTransaction]
 ) -> RecordsRequest:
-    """Parse a question, with the household's `accounts` and `rows` as the names that it can mean.
+    """Parse a question, which can name the household's `accounts` and the payees and memos of `rows`.
 
     `newest` is the newest day in the data: periods such as "last month" count from there.
     """

@@ -31,8 +31,8 @@ _TWICE: Final = frozenset({"twice", "duplicate", "duplicates", "duplicated", "do
 def detect(source: Source, text: str, *, today: date) -> Analysis:
     """Flag payments that stand out in the period that `text` names, otherwise in all the data; the most severe first.
 
-    If the question names a payee, only payments to that payee are flagged; if it asks about double charges, only
-    those. Every payment has at most one finding, with all its reasons. Regular payments (rent, subscriptions) and
+    If the question names a payee, only payments to that payee are flagged; if it asks about double charges, only double
+    charges. Every payment has at most one finding, with all its reasons. Regular payments (rent, subscriptions) and
     transfers are never flagged as new, large or unusual. The text also names what bank data cannot show. `today` only
     decides whether the data are old.
     """

@@ -37,8 +37,8 @@ _SPREAD_FLOOR: Final = Decimal("0.05")
 class Hit:
     """A rule that fired for a payment.
 
-    `amounts`, `counts` and `ratios` are the named figures that it fired on. `other` is the payment that this one
-    repeats. `scope` says whether an outlier was compared within its merchant or its category.
+    `amounts`, `counts` and `ratios` are the figures by which the rule fired, with their names. `other` is the payment
+    that `entry` repeats. `scope` says whether an outlier was compared within its merchant or its category.
     """
 
     entry: Entry

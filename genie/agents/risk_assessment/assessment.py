@@ -83,7 +83,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _cushion(source: Source, currency: str, today: date) -> Analysis:
-    """Say for how many months of essential spending the current and savings accounts suffice."""
+    """Assess for how many months of essential spending the current and savings accounts suffice."""
     gaps: list[str] = []
     accounts = source.accounts().items
     liquid = [account for account in accounts if account.kind in _LIQUID and account.currency == currency]
@@ -122,7 +122,7 @@ def _cushion(source: Source, currency: str, today: date) -> Analysis:
 
 
 def _debt(source: Source, currency: str, today: date) -> Analysis:
-    """Say which share of the gross income the debt payments take."""
+    """Assess which share of the gross income the debt payments take."""
     profile = source.profile()
     gaps: list[str] = []
     debts = [debt for debt in profile.debts if debt.currency == currency]

@@ -34,7 +34,7 @@ _ADVERB: dict[Period, str] = {"day": "daily", "week": "weekly", "month": "monthl
 
 
 def concentration(valuation: Valuation, *, currency: str, today: date) -> Analysis:
-    """Say the Herfindahl index of market values, by holding and by asset class, and the largest holding's share."""
+    """Assess the Herfindahl index of market values, by holding and by asset class, and the largest holding's share."""
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))
     total = valuation.total
@@ -73,12 +73,11 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
 
 
 def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
-    """Say volatility, drawdown, value at risk and expected shortfall of today's weights over the common price history.
+    """Assess volatility, drawdown, value at risk and expected shortfall of today's weights over the common history.
 
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
     for another horizon are scaled as for normal returns: deviation with the root of time, mean with time. `text` may
-    name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"); the equities' loss in such a fall is
-    then said too.
+    name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"), which is then applied to the equities.
     """
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))

@@ -1,7 +1,7 @@
 """Risk measures as pure functions: concentration in exact decimals, loss statistics over arrays of returns.
 
-Returns are simple returns per period (0.01 is 1 %); losses are positive. Every function raises ValueError for an
-empty sample.
+Returns are simple returns per period (0.01 is 1 %); losses are positive. Every function raises `ValueError` if
+its sample is empty.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _NORMAL = NormalDist()
 
 
 def herfindahl(values: Sequence[Decimal]) -> Decimal:
-    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n when all are equal, 1 for a single one.
+    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n if all n are equal, 1 if n is 1.
 
-    Raises ValueError for a negative value or a sum of zero.
+    Raises `ValueError` if a value is negative or the sum is zero.
     """
     total = sum(values, Decimal(0))
     if total <= 0 or any(value < 0 for value in values):

@@ -1,7 +1,6 @@
 """United States federal income tax by bands: ordinary income, and long-term gains stacked on top of it.
 
-All arithmetic is exact `Decimal`, and nothing here rounds. Genie rounds an amount when it shows it: half to even, to
-the cent.
+All arithmetic is exact `Decimal`, and nothing here rounds. Amounts are rounded half to even, to the cent, when shown.
 """
 
 import tomllib
@@ -148,7 +147,7 @@ def federal_tax(
     Gains and losses are netted by IRC 1222: short against long, then up to the limit of IRC 1211(b) against ordinary
     income. Only the net long-term gain that is left over a net short-term loss is taxed at the gains rates
     (IRC 1222(11), 1(h)), stacked on ordinary income; the tax is never more than at ordinary rates (IRC 1(h)(1)).
-    The standard deduction is taken. Raises ValueError for a negative income.
+    The standard deduction is taken. Raises `ValueError` if `income` is negative.
     """
     if income < 0:
         raise ValueError("income must not be negative")

@@ -53,7 +53,7 @@ def parse_date(text: str, order: DateOrder | None) -> tuple[date, time | None]:
 
 
 def parse_time(text: str) -> time:
-    """Return a time of day such as 14:05, 14:05:33 or 2:05 pm. Raises `ValueError` if `text` is none."""
+    """Return a time of day such as 14:05, 14:05:33 or 2:05 pm. Raises `ValueError` if `text` is no time."""
     match = _TIME.match(text.strip())
     if match is None:
         raise ValueError(f"{text.strip()!r} is no time")

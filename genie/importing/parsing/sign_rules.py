@@ -49,7 +49,10 @@ def direction_of(text: str) -> Direction | None:
 
 
 def split_columns_sign(debits: Sequence[Decimal]) -> int:
-    """Return the factor for debits: 1 if most are printed negative; otherwise -1: negative debits are reversals."""
+    """Return the factor for debits: 1 if most are printed negative, otherwise -1.
+
+    With -1, a debit that is printed negative is a reversal.
+    """
     negative = sum(1 for value in debits if value < 0)
     return 1 if negative * 2 > len(debits) else -1
 
