@@ -137,7 +137,8 @@ class ComplianceRules:
 def normalise(text: str) -> str:
     """Return `text` in the form that phrases match.
 
-    Compatibility forms and case are folded, quotes are straight, emphasis marks are gone, and spaces are single.
+    Compatibility forms and case are folded, quotes are straight, dashes are hyphens, spaces are single, and emphasis
+    marks are gone.
     """
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"[‘’ʼ`]", "'", text)
