@@ -1,4 +1,4 @@
-"""Genie: the supervisor wired with the financial agents, over one database."""
+"""Opens Genie: a supervisor with the financial agents as its specialists, over one database."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +43,13 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The clock of a Genie that is given none."""
+    """Return the time now, in UTC. The default clock of `open_genie`."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Genie:
-    """The compiled graph with its books and its household's data."""
+    """An open Genie: the compiled graph `app`, its ledger, and the engine of the household's `data`."""
 
     app: Supervisor
     ledger: Ledger
@@ -57,16 +57,20 @@ class Genie:
     clock: Clock
 
     def ask(self, question: str, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
-        """Put a question to the session and return its state with the answer. `on_node` hears each node that starts."""
+        """Ask `question` in the session and return the session's state, which holds the answer.
+
+        `on_node` is called with the name of each node that starts.
+        """
         return self._run({"messages": [("user", question)]}, session, on_node)
 
     def resume(
         self, session: str, *, on_node: Callable[[str], None] | None = None, take_over: bool = False
     ) -> SessionOutput:
-        """Go on with an interrupted request; a session with nothing pending gives its last answer again.
+        """Resume the session's interrupted request and return the session's state, which holds the answer.
 
-        `take_over` takes the session from another process that still runs it, whose writes are refused from then on.
-        Raises `ConfigurationError` for a session that does not exist.
+        If no request is pending, nothing runs and the state with the last answer is returned. With `take_over`, take
+        the session's lease from another process that still runs the session; that process's later writes are refused.
+        Raises `ConfigurationError` if the session does not exist.
         """
         found = self.app.get_state(_config(session))
         if not found.values:
@@ -76,13 +80,16 @@ class Genie:
         return self._run(None, session, on_node, take_over=take_over)
 
     def import_files(self, files: Sequence[Path], **options: Any) -> "tuple[ImportReport, ...]":
-        """Read statements, holdings, prices and a profile into the database; see `importing.import_files`."""
+        """Import statements, holdings, prices and a profile into the database.
+
+        `options` are the options of `import_files` in `importing/importing.py`. Returns one report for each file.
+        """
         from bursar.genie.importing.importing import import_files
 
         return import_files(self.data, files, now=self.clock(), **options)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection to the database: those of the data, the ledger and the checkpointer."""
         self.data.dispose()
         self.ledger.close()
 
@@ -100,7 +107,7 @@ class Genie:
 
 
 def _started(task: object) -> str:
-    """The name of the node that a task's event says starts; empty for one that ends."""
+    """Return the name of the node that starts by this event of LangGraph's `tasks` stream; empty if the node ends."""
     event = cast("Mapping[str, object]", task)
     return "" if "result" in event else str(event["name"])
 
@@ -118,14 +125,15 @@ def open_genie(
     environment: Mapping[str, str] | None = None,
     checkpointer: bool = True,
 ) -> Genie:
-    """Genie over a database that holds the household's data, the books and the checkpoints; its tables are made.
+    """Open Genie over `database`, which holds the household's data, the ledger and the checkpoints; make its tables.
 
-    With `OPENAI_API_KEY` in the environment (and `OPENAI_BASE_URL` for any compatible server) the specialists use
-    `BURSAR_MODEL`, metered; without a key nothing leaves the machine. `as_of` is the day analyses are judged on, today
-    by default. Raises `ConfigurationError` for a bad budget, database or price.
+    If `OPENAI_API_KEY` is in `environment` (by default the process's), the specialists use the model `BURSAR_MODEL`
+    behind the gateway, at `OPENAI_BASE_URL` if that is set. Without a key nothing leaves the machine. `budget` is what
+    one request may cost, in US dollars. Analyses take `as_of` as the present day; by default, the day of `clock`.
+    Raises `ConfigurationError` if the budget, the database or the price is wrong.
     """
     cap = Budget(per_request=budget)
-    model = model_of(os.environ if environment is None else environment)  # may raise: nothing is open yet
+    model = model_of(os.environ if environment is None else environment)  # before anything is opened: this may raise
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.url)
     source = Connector(data)
@@ -147,9 +155,9 @@ def open_genie(
 
 
 def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
-    """Genie over the sample household, with a model at the drill's provider: what `bursar drill` drills.
+    """Return the graph that `bursar drill` drills: Genie over the sample household, its model at the drill's provider.
 
-    Without `bursar[openai]` there is no model, and no provider to drill.
+    Without the extra `bursar[openai]` Genie has no model, so the drill has no provider to make fail.
     """
     from bursar.genie.household.sample import END, sample_files
 
@@ -160,10 +168,10 @@ def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
 
 
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
-    """The metered model that the environment names, None without a key.
+    """Return the metered model that `environment` names, or None if it has no `OPENAI_API_KEY`.
 
-    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) prices a model that no price
-    list knows.
+    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the price of a model that
+    no price list knows. Raises `ConfigurationError` if that text is no price.
     """
     if not environment.get("OPENAI_API_KEY"):
         return None

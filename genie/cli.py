@@ -1,7 +1,7 @@
 """Genie's commands: ask, resume, import, graph, demo. `bursar` finds them by the entry point `bursar.commands`.
 
 Exit codes: 0 answered, 1 answered with gaps (of an import: rows were rejected), 2 wrong use or a file that cannot be
-read, 3 refused, 130 interrupted, 143 told to end (SIGTERM). Nothing heavy is imported before a command runs.
+read, 3 refused, 130 interrupted (Ctrl-C), 143 drained (SIGTERM). Slow modules are imported when a command runs.
 """
 
 import os
@@ -34,14 +34,14 @@ DEMO_END = 'Now with your own accounts: bursar import FILE…, then: bursar ask 
 
 
 class DateOrder(StrEnum):
-    """Which comes first in 03/04/2025."""
+    """Whether 03/04/2025 is 3 April (`dmy`) or 4 March (`mdy`)."""
 
     DMY = "dmy"
     MDY = "mdy"
 
 
 class DecimalMark(StrEnum):
-    """What stands before the cents."""
+    """The mark before the cents."""
 
     COMMA = "comma"
     POINT = "point"
@@ -92,7 +92,7 @@ def resume(
     as_of: AsOfOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Go on with a request that was interrupted, under the budget it was opened with."""
+    """Resume a session's interrupted request, under the budget that the request was opened with."""
     _check_exists(database)
     genie = _genie(database, budget, as_of)
     with _working(session, database) as hear:
@@ -130,7 +130,7 @@ def graph(database: DatabaseOption = "sqlite://") -> None:
 
 @commands.command()
 def demo() -> None:
-    """Ask Genie three questions about a sample household, in a database of its own that is thrown away."""
+    """Ask Genie three questions about a sample household, in a new database that is deleted at the end."""
     import tempfile
 
     from bursar import drain_on_sigterm
@@ -176,21 +176,28 @@ def _check_budget(budget: str) -> None:
 
 
 def _check_exists(database: str) -> None:
-    """Raises `ConfigurationError` for an SQLite file that is not there: resuming must not leave an empty one behind."""
+    """Raise `ConfigurationError` if `database` is an SQLite file that does not exist.
+
+    Otherwise `bursar resume` would create that file, empty.
+    """
     kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
         raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    """End the command with one line on stderr."""
+    """Print `text` on stderr and end the command with the exit code `code`."""
     typer.echo(f"bursar: {text}", err=True)
     raise typer.Exit(code)
 
 
 @contextmanager
 def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
-    """While Genie works: a status line on a terminal; Ctrl-C and SIGTERM become one line that says how to go on."""
+    """Show a status line on a terminal while the block runs. The block gets a function to call with each node's name.
+
+    Ctrl-C and SIGTERM end the command with one line that says how to resume the session, or to start again if `session`
+    is empty. A `DataError` becomes a `ConfigurationError`.
+    """
     from langgraph.errors import GraphDrained
 
     from bursar import drain_on_sigterm
@@ -210,7 +217,7 @@ def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
 
 
 def _where(database: str) -> str:
-    """The option that names the database again, where it is not found without it. Passwords are masked."""
+    """Return the `--database` option for the next command; empty if `database` is the default. Masks a password."""
     if database == os.environ.get("BURSAR_DATABASE", DEFAULT_DATABASE):
         return ""
     from sqlalchemy.engine import make_url
@@ -219,7 +226,10 @@ def _where(database: str) -> str:
 
 
 def _import(genie: "Genie", files: list[Path], *, quiet: bool = False, json: bool = False, **options: Any) -> int:
-    """Import and tell what became of each file; the exit code. Ctrl-C leaves whole files behind, never half of one."""
+    """Import the files, print what was stored and what was rejected, and return the exit code.
+
+    Ctrl-C ends the command; each file is then stored whole or not at all. With `quiet`, only errors are printed.
+    """
     from bursar.genie import render as show
 
     def told(report: "ImportReport") -> None:

@@ -1,4 +1,4 @@
-"""What Genie's commands print: answers, agents, spend, imported files. Rich for people, plain values for `--json`."""
+"""Renders what Genie's commands print: answers, runs, spend, imported files; with Rich, or as JSON for `--json`."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -23,14 +23,17 @@ WIDTH_OF_FILES = 140
 
 
 def console(*, error: bool = False) -> Console:
-    """The terminal; where output goes to a file or pipe, lines are wide enough for any table."""
+    """Return a console on stdout, or on stderr if `error`. If that is no terminal, lines are wide enough for tables."""
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 
 
 @contextmanager
 def status() -> Generator[Callable[[str], None]]:
-    """A status line on a terminal's error stream that names the node that runs; silent elsewhere."""
+    """Show a status line on stderr while the block runs. The block gets a function to call with each node's name.
+
+    Nothing is shown if stderr is no terminal.
+    """
     screen = console(error=True)
     if not screen.is_terminal:
         yield lambda _: None
@@ -41,7 +44,10 @@ def status() -> Generator[Callable[[str], None]]:
 
 @contextmanager
 def import_progress() -> Generator[Callable[[str], None]]:
-    """A line on a terminal's error stream that names each file that was imported; silent elsewhere."""
+    """Show a progress line on stderr while the block runs. The block gets a function to call with each file's name.
+
+    Nothing is shown if stderr is no terminal.
+    """
     screen = console(error=True)
     if not screen.is_terminal:
         yield lambda _: None
@@ -52,12 +58,12 @@ def import_progress() -> Generator[Callable[[str], None]]:
 
 
 def as_json(value: object) -> str:
-    """One JSON document; money is a decimal string."""
+    """Return `value` as one JSON document; money becomes a decimal string."""
     return to_json(value, indent=2, fallback=str).decode()
 
 
 def answer_json(result: SessionOutput, session_id: str) -> dict[str, Any]:
-    """What `bursar ask --json` prints."""
+    """Return the document that `bursar ask --json` and `bursar resume --json` print."""
     return {
         "session": session_id,
         "answer": result["messages"][-1].text,
@@ -70,7 +76,10 @@ def answer_json(result: SessionOutput, session_id: str) -> dict[str, Any]:
 
 
 def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType:
-    """The answer; then who ran, with outcome, latency and cost; the spend against the budget; how to go on."""
+    """Render the answer, each run with its outcome, latency and cost, the spend against the budget, and the session.
+
+    `go_on` is the command for the next question; if empty, it is left out.
+    """
     return Group(
         Panel(Text(result["messages"][-1].text), title="Genie", title_align="left", border_style="cyan"),
         _agents(result["runs"]),
@@ -96,7 +105,7 @@ def _agents(runs: Sequence[Run]) -> RenderableType:
 
 
 def spend_bar(spend: Spend) -> RenderableType:
-    """What was spent of the budget, as a bar and in figures."""
+    """Render what the request spent of its budget, as a bar and in figures; figures alone without a budget."""
     if spend.budget is None:
         return Text(f"spent {spend.spent}")
     share = spend.spent.nanos / spend.budget.nanos if spend.budget else 1.0
@@ -109,7 +118,7 @@ def spend_bar(spend: Spend) -> RenderableType:
 
 
 def imported(reports: Sequence["ImportReport"]) -> Table | None:
-    """A row for each file that was stored; None if none was."""
+    """Return a table with a row for each file that was stored, or None if no file was."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("file", "kind", "added", "updated", "unchanged", "rejected", "from", "to"):
         table.add_column(column, overflow="fold")

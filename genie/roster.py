@@ -1,5 +1,5 @@
-"""Genie's agents, and the specialists that they become: a deterministic tool each, a model to word its findings if
-there is one, a last resort.
+"""Lists Genie's agents and makes a specialist of each: a deterministic tool, a model that words the tool's findings
+(if there is a model), and a last resort.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from bursar.genie.wording.facts import Analysis
 from bursar.genie.wording.model_specialist import model_handler
 from bursar.genie.wording.reporting import report_of
 
-# The agents that a question can be routed to. The compliance checker is none of them: it is the gate over all.
+# The agents that the router can choose. The compliance checker is not among them: it is the supervisor's gate.
 AGENTS: Final = (
     ACCOUNT_ANALYSIS,
     FRAUD_DETECTION,
@@ -42,10 +42,12 @@ def specialists(
     model: BaseChatModel | None = None,
     budget: USD | None = None,
 ) -> list[Specialist]:
-    """Genie's routed specialists over one household; `today` is the day an analysis is judged on.
+    """Return Genie's specialists over the household's data in `source`.
 
-    A specialist's ceiling is never above `budget`, that of a request. Without a model every one is a tool agent. With
-    one, the model words the findings, and the tool is its fallback.
+    `today` gives the day that an analysis takes as the present, from the task's time. A specialist's ceiling is
+    `CEILING`, or `budget` (that of a request) if that is less. Without a model, each specialist is a tool agent. With
+    a model, the model words the tool's findings, and the tool alone is its fallback. An agent that is `tool_only` has
+    neither a model nor a fallback.
     """
     cap = USD(CEILING) if budget is None else min(USD(CEILING), budget)
     return [_specialist(agent, source, today, model, cap=cap) for agent in AGENTS]
@@ -84,7 +86,10 @@ def _specialist(
 
 @deterministic
 def unavailable(task: Task) -> Report:
-    """The last resort: says what is not to be had and as of when. No model, no network, no data, no money moved."""
+    """Report that the specialist has no answer, and the time.
+
+    This is the last resort: it asks no model, opens no connection, reads no data and moves no money.
+    """
     title = task.specialist.replace("_", " ")
     return Report(
         answer=f"There is no {title} for this request as of {task.now:%Y-%m-%d %H:%M} UTC. Nothing was changed.",

@@ -1,4 +1,4 @@
-"""How Genie chooses its agents: by their examples, and where that is unsure and there is a model, by asking it."""
+"""Genie's router: chooses agents by their examples, and asks the model (if any) if the examples are unsure."""
 
 import asyncio
 import tomllib
@@ -15,30 +15,34 @@ from bursar.genie.household.onboarding import is_empty
 from bursar.genie.household.source import Source
 from bursar.genie.wording.identifiers import mask
 
-SPEAKER: Final = "database_connector"  # says how to begin, where there is no data
+SPEAKER: Final = "database_connector"  # answers how to begin while there is no data
 
 
 def build_router(source: Source, model: BaseChatModel | None) -> Router:
-    """Genie's router. While there is no data it asks nobody; without a model it chooses by the examples alone."""
+    """Return Genie's router.
+
+    While there is no data, the database connector gets every request. Without a model the examples alone choose.
+    """
     free = ExampleRouter(out_of_scope=out_of_scope())
     return DataFirst(free if model is None else CascadeRouter(free, MaskedRouter(ModelRouter(model))), source)
 
 
 def out_of_scope() -> tuple[str, ...]:
-    """Requests near Genie's subject that none of its agents serves, such as orders to pay."""
+    """Return examples of requests that are near Genie's subject and that no agent serves, such as orders to pay."""
     table = tomllib.loads(Path(__file__).with_name("out_of_scope.toml").read_text("utf-8"))
     return TypeAdapter(tuple[str, ...]).validate_python(table["examples"])
 
 
 @dataclass(frozen=True, slots=True)
 class DataFirst:
-    """Sends every request to the database connector while there is no data; asks `router` otherwise."""
+    """A router that chooses the database connector while there is no data, and otherwise asks `router`."""
 
     router: Router
     source: Source
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """See `Router`. No model is asked while there is no data."""
+        """Score the candidates, as `Router` says. No model is asked while there is no data."""
+        # Race: an import may end just after this look. The database connector then answers from the new data.
         if not await asyncio.to_thread(is_empty, self.source):
             return await self.router.route(text, candidates)
         by_name = {candidate.name: float(candidate.name == SPEAKER) for candidate in candidates}
@@ -48,10 +52,13 @@ class DataFirst:
 
 @dataclass(frozen=True, slots=True)
 class MaskedRouter:
-    """Gives `router` the request with its identifiers masked; they say nothing about who should answer."""
+    """A router that asks `router` with the identifiers in the request masked.
+
+    Account numbers and the like say nothing about which specialist fits, and the router's model must not see them.
+    """
 
     router: Router
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """See `Router`."""
+        """Score the candidates, as `Router` says."""
         return await self.router.route(mask(text), candidates)

@@ -1,4 +1,4 @@
-"""What `langgraph dev` serves: Genie, and Bursar's own checkpointer, over the database that `BURSAR_DATABASE` names."""
+"""What `langgraph dev` serves: Genie's graph, with Bursar's checkpointer, over the database in `BURSAR_DATABASE`."""
 
 import asyncio
 import os
@@ -15,20 +15,21 @@ _opening = threading.Lock()
 
 
 async def graph() -> Supervisor:
-    """Genie's graph. The server calls this for every request; all of them share one Genie.
+    """Return Genie's graph. The server calls this for every request; all requests share one Genie.
 
-    It is opened in a thread, so that the server's event loop is not blocked.
+    The first call opens Genie, in a thread, so that the server's event loop is not blocked.
     """
     return (await asyncio.to_thread(_genie)).app
 
 
 @asynccontextmanager
 async def checkpointer() -> AsyncGenerator[SQLAlchemySaver]:
-    """The saver for the server's lifetime. The server gives it to the graph."""
+    """Open the saver that the server gives to the graph, for the server's lifetime."""
     yield await asyncio.to_thread(SQLAlchemySaver, _database())
 
 
 def _genie() -> Genie:
+    # Two first requests race: without the lock both threads would miss the cache, and each would open a Genie.
     with _opening:
         return _open_once()
 

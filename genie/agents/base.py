@@ -1,7 +1,7 @@
-"""What an agent of Genie is.
+"""Defines an agent of Genie: its description, its examples, and the function that computes its answers.
 
-To add one: a folder in `genie/agents/` with `agent.py` and `examples.toml`, a line in `genie/roster.py`, and an entry
-in the compliance checker's `rules.toml`, which denies agents that it does not list.
+To add an agent, write a folder in `genie/agents/` with `agent.py` and `examples.toml`, a line in `genie/roster.py`, and
+an entry in the compliance checker's `rules.toml`: the checker denies agents that this file does not list.
 """
 
 import tomllib
@@ -17,18 +17,18 @@ from bursar.genie.wording.facts import Analysis
 
 
 class Analyse(Protocol):
-    """Answers a question over the household's data, as they stand on a given day, by functions alone."""
+    """A function that answers a question from the household's data, with `today` as the present; it asks no model."""
 
     def __call__(self, source: Source, text: str, /, *, today: date) -> Analysis: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One of Genie's routed agents.
+    """An agent that the router can choose.
 
     The router chooses by `description`, one line on what the agent answers, and by `examples` of such questions.
-    `analyse` computes the answer. A `tool_only` agent never has a model to word its answer, and nothing stands in for
-    it: where it fails, the failure is told.
+    `analyse` computes the answer. If the agent is `tool_only`, no model words its answer and it has no fallback: if it
+    fails, the answer names the gap.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Agent:
 
     @classmethod
     def in_folder(cls, folder: Path, *, analyse: Analyse, tool_only: bool = False) -> "Agent":
-        """The agent named as its folder, whose `examples.toml` holds the description and the examples."""
+        """Return the agent with the folder's name, and the description and examples in the folder's `examples.toml`."""
         taught = _Taught.model_validate(tomllib.loads((folder / "examples.toml").read_text("utf-8")))
         return cls(folder.name, taught.description, taught.examples, analyse, tool_only)
 

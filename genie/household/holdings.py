@@ -1,4 +1,4 @@
-"""What the household holds: lots valued at their latest close, and the common history of returns."""
+"""Values the household's lots at their latest close, and computes their common history of returns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Period = Literal["day", "week", "month"]
 
 MAX_PRICE_AGE_DAYS = 35
-"""A close older than this values nothing: a month, with room for month-end prices."""
+"""The most days since a close by which a holding may be valued: a month, with room for month-end prices."""
 PERIODS_PER_YEAR: dict[Period, int] = {"day": 252, "week": 52, "month": 12}
 
 
 class _Step(NamedTuple):
-    """Days between two prices of a period: the least and most that are usual, and the longest that is no break."""
+    """The days between two prices of a period: the usual least and most, and the most that is not a break."""
 
     period: Period
     least: int
@@ -49,7 +49,7 @@ class Holding:
 
     @property
     def value(self) -> Decimal:
-        """Market value, exact."""
+        """The market value, exact."""
         return self.quantity * self.close
 
 
@@ -62,12 +62,12 @@ class Valuation:
 
     @property
     def total(self) -> Decimal:
-        """Market value of all holdings, exact."""
+        """The market value of all holdings, exact."""
         return sum((holding.value for holding in self.holdings), Decimal(0))
 
     @property
     def as_of(self) -> date | None:
-        """The oldest of the closes used: the value is no newer than this."""
+        """The day of the oldest close used: the total is no newer than this day."""
         return min((holding.priced_on for holding in self.holdings), default=None)
 
 
@@ -82,12 +82,12 @@ class History:
 
     @property
     def periods_per_year(self) -> int:
-        """How many of these periods make a year: 252 trading days, 52 weeks or 12 months."""
+        """The number of these periods in a year: 252 trading days, 52 weeks or 12 months."""
         return PERIODS_PER_YEAR[self.period]
 
 
 def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]:
-    """Return a sentence for each query whose rows were cut at the limit: what rests on them may be incomplete."""
+    """Return a sentence for each query whose rows were cut at the limit: figures over its rows may be incomplete."""
     return tuple(
         f"The {each.query} were cut at the row limit: figures over them may be incomplete."
         for each in rows
@@ -109,7 +109,7 @@ def latest_closes(prices: Iterable[ClosingPrice], *, currency: str, today: date)
 def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str, today: date) -> Valuation:
     """Value the lots bought by `today`, symbol by symbol, in `currency`.
 
-    Nothing is converted and nothing guessed: what is held in another currency or has no recent price becomes a gap.
+    Nothing is converted or guessed: lots in another currency or without a recent price are left out and become a gap.
     """
     closes = latest_closes(prices, currency=currency, today=today)
     by_symbol: dict[str, list[Lot]] = {}
@@ -136,7 +136,8 @@ def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str,
 def history(prices: Iterable[ClosingPrice], symbols: Sequence[str], *, currency: str, today: date) -> History | str:
     """Return the returns over the days on which every symbol has a price, or a sentence that says why there are none.
 
-    The days after the last break count: a step longer than a week in daily prices (two in weekly, 40 days in monthly).
+    Only the days after the last break are used. A break is a step of more than 7 days in daily prices, 14 days in
+    weekly and 40 days in monthly prices.
     """
     import numpy as np
 

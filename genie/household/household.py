@@ -1,4 +1,4 @@
-"""Opening the database that holds the household's data."""
+"""Opens the database that holds the household's data."""
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
@@ -10,9 +10,12 @@ BUSY_TIMEOUT_SECONDS = 10
 
 
 def open_household(url: URL) -> Engine:
-    """An engine over the household's tables, which exist afterwards. Its connections are its own, not the ledger's."""
+    """Return an engine over the household's tables, which exist afterwards.
+
+    The engine has connections of its own; it does not share the ledger's.
+    """
     if url.get_backend_name() != "sqlite":
-        # Nothing is prepared, so that a pooler such as PgBouncer may be in between.
+        # A pooler such as PgBouncer may be in between, so no statement is prepared on the server.
         unprepared = {"prepare_threshold": None}
         engine = create_engine(url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args=unprepared)
     elif url.database in {None, "", ":memory:"}:

@@ -1,4 +1,4 @@
-"""What is said before anything was imported: one line on how to begin."""
+"""What Genie answers before anything was imported: one line on how to begin."""
 
 from typing import Final
 

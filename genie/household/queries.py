@@ -1,4 +1,4 @@
-"""The named, read-only queries over the household: nothing else is ever asked of the data."""
+"""The named, read-only queries over the household's data, and how their rows become records."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,9 +30,10 @@ ResultRow = Row[*tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
-    """One question to the data: its statement, newest rows first if `newest_first`, and how a row becomes a record.
+    """One query: its parameters, its statement, and the function that makes a record of a row.
 
-    `as_of` selects the newest day that the asked-for data knows, whatever the parameters cut out of it.
+    With `newest_first`, the statement returns the newest rows first. `as_of` selects the newest day of the data, no
+    matter which rows the parameters leave out.
     """
 
     name: str
@@ -125,7 +126,7 @@ QUERIES: Final[Mapping[str, NamedQuery]] = MappingProxyType({query.name: query f
 
 
 def read_profile(connection: Connection) -> Profile | None:
-    """The stored profile with its debts and suitability record, None when there is none."""
+    """Return the stored profile with its debts and suitability record, or None if no profile is stored."""
     row = connection.execute(select(schema.profile)).one_or_none()
     if row is None:
         return None

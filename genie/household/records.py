@@ -1,7 +1,7 @@
-"""The user's data as values: what the database connector returns and every specialist computes on.
+"""The household's data as values, which the database connector returns and every specialist computes with.
 
-Amounts are `Decimal` in the account's own currency, never float; a positive amount is money coming in,
-a negative one money going out. Dates are the bank's booking dates; a time is present only where the bank gave one.
+Amounts are `Decimal`, not float, in the account's own currency. A positive amount is money that comes in, a negative
+amount money that goes out. Dates are the bank's booking dates. A time is present only if the bank gave one.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ RiskBand = Literal["cautious", "balanced", "growth"]
 
 @dataclass(frozen=True, slots=True)
 class BankAccount:
-    """An account of the household; `balance` is what the bank stated on `balance_on`, if it did."""
+    """An account of the household; `balance` is the balance that the bank stated for the day `balance_on`, if any."""
 
     id: str
     name: str
@@ -28,7 +28,7 @@ class BankAccount:
 
 @dataclass(frozen=True, slots=True)
 class BankTransaction:
-    """One booked posting. `at` is None where the source has no time: unknown is never midnight."""
+    """One booked posting. `at` is None if the source has no time: an unknown time does not count as midnight."""
 
     id: str
     account_id: str
@@ -59,7 +59,7 @@ class Lot:
 
 @dataclass(frozen=True, slots=True)
 class ClosingPrice:
-    """Closing price of one unit of `symbol` on `day`."""
+    """The closing price of one unit of `symbol` on `day`."""
 
     symbol: str
     day: date
@@ -80,7 +80,7 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Suitability:
-    """What must be on record before advice may be given, and until when it counts."""
+    """The suitability record, without which no investment advice may be given, and until when it counts."""
 
     risk_band: RiskBand
     horizon_years: int
@@ -90,7 +90,7 @@ class Suitability:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the household said of itself. Absent facts are None: nothing is guessed from them."""
+    """What the household states about itself. A fact that it does not state is None; nothing is guessed."""
 
     country: str | None = None
     tax_year: int | None = None
@@ -104,7 +104,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
-    """A file that was imported: when, and how many records it added, repeated or had rejected that first time."""
+    """A file that was imported: when, and how many of its records were new, known or rejected at its first import."""
 
     name: str
     kind: str

@@ -1,6 +1,6 @@
-"""The sample household: a seeded generator, and the files it made that ship with the package.
+"""The sample household: generates its files from a seed, and finds the generated files that ship with the package.
 
-Run `python -m bursar.genie.household.sample DIR --seed 7 --end 2025-12-31` to make them again, byte for byte.
+Run `python -m bursar.genie.household.sample DIR --seed 7 --end 2025-12-31` to make the files again, byte for byte.
 """
 
 import argparse
@@ -33,13 +33,13 @@ _SAVINGS_NUMBER: Final = "0099200551"
 
 
 def sample_files() -> tuple[Path, ...]:
-    """The files of the sample household that ship with the package."""
+    """Return the paths of the sample household's files that ship with the package."""
     folder = files("bursar.genie.household.sample_household")
     return tuple(Path(str(folder / name)) for name in NAMES)
 
 
 def make(*, seed: int = SEED, end: date = END) -> dict[str, bytes]:
-    """The sample household's files by name; the same for the same seed and end, on every platform."""
+    """Return the sample household's files by name; the same for the same seed and end, on every platform."""
     rng = Random(seed)
     life = live(rng, end)
     start = life.checking[0].day.replace(day=1)
@@ -83,7 +83,7 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _checking_csv(bookings: Sequence[Booking]) -> str:
-    """Newest first with the running balance, under two lines that name the account."""
+    """Return a statement with the newest booking first and a running balance, under two lines that name the account."""
     balance = CHECKING_OPENS
     rows: list[tuple[object, ...]] = []
     for booking in bookings:
@@ -94,7 +94,7 @@ def _checking_csv(bookings: Sequence[Booking]) -> str:
 
 
 def _card_csv(bookings: Sequence[Booking]) -> str:
-    """As card companies export it: purchases are positive, payments negative."""
+    """Return a card statement with the signs of card companies: purchases are positive, payments negative."""
     return _csv(
         ("Transaction Date", "Post Date", "Description", "Category", "Amount"),
         (

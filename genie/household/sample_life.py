@@ -1,4 +1,4 @@
-"""Two years of an invented household's bookings: every planted oddity is listed at the top."""
+"""Generates two years of an invented household's bookings; the constants at the top list every planted oddity."""
 
 import calendar
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _CENT: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One posting: an amount above zero is money coming in."""
+    """One posting: an amount above zero is money that comes in."""
 
     day: date
     payee: str
@@ -33,7 +33,7 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """The bookings of each account by day."""
+    """The bookings of each account, in order of their days."""
 
     checking: tuple[Booking, ...]
     savings: tuple[Booking, ...]
@@ -77,7 +77,7 @@ _BILLS: Final = (
 
 
 def live(rng: Random, end: date) -> Life:
-    """The household's bookings over the 24 months up to and including `end`'s month, cut at `end`."""
+    """Return the household's bookings of the 24 months that end with the month of `end`, without days after `end`."""
     months = [_month_before(end, back) for back in reversed(range(MONTHS))]
     card = [booking for back, first in _counted(months) for booking in _card_month(rng, first, back)]
     checking = [booking for _, first in _counted(months) for booking in _checking_month(rng, first)]
@@ -145,7 +145,7 @@ def _in_order(bookings: list[Booking], end: date) -> tuple[Booking, ...]:
 
 
 def _counted(months: list[date]) -> Iterator[tuple[int, date]]:
-    """Each month with how many come after it."""
+    """Yield each month, with the number of months after it."""
     return ((len(months) - 1 - index, first) for index, first in enumerate(months))
 
 

@@ -1,4 +1,4 @@
-"""The invented market of the sample household: six funds, their daily closes, and the lots it holds."""
+"""Generates the market of the sample household: six invented funds, their daily closes, and the household's lots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _CENT: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Fund:
-    """An invented fund: yearly drift and volatility as fractions; `beta` is its part in the common factor."""
+    """An invented fund: yearly drift and volatility as fractions; `beta` is its share in the common factor."""
 
     symbol: str
     name: str
@@ -53,7 +53,7 @@ _LOTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """What one unit of a fund cost at the end of a day."""
+    """The price of one unit of a fund at the end of a day."""
 
     symbol: str
     day: date
@@ -71,7 +71,10 @@ class SamplePurchase:
 
 
 def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
-    """A close for each fund and weekday: one common factor and one of its own, both near normal."""
+    """Return a close for each fund and trading day.
+
+    A day's return mixes a factor that all funds share and a factor of the fund; both are nearly normal.
+    """
     levels = {fund.symbol: float(fund.start) for fund in FUNDS}
     found: list[Close] = []
     day = start
@@ -88,7 +91,7 @@ def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
 
 
 def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[SamplePurchase, ...]:
-    """The lots that are held: old ones with gains, some bought at the dearest day, one just before the end."""
+    """Return the lots that are held: old lots with gains, lots bought on the dearest day, lots bought near the end."""
     funds = {fund.symbol: fund for fund in FUNDS}
     history: Mapping[str, list[Close]] = {
         symbol: [price for price in prices if price.symbol == symbol] for symbol in funds
@@ -108,7 +111,10 @@ def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[Sample
 
 
 def _normal(rng: Random) -> float:
-    """Near normal with variance 1. Additions alone are the same on every platform, logarithms and cosines are not."""
+    """Return a nearly normal number with variance 1.
+
+    Sums are the same on every platform; logarithms and cosines are not.
+    """
     return sum(rng.random() for _ in range(12)) - 6
 
 

@@ -27,9 +27,9 @@ WRITE_LOCK: Final = 0x67656E6965
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A `Decimal` that comes back as it went in, scale included: text on SQLite, NUMERIC on PostgreSQL.
+    """A column type that keeps a `Decimal` with its scale: as text on SQLite, as NUMERIC on PostgreSQL.
 
-    Raises `ValueError` for NaN and infinities. Sums are taken in Python: SQLite would add text as floats.
+    Raises `ValueError` for NaN and infinities. Sums are computed in Python: SQLite would add text as floats.
     """
 
     impl = String(60)
@@ -151,12 +151,11 @@ imports = Table(
 
 
 def prepare(engine: Engine) -> None:
-    """Create the tables that are missing. Idempotent; several processes may do it at once.
-
-    PostgreSQL's IF NOT EXISTS can still collide with a concurrent create, hence the advisory lock.
-    """
+    """Create the tables that are missing. Several processes may do so at the same time."""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            # Race: another process may create the same table between IF NOT EXISTS's look and its create, and then
+            # PostgreSQL raises an error. With the lock, processes take turns.
             connection.execute(select(func.pg_advisory_xact_lock(WRITE_LOCK)))
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))

@@ -1,4 +1,4 @@
-"""The seam between Genie's agents and the user's data: the only way in is a named, read-only query."""
+"""The interface through which Genie's agents read the household's data: named, read-only queries."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class QueryRows(Generic[T]):
-    """What a named query returned: `as_of` is the newest day in the data; `truncated` says a row limit cut it."""
+    """The rows of a named query. `as_of` is the newest day in the data; `truncated` is True if a row limit cut rows."""
 
     items: tuple[T, ...]
     as_of: date | None
@@ -27,7 +27,7 @@ class QueryRows(Generic[T]):
 
 
 class Source(Protocol):
-    """Named queries over one household. Implemented by the database connector; doubled in tests by tuples."""
+    """Named queries over one household. The database connector implements them; tests use a double over tuples."""
 
     def accounts(self) -> QueryRows[BankAccount]: ...
     def transactions(
@@ -39,7 +39,10 @@ class Source(Protocol):
         payee: str | None = None,
         limit: int | None = None,
     ) -> QueryRows[BankTransaction]:
-        """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
+        """Return transactions, oldest first.
+
+        `start` and `end` are inclusive. `payee` is a substring, compared without case. `limit` keeps the newest.
+        """
         ...
 
     def lots(self) -> QueryRows[Lot]: ...

@@ -1,1 +1,1 @@
-"""The user's data: its records, how files become rows, and the one component that reads them."""
+"""The import: reads the user's statements, holdings, prices and profile from files, and stores what they hold."""

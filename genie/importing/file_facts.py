@@ -1,4 +1,4 @@
-"""Finds what holds for all rows of a delimited file: its number style, its date order, its currency."""
+"""Finds what is the same for all rows of a delimited file: its number style, its date order, its currency."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _DATES: Final[tuple[Role, ...]] = ("booked", "traded", "valued", "acquired")
 
 
 def number_style(table: TextTable, roles: Sequence[Role], options: Options) -> NumberStyle:
-    """The file's decimal mark over all its amount columns. Raises `ImportFailed` when it cannot be told."""
+    """Return the number style of the columns `roles`. Raises `ImportFailed` if the decimal mark stays ambiguous."""
     texts = [text for role in roles for text in _texts(table, (role,))]
     found = infer_style(texts)
     if options.decimal_mark is not None:
@@ -25,14 +25,17 @@ def number_style(table: TextTable, roles: Sequence[Role], options: Options) -> N
         )
     if found is not None:
         return found
-    # A file separates its columns by semicolons if its amounts have decimal commas.
+    # Files separate columns by semicolons because their amounts have decimal commas.
     if table.delimiter == ";":
         return NumberStyle(",")
     raise ImportFailed("writes amounts like 1.234 that could be thousands or decimals; say --decimal-mark . or ,")
 
 
 def date_order(table: TextTable, options: Options) -> DateOrder | None:
-    """The file's order of day and month, None if no date needs it. Raises `ImportFailed` when it cannot be told."""
+    """Return the file's order of day and month, or None if no date needs it.
+
+    Raises `ImportFailed` if the order stays ambiguous.
+    """
     if options.date_order is not None:
         return options.date_order
     order = infer_order(_texts(table, _DATES))
@@ -44,7 +47,7 @@ def date_order(table: TextTable, options: Options) -> DateOrder | None:
 
 
 def file_currency(table: TextTable, options: Options) -> tuple[str, str]:
-    """The currency of rows that state none, and how it was found."""
+    """Return the currency of rows that state none, and how that currency was found."""
     if options.currency is not None:
         return options.currency, "as stated"
     if table.columns.currency is not None:
@@ -66,7 +69,7 @@ def is_currency(text: str) -> bool:
 
 
 def describe_style(style: NumberStyle) -> str:
-    """For the import report."""
+    """Return the decimal mark's name for the import report."""
     return "comma" if style.mark == "," else "point"
 
 

@@ -1,4 +1,4 @@
-"""Holdings (one line a lot) and closing prices as delimited text."""
+"""Reads holdings (one line for each lot) and closing prices from delimited text."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +28,10 @@ _CLASSES: Final[tuple[tuple[AssetClass, tuple[str, ...]], ...]] = (
 
 
 def read_holdings(table: TextTable, path: Path, options: Options) -> Content:
-    """One lot a row; the file is its accounts' whole position. Raises `ImportFailed` if it stays unclear."""
+    """Read one lot from each row. Raises `ImportFailed` if the file's number style or date order stays ambiguous.
+
+    If no row is rejected, the file counts as the whole position of its accounts.
+    """
     style, order, currency, inferred = _reading(table, ("quantity", "unit_cost", "cost"), options)
     stated = options.account or account_in_preamble(table.preamble)
     default = identify(stated, kind="brokerage") if stated else replace(identify_file(path), kind="brokerage")
@@ -59,7 +62,7 @@ def read_holdings(table: TextTable, path: Path, options: Options) -> Content:
 
 
 def read_prices(table: TextTable, options: Options) -> Content:
-    """One closing price a row. Raises `ImportFailed` if the file stays unclear."""
+    """Read one closing price from each row. Raises `ImportFailed` if number style or date order stay ambiguous."""
     style, order, currency, inferred = _reading(table, ("close",), options)
     columns = table.columns
 
@@ -75,7 +78,7 @@ def read_prices(table: TextTable, options: Options) -> Content:
 
 
 def number_lots(lots: Sequence[Lot]) -> tuple[Lot, ...]:
-    """Give each lot a deterministic id; equal purchases on one day stay as many as the file lists."""
+    """Give each lot a deterministic id. Equal purchases on one day get different ids, so that none is lost."""
     seen: Counter[tuple[str, ...]] = Counter()
     numbered: list[Lot] = []
     for lot in lots:
@@ -86,7 +89,7 @@ def number_lots(lots: Sequence[Lot]) -> tuple[Lot, ...]:
 
 
 def asset_class(text: str) -> AssetClass:
-    """The asset class that the text names, "other" when it names none that is known."""
+    """Return the asset class that the text names, or "other" if it names no known class."""
     folded = fold(text)
     for kind, words in _CLASSES:
         if any(word in folded for word in words):
@@ -98,7 +101,7 @@ def _reading(
     table: TextTable, roles: Sequence[Role], options: Options
 ) -> tuple[NumberStyle, DateOrder | None, str, dict[str, str]]:
     style = number_style(table, roles, options)
-    # Quantities and prices have any number of decimals, so three of them are no sign of thousands.
+    # Quantities and prices can have three decimals, so three digits after the mark do not mean thousands.
     style = replace(style, thirds=True)
     order = date_order(table, options)
     currency, how = file_currency(table, options)

@@ -1,4 +1,4 @@
-"""What a user may state about files, and what a reader of files hands to the store."""
+"""What a user may state about a file, and the content that a file's reader gives to the store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,10 @@ from bursar.genie.importing.parsing.dates import DateOrder
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user stated; None is to be found out. `household_currency` is the profile's, where a file names none."""
+    """What the user states about a file. The reader works out a value that is None.
+
+    `household_currency` is the currency of the stored profile, for a file that names none.
+    """
 
     currency: str | None = None
     account: str | None = None
@@ -24,10 +27,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a file holds, with its rejected rows.
+    """The records of a file, and its rejected rows.
 
-    `origin` is the format: two formats may describe the same posting under different ids. `whole_accounts` are the
-    accounts of which the file lists every lot: a stored lot that it does not list was sold.
+    `origin` is the file's format: two formats may give the same posting different ids. The file lists every lot of the
+    accounts in `whole_accounts`: a stored lot that it does not list was sold.
     """
 
     kind: FileKind
@@ -42,7 +45,7 @@ class Content:
     whole_accounts: frozenset[str] = frozenset()
 
     def days(self) -> list[date]:
-        """Every day that the file's records are about."""
+        """Return every day that the file's records are about."""
         return [
             *(row.booked_on for row in self.transactions),
             *(price.day for price in self.prices),
@@ -50,11 +53,11 @@ class Content:
         ]
 
     def currencies(self) -> set[str]:
-        """The currencies of the file's records."""
+        """Return the currencies of the file's records, or of its accounts if it has no records."""
         records = (*self.transactions, *self.lots, *self.prices)
         return {record.currency for record in records} or {account.currency for account in self.accounts}
 
 
 def cost_of_one(total: Decimal, quantity: Decimal) -> Decimal:
-    """Unit cost from a total, to 8 decimals."""
+    """Return the cost of one unit, to 8 decimals, from the `total` cost of `quantity` units."""
     return (total / quantity).quantize(Decimal("0.00000001")).normalize() + Decimal(0)

@@ -1,4 +1,4 @@
-"""What an import says afterwards: what was added, what was rejected and why, and what was inferred."""
+"""The report of an import: what was added, what was rejected and why, and what was inferred."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ FileKind = Literal["statement", "holdings", "prices", "profile", "unknown"]
 
 
 class ImportFailed(BursarError, ValueError):
-    """A whole file could not be read. One line that says what to do; nothing of the file was stored."""
+    """A file could not be read, and nothing of it was stored. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """The outcome of one file. `added`, `updated`, `unchanged`, `removed` and `rejected` count records.
+    """The result of one file's import. `added`, `updated`, `unchanged` and `removed` count records.
 
-    `inferred` tells what was decided: delimiter, decimal mark, columns, sign rule, date order, currency.
-    `error` is set when the whole file failed; then nothing of it was stored.
+    `inferred` says what the reader decided: delimiter, decimal mark, columns, sign rule, date order, currency. If
+    `error` is set, nothing of the file was stored.
     """
 
     file: Path

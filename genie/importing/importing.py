@@ -37,11 +37,12 @@ def import_files(
     decimal_mark: DecimalMark | None = None,
     progress: Callable[[ImportReport], None] | None = None,
 ) -> tuple[ImportReport, ...]:
-    """Import every file (a folder stands for its files) and return a report on each, in the order given.
+    """Import every file (a folder stands for its files), and return a report on each, in the order of `paths`.
 
-    A file is stored whole or, when its report has an `error`, not at all; the other files are imported all the same.
-    Importing a file again changes nothing. `currency`, `account`, `date_order` and `decimal_mark` override what the
-    files say. Raises `ImportFailed` for a currency that is none; creates the tables if they are missing.
+    The tables are created if they are missing. A file is stored whole, or not at all if its report has an `error`; the
+    other files are imported all the same. A second import of a file changes nothing. `currency`, `account`,
+    `date_order` and `decimal_mark` override what the files say. `progress` is called with each report. Raises
+    `ImportFailed` if `currency` is no currency code.
     """
     if currency is not None and not is_currency(currency):
         raise ImportFailed(f"{currency!r} is no currency code; write three capital letters such as USD")
@@ -49,7 +50,7 @@ def import_files(
     options = Options(currency, account, date_order, decimal_mark)
     files = _expand(paths)
     reports: dict[Path, ImportReport] = {}
-    # The profile comes first: its currency is that of statements that name none.
+    # Profiles come first, because statements that name no currency get the profile's.
     for file in sorted(files, key=lambda file: file.suffix.lower() != ".toml"):
         try:
             report = import_file(engine, file, now=now, options=options)
@@ -62,9 +63,10 @@ def import_files(
 
 
 def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) -> ImportReport:
-    """Import one file; the tables exist. Raises `ImportFailed`, one line that names the file and says what to do."""
+    """Import one file into tables that exist. Raises `ImportFailed`, which names the file and says what to do."""
     try:
         content = _load(path)
+        # Race: another process may store a profile after this read. The result is as if this file had come first.
         known = replace(options, household_currency=household_currency(engine))
         read = read_content(content, path, known)
     except ImportFailed as error:
@@ -89,7 +91,7 @@ def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) 
 
 
 def read_content(content: bytes, path: Path, options: Options) -> Content:
-    """Find out from the content what kind of file it is, and read it. Stores nothing. Raises `ImportFailed`."""
+    """Find the kind of file by its content, and read it; store nothing. Raises `ImportFailed` if it cannot be read."""
     if not content.strip():
         raise ImportFailed("is empty")
     if looks_like_ofx(content):
@@ -115,7 +117,7 @@ def _load(path: Path) -> bytes:
 
 
 def _expand(paths: Iterable[Path | str]) -> list[Path]:
-    """The files behind the paths, each once."""
+    """Return the files that the paths name, and those in the folders that they name, each once."""
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         inside = (

@@ -1,4 +1,4 @@
-"""What the household says of itself, as a TOML file."""
+"""Reads the profile, what the household states about itself, from a TOML file."""
 
 import tomllib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def looks_like_profile(text: str) -> bool:
 
 
 def read_profile(text: str, options: Options) -> Content:
-    """The profile. Raises `ImportFailed` naming the key that is unknown, missing or of a wrong kind."""
+    """Read the profile. Raises `ImportFailed`, which names the key, if a key is unknown, missing or of a wrong type."""
     try:
         data: Mapping[str, object] = tomllib.loads(text, parse_float=Decimal)
         profile = _profile(data, options)

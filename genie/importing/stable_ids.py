@@ -1,4 +1,4 @@
-"""Tells which account a file is about, and gives records the ids by which a second import changes nothing."""
+"""Finds the account that a file is about, and gives records stable ids, so that a second import changes nothing."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ _KINDS: Final[tuple[tuple[AccountKind, str], ...]] = (
     ("card", r"card|visa|master|amex|american ?express|discover|kreditkarte|carte|tarjeta|karte|credit"),
     ("current", r"check|current|giro|courant|corriente|betaal|kontokorrent"),
 )
-# Words of a file name that change from one export to the next and so are no part of an account's identity.
+# Words of a file name that change from one export to the next, so they are no part of an account's identity.
 _PASSING: Final = re.compile(
     r"^(?:(?:19|20)\d{2}|\d{1,2}|(?:19|20)\d{4}(?:\d{2})?|q[1-4]|copy|kopie|export|download|"
     r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|january|february|march|april|june|july|august|september|october|"
@@ -29,7 +29,7 @@ _PASSING: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An account as a file names it. `id` never holds an account number in clear; `kind` is None if no word says it."""
+    """An account as a file names it. `id` has no account number in clear; `kind` is None if no word says the kind."""
 
     id: str
     name: str
@@ -37,7 +37,7 @@ class Identity:
 
 
 def kind_of(*texts: str) -> AccountKind | None:
-    """The account's kind from its name, type or file name; None when no word says it."""
+    """Return an account's kind by its name, type or file name, or None if no word says the kind."""
     for text in texts:
         folded = fold(text)
         for kind, pattern in _KINDS:
@@ -47,7 +47,7 @@ def kind_of(*texts: str) -> AccountKind | None:
 
 
 def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | None = None) -> Identity:
-    """The identity behind an account number or name; the same number, however spaced, gives the same id."""
+    """Return the identity of an account number or name. The same number with other spaces gives the same id."""
     plain = re.sub(r"[^0-9a-z]", "", fold(label))
     known = kind or kind_of(label, *hints)
     if sum(character.isdigit() for character in plain) >= 6:
@@ -59,15 +59,18 @@ def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | Non
 
 
 def identify_file(path: Path) -> Identity:
-    """The identity of a file that names no account: its name without dates, counters and words like "export"."""
+    """Return the identity of a file that names no account.
+
+    It is the file's name without dates, counters and words like "export".
+    """
     words = [word for word in re.findall(r"[^\W_]+", path.stem) if not _PASSING.match(fold(word))]
     return identify(" ".join(words) or path.stem)
 
 
 def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction]:
-    """Give each row the id of (account, day, amount, currency, payee, memo, n-th identical row of this file).
+    """Give each row an id of its account, day, amount, currency, payee, memo and number among identical rows.
 
-    Two identical coffees on one day stay two; shuffled, overlapping and repeated files give the same ids.
+    Two identical coffees on one day stay two. Shuffled, overlapping and repeated files give the same ids.
     """
     seen: Counter[str] = Counter()
     numbered: list[BankTransaction] = []
@@ -80,10 +83,10 @@ def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction
 
 
 def digest(*parts: str) -> str:
-    """A short, stable id over the parts."""
+    """Return a short, stable id of the parts."""
     return sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
 def plain(amount: Decimal) -> str:
-    """The amount without trailing zeros, so that 4.5 and 4.50 are one value."""
+    """Write the amount without trailing zeros, so that 4.5 and 4.50 give the same text."""
     return format(amount.normalize(), "f")

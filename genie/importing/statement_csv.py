@@ -1,4 +1,4 @@
-"""Bank and card statements as delimited text."""
+"""Reads bank and card statements from delimited text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _NOT_BOOKED = frozenset(["pending", "declined", "failed", "reverted", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A row that could be read, with its amounts still as printed: `debit` and `credit`, or `printing.amount`."""
+    """A row that could be read, its amounts with the printed sign: `debit` or `credit`, otherwise `printing.amount`."""
 
     number: int
     text: str
@@ -46,7 +46,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How this file's cells are read."""
+    """How the cells of a file are read."""
 
     columns: Columns
     style: NumberStyle
@@ -61,7 +61,11 @@ _Signed = tuple[_Line, Decimal, Decimal | None]
 
 
 def read_statement(table: TextTable, path: Path, options: Options) -> Content:
-    """Every readable row as a transaction, the others as rejections. Raises `ImportFailed` for an unclear file."""
+    """Read every row as a transaction, or as rejected if it cannot be read.
+
+    Raises `ImportFailed` if no row can be read, if the number style or date order stays ambiguous, or if
+    `options.account` names one account for a file of several.
+    """
     currency, currency_how = file_currency(table, options)
     columns = table.columns
     split = "debit" in columns.at or "credit" in columns.at
@@ -110,7 +114,7 @@ def _file_identity(table: TextTable, path: Path, options: Options) -> Identity:
 
 
 def _type_is_direction(table: TextTable) -> bool:
-    """Whether the type column says debit or credit in every row, and both occur."""
+    """Whether the type column says debit or credit in every row, and has both."""
     if "type" not in table.columns.at:
         return False
     found = {direction_of(table.columns.cell(row, "type")) for _, row in table.rows}
@@ -154,7 +158,10 @@ def _read_line(
 
 
 def _debit_and_credit(row: tuple[str, ...], reading: _Reading) -> tuple[Decimal | None, Decimal | None, str | None]:
-    """The row's debit or its credit, the other None: a zero beside an amount means "none"."""
+    """Return the row's debit, its credit and its currency. One of debit and credit is None.
+
+    A zero beside an amount means "none". Raises `ValueError` if the row has two amounts or no amount.
+    """
     texts = [reading.columns.cell(row, "debit"), reading.columns.cell(row, "credit")]
     debit, credit = (parse_amount(text, reading.style) if text.strip("-– ") else None for text in texts)
     currency = next((part for text in texts if text.strip("-– ") and (part := take_apart(text).currency)), None)
@@ -168,7 +175,7 @@ def _debit_and_credit(row: tuple[str, ...], reading: _Reading) -> tuple[Decimal 
 
 
 def _sign(lines: Sequence[_Line], reading: _Reading) -> tuple[list[_Signed], dict[str, tuple[str, AccountKind]]]:
-    """Every line with its signed amount and balance, in file order; each account's rule and kind."""
+    """Return every line with its signed amount and balance, in the file's order, and each account's rule and kind."""
     signed: dict[int, _Signed] = {}
     rules: dict[str, tuple[str, AccountKind]] = {}
     for identity in {line.identity.id: line.identity for line in lines}.values():
@@ -199,9 +206,10 @@ def _from_columns(lines: Sequence[_Line]) -> list[Decimal]:
 
 
 def _from_directions(lines: Sequence[_Line]) -> list[Decimal]:
-    """An unsigned amount takes its direction's sign, so a negative one is a reversal; a signed one is kept.
+    """Return the signed amounts of lines that state their direction.
 
-    Where only credits (or only debits) are marked, the unmarked rows are the other kind.
+    If most outgoing amounts are printed negative, every amount is kept. Otherwise outgoing amounts are negated, so that
+    a negative outgoing amount is a reversal. If only credits (or only debits) are marked, unmarked rows are the other.
     """
     marked = {line.printing.direction for line in lines}
     unmarked: Direction = "in" if marked == {"out", None} else "out"

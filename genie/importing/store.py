@@ -1,4 +1,4 @@
-"""Writes what a file holds into the tables, in one transaction, so that a second import changes nothing."""
+"""Stores the content of a file in the tables, in one transaction. A second import of the file changes nothing."""
 
 import re
 from collections import defaultdict
@@ -24,7 +24,7 @@ _CHUNK: Final = 500
 
 @dataclass(slots=True)
 class StoreCounts:
-    """How many records a file added, corrected, left alone and removed."""
+    """The numbers of records that a file added, updated, left unchanged and removed."""
 
     added: int = 0
     updated: int = 0
@@ -34,7 +34,7 @@ class StoreCounts:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """Which file it was, for the list of imports: the hash of its content, its name, and when."""
+    """A file's row in the list of imports: the hash of its content, its name, and the day of the import."""
 
     file_hash: str
     name: str
@@ -42,9 +42,10 @@ class FileRecord:
 
 
 def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
-    """Store all of the content or, on any error, none of it. Importers wait for each other."""
+    """Store all of the content, or none of it if an error is raised. Importers wait for each other."""
     stored = StoreCounts()
     with engine.begin() as connection:
+        # Race: two importers of the same rows would both find them missing. The second waits here for the first.
         _lock(connection)
         _store_accounts(connection, content.accounts)
         _store_transactions(connection, content, stored)
@@ -73,17 +74,17 @@ def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
 
 
 def household_currency(engine: Engine) -> str | None:
-    """The currency of the stored profile, None when there is none."""
+    """Return the currency of the stored profile, or None if no profile is stored."""
     with engine.connect() as connection:
         return connection.scalar(select(schema.profile.c.currency))
 
 
 def _lock(connection: Connection) -> None:
-    """Take the write lock before the first read, so that what is read stays true until the commit."""
+    """Take the write lock before the first read, so that no importer changes what is read before the commit."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(schema.WRITE_LOCK)))
     else:
-        # SQLite locks for writing at the first statement that may write, rows or no rows.
+        # SQLite locks at the first statement that may write, even if the statement changes no row.
         connection.execute(delete(schema.imports).where(schema.imports.c.file_hash == ""))
 
 
@@ -130,7 +131,10 @@ def _words(payee: str, memo: str) -> set[str]:
 
 
 def _take_twin(candidates: list[set[str]], words: set[str]) -> bool:
-    """Remove from `candidates` the first posting that has a word in common, or no words; False if there is none."""
+    """Remove from `candidates` the first posting that shares a word with `words`; return whether there was one.
+
+    A posting without words matches every other.
+    """
     for index, candidate in enumerate(candidates):
         if not candidate or not words or candidate & words:
             del candidates[index]
@@ -160,7 +164,7 @@ def _store_prices(connection: Connection, content: Content, stored: StoreCounts)
     if not content.prices:
         return
     table = schema.prices
-    # The last row of a file counts when it lists one day twice.
+    # If a file lists one day twice, the last row counts.
     wanted = {(price.symbol, price.day): price for price in content.prices}
     stored.unchanged += len(content.prices) - len(wanted)
     days = [day for _, day in wanted]
@@ -200,7 +204,7 @@ def _store_profile(connection: Connection, profile: Profile, stored: StoreCounts
 
 
 def _store_balance(connection: Connection, account: BankAccount) -> None:
-    """Store the newest known balance: the stored one, the one the file states, or the one its transactions end on."""
+    """Store the account's newest balance: the stored balance, the file's, or the last balance of its transactions."""
     table = schema.accounts
     before = connection.execute(select(table.c.balance, table.c.balance_on).where(table.c.id == account.id)).one()
     candidates: list[tuple[date, int, Decimal]] = []
@@ -216,9 +220,10 @@ def _store_balance(connection: Connection, account: BankAccount) -> None:
 
 
 def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
-    """The newest day and the balance it ends on, by the balances that its rows state; None if they do not tell.
+    """Return the newest day and the balance at its end, by the balances that rows state; None if they do not say it.
 
-    A day whose rows add up to zero ends as the day before it: that one tells where the day itself does not.
+    A day whose rows add up to zero ends with the balance of the day before. If such a day's rows do not say its end,
+    the rows of the day before are used.
     """
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)
@@ -228,7 +233,7 @@ def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, De
     days: dict[date, list[tuple[Decimal, Decimal | None]]] = defaultdict(list)
     for row in rows:
         days[row.booked_on].append((row.amount, row.balance_after))
-    # The limit may have cut the oldest of these days in two.
+    # The limit may have cut off some rows of the oldest day.
     whole = sorted(days, reverse=True)[: None if len(rows) < _CHUNK else -1]
     for day in whole:
         stated = [(amount, balance) for amount, balance in days[day] if balance is not None]

@@ -1,4 +1,4 @@
-"""A delimited text file as a table: its encoding, delimiter, the lines before its header, its rows by line number."""
+"""Reads a delimited text file as a table: its encoding, delimiter, lines before the header, and rows by line number."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ _DELIMITERS: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """The rows under a header, each with the line it starts on. `preamble` has the records above the header."""
+    """The rows under a header, each with the line that it starts on. `preamble` has the records above the header."""
 
     kind: FileKind
     columns: Columns
@@ -33,7 +33,7 @@ class TextTable:
 
     @property
     def inferred(self) -> dict[str, str]:
-        """What was decided about the file's form."""
+        """What the reader decided about the file's form, for the import report."""
         return {
             "encoding": self.encoding,
             "delimiter": _DELIMITERS[self.delimiter],
@@ -42,7 +42,10 @@ class TextTable:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """The text and its encoding: UTF-16 by its mark, UTF-8, else Windows-1252. Raises `ImportFailed` for binaries."""
+    """Return the text and its encoding: UTF-16 by its mark, UTF-8, otherwise Windows-1252.
+
+    Raises `ImportFailed` if the content is binary.
+    """
     if content[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         return content.decode("utf-16", errors="replace"), "utf-16"
     if b"\x00" in content or content[:4] in {b"%PDF", b"PK\x03\x04"}:
@@ -50,12 +53,15 @@ def decode(content: bytes) -> tuple[str, str]:
     try:
         return content.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
-        # Windows-1252 leaves five bytes undefined; they become the replacement sign, in a text field at worst.
+        # Five bytes are undefined in Windows-1252. They become the replacement sign; only a text field can have them.
         return content.decode("cp1252", errors="replace"), "windows-1252"
 
 
 def read_table(content: bytes) -> TextTable:
-    """Read the rows under the header, by the delimiter that explains most columns; `ImportFailed` if none does."""
+    """Read the rows under the header, with the delimiter by which most columns are known.
+
+    Raises `ImportFailed` if no line is a known header, or if there are too many rows.
+    """
     text, encoding = decode(content)
     lines = io.StringIO(text, newline=None).readlines()
     best: tuple[int, str, int, FileKind] | None = None
@@ -80,7 +86,7 @@ def read_table(content: bytes) -> TextTable:
 
 
 def kind_of_header(columns: Columns) -> FileKind:
-    """What a file with these columns holds."""
+    """Return the kind of a file with these columns."""
     has = columns.at.keys()
     if "symbol" in has and "quantity" in has and ("unit_cost" in has or "cost" in has):
         return "holdings"
@@ -92,14 +98,17 @@ def kind_of_header(columns: Columns) -> FileKind:
 
 
 def overflow(columns: Columns, row: tuple[str, ...]) -> str | None:
-    """Why the row does not fit under its header: an unquoted delimiter shifts every cell behind it."""
+    """Return why the row does not fit under its header, or None if it fits.
+
+    An unquoted delimiter in a text shifts every cell after it.
+    """
     if any(cell.strip() for cell in row[len(columns.header) :]):
         return f"has {len(row)} cells under {len(columns.header)} columns; quote the text that holds the delimiter"
     return None
 
 
 def account_in_preamble(preamble: tuple[tuple[str, ...], ...]) -> str | None:
-    """The account number or name that a line before the header states, as in "Kontonummer;DE12…"."""
+    """Return the account number or name that a line before the header states, as in "Kontonummer;DE12…", or None."""
     for cells in preamble:
         filled = [cell.strip().strip(":") for cell in cells if cell.strip()]
         for index, cell in enumerate(filled):
@@ -112,7 +121,7 @@ def account_in_preamble(preamble: tuple[tuple[str, ...], ...]) -> str | None:
 
 
 def _records(lines: Sequence[str], delimiter: str, limit: int, *, width: int = 0) -> list[tuple[int, tuple[str, ...]]]:
-    """At most `limit` records with the line each starts on; `width` is the number of cells that is expected."""
+    """Return at most `limit` records, each with the line that it starts on; `width` is the expected number of cells."""
     records: list[tuple[int, tuple[str, ...]]] = []
     position = 0
     while position < len(lines) and len(records) < limit:
@@ -123,9 +132,9 @@ def _records(lines: Sequence[str], delimiter: str, limit: int, *, width: int = 0
 
 
 def _record(lines: Sequence[str], position: int, delimiter: str, width: int) -> tuple[tuple[str, ...], int]:
-    """The record that starts at a line, and how many lines it takes.
+    """Return the record that starts at the line `position`, and how many lines it takes.
 
-    A quote that is never closed would swallow the rows below it: such a line is read by itself.
+    A quote that is not closed would take in the rows below: such a line is read by itself.
     """
     line = lines[position]
     if '"' not in line:

@@ -1,1 +1,1 @@
-"""What a question asks for: its days, its parts, and the categories or merchants that it names."""
+"""Reads what a question asks for: its periods, its parts, and the categories or merchants that it names."""

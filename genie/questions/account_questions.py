@@ -1,4 +1,4 @@
-"""What a question about the accounts asks for: its kind, and the categories or merchants that it names."""
+"""Reads what a question about the accounts asks for: its kind, and the categories or merchants that it names."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ _SPENT_ON: Final = re.compile(r"\b(?:on|at|to)\s+(?:(?:my|the|our|a|an)\s+)?(?P<
 
 @dataclass(frozen=True, slots=True)
 class _Signs:
-    """The words of account_questions.toml."""
+    """The words of account_questions.toml by which a question's kind is found."""
 
     phrases: tuple[tuple[Kind, tuple[str, ...]], ...]
     kinds: tuple[tuple[Kind, frozenset[str]], ...]
@@ -48,7 +48,10 @@ def _signs() -> _Signs:
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What a question is narrowed to: categories, or merchants where it names no category. `label` names them."""
+    """The categories that a question names, otherwise its merchants, to which its answer is narrowed.
+
+    `label` names them for the answer. A focus without any is false.
+    """
 
     categories: frozenset[str] = frozenset()
     merchants: frozenset[str] = frozenset()
@@ -62,7 +65,7 @@ class Focus:
 
 
 def kind_of(text: str) -> Kind:
-    """The kind of answer that `text` asks for; "overview" where nothing in it says."""
+    """Return the kind of answer that `text` asks for; "overview" if no word of it says a kind."""
     asked = words(text)
     if _signs().regular.intersection(asked) and _signs().risen.intersection(asked):
         return "rises"
@@ -76,9 +79,10 @@ def kind_of(text: str) -> Kind:
 
 
 def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
-    """The spending categories that `text` names, by their own words or the rule table's; else the merchants it names.
+    """Return the spending categories that `text` names, otherwise the merchants that it names.
 
-    Only what occurs in the data is found. Whole words count: "car" does not name "childcare".
+    A category is named by its own words or by the rule table's words for it. Only categories and merchants of `entries`
+    are found. Whole words count: "car" does not name "childcare".
     """
     spent = [entry for entry in entries if entry.flow in ("spending", "refund")]
     asked = words(text)
@@ -96,7 +100,7 @@ def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
-    """The merchants that `text` names, whatever their category."""
+    """Return the merchants of `entries` that `text` names, of any category."""
     spent = [entry for entry in entries if entry.flow in ("spending", "refund")]
     asked = words(text)
     merchants = {merchant for merchant in {entry.merchant for entry in spent} if _names(asked, merchant.split())}
@@ -105,7 +109,10 @@ def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def unknown_name(text: str) -> str | None:
-    """The word that `text` says money was spent on where it says so, for a question that has no focus."""
+    """Return the word after "on", "at" or "to" that says what money was spent on, or None.
+
+    For a question without a focus: the word then names nothing in the data.
+    """
     for match in _SPENT_ON.finditer(text):
         word = match.group("word")
         if word.casefold() not in _signs().empty:
@@ -114,13 +121,13 @@ def unknown_name(text: str) -> str | None:
 
 
 def _within(category: str, meant: set[str]) -> bool:
-    """Whether a bank's category is another word for something that is meant: "Dining" for "eating out"."""
+    """Whether a bank's category is another word for a category that is meant: "Dining" for "eating out"."""
     known = rules().asked.get(category.casefold(), ())
     return bool(known) and meant.issuperset(known)
 
 
 def _names(asked: tuple[str, ...], merchant: list[str]) -> bool:
-    """Whether the question holds the merchant's name, or at least its first word if that says something."""
+    """Whether the question has the merchant's name, or its first word if that word is long enough to be a name."""
     first = merchant[0] if merchant else ""
     if len(first) < 3 or first in _signs().empty:
         return False

@@ -1,4 +1,7 @@
-"""The days a question is about ("in March", "last 3 months", "since January"), seen from the newest day in the data."""
+"""Reads the periods that a question names ("in March", "last 3 months", "since January").
+
+Such periods count from the newest day in the data.
+"""
 
 import re
 from collections.abc import Callable
@@ -28,7 +31,7 @@ _LEAD: Final = r"\b(?:in|for|during|of|over|from|this|on|and|vs|versus|than|with
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Days from `start` to `end`, both inclusive."""
+    """The days from `start` to `end`, both inclusive."""
 
     start: date
     end: date
@@ -38,16 +41,16 @@ class Period:
 
     @property
     def is_month(self) -> bool:
-        """Whether it is exactly one calendar month."""
+        """Whether the period is exactly one calendar month."""
         return self.start.day == 1 and self.end == _month(self.start.year, self.start.month).end
 
     @property
     def is_year(self) -> bool:
-        """Whether it is exactly one calendar year."""
+        """Whether the period is exactly one calendar year."""
         return (self.start, self.end) == (date(self.start.year, 1, 1), date(self.start.year, 12, 31))
 
     def before(self) -> "Period":
-        """The period of the same length that ends the day before: whole months stay whole months."""
+        """Return the period of the same length that ends the day before `start`: whole months stay whole months."""
         end = self.start - timedelta(days=1)
         whole_months = self.start.day == 1 and (self.end + timedelta(days=1)).day == 1
         if not whole_months:
@@ -57,17 +60,17 @@ class Period:
 
 
 def parse_period(text: str, *, newest: date) -> Period | None:
-    """The period that `text` names, or None. A month without a year is the newest one that has begun.
+    """Return the period that `text` names, or None. A month without a year is the newest such month that has begun.
 
     `newest` is the newest day in the data: "last month" is the calendar month before its month, "last 3 months" the
     three newest whole months. "may" counts as a month only after a word such as "in", before a year, or as "May"
-    inside a sentence. An impossible day is passed over: "31 February" names February.
+    inside a sentence. An impossible day is ignored: "31 February" names February.
     """
     return next(iter(parse_periods(text, newest=newest, most=1)), None)
 
 
 def parse_periods(text: str, *, newest: date, most: int = 2) -> tuple[Period, ...]:
-    """Up to `most` periods that `text` names, the most exactly named first, as `parse_period` reads them."""
+    """Return up to `most` periods that `text` names, the most exactly named first, as `parse_period` reads them."""
     plain = re.sub(r"\s+", " ", text)
     found: list[Period] = []
     for _ in range(most):
@@ -92,7 +95,10 @@ def _first(plain: str, newest: date) -> tuple[re.Match[str], Period] | tuple[Non
 
 
 def _is_month_name(match: re.Match[str]) -> bool:
-    """Sorts out "may I" and "march on": such a word must be written as a name, and "May" not open the text."""
+    """Whether the match is a month's name, unlike "may I" and "march on".
+
+    "May" and "March" must have their capital, and "May" must not be the first word of the text.
+    """
     word = match.group("bare")
     if word.casefold() not in ("may", "march"):
         return True
@@ -100,12 +106,15 @@ def _is_month_name(match: re.Match[str]) -> bool:
 
 
 def month_of(day: date) -> Period:
-    """The whole calendar month that holds `day`."""
+    """Return the calendar month of `day`."""
     return _month(day.year, day.month)
 
 
 def when(period: Period) -> str:
-    """`in March 2025`, `in 2025`, `on 3 March 2025` or both ends; all are forms of the period's two day facts."""
+    """Return the period in words: `in March 2025`, `in 2025`, `on 3 March 2025`, or with both its days.
+
+    Each is a form of the facts that record the period's first and last day.
+    """
     if period.start == period.end:
         return f"on {formatting.day(period.start)}"
     if period.is_month:
@@ -188,7 +197,7 @@ def _last_n(match: re.Match[str], newest: date) -> Period:
 
 
 def _relative(match: re.Match[str], newest: date) -> Period:
-    """ "this" is the unit that holds the newest day, up to its own end; "last" the whole unit before it."""
+    """Return the unit of the newest day, up to the unit's end, for "this", or the whole unit before for "last"."""
     back = 0 if match.group("which").casefold() in ("this", "current") else 1
     match match.group("unit").casefold():
         case "week":

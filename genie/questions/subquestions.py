@@ -1,4 +1,4 @@
-"""The several questions in one message, each with its kind, its days and what it is narrowed to."""
+"""Reads the questions in one message, each with its kind, its periods and its focus."""
 
 import re
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ _OPENS: Final = re.compile(
     re.IGNORECASE,
 )
 _GOES_ON: Final = re.compile(r"(?:on|for|at|in|to)\b", re.IGNORECASE)
-# A clause of one of these kinds that names no days means those of its neighbour: "what did I spend and earn in May".
+# A clause of one of these kinds that names no period means its neighbour's: "what did I spend and earn in May".
 _SHARES_DAYS: Final[frozenset[Kind]] = frozenset({"spending", "income", "saved", "largest", "monthly", "overview"})
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One question: its words, the kind of its answer, the days it names and what it is narrowed to."""
+    """One question: its words, the kind of its answer, the periods that it names, and its focus."""
 
     text: str
     kind: Kind
@@ -34,15 +34,15 @@ class Clause:
 
     @property
     def understood(self) -> bool:
-        """Whether anything in it says what is asked for."""
+        """Whether a rule found a kind of answer or a focus in the question."""
         return self.kind != "overview" or bool(self.focus)
 
 
 def read_clauses(text: str, entries: Sequence[Entry], *, newest: date) -> tuple[Clause, ...]:
-    """The questions in `text`, in order, none twice; at least one. Days are seen from `newest`.
+    """Return the questions in `text`, in order, each once: at least one, at most `MOST_CLAUSES`.
 
-    What no rule understands is left out where another clause is understood: it is meant for another specialist.
-    Several periods in one question about sums make a question each.
+    Periods count from the day `newest`. A question that no rule understands is left out if another is understood: it is
+    meant for another specialist. A question about sums that names several periods becomes one question for each.
     """
     parts = [_read(part, entries, newest) for part in _parts(text, entries, newest)]
     shared = [_with_days(clause, parts[:at][::-1] + parts[at + 1 :]) for at, clause in enumerate(parts)]
@@ -56,7 +56,7 @@ def _read(text: str, entries: Sequence[Entry], newest: date) -> Clause:
 
 
 def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
-    """The text cut where a question begins; what begins none stays with the question before it."""
+    """Cut the text where a question begins. A piece that begins no question stays with the question before it."""
     parts: list[str] = []
     begin = 0
     cuts = [match.end() for match in _ENDS.finditer(text)]
@@ -66,7 +66,7 @@ def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
             continue
         first, other = _read(before, entries, newest), _read(piece, entries, newest)
         opens = _OPENS.match(piece) is not None and first.kind != "change"
-        # "groceries in March and on restaurants in April": the second goes on with the verb of the first.
+        # "groceries in March and on restaurants in April": the second question has the verb of the first.
         goes_on = bool(_GOES_ON.match(piece) and other.asked and other.focus and first.asked and first.focus)
         if (opens and (other.understood or first.understood)) or goes_on:
             parts.append(before)
@@ -75,7 +75,7 @@ def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
 
 
 def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
-    """The clause with the days of the nearest neighbour that names some, the earlier ones first."""
+    """Return the clause with the periods of the first of `neighbours` that names any, if the clause names none."""
     if clause.asked or clause.kind not in _SHARES_DAYS:
         return clause
     named = [other.asked for other in neighbours if other.asked and other.kind in _SHARES_DAYS]
@@ -83,7 +83,7 @@ def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
 
 
 def _by_period(clause: Clause) -> list[Clause]:
-    """One clause for each period, the earlier first; a comparison keeps its two."""
+    """Return one clause for each period of the clause, the earlier first; a comparison keeps its two periods."""
     if clause.kind not in _SHARES_DAYS or len(clause.asked) < 2:
         return [clause]
     ordered = sorted(clause.asked, key=lambda period: (period.start, period.end))

@@ -1,1 +1,1 @@
-"""What the household's transactions mean: category, transfer or cash flow, and payments that come back."""
+"""What the household's transactions mean: their category, transfers, cash flow, and regular payments."""

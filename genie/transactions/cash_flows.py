@@ -1,4 +1,4 @@
-"""What each posting did for the household (income, spending, refund, transfer), and exact totals over that."""
+"""Classifies each posting as income, spending, refund or transfer, and computes exact totals."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ ZERO: Final = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A posting with its meaning. `size` is the amount without its sign."""
+    """A classified posting: its flow, category and merchant. `size` is the amount without its sign."""
 
     row: BankTransaction
     flow: Flow
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums in one currency, all positive: money earned, money spent, money handed back by merchants."""
+    """Sums in one currency, all positive: money earned, money spent, money that merchants gave back."""
 
     income: Decimal = ZERO
     spending: Decimal = ZERO
@@ -52,15 +52,15 @@ class Totals:
 
     @property
     def net(self) -> Decimal:
-        """What was left: the sum of the postings' own amounts, to the cent."""
+        """What is left: the sum of the postings' signed amounts, exact."""
         return self.income + self.refunds - self.spending
 
 
 def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
-    """Every posting once with its meaning, by day and id; the order of the rows given does not matter.
+    """Classify every posting, and return the entries by day and id; the order of `transactions` does not matter.
 
-    Money in is a refund if that merchant had been paid before and the category is not one of income. Give the whole
-    history, not one month of it: transfers and refunds are recognised by earlier postings.
+    Money in is a refund if its merchant was paid before and its category is none of income. Pass the whole history, not
+    one month: transfers and refunds are recognised by other postings.
     """
     rows = sorted(transactions, key=lambda row: (row.booked_on, row.id))
     moved = own_movements(rows, accounts)
@@ -84,7 +84,7 @@ def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAcc
 
 
 def totals(entries: Iterable[Entry]) -> dict[str, Totals]:
-    """Sums by currency; transfers count in none of them. Currencies are never added up."""
+    """Return the totals by currency, without transfers. Amounts of different currencies are never added up."""
     sums: defaultdict[str, Totals] = defaultdict(Totals)
     for entry in entries:
         sums[entry.row.currency] = _plus(sums[entry.row.currency], entry)
@@ -92,7 +92,7 @@ def totals(entries: Iterable[Entry]) -> dict[str, Totals]:
 
 
 def totals_by_month(entries: Iterable[Entry]) -> dict[tuple[date, str], Totals]:
-    """Sums by month (its first day) and currency, in order."""
+    """Return the totals by month (its first day) and currency, in this order, without transfers."""
     sums: defaultdict[tuple[date, str], Totals] = defaultdict(Totals)
     for entry in entries:
         key = entry.month, entry.row.currency
@@ -101,7 +101,7 @@ def totals_by_month(entries: Iterable[Entry]) -> dict[tuple[date, str], Totals]:
 
 
 def totals_by_category(entries: Iterable[Entry]) -> dict[tuple[str, str], Totals]:
-    """Sums by category and currency, the most spent first."""
+    """Return the totals by category and currency, without transfers, the most spent first."""
     sums: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
     for entry in entries:
         if entry.flow != "transfer":
@@ -111,7 +111,7 @@ def totals_by_category(entries: Iterable[Entry]) -> dict[tuple[str, str], Totals
 
 
 def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, str, str], Totals]:
-    """Sums by month (its first day), category and currency, in order."""
+    """Return the totals by month (its first day), category and currency, in this order, without transfers."""
     sums: defaultdict[tuple[date, str, str], Totals] = defaultdict(Totals)
     for entry in entries:
         if entry.flow != "transfer":
@@ -123,23 +123,23 @@ def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, s
 def monthly_totals(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[date, str], Totals]:
-    """Sums by month (its first day) and currency over postings, transfers left out."""
+    """Classify the postings and return their totals by month (its first day) and currency, without transfers."""
     return totals_by_month(classify(transactions, accounts))
 
 
 def category_totals(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()
 ) -> dict[tuple[str, str], Totals]:
-    """Sums by category and currency over postings, transfers left out; the most spent first."""
+    """Classify the postings and return their totals by category and currency, without transfers, most spent first."""
     return totals_by_category(classify(transactions, accounts))
 
 
 def median_essential_spend(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """The median over whole months of essential spending less its refunds, unrounded; None without a whole month.
+    """Return the median over whole months of essential spending less its refunds, unrounded.
 
-    Whole months are those between the first and the last posting that the data covers from end to end.
+    A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is none.
     """
     entries = classify(transactions, accounts)
     essential = totals_by_month(
@@ -152,7 +152,7 @@ def median_essential_spend(
 def monthly_income(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """The median income over whole months, unrounded, refunds left out; None without a whole month."""
+    """Return the median income over whole months, unrounded, without refunds; None without a whole month."""
     entries = classify(transactions, accounts)
     sums = totals_by_month(entries)
     values = [sums.get((month, currency), Totals()).income for month in whole_months(entries)]
@@ -160,10 +160,10 @@ def monthly_income(
 
 
 def whole_months(entries: Sequence[Entry]) -> tuple[date, ...]:
-    """First days of the months that the data covers from end to end, oldest first.
+    """Return the first days of the months that the data cover from end to end, oldest first.
 
-    The first month counts if its first posting is in its first week, the last one if its last posting is in its
-    final week: banks post nothing on some days, and a statement of whole months seldom ends in a posting.
+    The first month counts if its first posting is in its first week, the last month if its last posting is in its last
+    week: banks post nothing on some days, and a statement of whole months seldom ends with a posting.
     """
     if not entries:
         return ()
@@ -180,7 +180,7 @@ def whole_months(entries: Sequence[Entry]) -> tuple[date, ...]:
 
 
 def next_month(day: date) -> date:
-    """The first day of the month after."""
+    """Return the first day of the month after the month of `day`."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
@@ -197,7 +197,7 @@ def _plus(sums: Totals, entry: Entry) -> Totals:
 
 
 def _spellings(rows: Iterable[BankTransaction]) -> Mapping[str, str]:
-    """The bank's own spelling of each category, so that a rule's "groceries" joins the bank's "Groceries"."""
+    """Return the bank's spelling of each folded category, so that a rule's "groceries" joins the bank's "Groceries"."""
     spelled: dict[str, str] = {UNCATEGORISED: UNCATEGORISED}
     for own in sorted({row.category.strip() for row in rows} - {""}):
         spelled.setdefault(own.casefold(), own)

@@ -1,4 +1,4 @@
-"""What a posting was for: the bank's own category, else a rule over whole words, else "uncategorised"."""
+"""Finds what a posting was for: the bank's own category, otherwise a rule's over whole words, or "uncategorised"."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ _NOISE: Final = frozenset({"pos", "purchase", "debit", "credit", "card", "visa",
 
 @dataclass(frozen=True, slots=True)
 class CategoryRules:
-    """The rule table: `phrases` maps words to a category, `asked` a question's word to the categories it means."""
+    """The rule table: `phrases` maps words to a category, `asked` maps a question's word to categories it can mean."""
 
     phrases: Mapping[tuple[str, ...], str]
     asked: Mapping[str, tuple[str, ...]]
@@ -35,7 +35,7 @@ class CategoryRules:
 
 @cache
 def rules() -> CategoryRules:
-    """The table of categories.toml, read once."""
+    """Return the table of categories.toml, which is read once."""
     table = tomllib.loads(files("bursar.genie.transactions").joinpath("categories.toml").read_text(encoding="utf-8"))
     phrases: dict[tuple[str, ...], str] = {}
     asked: dict[str, tuple[str, ...]] = {}
@@ -56,15 +56,15 @@ def rules() -> CategoryRules:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of `text`, case-folded, without punctuation: the unit in which every rule matches."""
+    """Return the words of `text`, case-folded and without punctuation. Every rule matches such words."""
     return tuple(_WORD.findall(text.casefold()))
 
 
 def category_of(row: BankTransaction) -> str:
-    """The bank's own category if it gave one, else the rule table over payee and then memo.
+    """Return the bank's own category, or the category that the rule table gives the payee, otherwise the memo.
 
-    What no rule knows is "transfers" where the bank's words say so, else "uncategorised". A rule matches whole words
-    alone, so "premium" is not "emi" and "specs" is not "ecs".
+    If no rule matches, return "transfers" if the bank's words call the posting a transfer, otherwise "uncategorised". A
+    rule matches whole words only: "premium" does not match "emi", nor "specs" "ecs".
     """
     own = row.category.strip()
     if own:
@@ -77,12 +77,12 @@ def category_of(row: BankTransaction) -> str:
 
 
 def is_income(category: str) -> bool:
-    """Whether money in under this category was earned, not handed back."""
+    """Whether money in under this category is income, and no refund."""
     return category.casefold() in rules().income or category.casefold() in {"income", "paycheck", "wages"}
 
 
 def is_essential(category: str) -> bool:
-    """Whether spending under this category goes on when money is short; a bank's usual names count too."""
+    """Whether spending under this category goes on when money is short; banks' usual names are known too."""
     return category.casefold() in rules().essential or category.casefold() in BANK_ESSENTIALS
 
 
@@ -93,9 +93,9 @@ def says_transfer(row: BankTransaction) -> bool:
 
 
 def merchant_of(payee: str) -> str:
-    """A name under which all postings of one payee meet: no case, reference numbers, dates or bank's jargon.
+    """Return a name that all postings of one payee share, without case, reference numbers, dates and bank's jargon.
 
-    "POS NETFLIX.COM 866-579" and "Netflix" are both "netflix". A payee made of nothing else keeps its own words.
+    "POS NETFLIX.COM 866-579" and "Netflix" are both "netflix". A payee of jargon and numbers only keeps its words.
     """
     all_words = words(payee)
     kept = [word for word in all_words if word not in _NOISE and not any(letter.isdigit() for letter in word)]
@@ -104,7 +104,7 @@ def merchant_of(payee: str) -> str:
 
 
 def _grams(text: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Every run of up to four words, the longest first."""
+    """Return every sequence of up to four neighbouring words, the longest first."""
     return [
         text[start : start + length]
         for length in range(min(_LONGEST_PHRASE, len(text)), 0, -1)

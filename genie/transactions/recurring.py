@@ -1,7 +1,8 @@
-"""Payments that come back: weekly, bi-weekly, monthly, quarterly or annual, found by the gaps between their days.
+"""Finds regular payments (weekly, bi-weekly, monthly, quarterly or annual) by the gaps between their days.
 
-A stream's cadence is judged by the median gap and the median absolute deviation (MAD) from it, so that one late
-payment does not hide it. Monthly dates are compared as month ends: 31 January, 28 February, 31 March are one stream.
+A stream's cadence is that of its median gap and of the median absolute deviation (MAD) from it, so that one late
+payment does not hide the stream. Monthly dates are compared as month ends: 31 January, 28 February and 31 March are one
+stream.
 """
 
 from calendar import monthrange
@@ -27,7 +28,7 @@ _STEADY_SPREAD: Final = Decimal("1.5")
 
 @dataclass(frozen=True, slots=True)
 class _Rhythm:
-    """A cadence: the median gap in days it allows, the MAD it allows, its months (0: counted in days)."""
+    """A cadence: the median gap in days and the MAD that it allows, and its months (0 if it is counted in days)."""
 
     cadence: Cadence
     shortest: int
@@ -48,7 +49,7 @@ RHYTHMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PriceRise:
-    """The newest change of a stream's price, upwards: from `old` to `new` (both positive), first paid on `on`."""
+    """The newest price change of a stream, a rise from `old` to `new` (both positive); `new` was first paid on `on`."""
 
     on: date
     old: Decimal
@@ -62,9 +63,9 @@ class PriceRise:
 
 @dataclass(frozen=True, slots=True)
 class Recurring:
-    """One stream of postings with a cadence. `amount` is the newest one, with its sign.
+    """One stream of postings with a cadence. `amount` is the newest posting's, with its sign.
 
-    `steady` says that the amount keeps to a few price levels, as a subscription's or a rent's does.
+    `steady` is True if the amounts stay on a few price levels, like those of a subscription or a rent.
     """
 
     merchant: str
@@ -79,25 +80,26 @@ class Recurring:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Ids of the postings of this stream."""
+        """The ids of the stream's postings."""
         return frozenset(row.id for row in self.rows)
 
     @property
     def monthly(self) -> Decimal:
-        """What the newest amount comes to in an average month, unrounded."""
+        """The newest amount as an amount for an average month, unrounded."""
         return self.amount * _rhythm(self.cadence).per_year / 12
 
     def active(self, on: date) -> bool:
-        """Whether the stream still runs on that day: at most half a period late."""
+        """Whether the stream still runs on the day `on`: its next payment is at most half a period late."""
         return (on - self.next_due).days <= _rhythm(self.cadence).shortest // 2
 
 
 def find_recurring(transactions: Iterable[BankTransaction]) -> tuple[Recurring, ...]:
-    """All streams in `transactions`, by merchant; a posting is in at most one. The order of the rows does not matter.
+    """Return all streams in `transactions`, by merchant; a posting is in at most one stream.
 
-    A merchant's postings are tried together, then in clusters of similar amounts, then amount by amount, so that a
-    price rise stays in its stream and two subscriptions at one merchant are two streams. A stream needs at least
-    three payments in distinct periods; weekly and bi-weekly ones also a steady amount, so that a habit is none.
+    The order of `transactions` does not matter. A merchant's postings are tried together, then in clusters of similar
+    amounts, then amount by amount, so that a price rise stays in its stream and two subscriptions at one merchant are
+    two streams. A stream needs at least three payments in distinct periods. A weekly or bi-weekly stream also needs a
+    steady amount, so that a habit does not count as a stream.
     """
     groups: defaultdict[tuple[str, str, bool], list[BankTransaction]] = defaultdict(list)
     for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
@@ -126,7 +128,7 @@ def _streams(merchant: str, rows: Sequence[BankTransaction]) -> Iterator[Recurri
 
 
 def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
-    """Cuts the rows, ordered by size, wherever an amount is over a quarter above the one before; dates in order."""
+    """Cut the rows, ordered by size, at each amount over a quarter above the amount before; order each part by date."""
     clusters: list[list[BankTransaction]] = []
     for row in sorted(rows, key=lambda row: (abs(row.amount), row.booked_on, row.id)):
         if clusters and abs(row.amount) <= abs(clusters[-1][-1].amount) * _CLUSTER_STEP:
@@ -137,7 +139,7 @@ def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
 
 
 def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
-    """The rows as one stream, or None if their days have no cadence."""
+    """Return the rows as one stream, or None if they are none: no cadence, or days counted and no steady amount."""
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)
     if rhythm is None:
@@ -178,7 +180,7 @@ def _fits(days: Sequence[date]) -> _Rhythm | None:
 
 
 def _levels(rows: Sequence[BankTransaction]) -> list[tuple[date, Decimal]]:
-    """The price levels in time: first day and size of each; half a percent of noise opens no new level."""
+    """Return the price levels in time, each with its first day and size; a change of half a percent is no new level."""
     levels: list[tuple[date, Decimal]] = []
     for row in rows:
         size = abs(row.amount)
@@ -194,7 +196,7 @@ def _rise(levels: Sequence[tuple[date, Decimal]]) -> PriceRise | None:
 
 
 def _next_due(days: Sequence[date], rhythm: _Rhythm) -> date:
-    """The day after the last by whichever has explained the gaps better so far: calendar months or a count of days."""
+    """Return the day of the next payment: a month or a number of days later, whichever fits the gaps so far better."""
     step = round(median((later - earlier).days for earlier, later in pairwise(days)))
     nominal = max(day.day for day in days)
     if rhythm.months:
@@ -210,7 +212,7 @@ def _error(pairs: Iterable[tuple[date, date]]) -> int:
 
 
 def add_months(day: date, months: int, nominal: int) -> date:
-    """The `nominal` day of the month that is `months` later, or that month's last day if it is shorter."""
+    """Return the day `nominal` of the month that is `months` later, or the last day of that month if it is shorter."""
     index = day.year * 12 + day.month - 1 + months
     year, month = divmod(index, 12)
     return date(year, month + 1, min(nominal, monthrange(year, month + 1)[1]))

@@ -1,4 +1,4 @@
-"""Money moved between the household's own accounts: neither income nor spending."""
+"""Finds transfers between the household's own accounts, which are neither income nor spending."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ _FORBIDDEN_COST: Final = 1_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Two postings that are one movement: `source` went out of one own account, `target` came into another."""
+    """Two postings of one transfer: `source` leaves one own account, `target` arrives in another."""
 
     source: BankTransaction
     target: BankTransaction
@@ -24,12 +24,12 @@ class Transfer:
 def match_transfers(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> tuple[Transfer, ...]:
-    """The transfers among `transactions`, oldest first; each posting is in at most one of them.
+    """Return the transfers among `transactions`, oldest first; each posting is in at most one transfer.
 
-    A pair has opposite amounts in one currency, two accounts, and at most `window_days` between. It also needs the
-    bank's words for it (or the name of an own account), or that neither side is known to be anything else: a salary
-    is no transfer because a rent of the same amount left another account. Among the possible pairings the one with
-    the most pairs, then the fewest days between, is taken; the order of the rows does not matter.
+    The two postings have opposite amounts in one currency, two accounts, and at most `window_days` between them. Also,
+    the bank's words must say transfer or name an own account, or nothing may be known of either posting: a salary is
+    no transfer only because a rent of the same amount left another account. Of all possible pairings, the pairing with
+    the most pairs and then the fewest days between them is chosen. The order of `transactions` does not matter.
     """
     held = {account.id: account for account in accounts}
     groups: defaultdict[tuple[str, Decimal], list[BankTransaction]] = defaultdict(list)
@@ -48,10 +48,11 @@ def match_transfers(
 def own_movements(
     transactions: Sequence[BankTransaction], accounts: Iterable[BankAccount] = (), *, window_days: int = WINDOW_DAYS
 ) -> frozenset[str]:
-    """Ids of all postings that move money inside the household: matched transfers, and two kinds with one side only.
+    """Return the ids of all postings that move money inside the household.
 
-    A payment received on a card or loan account is never income, and inside a brokerage account buying and selling
-    change what is owned, not what is earned (its dividends, interest and fees still count).
+    These are the matched transfers and two kinds of postings with one side only. A payment that arrives on a card or
+    loan account is no income. Buying and selling inside a brokerage account change what is owned, not what is earned;
+    the account's dividends, interest, fees and taxes still count.
     """
     held = {account.id: account for account in accounts}
     ids = {
@@ -76,7 +77,7 @@ def _sides(pair: Transfer) -> tuple[BankTransaction, BankTransaction]:
 
 
 def _near(group: Sequence[BankTransaction], window_days: int) -> Iterator[list[BankTransaction]]:
-    """Cuts rows in date order where more than `window_days` lie between neighbours: pairs never cross a cut."""
+    """Cut rows in date order wherever neighbours are more than `window_days` apart: no pair can cross such a cut."""
     run: list[BankTransaction] = []
     for row in group:
         if run and (row.booked_on - run[-1].booked_on).days > window_days:
@@ -100,7 +101,7 @@ def _assign(near: Sequence[BankTransaction], held: Mapping[str, BankAccount], wi
 
 
 def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Row and column of each pair of the assignment with the lowest total cost (the Hungarian method's optimum)."""
+    """Return row and column of each pair of the assignment with the lowest total cost (linear assignment problem)."""
     from scipy import optimize
 
     solve = cast("Callable[[object], tuple[Iterable[int], Iterable[int]]]", optimize.linear_sum_assignment)  # pyright: ignore[reportUnknownMemberType]
@@ -109,7 +110,10 @@ def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
 
 
 def _cost(out: BankTransaction, into: BankTransaction, held: Mapping[str, BankAccount], window_days: int) -> float:
-    """Days between, plus one where nothing but the amount speaks for the pair; a huge cost where it cannot be one."""
+    """Return the cost of a pair: the days between, plus one if only the amount suggests a transfer.
+
+    If the two cannot be a pair, the cost is `_FORBIDDEN_COST`.
+    """
     days = abs((into.booked_on - out.booked_on).days)
     if out.account_id == into.account_id or days > window_days:
         return _FORBIDDEN_COST
@@ -121,7 +125,7 @@ def _cost(out: BankTransaction, into: BankTransaction, held: Mapping[str, BankAc
 
 
 def _names(row: BankTransaction, other: BankTransaction, held: Mapping[str, BankAccount]) -> bool:
-    """Whether `row` is written to the name of the account that `other` is on."""
+    """Whether the payee or memo of `row` has the name of the account of `other`."""
     account = held.get(other.account_id)
     name = words(account.name) if account else ()
     text = words(row.payee) + words(row.memo)

@@ -1,1 +1,1 @@
-"""Facts and the words over them: what an answer may state, how it is written, how it is checked."""
+"""Facts and the texts that state them: what an answer may state, how a fact is written, how a text is checked."""

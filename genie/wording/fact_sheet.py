@@ -1,4 +1,4 @@
-"""A sheet of facts: a number is written into an answer only by being put on the sheet first."""
+"""The sheet of facts: what writes a number into an answer also records the number as a fact."""
 
 from datetime import date
 from decimal import Decimal
@@ -8,10 +8,10 @@ from bursar.genie.wording.facts import Fact, Unit
 
 
 class Sheet:
-    """Collects facts under unique keys; each method records one value and returns how an answer writes it.
+    """Collects facts under unique keys. Each method records one value and returns its text for an answer.
 
-    The same key with the same value is recorded once; with another value it is a contradiction: ValueError.
-    `prefix` opens every key: it keeps the facts of a message's second question apart from those of its first.
+    The same key with the same value is recorded once. Each method raises `ValueError` if the key has another value.
+    `prefix` starts every key: it keeps the facts of a message's second question apart from those of its first.
     """
 
     def __init__(self, *, as_of: date, tool: str, source: str, prefix: str = "") -> None:
@@ -22,40 +22,40 @@ class Sheet:
         self._facts: dict[str, Fact] = {}
 
     def money(self, key: str, value: Decimal, currency: str) -> str:
-        """Records an amount in `currency`."""
+        """Record an amount in `currency`."""
         return self._add(key, value, "money", currency)
 
     def percent(self, key: str, points: Decimal) -> str:
-        """Records percentage points (12.5 is 12.5 %), kept to one decimal."""
+        """Record percentage points (12.5 is 12.5 %), to one decimal."""
         return self._add(key, points.quantize(Decimal("0.1")), "percent")
 
     def ratio(self, key: str, value: Decimal) -> str:
-        """Records a plain number, kept to two decimals."""
+        """Record a plain number, to two decimals."""
         return self._add(key, value.quantize(Decimal("0.01")), "ratio")
 
     def count(self, key: str, value: int) -> str:
-        """Records a number of things."""
+        """Record a number of things."""
         return self._add(key, value, "count")
 
     def counted(self, key: str, value: int, noun: str) -> str:
-        """Records a number of things and names them: `1 payment`, `3 payments`."""
+        """Record a number of things, and write it with their name: `1 payment`, `3 payments`."""
         return f"{self.count(key, value)} {noun if value == 1 else noun + 's'}"
 
     def day(self, key: str, value: date) -> str:
-        """Records a day."""
+        """Record a day."""
         return self._add(key, value, "date")
 
     def month(self, key: str, value: date) -> str:
-        """Records a month by its first day, written as `March 2025`."""
+        """Record a month by its first day, and write it as `March 2025`."""
         self._add(key, value.replace(day=1), "date")
         return formatting.month(value)
 
     def word(self, key: str, value: str) -> str:
-        """Records a name from the data (a payee, a category), which may have digits of its own."""
+        """Record a name from the data (a payee, a category); digits in the name are then no numbers of the answer."""
         return self._add(key, value, "text")
 
     def facts(self) -> tuple[Fact, ...]:
-        """What was recorded, in order."""
+        """Return the recorded facts, in order."""
         return tuple(self._facts.values())
 
     def _add(self, key: str, value: Decimal | int | str | date, unit: Unit, currency: str | None = None) -> str:

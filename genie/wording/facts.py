@@ -1,4 +1,4 @@
-"""A fact is a number (or word) that a tool computed; an answer may state nothing else."""
+"""Facts, findings and analyses. A fact is a number or word that a tool computed; an answer states no other number."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Unit = Literal["money", "percent", "months", "count", "ratio", "date", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One computed value, with what it takes to check it again.
+    """One computed value, with all that is needed to check it again.
 
-    `unit="percent"` holds percentage points (12.5 is 12.5 %). `currency` is set for money alone.
-    `tool` names the function that computed the value, `source` the query or file rows it came from.
+    `unit="percent"` is percentage points (12.5 is 12.5 %). `currency` is set for money only. `tool` names the function
+    that computed the value, `source` the query or the file's rows that the value came from.
     """
 
     key: str
@@ -28,7 +28,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something worth telling, with the rule that fired and why; `facts` are the numbers it rests on."""
+    """An observation for the user: the rule that fired, why it fired, and the `facts` that the reason states."""
 
     rule: str
     severity: Literal["info", "notice", "warning", "alert"]
@@ -38,10 +38,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What a deterministic tool agent returns: facts, findings, the templated text over them, what is missing.
+    """What a tool agent returns: facts, findings, a templated text that states them, and what is missing.
 
-    Every number in `text` is one of the facts (also those inside findings), as `wording.ungrounded` checks.
-    `tables` are rows for pictures and for `--json`: name to rows, each cell a string, an int or a Decimal.
+    Every number in `text` is one of the facts, also those of findings, as `ungrounded` in `wording/grounding.py`
+    checks. `tables` maps a name to rows, for pictures and for `--json`; each cell is a string, an int or a Decimal.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""How a number is written in an answer: one form per unit, so that a written number can be checked back."""
+"""Writes numbers into answers: one form for each unit, so that a written number can be checked against its fact."""
 
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -25,7 +25,7 @@ MONTH_NAMES: Final = (
 
 
 def money(amount: Decimal, currency: str) -> str:
-    """`$1,234.56`, `-€5.00`, `1,234.56 CHF`: rounded half to even to the currency's own decimals (ISO 4217)."""
+    """Write an amount, rounded half to even to the currency's decimals: `$1,234.56`, `-€5.00`, `1,234.56 CHF`."""
     rounded = rounded_money(amount, currency)
     digits = f"{abs(rounded):,f}"
     sign = "-" if rounded < 0 else ""
@@ -34,45 +34,45 @@ def money(amount: Decimal, currency: str) -> str:
 
 
 def rounded_money(amount: Decimal, currency: str) -> Decimal:
-    """`amount` at the currency's own decimals: two unless ISO 4217 says otherwise."""
+    """Round `amount` half to even to the currency's decimals: two, unless ISO 4217 says otherwise."""
     return amount.quantize(Decimal(1).scaleb(-DECIMALS.get(currency, 2)), rounding=ROUND_HALF_EVEN)
 
 
 def percent(points: Decimal) -> str:
-    """`12.5%` for 12.5 percentage points: one decimal, dropped when it is zero."""
+    """Write percentage points with one decimal, or none if that is zero: `12.5%`."""
     return f"{_short(points, 1)}%"
 
 
 def ratio(value: Decimal) -> str:
-    """`0.42`: two decimals, trailing zeros dropped."""
+    """Write a number with two decimals, without trailing zeros: `0.42`."""
     return _short(value, 2)
 
 
 def months(value: Decimal) -> str:
-    """`3.2 months`: one decimal, dropped when it is zero."""
+    """Write a number of months with one decimal, or none if that is zero: `3.2 months`."""
     number = _short(value, 1)
     return f"{number} month" if number == "1" else f"{number} months"
 
 
 def count(value: int) -> str:
-    """`1,234`."""
+    """Write a number of things: `1,234`."""
     return f"{value:,d}"
 
 
 def day(value: date) -> str:
-    """`14 March 2025`."""
+    """Write a day: `14 March 2025`."""
     return f"{value.day} {MONTH_NAMES[value.month - 1]} {value.year}"
 
 
 def month(value: date) -> str:
-    """`March 2025`."""
+    """Write the month of a day: `March 2025`."""
     return f"{MONTH_NAMES[value.month - 1]} {value.year}"
 
 
 def forms(fact: Fact) -> tuple[str, ...]:
-    """Every way in which an answer may write this fact, the usual one first.
+    """Return every text by which an answer may write this fact, the usual text first.
 
-    A date may stand as its day, its month or its year; a money amount without its sign ("you spent …").
+    A date may be written as its day, its month or its year; an amount of money also without its sign ("you spent …").
     """
     value = fact.value
     if isinstance(value, str):

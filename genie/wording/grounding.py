@@ -1,7 +1,7 @@
-"""The number check: a worded answer may state only numbers that tools computed, at the precision it writes them with.
+"""The number check: a model's answer may state only numbers that tools computed, each at the precision it is written.
 
-The model never does arithmetic: the sum of two facts that is not itself a fact is not supported. The check errs on the
-side of the templated answer: "about $1,200" is not what 1,234.56 rounds to, so it is not supported either.
+The model must not do arithmetic: a sum of two facts is not supported unless it is itself a fact. In doubt the check
+refuses, and the templated answer is used: 1,234.56 does not round to "about $1,200", so that is not supported either.
 """
 
 import re
@@ -12,7 +12,7 @@ from decimal import Decimal
 from bursar.genie.wording.facts import Fact
 from bursar.genie.wording.numerals import Mark, Numeral, PartialDate, Reading, blank, scan
 
-# which units of facts a number may state, by the unit it is written with; "plain" is decided number by number
+# The units of facts that a number may state, by the unit it is written with. "plain" is decided for each number.
 _SUPPORTS: dict[str, frozenset[str]] = {
     "money": frozenset({"money"}),
     "percent": frozenset({"percent", "ratio"}),
@@ -27,13 +27,13 @@ _SMALLEST_BARE_AMOUNT = 100
 def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) -> tuple[str, ...]:
     """Return the numbers and dates in `text` that no fact supports, as written, in order of appearance.
 
-    A number is supported when a fact of a fitting unit (and currency) rounds to it at the precision it is written with,
-    whatever its sign. A date is supported when a date fact, a fact's `as_of`, or a date in a fact's key or words agrees
-    with all that it says; so is a year. The words of a text fact may be repeated verbatim. `allowed` holds numbers as
-    the user wrote them (`numbers(question)`), which may be repeated with the same value.
+    A number is supported if a fact of a fitting unit (and currency) rounds to it at the precision it is written with;
+    signs are ignored. A date or a year is supported if a date fact, a fact's `as_of`, or a date in a fact's key or
+    words agrees with every part of it. The words of a text fact may be repeated verbatim. `allowed` holds numbers as
+    the user wrote them (`numbers(question)`); they may be repeated with the same value.
 
-    A number without a unit may state a count, months or a ratio; money or a percentage only if it is written with
-    decimals, or is an amount of at least 100: "5 accounts" must not be supported by $5.20.
+    A number without a unit may state a count, months or a ratio. It may state money or a percentage only if it is
+    written with decimals, or is an amount of at least 100: $5.20 must not support "5 accounts".
     """
     grounds = _Grounds(facts, allowed)
     dates, numerals = scan(grounds.without_words(text))
@@ -43,7 +43,7 @@ def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) 
 
 
 def numbers(text: str) -> tuple[str, ...]:
-    """Return every number and date in `text` as written: what a question allows its answer to repeat."""
+    """Return every number and date in `text`, as written. An answer may repeat those of its question."""
     dates, numerals = scan(text)
     return tuple(written for _, written in sorted((item.start, item.written) for item in (*dates, *numerals)))
 
@@ -51,7 +51,7 @@ def numbers(text: str) -> tuple[str, ...]:
 def choose(
     templated: str, worded: str, facts: Sequence[Fact], allowed: Collection[str] = ()
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the worded text and no reasons if every number in it is supported, else the templated one and why."""
+    """Return `worded` without reasons if every number in it is supported; otherwise `templated` and the reasons."""
     if not worded.strip():
         return templated, ("the model returned no words",)
     missing = ungrounded(worded, facts, allowed)
@@ -61,7 +61,7 @@ def choose(
 
 
 class _Grounds:
-    """What a text may state, gathered once from the facts and the allowed numbers."""
+    """What a text may state, collected once from the facts and the allowed numbers."""
 
     def __init__(self, facts: Sequence[Fact], allowed: Collection[str]) -> None:
         self._facts = facts
@@ -88,7 +88,7 @@ class _Grounds:
             self._words.append(words.strip())
 
     def without_words(self, text: str) -> str:
-        """Blank the verbatim words of text facts, the longest first, so that numbers in names are not checked."""
+        """Blank the verbatim words of text facts in `text`, longest first, so that numbers in names are not checked."""
         for words in sorted(self._words, key=len, reverse=True):
             text = blank(text, re.compile(rf"(?<![\w.,]){re.escape(words)}(?!\w|[.,]\d)", re.IGNORECASE))
         return text
@@ -100,7 +100,7 @@ class _Grounds:
         known = [(day.year, day.month, day.day) for day in self._days]
         if any(all(s is None or s == k for s, k in zip(said, day, strict=True)) for day in known):
             return True
-        # what a key or the user only partly says ("2025-03") supports no more than it says
+        # A date that a key or the user states in part only ("2025-03") supports no more than that part.
         return any(
             all(s is None or s == k for s, k in zip(said, other, strict=True))
             for date_ in self._dates
@@ -122,7 +122,7 @@ class _Grounds:
 
 
 def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
-    """The values that a number so written may take from `fact`."""
+    """Yield the value of `fact` if a number with this reading and mark may state it, in the unit of the mark."""
     if isinstance(fact.value, str | date):
         return
     if mark.kind == "plain":
@@ -139,12 +139,12 @@ def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
 
 
 def _rounds_to(value: Decimal, reading: Reading) -> bool:
-    # either way of rounding a half: templates and models differ in it
+    # A half may be rounded up or down: templates and models differ in this.
     return abs(value - reading.value) * 2 <= reading.quantum
 
 
 def _same(numeral: Numeral, said: Numeral) -> bool:
-    """Whether a number repeats what was said: the same value, and in percent only if it was said in percent."""
+    """Whether a number repeats `said`: it has the same value, and is a percentage only if `said` is one."""
     values = {reading.value for reading in numeral.readings} & {reading.value for reading in said.readings}
     kinds = {mark.kind for mark in numeral.marks} & {mark.kind for mark in said.marks}
     bare = any(mark.kind == "plain" for mark in (*numeral.marks, *said.marks))

@@ -1,9 +1,9 @@
-"""Finds personal and bank identifiers in prose by their checksums and hides all but the last four characters.
+"""Finds personal and bank identifiers in prose by their checksums, and masks all but the last four characters.
 
-A kind is *strong* when its shape and checksum leave no ordinary reading: payment cards (issuer prefix and Luhn),
+A kind is *strong* if its shape and checksum leave no ordinary reading: payment cards (issuer prefix and Luhn),
 IBANs, dashed US SSNs and ITINs, UK national insurance numbers, Indian PANs, grouped Aadhaar numbers, Italian fiscal
-codes, e-mail addresses. A kind is *weak* when amounts and references share its shape (nine, eleven or twelve plain
-digits): it counts only when its name stands before it on the same line.
+codes, e-mail addresses. A kind is *weak* if amounts and references share its shape (nine, eleven or twelve plain
+digits): a candidate counts only if the kind's name stands before it on the same line.
 
 A long reference that happens to have an issuer's prefix and a valid Luhn digit is hidden too: hiding a reference costs
 less than showing a card. Phone numbers stay: on a statement they belong to merchants, and a user needs them to dispute
@@ -21,11 +21,11 @@ MASK = "••••"
 _KEPT = 4
 _CONTEXT_CHARS = 40
 
-# one separator of a group; the same one must be used throughout a number
+# A separator of digit groups. All separators of a number must be the same.
 _SEP = r"[ \u00a0\u2009\u202f.\-\u2010-\u2015]"
 _DASH = r"[-\u2010-\u2013]"
 
-# first digits (low, high) and lengths of the card schemes, ISO/IEC 7812 as the schemes publish it
+# First digits (low, high) and lengths of the card schemes: ISO/IEC 7812, as the schemes publish it.
 _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (4, 4, frozenset({13, 16, 19})),  # Visa
     (51, 55, frozenset({16})),  # Mastercard
@@ -52,7 +52,7 @@ _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """One identifier in a text: `text[start:end]` is what stands there, `masked` what may be shown instead."""
+    """An identifier in a text: `text[start:end]` is the identifier, `masked` may be shown in its place."""
 
     kind: Kind
     start: int
@@ -62,7 +62,10 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class _Recogniser:
-    """How a kind looks (`shape`, its first group the candidate), what proves it, and the words a weak kind needs."""
+    """How one kind is recognised: `shape`, whose first group is the candidate, and the check that `proves` it.
+
+    `context` matches the words that must stand before a weak kind.
+    """
 
     kind: Kind
     shape: re.Pattern[str]
@@ -119,7 +122,7 @@ def _is_aadhaar(digits: str) -> bool:
 
 
 def _is_grouped_aadhaar(digits: str) -> bool:
-    # "2023 2024 2025" is three years, whatever its check digit says
+    # "2023 2024 2025" is three years, even if the check digit is right.
     years = all(digits[i : i + 2] in {"19", "20"} for i in (0, 4, 8))
     return not years and _is_aadhaar(digits)
 
@@ -139,7 +142,7 @@ def _is_idnr(digits: str) -> bool:
 def _is_iban(letters: str) -> bool:
     from stdnum import iban
 
-    # the national rules below the international checksum are not asked: a near miss is still somebody's account
+    # Only the international checksum is checked, not the national rules: a near miss may be somebody's account.
     return iban.is_valid(letters, check_country=False)
 
 
@@ -202,7 +205,7 @@ def _has_context(text: str, start: int, words: re.Pattern[str]) -> bool:
 
 
 def _ibans(text: str) -> Iterator[tuple[Kind, int, int]]:
-    """The longest valid IBAN at each candidate start: the words that follow it in prose are let go one by one."""
+    """Yield the longest valid IBAN at each candidate start, by dropping what follows it one character at a time."""
     for match in _IBAN.finditer(text):
         candidate = match.group(1)
         for end in range(len(candidate), 14, -1):
@@ -227,7 +230,7 @@ def _candidates(text: str) -> Iterator[tuple[Kind, int, int]]:
 
 
 def find(text: str) -> tuple[Identifier, ...]:
-    """Return the identifiers in `text`, in order; of two that overlap, the earlier (then the longer) counts.
+    """Return the identifiers in `text`, in order. Of two that overlap, the earlier (then the longer) counts.
 
     Session ids, UUIDs, dates, amounts and ticker symbols are not identifiers.
     """
@@ -244,10 +247,10 @@ def find(text: str) -> tuple[Identifier, ...]:
 
 
 def mask(text: str) -> str:
-    """Return `text` with each identifier masked: `find` finds nothing in the result, masking it again changes nothing.
+    """Return `text` with each identifier masked. `find` finds nothing in the result: a second call changes nothing.
 
-    What stays of one identifier can join the digits after it into another, so it repeats; each round hides at least
-    one more, which bounds the rounds by the length of the text.
+    The search repeats, because the last digits of a masked identifier can form one with the digits after them. Each
+    round masks at least one more, so there are at most as many rounds as the text has characters.
     """
     for _ in range(len(text)):
         found = find(text)

@@ -1,4 +1,7 @@
-"""A specialist with a model: it calls the deterministic tool, words what the tool found, and never does arithmetic."""
+"""The handler of a specialist with a model.
+
+The model calls the deterministic tool and words what the tool found. It does no arithmetic.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -36,8 +39,8 @@ Tool = Callable[[Task, str], Analysis]
 def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel) -> Callable[[Task], Awaitable[Report]]:
     """Return a handler in which the model asks the tool and words its findings.
 
-    Every number in the words must match a fact that the tool returned; otherwise the tool's own text is the answer.
-    Identifiers are masked before anything is sent.
+    Every number in the model's words must match a fact that the tool returned; otherwise the tool's own text is the
+    answer. Identifiers are masked before anything is sent to the model.
     """
     system = INSTRUCTIONS.format(title=name.replace("_", " "), description=description)
 
@@ -80,7 +83,7 @@ def _some(analysis: Analysis) -> Sequence[Fact]:
 
 
 async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis]) -> Report:
-    """The model's words if every number in them is a fact; otherwise the tool's own answer to the question."""
+    """Report the model's words if every number in them is a fact; otherwise the tool's own answer to the request."""
     own = await anyio.to_thread.run_sync(tool, task, task.text)
     facts = tuple(dict.fromkeys(fact for analysis in (*analyses, own) for fact in all_facts(analysis)))
     text, reasons = choose(own.text, words if analyses else "", facts, numbers(task.text))

@@ -1,8 +1,8 @@
-"""Reads the numbers and dates that a text states: where they stand, what they may mean, and in which unit.
+"""Reads the numbers and dates that a text states: their places, their possible meanings, and their units.
 
 Read as numbers: digits with any usual grouping ("1,234.56", "1.234,56", "1 234,56", "1'234.56", "1,23,456"), scales
 ("1.2k", "3 million"), number words ("three", "twenty-five thousand"), "twice", "doubled" and the like. "One" counts
-only before a unit of money, percent or months: elsewhere it is a pronoun. Read as dates: whatever names at least a
+only before a unit of money, percent or months; otherwise it is a pronoun. Read as dates: texts that name at least a
 year with its month, or a month with its day.
 
 Not numbers: ordinals, list numbers, step labels, names with digits in them ("401(k)", "S&P 500", "Q3", "W-2", "s-1"),
@@ -163,7 +163,7 @@ _RANGE = re.compile(r"\s*(?:-|–|—|/|to|and|or)\s*")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One meaning of a written number: its absolute value and the unit of its last written place."""
+    """One meaning of a written number: its absolute value, and the value of one in its last written place."""
 
     value: Decimal
     quantum: Decimal
@@ -171,7 +171,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The unit a number is written with; `currencies` are those its sign may stand for, empty when any will do."""
+    """The unit that a number is written with. `currencies` has the currencies that its sign may mean; empty is any."""
 
     kind: Literal["money", "percent", "months", "duration", "factor", "plain"]
     currencies: frozenset[str] = frozenset()
@@ -182,10 +182,10 @@ _PLAIN = Mark("plain")
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
-    """A number as it stands in `text[start:end]`.
+    """A number as it is written in `text[start:end]`.
 
-    It may mean any of its `readings` in any of its `marks`, or else each of its `parts` by itself ("5 100" may be two
-    numbers). Without a reading it is too vague for any value to support it ("thousands").
+    It means one of its `readings` in one of its `marks`, or each of its `parts` is a number by itself ("5 100" may be
+    two numbers). A numeral without a reading is so vague that no fact supports it ("thousands").
     """
 
     written: str
@@ -198,7 +198,7 @@ class Numeral:
 
 @dataclass(frozen=True, slots=True)
 class PartialDate:
-    """A date as it stands in a text: each alternative is (year, month, day), with None for what is not said."""
+    """A date as it is written in a text. Each alternative is (year, month, day), with None for a missing part."""
 
     written: str
     start: int
@@ -206,7 +206,7 @@ class PartialDate:
 
 
 def blank(text: str, pattern: re.Pattern[str]) -> str:
-    """Return `text` with what `pattern` matches turned into spaces, so that positions stay."""
+    """Return `text` with every match of `pattern` replaced by spaces, so that positions stay."""
     return pattern.sub(lambda match: " " * len(match.group()), text)
 
 
@@ -218,7 +218,7 @@ def scan(text: str) -> tuple[tuple[PartialDate, ...], tuple[Numeral, ...]]:
 
 
 def _alternatives(match: re.Match[str]) -> Iterator[tuple[int | None, int | None, int | None]]:
-    """What a matched date may mean; nothing when it is no date of any calendar."""
+    """Yield the dates that the match may mean; none if no calendar has such a date."""
     said = match.groupdict()
 
     def number(name: str) -> int | None:
@@ -269,7 +269,7 @@ def _numerals(text: str) -> Iterator[Numeral]:
 
 
 def _mark(match: re.Match[str]) -> tuple[Mark, Decimal]:
-    """The unit written around a number, and what one of it is worth in the unit that facts are kept in."""
+    """Return the unit that is written around a number, and the factor from it to the unit of facts: 0.01 for cents."""
     before = _CURRENCIES[match["before"]] if match["before"] else None
     after = _CURRENCIES[match["currency"]] if match["currency"] else None
     if before is not None or after is not None:
@@ -289,11 +289,11 @@ def _mark(match: re.Match[str]) -> tuple[Mark, Decimal]:
 
 
 def _readings(digits: str, *, money: bool) -> Iterator[Reading]:
-    """What a run of digits and separators may mean; nothing when it follows no grouping in use."""
+    """Yield the numbers that digits with separators may mean; none if they follow no usual grouping."""
     bare = re.sub(r"[ \u00a0\u202f\u2009'’]", "", digits)
     if re.fullmatch(r"\d*\.?\d+", bare):
         yield _exact(bare)
-        # "1.234 €" is a European thousand; without a sign of money a point is a decimal point
+        # "1.234 €" may be a European thousand. Without a sign of money, a point is a decimal point.
         if money and re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", bare):
             yield _exact(bare.replace(".", ""))
     elif re.fullmatch(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|[1-9]\d?(?:,\d\d)+,\d{3}(?:\.\d+)?", bare):
@@ -308,7 +308,7 @@ def _exact(number: str) -> Reading:
 
 
 def _parts(match: re.Match[str], mark: Mark) -> Iterator[Numeral]:
-    """The pieces of a run that may be several numbers: "5 100" and "1,2,3", but never "1,234.56"."""
+    """Yield the pieces of digits that may be several numbers: of "5 100" and "1,2,3", but not of "1,234.56"."""
     digits = match["digits"]
     pattern = r"[^ ]+" if " " in digits else r"\d+"
     if " " not in digits and (any(_readings(digits, money=True)) or match["scale"]):
@@ -334,7 +334,7 @@ def _spelled(words: str) -> Decimal:
 
 
 def _with_range_marks(text: str, numerals: list[Numeral]) -> tuple[Numeral, ...]:
-    """Give the bare end of a range the unit of its other end too: "12 to 15 %", "$1,200–1,500"."""
+    """Give the end of a range that has no unit the unit of the other end, too: "12 to 15 %", "$1,200–1,500"."""
     for left in range(len(numerals) - 1):
         first, second = numerals[left], numerals[left + 1]
         if not _RANGE.fullmatch(text, first.end, second.start):

@@ -1,4 +1,4 @@
-"""From an analysis to a report and back: what the graph carries is JSON, what the gate checks are facts."""
+"""Turns an analysis into a report, which the graph carries as JSON, and reads its facts back for the gate's check."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
@@ -23,9 +23,10 @@ _VALUES: Mapping[Unit, Callable[[str], Decimal | int | str | date]] = {
 
 
 def report_of(analysis: Analysis, *, text: str | None = None) -> Report:
-    """The report of an analysis; `text` takes the place of the templated one.
+    """Return the report of an analysis, with `text`, if given, in place of the analysis's own text.
 
-    `data` holds `facts` (those of the findings too), `findings` and `tables`, every number as a decimal string.
+    The report's `data` holds `facts` (also those of findings), `findings` and `tables`, with every number as a decimal
+    string.
     """
     data: dict[str, JsonValue] = {
         "facts": [_fact_json(fact) for fact in all_facts(analysis)],
@@ -45,12 +46,12 @@ def report_of(analysis: Analysis, *, text: str | None = None) -> Report:
 
 
 def all_facts(analysis: Analysis) -> tuple[Fact, ...]:
-    """The facts of an analysis and of its findings, each once."""
+    """Return the facts of an analysis and of its findings, each once."""
     return tuple(dict.fromkeys((*analysis.facts, *(fact for finding in analysis.findings for fact in finding.facts))))
 
 
 def facts_of(reports: Iterable[Report]) -> tuple[Fact, ...]:
-    """The facts that reports carry. Raises `ValueError` or `KeyError` for one that is damaged."""
+    """Return the facts that the reports carry. Raises `ValueError` or `KeyError` if a fact is damaged."""
     carried = (cast("list[Mapping[str, str | None]]", report.data.get("facts", [])) for report in reports)
     return tuple(_fact(row) for rows in carried for row in rows)
 

@@ -1,4 +1,4 @@
-"""What tests of approvals share: a teller who counts, and a person's answers."""
+"""What tests of approvals share: a double that pays and counts, and the answers of a person who approves."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,39 +12,40 @@ from tests.support.graphs import session, specialist
 
 
 class Teller:
-    """Pays when it is told to, and counts."""
+    """A double whose handler pays; `paid` has the specialist of each payment."""
 
     def __init__(self) -> None:
         self.paid: list[str] = []
 
     def handler(self, task: Task) -> Report:
-        """Pay at once."""
+        """Pay for the task's specialist, without a question."""
         self.paid.append(task.specialist)
         return Report(answer=f"{task.specialist} paid")
 
 
 def shown(result: Any) -> list[ApprovalRequest]:
-    """What a stopped graph shows."""
+    """Return the approval requests that an interrupted graph shows."""
     return [one.value for one in result["__interrupt__"]]
 
 
 def approve(result: Any, by: str = "ann") -> Command[Any]:
-    """Approve the one thing that is shown."""
+    """Return the command that approves the only request that the graph shows."""
     (request,) = shown(result)
     return Command(resume=Approve(subject_hash=request.subject_hash, by=by))
 
 
 def risky(teller: Teller, *names: str) -> list[Specialist]:
-    """Specialists of high risk."""
+    """Return specialists of high risk, which pay at the teller."""
     return [specialist(name, teller.handler, risk="high") for name in names or ("transfer",)]
 
 
 def verdicts(ledger: Ledger, name: str = "s-1") -> list[str]:
-    """The verdicts in a session's log."""
+    """Return the approvals' verdicts in a session's log, in order."""
     return [row.event.verdict for row in ledger.audit(name) if isinstance(row.event, Approval)]
 
 
 def unless_busy(app: Any, answer: Any) -> Any:
-    """Resume, or find that another resume runs just now."""
+    """Resume the session with `answer`; return None if the session is busy with another resume."""
+    # Race: another resume may hold the session's lease. The caller starts several, and any of them may win.
     with suppress(SessionBusy):
         return app.invoke(answer, session())

@@ -1,4 +1,4 @@
-"""A bank that is told to pay, and keeps its own books of what was done in the world."""
+"""A double of a bank, which keeps its own books of what happened in the world."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from tests.support.graphs import App, build, specialist
 
 
 class Bank:
-    """What was done in the world, in order; `faults` are raised after the next payments were made or instead."""
+    """A bank: `done` is what happened, in order. The next payments raise the errors in `instead` or `after`.
+
+    An error in `instead` is raised in place of the payment, an error in `after` once the payment was made.
+    """
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -17,7 +20,7 @@ class Bank:
         self.instead: list[BaseException] = []
 
     def pay(self, name: str, key: str = "") -> str:
-        """Pay, or raise."""
+        """Pay `name` with the idempotency key `key`, or raise the next error."""
         if self.instead:
             raise self.instead.pop(0)
         self.done.append(name)
@@ -27,11 +30,11 @@ class Bank:
         return f"{name} paid"
 
     def undo(self, call: ActionCall) -> None:
-        """Take it back."""
+        """Undo the call's payment: a compensation."""
         self.done.append(f"not {call.arguments['name']}")
 
     def look(self, call: ActionCall) -> Happened | None:
-        """Whether it was paid."""
+        """Return that the call's payment happened, or None if the bank has no payment with its key."""
         return Happened(f"{call.arguments['name']} was paid") if call.key in self.keys else None
 
 
@@ -40,10 +43,10 @@ def by_name(name: str, cents: int = 0) -> str:
 
 
 def states(ledger: Ledger) -> list[str]:
-    """What became of actions, in order."""
+    """Return the states of the session's actions in the log, in order."""
     return [row.event.state for row in ledger.audit("s-1") if isinstance(row.event, ActionChanged)]
 
 
 def app_of(ledger: Ledger, handler: Any, **settings: Any) -> App:
-    """A graph of one specialist."""
+    """Return a graph of one specialist, `payer`, with this handler."""
     return build(ledger, [specialist("payer", handler, **settings)])

@@ -29,7 +29,7 @@ SECRET = "sk-a-key-that-must-not-leak"
 
 @dataclass(frozen=True)
 class Bench:
-    """What a test of the gateway works with: the provider's books on one side, the ledger's on the other."""
+    """The tools of a test of the gateway: a provider and a ledger, whose books the test compares."""
 
     provider: Provider
     ledger: Ledger
@@ -37,17 +37,17 @@ class Bench:
     new_id: Callable[[], str]
 
     def chat(self, **settings: Any) -> ChatOpenAI:
-        """A real client of the provider, not metered."""
+        """Return a real client of the provider, not metered."""
         fixed: dict[str, Any] = {"model": MODEL, "api_key": SECRET, "base_url": self.provider.url}
         merged: dict[str, Any] = {**fixed, "http_client": self.client, "timeout": 10, **settings}
         return ChatOpenAI(**merged)
 
     def model(self, **settings: Any) -> MeteredChatModel:
-        """A metered client of the provider."""
+        """Return a metered client of the provider."""
         return meter(self.chat(**settings))
 
     def scope(self, budget: str = "0.03", *, request: str = "r-1", **settings: Any) -> Scope:
-        """A scope in request `request`, which is opened with `budget` if it is new."""
+        """Return a scope in the request `request`, which is opened with `budget` if it is new."""
         accounts = (Account(f"request:{request}", USD(budget).nanos), Account(f"agent:{request}:spending", None))
         self.ledger.run(requests.open_session, SESSION, "acme", at=NOW)
         self.ledger.run(requests.open_request, SESSION, request, accounts=accounts, text_hash="0" * 64, at=NOW)
@@ -65,27 +65,27 @@ class Bench:
 
     @property
     def charged(self) -> int:
-        """Nano-dollars that the ledger charges to the request, calls in flight included at their hold."""
+        """The nano-dollars that the ledger charges to the request; a call in flight counts with its hold."""
         spend = self.ledger.run(spend_of, "request:r-1")
         return (spend.spent + spend.held).nanos
 
     @property
     def held(self) -> int:
-        """Nano-dollars in holds of calls in flight."""
+        """The nano-dollars in holds of calls in flight."""
         return self.ledger.run(spend_of, "request:r-1").held.nanos
 
     def kinds(self) -> list[str]:
-        """The kinds of the session's events after the request was opened."""
+        """Return the kinds of the session's events after the request was opened."""
         return [row.kind for row in self.ledger.audit(SESSION)][1:]
 
     def holds(self) -> list[int]:
-        """Nano-dollars of every hold so far."""
+        """Return the nano-dollars of every hold so far."""
         events = [row.event for row in self.ledger.audit(SESSION)]
         return [event.amount.nanos for event in events if isinstance(event, CallHeld)]
 
 
 def make_bench(provider: Provider, url: str) -> Iterator[Bench]:
-    """A bench on the database at `url`; afterwards the log of its session must verify."""
+    """Yield a bench on the database at `url`. When the test ends, the log of its session must verify."""
     numbers = itertools.count(1)
     ledger = Ledger(url, clock=lambda: NOW)
     with httpx.Client() as client:

@@ -1,4 +1,4 @@
-"""Time in tests: clocks that a test moves, and how late this machine is just now."""
+"""Time in tests: clocks that a test sets, and a stopwatch that knows how late this machine is."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ class Clock:
 
 @dataclass
 class RunningClock:
-    """A clock that goes on with the real one, `ahead` of it."""
+    """A clock that runs with the real clock, `ahead` of it."""
 
     ahead: timedelta = field(default_factory=timedelta)
 
@@ -32,9 +32,10 @@ class RunningClock:
 
 
 class Stopwatch:
-    """How long something took, and for how much of that time this machine did not serve us.
+    """A context manager that measures its block: the `seconds` it took, and how late this machine was meanwhile.
 
-    `late_seconds` is by how much a thread that only sleeps overslept: nobody else can be asked to be on time meanwhile.
+    `late_seconds` is the time by which a thread that only sleeps woke up too late. By so much any other thread may have
+    been late, too.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Stopwatch:
         self.stop()
 
     def stop(self) -> float:
-        """Stop it, the first time; the seconds that it shows."""
+        """Stop the stopwatch if it runs, and return its seconds."""
         if not self._ended.is_set():
             self.seconds = time.monotonic() - self._began
             self._ended.set()
@@ -61,7 +62,7 @@ class Stopwatch:
         return self.seconds
 
     def is_within(self, seconds: float) -> bool:
-        """Whether it took at most so long, apart from the time in which this machine was late."""
+        """Whether the block took at most `seconds`, not counting the time by which this machine was late."""
         return self.stop() <= seconds + self.late_seconds
 
     def _beat(self) -> None:
@@ -72,7 +73,7 @@ class Stopwatch:
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for an event that nobody announces. Fails after so long, which is only not for ever."""
+    """Poll until `is_so` is true. Fail after `seconds`, which are no measure: they only keep a test from hanging."""
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, f"not so within {seconds} s"

@@ -24,7 +24,7 @@ BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 def new_postgres() -> Callable[[], AbstractContextManager[str]]:
     """`with new_postgres() as url`: an empty PostgreSQL database, dropped afterwards.
 
-    `BURSAR_TEST_POSTGRES` names the server. Where none answers the test is skipped, or fails where
+    `BURSAR_TEST_POSTGRES` names the server. If no server answers, the test is skipped, or fails if
     `BURSAR_REQUIRE_POSTGRES` is set.
     """
     return _new_postgres
@@ -49,7 +49,7 @@ def _new_postgres() -> Generator[str]:
 
 @pytest.fixture(scope="session")
 def shared_postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """URL of a PostgreSQL database with our tables, and with the rows of the test before: take `postgres` instead."""
+    """URL of a PostgreSQL database with our tables, still with the rows of earlier tests. Tests take `postgres`."""
     with new_postgres() as url:
         database = Database(url)
         migrate(database)
@@ -67,14 +67,14 @@ def postgres(shared_postgres: str) -> str:
 
 
 def _truncate(connection: Connection) -> None:
-    """Take every row out of the tables."""
+    """Delete every row of the tables, except the schema's version."""
     tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
 
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite database that has its tables and no rows, to be copied."""
+    """An SQLite file with our tables and no rows, for tests to copy."""
     made = tmp_path_factory.mktemp("migrated") / "books.db"
     database = Database(f"sqlite:///{made}")
     migrate(database)
@@ -83,7 +83,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sqlite_url(folder: Path) -> str:
-    """URL of an SQLite file of a test's own."""
+    """Return the URL of an SQLite file in `folder`."""
     return f"sqlite:///{folder}/books.db"
 
 
@@ -117,7 +117,7 @@ def any_ledger(any_url: str) -> Iterator[Ledger]:
 
 @contextmanager
 def verified(where: str | Database) -> Generator[Ledger]:
-    """A ledger that must verify at the end of the block."""
+    """Open a ledger for the block. At the end of the block it must verify."""
     ledger = Ledger(where)
     yield ledger
     found = ledger.verify()

@@ -1,4 +1,4 @@
-"""What tests of whole graphs share: a router that sends a request to everybody, priced doubles, a way to build."""
+"""What tests of whole graphs share: a router that chooses every specialist, priced doubles, and graphs with both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ QUESTION: Any = {"messages": [("user", "how much?")]}
 
 @dataclass
 class RouteTo:
-    """Every candidate fits, or only those named; all are worth the same."""
+    """A router that chooses every candidate, or only those in `names`, and gives every candidate the same score."""
 
     names: tuple[str, ...] = ()
 
@@ -42,44 +42,44 @@ class RouteTo:
 
 @deterministic
 def rules(task: Task) -> Report:
-    """The last resort of the tests."""
+    """Answer by rule: the last resort of the tests' specialists."""
     return Report(answer=f"{task.specialist} by rule")
 
 
 def priced(model: ScriptedModel, *, words: int = 5, least: int | None = None) -> MeteredChatModel:
-    """The double behind the gateway: every answer may have `words` words, a tenth of a cent each."""
+    """Put the double behind the gateway: an answer may have `words` words, each a tenth of a cent."""
     return meter(model, price=PRICE, max_output_tokens=words, min_output_tokens=words if least is None else least)
 
 
 def scripted(*replies: Scripted) -> ScriptedModel:
-    """A double with this script."""
+    """Return a double that gives these replies."""
     return ScriptedModel(replies=replies)
 
 
 def words(number: int) -> str:
-    """An answer of so many words."""
+    """Return an answer of `number` words."""
     return " ".join(["word"] * number)
 
 
 def billed(*models: ScriptedModel) -> int:
-    """Nano-dollars that the doubles would have billed, by their own account of each call."""
+    """Return the nano-dollars that the doubles would have billed, by the usage that they recorded for each call."""
     usages = [call.usage for model in models for call in model.calls if call.usage is not None]
     return sum(usage["output_tokens"] for usage in usages) * NANOS_PER_WORD
 
 
 def specialist(name: str, handler: Handler, **settings: Any) -> Specialist:
-    """A specialist that falls back on `rules`."""
+    """Return a specialist whose fallback is `rules`."""
     fields: dict[str, Any] = {"name": name, "description": name, "handler": handler, "fallbacks": [rules]}
     return Specialist(**{**fields, **settings})
 
 
 def free(name: str, handler: Handler, **settings: Any) -> Specialist:
-    """A specialist that expects to cost nothing, so that any number of them is admitted."""
+    """Return a specialist with an expected cost of nothing, so that the guardian admits any number of them."""
     return specialist(name, handler, expected_cost=0, **settings)
 
 
 def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) -> App:
-    """A graph with its checkpoints beside the books; every specialist is asked."""
+    """Build a graph with its checkpoints in the ledger's database, whose router chooses every specialist."""
     usual: dict[str, Any] = {
         "budget": Budget("0.03"),
         "checkpointer": SQLAlchemySaver(ledger.database),
@@ -89,20 +89,20 @@ def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) ->
 
 
 def session(name: str = "s-1", **more: Any) -> RunnableConfig:
-    """The config of a session."""
+    """Return the config of a session."""
     return {"configurable": {"thread_id": name, "tenant": "acme", **more}}
 
 
 def ask(app: App, text: str = "how much for food?", name: str = "s-1") -> Any:
-    """Put a question to a session."""
+    """Ask a question in a session, and return the graph's result."""
     return app.invoke({"messages": [("user", text)]}, session(name))
 
 
 def answer_of(result: Any) -> str:
-    """The answer's text."""
+    """Return the text of a result's answer."""
     return str(result["messages"][-1].text)
 
 
 def first_run(result: Any, name: str = "a") -> Any:
-    """How the specialist's own handler ended, whatever its fallbacks did."""
+    """Return the run of the specialist's own handler, not a run of its fallbacks."""
     return next(run for run in result["runs"] if run.specialist == name and run.level == 0)

@@ -1,4 +1,4 @@
-"""Databases for tests of Genie: empty ones of each kind, and one that holds the sample household."""
+"""Databases for tests of Genie: empty databases of each kind, and one with the sample household."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,14 +14,14 @@ from tests.support.databases import BOTH
 
 @pytest.fixture(scope="session")
 def postgresql_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """The URL of a PostgreSQL database that these tests share and empty."""
+    """URL of a PostgreSQL database that these tests share. The fixture `engine` empties it."""
     with new_postgres() as url:
         yield url
 
 
 @pytest.fixture(params=BOTH)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine on an empty database of each kind."""
+    """An engine on an empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
     else:
@@ -35,7 +35,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Engine]:
-    """An engine on an empty SQLite file, for what does not depend on the database."""
+    """An engine on an empty SQLite file, for tests that do not depend on the kind of database."""
     made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
     yield made
     made.dispose()
@@ -43,7 +43,7 @@ def sqlite(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def sample_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample household in a database file, imported once, to be copied."""
+    """An SQLite file with the sample household, imported once, for tests to copy."""
     file = tmp_path_factory.mktemp("household") / "genie.db"
     genie = open_genie(f"sqlite:///{file}", as_of=END, environment={})
     genie.import_files(list(sample_files()))

@@ -1,4 +1,4 @@
-"""A table of notes: what is in it was committed; and a connection that is kept at work meanwhile."""
+"""A table of notes, which shows what was committed, and a block that keeps SQLite's connection busy."""
 
 import sqlite3
 import threading
@@ -16,7 +16,7 @@ ADD = text("INSERT INTO notes (note) VALUES (:note)")
 
 @contextmanager
 def with_notes(url: str) -> Generator[Database]:
-    """A database with that one table, closed afterwards."""
+    """Open a database with the table of notes as its only table; close it at the end of the block."""
     made = Database(url)
     made.run(lambda connection: connection.execute(text("CREATE TABLE notes (note TEXT PRIMARY KEY)")))
     yield made
@@ -24,26 +24,27 @@ def with_notes(url: str) -> Generator[Database]:
 
 
 def add(note: str, connection: Connection) -> str:
-    """Add a note, which is returned."""
+    """Add a note and return it."""
     connection.execute(ADD, {"note": note})
     return note
 
 
 def noting(*names: str) -> Work[str]:
-    """Work that adds the notes."""
+    """Return work that adds the notes."""
     return lambda connection: "".join(add(name, connection) for name in names)
 
 
 def notes(database: Database) -> list[str]:
-    """What is there, in order."""
+    """Return the committed notes, in alphabetical order."""
     query = text("SELECT note FROM notes ORDER BY note")
     return database.run(lambda connection: list(connection.execute(query).scalars()))
 
 
 class Busy:
-    """Keeps SQLite's one connection at work, so that whatever is asked for meanwhile waits; hears its statements.
+    """A block in which SQLite's one connection is busy, so that other work waits until `go_on`.
 
-    By default it reads, so that nothing joins it.
+    By default the connection reads, so that no other work joins its transaction. `statements` has what the connection
+    ran after `go_on`.
     """
 
     def __init__(self, database: Database, *, readonly: bool = True, durable: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""A provider of chat completions on loopback, whose own books say what it billed: the truth that tests compare with.
+"""A provider of chat completions on loopback. Its own books say what it billed: tests compare the ledger with them.
 
-It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, embeddings, and every fault a
-provider has. A word is a token; the prompt's tokens are a third of its bytes. Prices are those of the models it knows.
+It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, embeddings, and every fault of a
+provider. A word is a token; the prompt's tokens are a third of its bytes. `RATES` has the prices of its models.
 """
 
 import json
@@ -22,7 +22,7 @@ MAX_WAIT_SECONDS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the provider does with one request."""
+    """How the provider answers one HTTP request."""
 
     text: str = "all is well"
     tool: str = ""
@@ -37,7 +37,7 @@ class Reply:
     waits_for: threading.Event | None = None  # before the last chunk of a stream, or before a plain answer
 
     def words(self, cap: int) -> list[str]:
-        """What the model writes under an output cap."""
+        """Return the words that the model writes under an output cap of `cap` tokens."""
         written = json.dumps(self.arguments) if self.tool else self.text
         words = [written] if self.tool else written.split(" ")
         return words if self.ignores_cap else words[: max(0, cap - self.reasoning_tokens)]
@@ -45,7 +45,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Bill:
-    """One billed request, in tokens."""
+    """The tokens of one billed HTTP request."""
 
     input_tokens: int
     output_tokens: int
@@ -54,14 +54,14 @@ class Bill:
 
     @property
     def nanos(self) -> int:
-        """What it costs, in nano-dollars."""
+        """The cost of the tokens, in nano-dollars."""
         per_input, per_cached, per_output = RATES.get(self.model, RATES[MODEL])
         fresh = self.input_tokens - self.cached_tokens
         return fresh * per_input + self.cached_tokens * per_cached + self.output_tokens * per_output
 
 
 class Provider:
-    """The server. `script` holds the replies to come; when it is empty, `default` is the reply."""
+    """The server. `script` holds the replies to the next requests; if it is empty, `default` is the reply."""
 
     def __init__(self) -> None:
         self.script: deque[Reply] = deque()
@@ -78,27 +78,28 @@ class Provider:
 
     @property
     def url(self) -> str:
-        """The base URL for a client."""
+        """The base URL for clients."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @property
     def billed(self) -> int:
-        """Nano-dollars billed so far."""
+        """The nano-dollars billed so far."""
         with self.lock:
             return sum(bill.nanos for bill in self.bills)
 
     def will(self, *replies: Reply) -> None:
-        """Answer the next requests so, in this order."""
+        """Answer the next requests with these replies, in this order."""
         self.script.extend(replies)
 
     def close(self) -> None:
-        """Stop, once every request is answered."""
+        """Stop the server, after it has answered every request."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def take(self, body: dict[str, Any]) -> tuple[Reply, Bill]:
-        """The reply to a request; it is billed here, before a word of it is sent."""
+        """Return the reply to a request and its bill. The request is billed here, before any of the reply is sent."""
+        # Threads of several requests race for the script and the books: each takes its reply and its bill in one step.
         with self.lock:
             self.requests.append(body)
             reply = self.script.popleft() if self.script else self.default

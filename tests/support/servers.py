@@ -1,4 +1,4 @@
-"""Servers of a test's own, on loopback: a PostgreSQL that it may restart, and a PgBouncer in front of one."""
+"""Servers on loopback for one test alone: a PostgreSQL that the test may restart, and a PgBouncer before a server."""
 
 import os
 import pwd
@@ -23,7 +23,7 @@ START_SECONDS = 30
 
 @dataclass
 class Postgres:
-    """A cluster in a folder of its own: `url` is of its database `postgres`, whose user may do anything."""
+    """A PostgreSQL cluster in a folder of its own. `url` names its database `postgres`, with a superuser."""
 
     folder: Path
     port: int
@@ -31,16 +31,16 @@ class Postgres:
 
     @cached_property
     def url(self) -> str:
-        """For Bursar."""
+        """The URL of the database, for Bursar."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
     def make(self) -> None:
-        """Make the cluster and start it."""
+        """Make the cluster and start the server."""
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
         self.start()
 
     def start(self) -> None:
-        """Start it; returns once it answers."""
+        """Start the server, and return once it answers."""
         named = (
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
@@ -51,22 +51,22 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it as a crash would: nobody is told, nothing is flushed."""
+        """Stop the server as a crash would: clients get no notice, and nothing is flushed."""
         self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "immediate", "stop")
 
     def restart(self) -> None:
-        """Stop it so, and start it again."""
+        """Stop the server as a crash would, and start it again."""
         self.stop()
         self.start()
 
     def execute(self, statement: str) -> None:
-        """Run a statement behind Bursar's back."""
+        """Run an SQL statement on a connection of its own, not one of Bursar's."""
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(statement.encode())
 
     @property
     def processes(self) -> list[int]:
-        """Its process ids, the one that listens first."""
+        """The server's process ids; the first is the process that listens."""
         first = int((self.data / "postmaster.pid").read_text().split()[0])
         threads = Path(f"/proc/{first}/task").iterdir()
         return [first, *(int(child) for thread in threads for child in (thread / "children").read_text().split())]
@@ -89,12 +89,12 @@ class Postgres:
             timeout=START_SECONDS,
             check=False,
         )
-        log.close()  # not a pipe: the server inherits it and keeps it open
+        log.close()  # a file, not a pipe: the server inherits the output and keeps it open
         assert done.returncode == 0, (self.folder / "commands").read_text()
 
 
 def owner() -> str | None:
-    """Whom servers run as: they refuse to run as root."""
+    """Return the user that servers run as, or None for the present user. Servers refuse to run as root."""
     if os.getuid():
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -102,7 +102,7 @@ def owner() -> str | None:
 
 
 def _program(name: str) -> Path | None:
-    """PostgreSQL's own programs stand outside the path on Debian."""
+    """Return the path of a PostgreSQL program, or None. On Debian the server's programs are not on the PATH."""
     if found := shutil.which(name):
         return Path(found)
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda file: int(file.parts[4]))
@@ -111,7 +111,7 @@ def _program(name: str) -> Path | None:
 
 @contextmanager
 def folder() -> Generator[Path]:
-    """A folder that the servers' user may use: pytest's own are closed to others."""
+    """Make a folder that the servers' user may use; other users may not use pytest's folders."""
     with tempfile.TemporaryDirectory(prefix="bursar-") as made:
         if user := owner():
             shutil.chown(made, user)
@@ -119,7 +119,9 @@ def folder() -> Generator[Path]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
+    # Race: another process may take the port before the caller's server does. Then that server fails to start, and so
+    # does the test.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -127,7 +129,7 @@ def free_port() -> int:
 
 @contextmanager
 def postgres(*settings: str) -> Generator[Postgres]:
-    """A PostgreSQL server of the test's own; the test is skipped where its programs are not installed."""
+    """Run a PostgreSQL server for the block. Skip the test if the server's programs are not installed."""
     if _program("initdb") is None:
         pytest.skip("no initdb: PostgreSQL's server programs are not installed")
     with folder() as made:
@@ -142,9 +144,9 @@ def postgres(*settings: str) -> Generator[Postgres]:
 
 @contextmanager
 def frozen(server: Postgres, *, clients_only: bool = False) -> Generator[None]:
-    """Inside the block the server does nothing, though its host acknowledges what it is sent.
+    """Freeze the server for the block: it does nothing, though its host still acknowledges the packets sent to it.
 
-    `clients_only`: the processes that serve a client now, while new ones are served.
+    With `clients_only`, only the processes that serve a client now are frozen; new clients are served.
     """
     processes = server.processes
     if clients_only:
@@ -160,9 +162,9 @@ def frozen(server: Postgres, *, clients_only: bool = False) -> Generator[None]:
 
 @contextmanager
 def pgbouncer(url: str, *, connections: int = 3) -> Generator[str]:
-    """URL of a PgBouncer in transaction mode in front of the server at `url`, to which it has so many connections.
+    """Run a PgBouncer for the block, in transaction mode before the server at `url`, and yield the PgBouncer's URL.
 
-    The test is skipped where it is not installed.
+    It has at most `connections` connections to the server. Skip the test if PgBouncer is not installed.
     """
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:

@@ -1,4 +1,4 @@
-"""The quick tier keeps its word: what is in it starts no process."""
+"""A test of the quick tier cannot start a process."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from tests.support.tiers import ProcessStarted, marks_of
 
 
 def test_a_quick_test_cannot_start_a_process(request: pytest.FixtureRequest) -> None:
-    """It fails, and is told which mark it needs."""
+    """The test fails, and the error names the mark that it needs."""
     assert request.node.get_closest_marker("quick") is not None
     assert marks_of(request.node) == []
     with pytest.raises(ProcessStarted, match="test_a_quick_test_cannot_start_a_process starts a process: give it @"):
@@ -18,6 +18,6 @@ def test_a_quick_test_cannot_start_a_process(request: pytest.FixtureRequest) -> 
 
 @pytest.mark.slow
 def test_a_marked_test_may(request: pytest.FixtureRequest) -> None:
-    """A test has the mark that was given to it, and no other."""
+    """A test with the mark `slow` can start a process, and has no other mark."""
     assert marks_of(request.node) == ["slow"]
     subprocess.run([sys.executable, "-c", ""], check=True)

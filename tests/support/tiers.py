@@ -1,7 +1,7 @@
-"""Which tests are quick, and what makes a test another kind: `pytest -m quick` runs those that have no other mark.
+"""Marks tests as quick or not: `pytest -m quick` runs the tests that have no other mark.
 
-A folder or a fixture marks its tests; a single test is marked by hand if it takes seconds or starts a process. Nobody
-has to remember that: a test without a mark that starts a process fails, and says which mark it needs.
+A folder or a fixture marks its tests. A single test is marked by hand if it takes seconds or starts a process. A
+forgotten mark is found: a test without a mark that starts a process fails, and the error names the mark that it needs.
 """
 
 import sys
@@ -35,7 +35,7 @@ class ProcessStarted(AssertionError):
 
 
 def _watch(event: str, arguments: tuple[object, ...], starts: frozenset[str] = STARTS) -> None:
-    # `starts` is bound here, for the hook outlives this module's names when the interpreter ends.
+    # `starts` is a default argument because the interpreter clears this module's names before the last hooks run.
     if event in starts and _running and not marks_of(_running[-1]):
         raise ProcessStarted(f"{_running[-1].nodeid} starts a process: give it @pytest.mark.slow")
 
@@ -44,12 +44,12 @@ sys.addaudithook(_watch)
 
 
 def marks_of(item: pytest.Item) -> list[str]:
-    """The marks that keep a test out of the quick tier."""
+    """Return the marks of a test that keep it out of the quick tier."""
     return [mark for mark in MARKS if item.get_closest_marker(mark) is not None]
 
 
 def is_quick(config: pytest.Config) -> bool:
-    """Whether only the quick tier is asked for."""
+    """Whether pytest was started for the quick tier only."""
     return str(config.getoption("markexpr")) == "quick"
 
 
@@ -59,13 +59,13 @@ def _folder_mark(path: Path) -> str | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A folder that is left out as a whole is not even imported."""
+    """Ignore a folder that the quick tier leaves out as a whole, so that its tests are not even imported."""
     return True if is_quick(config) and _folder_mark(collection_path) is not None else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test by its folder and its fixtures, and those that have no mark as quick."""
+    """Mark every test by its folder and its fixtures; mark a test as quick if it has no mark then."""
     for item in items:
         if (mark := _folder_mark(item.path)) is not None:
             item.add_marker(mark)
@@ -76,13 +76,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Count what is left out, by its mark."""
+    """Count the tests that are left out, by the first mark of each."""
     left_out.update(marks_of(item)[0] for item in items if marks_of(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Know which test runs."""
+    """Remember, for the audit hook, which test runs."""
     _running.append(item)
     try:
         return (yield)
@@ -91,7 +91,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of pytest-xdist hands its counts to the process that prints."""
+    """Give the counts of a pytest-xdist worker to the process that prints them."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = dict(left_out)
@@ -99,12 +99,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Every worker has counted the same tests."""
+    """Take the counts of the first worker that ends: every worker has counted the same tests."""
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what the quick tier left out."""
+    """Print what the quick tier left out."""
     if is_quick(config):
         counts = ", ".join(f"{number} {mark}" for mark, number in sorted(left_out.items()))
         terminalreporter.write_line(f"Left out: {counts or 'no single tests'}, and the folders {', '.join(FOLDERS)}.")

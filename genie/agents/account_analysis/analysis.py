@@ -1,6 +1,6 @@
-"""Account analysis: what came in, what went out, what is left, what comes back, and what changed.
+"""Account analysis: income, spending, what is left, regular payments, and what changed.
 
-`analyse` answers a question from the postings alone. Keys of its facts, each currency apart:
+`analyse` answers a question from the postings alone. These are the keys of its facts, with a key for each currency:
 `coverage.start|end`, `period.start|end` (days), `postings`, `transfers` (counts), `income|spending|refunds|net.CUR`,
 `category.CUR.NAME`, `share.CUR.NAME`, `month.CUR.YYYY-MM.income|spending|net`, `income.monthly.CUR`,
 `balance.ACCOUNT`, `balance.ACCOUNT.on`, `balance.cash.CUR`, `recurring.CUR.MERCHANT.N…`, `rise.CUR.MERCHANT.N…`,
@@ -54,12 +54,13 @@ Table = tuple[Mapping[str, str | int | Decimal], ...]
 
 
 def analyse(source: Source, text: str, *, today: date) -> Analysis:
-    """The answer to each question in `text` over the household's postings, with every number in it as a fact.
+    """Answer each question in `text` from the household's postings, with every number of the answer as a fact.
 
-    Transfers between own accounts are neither income nor spending; currencies are never added up. Periods are seen
-    from the newest day in the data; `today` only tells whether that day is long ago. Confidence is 1, lower where the
-    question was not understood or the data were cut short, 0 without data. Text that no rule understands gets an
-    overview. The facts of the second question on have keys that open with its number ("2.").
+    Transfers between own accounts are neither income nor spending. Amounts of different currencies are never added up.
+    Periods such as "last month" count from the newest day in the data; `today` only decides whether that day is long
+    ago. Confidence is 1; it is lower if no rule understood a question or the data were cut short, and 0 without data.
+    A question that no rule understands gets an overview. From the second question on, a question's facts have keys that
+    start with its number, such as "2.".
     """
     rows, accounts = source.transactions(), source.accounts()
     if not rows.items:
@@ -104,7 +105,7 @@ def analyse(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _record(view: View) -> None:
-    """Puts the totals of the period on the sheet, also those that the text does not mention."""
+    """Record the totals of the period on the sheet, also totals that the text does not mention."""
     sheet = view.sheet
     sheet.day("coverage.start", view.covered.start)
     sheet.day("coverage.end", view.covered.end)
@@ -135,11 +136,14 @@ def _age_gaps(covered: Period, *, today: date, truncated: bool) -> list[str]:
 
 
 def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
-    """What is missing from one question's answer. The first stands above the answer, as it changes how to read it."""
+    """Return what is missing from one question's answer.
+
+    The first text stands above the answer, because it changes how to read the answer; it is empty if not needed.
+    """
     unknown = unknown_name(view.text) if kind in ("spending", "monthly") and not view.focus else None
     lead = ""
     if unknown is not None:
-        # A fact, because a name may have digits that are no number.
+        # The name is a fact, so that digits in it do not count as a number without a fact.
         lead = f"Nothing in your data is called {view.sheet.word('unknown', unknown)}, so this is all your spending."
     gaps: list[str] = []
     start, end = formatting.day(view.covered.start), formatting.day(view.covered.end)
@@ -160,7 +164,7 @@ def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
 
 
 def _price_rises(view: View, source: str) -> tuple[Finding, ...]:
-    """One finding for every running payment whose newest price is above the one before."""
+    """Return a finding for every running payment whose newest price is above its price before."""
     findings: list[Finding] = []
     for number, stream in enumerate(view.streams):
         rise = stream.rise

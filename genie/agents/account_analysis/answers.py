@@ -1,4 +1,4 @@
-"""The sentences of account analysis: one function per kind of question, over the sheet of facts."""
+"""Writes the sentences of account analysis: one function for each kind of question, its numbers on a fact sheet."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,11 @@ _ACCOUNT_WORDS: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class View:
-    """All that an answer is written from: the classified postings, what was asked for, and the sheet to write on."""
+    """What an answer is written from: the classified postings, what the question asks for, and the fact sheet.
+
+    `covered` is the period of all the data, `asked` the periods that the question names. `period` is the first of
+    these, otherwise `covered`; `within` holds the entries of `period`.
+    """
 
     entries: tuple[Entry, ...]
     accounts: tuple[BankAccount, ...]
@@ -59,27 +63,30 @@ class View:
 
     @property
     def transfers(self) -> int:
-        """How many postings of the period are outgoing sides of transfers, or single sides."""
+        """The number of transfers in the period: the postings that pay or those that receive, whichever are more.
+
+        A transfer may have one side only in the data.
+        """
         moved = [entry for entry in self.within if entry.flow == "transfer"]
         return max(sum(entry.row.amount < 0 for entry in moved), sum(entry.row.amount > 0 for entry in moved))
 
     def when(self) -> str:
-        """The period in words: `in March 2025`, `from 1 January 2025 to 17 June 2025`."""
+        """Return the period in words: `in March 2025`, `from 1 January 2025 to 17 June 2025`."""
         return when(self.period)
 
 
 def sentence(text: str) -> str:
-    """`text` with its first letter as a capital; month names keep theirs."""
+    """Return `text` with its first letter as a capital; other capitals, as of month names, stay."""
     return text[:1].upper() + text[1:]
 
 
 def shown_name(category: str) -> str:
-    """A category as a list shows it: banks write "Groceries", the rules "groceries"."""
+    """Return a category as a list shows it, with a capital: banks write "Groceries", Genie's rules "groceries"."""
     return sentence(category)
 
 
 def spending(view: View) -> list[str]:
-    """Where the money went: the total, then the largest categories; or what went to the focus of the question."""
+    """Write where the money went: the total and the largest categories, or the spending on the question's focus."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -141,7 +148,7 @@ def _largest(view: View, currency: str, sums: Totals) -> list[str]:
 
 
 def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "average") -> str:
-    """The average over the whole months of a period that has several, else nothing."""
+    """Return a sentence on the average of the period's whole months, or nothing if there are fewer than two."""
     whole = [month for month in whole_months(view.entries) if month in view.period]
     if len(whole) < 2:
         return ""
@@ -152,7 +159,7 @@ def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "av
 
 
 def monthly(view: View) -> list[str]:
-    """Spending month by month, the newest twelve of the period; then the average."""
+    """Write the spending of the period, its monthly average, and the spending of each of its newest twelve months."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if not view.focus or entry in view.focus]
     about = f" on {view.sheet.word('focus', view.focus.label)}" if view.focus else ""
@@ -173,7 +180,7 @@ def monthly(view: View) -> list[str]:
 
 
 def largest(view: View) -> list[str]:
-    """The largest single payments, one for each payee; of the focus of the question if it has one."""
+    """List the largest single payments, one for each payee. If the question has a focus, list payments to it only."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
     for currency in sorted({entry.row.currency for entry in chosen}):
@@ -195,7 +202,7 @@ def largest(view: View) -> list[str]:
 
 
 def saved(view: View) -> list[str]:
-    """What was left of the income, and its share."""
+    """Write what was left of the income, and which share of the income that is."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
@@ -215,7 +222,7 @@ def saved(view: View) -> list[str]:
 
 
 def income(view: View) -> list[str]:
-    """What came in, from whom, and what a usual month brings."""
+    """Write what income came in, from which payers, and what a usual month brings."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         earned = [entry for entry in view.within if entry.flow == "income" and entry.row.currency == currency]
@@ -241,7 +248,7 @@ def _usual_month(view: View, currency: str) -> str:
 
 
 def overview(view: View) -> list[str]:
-    """Income, spending and what is left, then the largest categories: the answer to a question of no known kind."""
+    """Write income, spending, what is left and the largest categories: the answer to a question of no known kind."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -257,7 +264,7 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """What the bank last stated for each account, or for those of the kind that the question names."""
+    """Write the last balance that the bank stated for each account, or for accounts of the kinds in the question."""
     kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
     accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
     held = [found for found in balances(view) if found[0] in accounts]
@@ -292,7 +299,7 @@ def _kinds_asked(text: str) -> frozenset[str]:
 
 
 def balances(view: View) -> list[tuple[BankAccount, Decimal, date]]:
-    """The newest balance that the bank stated for each account, with its day; accounts without one are left out."""
+    """Return the newest balance that the bank stated for each account, with its day; leave out accounts without any."""
     newest: dict[str, tuple[date, Decimal]] = {}
     for entry in view.entries:
         if entry.row.balance_after is not None:
@@ -316,12 +323,12 @@ def _transfers_left_out(view: View) -> list[str]:
 
 
 def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
-    """Currencies in order of their codes: sizes in different currencies cannot be compared."""
+    """Return the sums in the order of their currency codes: amounts in different currencies cannot be compared."""
     return sorted(sums.items())
 
 
 def sums_of(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
-    """The sum of each name, the largest first."""
+    """Return the sum of each name's values, the largest first."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, value in pairs:
         sums[name] += value

@@ -1,4 +1,4 @@
-"""What changed between two periods, and which categories drove it: a bridge whose steps add up to the difference."""
+"""What changed between two periods: a bridge of steps, one for each category, that add up to the difference."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from bursar.genie.transactions.cash_flows import ZERO, Entry, Totals, totals, to
 
 @dataclass(frozen=True, slots=True)
 class ChangeStep:
-    """One category's part in a change of spending: `before` and `after` in one currency."""
+    """One category's part in a change of spending: the spending `before` and `after`, in one currency."""
 
     category: str
     before: Decimal
@@ -23,7 +23,7 @@ class ChangeStep:
 
 
 def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
-    """The steps from the spending of `before` to that of `after`, the largest change first.
+    """Return the steps from the spending of `before` to the spending of `after`, the largest change first.
 
     The changes add up to the difference of the two totals, to the cent.
     """
@@ -37,9 +37,11 @@ def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str
 
 
 def compared(view: View) -> tuple[Period, Period]:
-    """The earlier and the later period to compare: two that the question names, else one and the one before it.
+    """Return the earlier and the later period to compare.
 
-    A period that the data do not cover to its end is compared day for day: 1 to 17 June with 1 to 17 May.
+    These are the two periods that the question names, or the one that it names (otherwise the newest month) and the
+    period before. If the data end inside the later period, the two are compared day for day: 1 to 17 June with
+    1 to 17 May.
     """
     if len(view.asked) > 1:
         first, second = sorted(view.asked, key=lambda period: (period.start, period.end))
@@ -55,7 +57,7 @@ def compared(view: View) -> tuple[Period, Period]:
 
 
 def change(view: View) -> list[str]:
-    """How spending differs between the two periods, by how much, and which categories drove it; then the income."""
+    """Write how much spending differs between the two periods, and which categories drove it; then the income."""
     earlier, later = compared(view)
     sheet = view.sheet
     for name, period in (("before", earlier), ("after", later)):

@@ -1,4 +1,4 @@
-"""The sentences about payments that come back: subscriptions, other regular payments, and those whose price rose."""
+"""Writes the sentences about subscriptions, other regular payments, and regular payments whose price rose."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,10 @@ _SUBSCRIPTIONS = frozenset({"subscription", "subscriptions", "membership", "memb
 
 
 def recurring(view: View) -> list[str]:
-    """The running subscriptions, then the other regular payments: in a line, or listed where they are asked for."""
+    """List the running subscriptions, then the other regular payments.
+
+    The others get one line if there are subscriptions and the question does not ask for all regular payments.
+    """
     subscriptions, others = _running(view)
     lines: list[str] = []
     if subscriptions:
@@ -32,7 +35,7 @@ def recurring(view: View) -> list[str]:
 
 
 def rises(view: View) -> list[str]:
-    """The running payments whose price rose in the period, those of the question's focus if it has one."""
+    """List the running payments whose price rose in the period. If the question has a focus, list its payments only."""
     subscriptions, others = _running(view)
     only_subscriptions = bool(_SUBSCRIPTIONS.intersection(words(view.text)) and not _ALL.intersection(words(view.text)))
     noun = "subscription" if only_subscriptions else "regular payment"
@@ -40,7 +43,7 @@ def rises(view: View) -> list[str]:
     if view.focus:
         meant = {entry.row.id for entry in view.entries if entry in view.focus}
         streams = [stream for stream in streams if meant.intersection(stream.ids)]
-        if not streams:  # what is paid irregularly has no price of its own
+        if not streams:  # irregular payments have no price that could rise
             return change(view)
     if not streams:
         return [f"You have no {noun}."]
@@ -57,7 +60,7 @@ def rises(view: View) -> list[str]:
 
 
 def _running(view: View) -> tuple[list[Recurring], list[Recurring]]:
-    """The subscriptions that run on the newest day, and the other regular payments."""
+    """Return the subscriptions that run on the newest day of the data, and the other regular payments that do."""
     running = [stream for stream in view.streams if stream.amount < 0 and stream.active(view.covered.end)]
     essential = [stream for stream in running if is_essential(category_of(stream.rows[-1]))]
     return [stream for stream in running if stream.steady and stream not in essential], essential
@@ -73,7 +76,7 @@ def _monthly(view: View, streams: Iterable[Recurring], key: str) -> str:
 
 
 def _lines(view: View, streams: Sequence[Recurring]) -> list[str]:
-    """A line for each, the dearest first."""
+    """Return a line for each stream, the dearest first."""
     numbers = {id(stream): number for number, stream in enumerate(view.streams)}
     ordered = sorted(streams, key=lambda stream: (stream.monthly, stream.merchant))
     return [f"- {_line(view, stream, numbers[id(stream)])}" for stream in ordered]

@@ -1,1 +1,1 @@
-"""The compliance checker: rules as data over plan and answer, default deny; identifiers masked."""
+"""The compliance checker: reviews plan and answer by rules in a data file, denies by default, masks identifiers."""

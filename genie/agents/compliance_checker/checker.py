@@ -1,7 +1,7 @@
-"""The compliance checker: a tool agent that gates the plan and the final answer by rules that are data, default deny.
+"""The compliance checker: a tool agent that reviews the plan and the final answer by rules in a data file.
 
-It has no clock, no model and no memory: the same review gets the same verdict, and reviewing an amended answer again
-changes nothing more.
+What no rule allows is denied. The checker has no clock, no model and no memory: the same review gets the same verdict,
+and a second review of an amended answer changes nothing.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from bursar.genie.wording.identifiers import mask
 
 @dataclass(frozen=True, slots=True)
 class PlanReview:
-    """A plan before anything runs: the user's request, the agents chosen for it, and the day it is judged on."""
+    """A plan before anything runs: the user's request, the agents chosen for it, and the day that counts as today."""
 
     text: str
     agents: tuple[str, ...]
@@ -29,10 +29,11 @@ class PlanReview:
 
 @dataclass(frozen=True, slots=True)
 class AnswerReview:
-    """A final answer before the user sees it, with the agents that contributed and all facts their tools computed.
+    """A final answer before the user sees it, with the agents that contributed and all facts that their tools computed.
 
-    `templated`, if given, is said instead of `text` when that states a number no fact supports. `allowed` holds numbers
-    the user wrote, as `wording.numbers` reads them; `not_covered` names topics the answer must say it leaves out.
+    `templated`, if given, replaces a `text` that states a number that no fact supports. `allowed` holds the numbers
+    that the user wrote, as `numbers` in `wording/grounding.py` reads them. `not_covered` names the topics that the
+    answer must say it leaves out.
     """
 
     text: str
@@ -47,10 +48,11 @@ class AnswerReview:
 
 @dataclass(frozen=True, slots=True)
 class ComplianceVerdict:
-    """What was decided and by which rules of which policy.
+    """What the checker decided, and by which rules of which policy.
 
-    `denied_agents` pairs each agent that may not run (or may not have contributed) with its rule. `text` is what may be
-    shown: of an answer, the text as amended, or the safe text in its place; of a plan, the safe text if it is denied.
+    `denied_agents` pairs each agent that may not run (or may not have contributed) with the rule that denies the agent.
+    `text` is what may be shown: for an answer, the amended text, or the safe text if the answer is denied; for a plan,
+    the safe text if the plan is denied.
     """
 
     action: Literal["allow", "allow_with_changes", "deny"]
@@ -61,10 +63,10 @@ class ComplianceVerdict:
 
 
 class ComplianceChecker:
-    """Reviews plans and answers by the rules in `rules` (a TOML file), or by those that come with Genie.
+    """Reviews plans and answers by the rules in `rules` (a TOML file), or by the rules that come with Genie.
 
     Raises:
-        ConfigurationError: the rules cannot be used; the message says why. No checker exists then, so nothing passes.
+        ConfigurationError: the rules cannot be used; the message says why. Without a checker nothing passes.
     """
 
     def __init__(self, rules: Path | None = None) -> None:
@@ -79,9 +81,9 @@ class ComplianceChecker:
         return self._rules.policy_hash
 
     def review_plan(self, plan: PlanReview) -> ComplianceVerdict:
-        """Deny the whole plan if the request is a prohibited one, else each agent that no rule lets run.
+        """Deny the whole plan if the request is prohibited; otherwise deny each agent that no rule lets run.
 
-        A plan is denied when all its agents are; when only some are, it is allowed with changes: without them.
+        If all its agents are denied, the plan is denied. If only some are, the plan is allowed without them.
         """
         prohibited = self._rules.requests.hits(plan.text)
         if prohibited:
@@ -95,10 +97,10 @@ class ComplianceChecker:
         return ComplianceVerdict("allow_with_changes", rules, denied, None, self.policy_hash)
 
     def review_answer(self, answer: AnswerReview) -> ComplianceVerdict:
-        """Deny an answer with a promise, an unsupported number or a contributor that may not speak; amend the others.
+        """Deny an answer with a promise, an unsupported number or a denied contributor; amend every other answer.
 
-        Amending masks identifiers, puts the templated text in place of unsupported numbers, and appends the disclosures
-        that the contributing agents require, each once.
+        Amending masks identifiers, replaces a text that has unsupported numbers with the templated text (if given and
+        supported), and appends the disclosures that the contributing agents require, each once.
         """
         denied = self._denied_agents(answer.agents, answer.suitability, answer.today)
         if denied:
@@ -138,7 +140,7 @@ class ComplianceChecker:
         return tuple((agent, self._rules.reasons[rule]) for agent, rule in judged if rule is not None)
 
     def _agent_rule(self, agent: str, suitability: Suitability | None, today: date) -> str | None:
-        """The id of the rule that denies `agent`, or None when it may act."""
+        """Return the id of the rule that denies `agent`, or None if the agent may act."""
         listed = self._rules.agents.get(agent)
         if listed is None:
             return "agent.unlisted"
@@ -151,7 +153,7 @@ class ComplianceChecker:
         return "suitability.expired" if suitability.valid_until < today else None
 
     def _disclosures(self, answer: AnswerReview) -> tuple[str, ...]:
-        """The paragraphs that must close this answer, each with the blank line before it."""
+        """Return the paragraphs that must close this answer, each with the blank line before it."""
         texts = [text for agent in answer.agents for text in self._rules.agents[agent].disclosures]
         if answer.not_covered:
             texts.append(self._rules.not_covered.format(topics=mask("; ".join(dict.fromkeys(answer.not_covered)))))

@@ -1,4 +1,4 @@
-"""The compliance checker as the engine's gate over Genie's plan and answer."""
+"""Makes the compliance checker the supervisor's gate, which reviews Genie's plan and answer."""
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
@@ -12,7 +12,10 @@ from bursar.genie.wording.reporting import facts_of
 
 
 class ComplianceGate:
-    """Reviews by the rules of `checker`, with the suitability record that the household's data hold on that day."""
+    """A gate that reviews with `checker` and with the suitability record in the household's profile.
+
+    `today` gives the day that counts as the present, from the supervisor's time.
+    """
 
     name = "compliance_checker"
 
@@ -22,12 +25,12 @@ class ComplianceGate:
         self._today = today
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Deny prohibited requests whole, and each specialist that no rule lets run."""
+        """Deny the whole plan of a prohibited request, and otherwise each specialist that no rule lets run."""
         suitability = self._source.profile().suitability
         return _verdict(self._checker.review_plan(PlanReview(request.text, specialists, suitability, self._today(now))))
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
-        """Mask identifiers, add disclosures; deny promises and numbers that no tool computed."""
+        """Mask identifiers and add disclosures. Deny an answer with a promise or a number that no tool computed."""
         review = AnswerReview(
             text=answer,
             agents=tuple(reports),

@@ -1,4 +1,4 @@
-"""Loads the compliance rules: a strict reading of reviewed data, which fails closed on anything it does not know."""
+"""Loads the compliance rules from their TOML file, and refuses a file with anything that it does not know."""
 
 import hashlib
 import re
@@ -78,7 +78,7 @@ class _File(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """A rule that decided something, by its id, and the one line that tells the user what to do."""
+    """A rule that decided something: its id, and one line that tells the user what to do."""
 
     rule: str
     reason: str
@@ -86,7 +86,7 @@ class RuleHit:
 
 @dataclass(frozen=True, slots=True)
 class AgentRule:
-    """What an agent may do: advice waits for a suitability record; `disclosures` are the texts its answers carry."""
+    """Whether an agent needs a suitability record to act, and the texts that its answers must carry."""
 
     needs_suitability: bool
     disclosures: tuple[str, ...]
@@ -94,7 +94,11 @@ class AgentRule:
 
 @dataclass(frozen=True, slots=True)
 class PhraseRules:
-    """Whole-word phrases with the rule each belongs to, and what close by in the same clause makes them harmless."""
+    """Phrases, each with the rule that forbids it; phrases match whole words only.
+
+    A phrase is harmless if `before` matches among the five words before it, or `after` among the five words after it,
+    in the same clause.
+    """
 
     rules: tuple[tuple[RuleHit, re.Pattern[str]], ...]
     before: re.Pattern[str] | None
@@ -115,7 +119,7 @@ class PhraseRules:
 
 @dataclass(frozen=True, slots=True)
 class ComplianceRules:
-    """The compliance rules in force; `policy_hash` is the SHA-256 of the file they were read from, in hexadecimal."""
+    """The compliance rules in force; `policy_hash` is the SHA-256 of the rules' file, in hexadecimal."""
 
     agents: Mapping[str, AgentRule]
     reasons: Mapping[str, RuleHit]
@@ -126,12 +130,16 @@ class ComplianceRules:
     policy_hash: str
 
     def denial(self, hit: RuleHit) -> str:
-        """The safe text that stands in place of what `hit` denied."""
+        """Return the safe text that replaces what `hit` denied."""
         return self.denied.format(rule=hit.rule, reason=hit.reason)
 
 
 def normalise(text: str) -> str:
-    """Return `text` as phrases see it: compatibility forms and case folded, straight quotes, no emphasis, one space."""
+    """Return `text` in the form that phrases match.
+
+    Compatibility forms and case are folded, quotes are straight, dashes are hyphens, spaces are single, and emphasis
+    marks are gone.
+    """
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"[‘’ʼ`]", "'", text)
     text = re.sub(r"[\u2010-\u2013]", "-", text)
@@ -140,11 +148,11 @@ def normalise(text: str) -> str:
 
 
 def load_rules(path: Path | None = None) -> ComplianceRules:
-    """Read the rules from `path`, or those that come with Genie.
+    """Read the rules from `path`, or the rules that come with Genie.
 
     Raises:
         ConfigurationError: the file cannot be read, is not TOML, has an unknown or missing key, an expression that does
-            not compile, or a text of its own that its rules would change. The message names the place.
+            not compile, or a text for the user that the rules themselves would change. The message names the place.
     """
     source = files("bursar.genie.agents.compliance_checker").joinpath("rules.toml") if path is None else path
     try:
@@ -211,7 +219,7 @@ def _whole_words(where: str, phrases: list[str]) -> re.Pattern[str]:
 
 
 def _check_own_texts(parsed: _File, rules: ComplianceRules) -> None:
-    """Refuse texts that a second review would change: with numbers, identifiers or promises in them."""
+    """Raise `ValueError` if a text of the file has a number, identifier or promise: a second review would change it."""
     own = {
         **{f"texts.{key}": text for key, text in (("denied", rules.denied), ("not_covered", rules.not_covered))},
         **{f"disclosures.{key}": text for key, text in parsed.disclosures.items()},

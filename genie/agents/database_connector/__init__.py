@@ -1,1 +1,1 @@
-"""The database connector: the household's records, read by named queries."""
+"""The database connector: reads the household's records with named queries."""

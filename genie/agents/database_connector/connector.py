@@ -1,4 +1,4 @@
-"""The database connector: a tool agent, and the only component that reads the household's data."""
+"""The database connector's queries: the only code that reads the household's data for Genie's agents."""
 
 import sqlite3
 import threading
@@ -19,17 +19,17 @@ from bursar.genie.household.source import QueryRows
 
 R = TypeVar("R", bound=Record)
 _KINDS: Final = MappingProxyType({"date": date, "text": str, "count": int})
-# SQLite asks for the time after so many of its instructions: some microseconds.
+# SQLite calls the handler that checks the time limit after this many of its instructions: some microseconds.
 _STEPS_BETWEEN_CHECKS: Final = 1_000
 
 
 class DataError(Exception):
-    """A query was refused or stopped; nothing was changed. Its text says what to do.
+    """A query was refused or stopped, and nothing was changed. The error's text says what to do.
 
     DataError
     ├── UnknownQuery     no query has that name, or it has no such parameter
     ├── BadParameter     a parameter is of the wrong type or size
-    ├── NotReadOnly      the statement is no plain read
+    ├── NotReadOnly      the statement is no SELECT, or would write
     └── QueryTimeout     the time limit stopped it
     """
 
@@ -43,7 +43,7 @@ class BadParameter(DataError):
 
 
 class NotReadOnly(DataError):
-    """The statement would write, or the database refused it as a write."""
+    """The statement is no SELECT, or the database refused it as a write."""
 
 
 class QueryTimeout(DataError):
@@ -51,10 +51,10 @@ class QueryTimeout(DataError):
 
 
 class Connector:
-    """Named read-only queries over one household: a `Source`.
+    """A `Source` that reads one household's data with named, read-only queries.
 
-    Every query runs in a read-only transaction of the database and returns at most `max_rows` rows (the newest, where
-    a query is about days) in at most `timeout_seconds`. `clock` gives monotonic seconds.
+    Every query runs in a read-only transaction, returns at most `max_rows` rows (the newest rows if the query is about
+    days), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Connector:
         self._max_rows = max_rows
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        # Threads that share one SQLite connection wait for each other inside SQLite with Python's own lock in hand,
-        # which its time limit needs: they would stand still for ever.
+        # A deadlock: a thread that waits inside SQLite for the shared connection can hold Python's own lock, which the
+        # other thread's time limit handler needs. So threads that share one connection take turns here.
         self._turn = threading.Lock() if isinstance(engine.pool, StaticPool) else nullcontext()
 
     def run(self, name: str, **parameters: date | str | int | None) -> QueryRows[Record]:
-        """Run a query by name. None leaves a parameter out. Raises `DataError`."""
+        """Run the query `name`, without the parameters that are None. Raises `DataError`."""
         query = QUERIES.get(name)
         if query is None:
             raise UnknownQuery(f"no query is named {name!r}; there are {', '.join(sorted(QUERIES))}")
@@ -87,15 +87,18 @@ class Connector:
         return self.fetch(query, given)
 
     def fetch(self, query: NamedQuery, parameters: Parameters) -> QueryRows[Record]:
-        """Run a query with parameters that fit it. Raises `DataError`, also for a statement that is no plain read."""
+        """Run `query`, with parameters that the caller has checked.
+
+        Raises `DataError` if the query is stopped or its statement is no SELECT.
+        """
         statement = query.statement(parameters)
-        # What is typed as a SELECT may still be something else at run time.
+        # The type says SELECT, but at run time the statement may be something else.
         if not isinstance(cast("object", statement), Select):
             raise NotReadOnly(f"the query {query.name!r} is no SELECT")
         limit = cast("int | None", parameters.get("limit"))
         wanted = self._max_rows if limit is None else min(limit, self._max_rows)
         with self._reading() as connection:
-            # One row more than wanted tells whether the row limit cut something.
+            # One row more than wanted shows whether the row limit cut any.
             rows = connection.execute(statement.limit(wanted + 1)).all()
             as_of = cast("date | None", connection.scalar(query.as_of))
         items = [query.record(row) for row in rows[:wanted]]
@@ -104,7 +107,7 @@ class Connector:
         return QueryRows(tuple(items), as_of, len(rows) > wanted, query.name)
 
     def accounts(self) -> QueryRows[BankAccount]:
-        """All accounts, by id."""
+        """Return all accounts, ordered by id."""
         return _typed(self.run("accounts"), BankAccount)
 
     def transactions(
@@ -116,30 +119,36 @@ class Connector:
         payee: str | None = None,
         limit: int | None = None,
     ) -> QueryRows[BankTransaction]:
-        """Oldest first; `start` and `end` inclusive; `payee` is a case-folded substring; `limit` keeps the newest."""
+        """Return transactions, oldest first.
+
+        `start` and `end` are inclusive. `payee` is a substring, compared without case. `limit` keeps the newest.
+        """
         found = self.run("transactions", start=start, end=end, account_id=account_id, payee=payee, limit=limit)
         return _typed(found, BankTransaction)
 
     def lots(self) -> QueryRows[Lot]:
-        """All lots that are held, by symbol and day of purchase."""
+        """Return all lots that are held, ordered by symbol and day of purchase."""
         return _typed(self.run("lots"), Lot)
 
     def prices(self, *, start: date | None = None, end: date | None = None) -> QueryRows[ClosingPrice]:
-        """Closing prices, oldest first; `start` and `end` inclusive."""
+        """Return closing prices, oldest first; `start` and `end` are inclusive."""
         return _typed(self.run("prices", start=start, end=end), ClosingPrice)
 
     def imports(self) -> QueryRows[ImportedFile]:
-        """The files that were imported, by day and name."""
+        """Return the files that were imported, ordered by day and name."""
         return _typed(self.run("imports"), ImportedFile)
 
     def profile(self) -> Profile:
-        """What the household said of itself; nothing but unknowns when no profile was imported."""
+        """Return the household's profile; if none was imported, a profile in which everything is unknown."""
         with self._reading() as connection:
             return read_profile(connection) or Profile()
 
     @contextmanager
     def _reading(self) -> Generator[Connection]:
-        """A connection inside a read-only transaction with a time limit; it ends rolled back."""
+        """Open a read-only transaction with a time limit; roll it back at the end of the block.
+
+        Raises `DataError` instead of the database's errors.
+        """
         limit = self._sqlite_limits if self._engine.dialect.name == "sqlite" else self._postgresql_limits
         with self._turn, self._engine.connect() as connection:
             try:
@@ -165,7 +174,7 @@ class Connector:
         try:
             yield
         finally:
-            # The pool hands this connection to writers next.
+            # The pool may give this connection to a writer next.
             raw.set_progress_handler(None, 0)
             connection.exec_driver_sql("PRAGMA query_only = OFF")
 

@@ -1,4 +1,4 @@
-"""The database connector's answers: the records that a question asks for, as a table and as text."""
+"""Writes the database connector's answers: the records that a question asks for, as a table and as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ MOST_LINES: Final = 40
 
 @runtime_checkable
 class KnowsImports(Protocol):
-    """A source that also knows which files its data came from."""
+    """A source that can also list the files that its data came from."""
 
     def imports(self) -> QueryRows[ImportedFile]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What an answer is written from."""
+    """What an answer is written from: the data, the parsed question, and the sheet that records its facts."""
 
     source: Source
     accounts: tuple[BankAccount, ...]
@@ -38,9 +38,9 @@ class _View:
 def answer(source: Source, text: str, *, today: date) -> Analysis:
     """List the accounts, transactions, holdings, files or the coverage that `text` asks for.
 
-    Days are read from the newest day in the data. Every number in the text is a fact; the whole listing is in `tables`,
-    the text shows at most `MOST_LINES` of it. What was cut, or was never imported, is named in `gaps`; that nothing
-    fits is an answer.
+    Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. `tables` has
+    the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported.
+    That no record fits the question is an answer, not a gap.
     """
     if is_empty(source):
         return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)
@@ -228,6 +228,6 @@ def _when(view: _View) -> str:
 
 
 def _more(view: _View, number: int) -> list[str]:
-    """The line that says how many were left out of the text."""
+    """Return the line that says how many of `number` rows the text leaves out, or nothing if it shows all."""
     left = number - MOST_LINES
     return [f"- and {view.sheet.count('left_out', left)} more in the table"] if left > 0 else []

@@ -1,4 +1,4 @@
-"""What a question to the database connector asks for: which records, which days, payees, accounts and amounts."""
+"""Reads from a question to the database connector which records, days, payees, accounts and amounts it asks for."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -66,7 +66,7 @@ _KINDS: Final[tuple[tuple[AccountKind, re.Pattern[str]], ...]] = (
 _IN: Final = re.compile(r"\b(?:deposits?|incoming|money in|credits|income|received)\b")
 _OUT: Final = re.compile(r"\b(?:withdrawals?|outgoing|money out|debits|payments?|purchases?|charges?|spent)\b")
 _NAMED: Final = re.compile(r"\b(?:at|with|to|from|by|for|named)\s+((?:[A-Z0-9][\w'&.-]*\s?)+)")
-# The words of requests themselves, which say nothing about a payee even where one has them in its name.
+# Words of requests themselves: they say nothing about a payee, even if a payee's name has them.
 _GRAMMAR: Final = frozenset(
     re.findall(
         r"\w+",
@@ -87,9 +87,10 @@ _GRAMMAR: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RecordsRequest:
-    """A parsed question. `phrases` are sets of words: a row matches when its payee and memo hold all words of one.
+    """A parsed question. A row matches if its payee and memo have all words of one of the `phrases`.
 
-    `named` is a name that the question capitalises but no row holds; `most` limits to the newest rows.
+    `named` is a name that the question capitalises and that no row has. `least` and `greatest` bound the amount without
+    its sign. Only the `most` newest rows are asked for, unless `most` is None.
     """
 
     subject: Subject
@@ -104,11 +105,11 @@ class RecordsRequest:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it asks for less than everything."""
+        """Whether the question names a payee, an account, a period or a bound on the amount."""
         return bool(self.phrases or self.named or self.account_ids or self.period or self.least or self.greatest)
 
     def admits(self, row: BankTransaction) -> bool:
-        """Whether the row is asked for, its day and the row limit aside."""
+        """Whether the question asks for this row, apart from its period and its row limit."""
         size = abs(row.amount)
         return (
             (not self.phrases or any(phrase <= row_words(row) for phrase in self.phrases))
@@ -122,7 +123,10 @@ class RecordsRequest:
 def read_request(
     text: str, *, newest: date, accounts: Iterable[BankAccount], rows: Sequence[BankTransaction]
 ) -> RecordsRequest:
-    """Read a question against the accounts and rows that there are; `newest` is the newest day in the data."""
+    """Parse a question, which can name the household's `accounts` and the payees and memos of `rows`.
+
+    `newest` is the newest day in the data: periods such as "last month" count from there.
+    """
     plain = fold(text)
     phrases = _phrases(plain, rows)
     named = _NAMED.search(text)
@@ -157,7 +161,7 @@ def read_request(
 
 
 def row_words(row: BankTransaction) -> frozenset[str]:
-    """The folded words of a row's payee and memo."""
+    """Return the folded words of a row's payee and memo."""
     return frozenset(re.findall(r"\w+", fold(f"{row.payee} {row.memo}")))
 
 
@@ -173,7 +177,10 @@ def _with_subject(request: RecordsRequest, plain: str) -> RecordsRequest:
 
 
 def _phrases(plain: str, rows: Sequence[BankTransaction]) -> tuple[frozenset[str], ...]:
-    """Runs of the question's words that stand together in some row; else each word alone. Plurals count as singular."""
+    """Return groups of neighbouring words of the question that are together in some row.
+
+    The words of a group that is in no row stand alone. A plural matches its singular.
+    """
     words = {word for row in rows for word in row_words(row) if word not in _GRAMMAR}
     runs: list[list[str]] = [[]]
     for said in re.findall(r"\w+", plain):

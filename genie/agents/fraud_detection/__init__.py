@@ -1,1 +1,1 @@
-"""Fraud detection: payments that stand out, each with its reasons."""
+"""Fraud detection: flags payments that stand out, each with its reasons."""

@@ -1,4 +1,4 @@
-"""Fraud detection: payments that stand out, each once, with every reason; it flags and never blocks.
+"""Fraud detection: flags payments that stand out, each once, with every reason; it blocks none.
 
 Keys of its facts: `coverage.start|end`, `period.start|end` (days), `checked`, `timed`, `flags` (counts); in each
 finding `flag.ID.amount|on|payee` and `flag.ID.RULE.…`: `duplicate-charge.days|other.on`, `velocity.payments|minutes`,
@@ -29,13 +29,12 @@ _TWICE: Final = frozenset({"twice", "duplicate", "duplicates", "duplicated", "do
 
 
 def detect(source: Source, text: str, *, today: date) -> Analysis:
-    """Payments that stand out in the period that `text` names, else in all the data; the most severe first.
+    """Flag payments that stand out in the period that `text` names, otherwise in all the data; the most severe first.
 
-    A question that names a payee gets that payee's payments alone. What bank data cannot tell is named in the text.
-
-    Every payment has at most one finding, with all reasons for it. Regular payments (rent, subscriptions) and
-    transfers are never flagged as new, large or unusual. A question about double charges gets those alone.
-    `today` only tells how old the data are.
+    If the question names a payee, only payments to that payee are flagged; if it asks about double charges, only double
+    charges. Every payment has at most one finding, with all its reasons. Regular payments (rent, subscriptions) and
+    transfers are never flagged as new, large or unusual. The text also names what bank data cannot show. `today` only
+    decides whether the data are old.
     """
     rows, accounts = source.transactions(), source.accounts()
     if not rows.items:
@@ -77,7 +76,7 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
-    """Every rule that fires over the whole history of entries, in the order of rules.
+    """Return every hit of every rule over the whole history of entries, in the order of the rules.
 
     Pass what `classify` returned for all postings: a rule compares each payment with all the others.
     """
@@ -92,13 +91,13 @@ def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
 
 
 def _rank(hits: Sequence[Hit]) -> tuple[int, int, str]:
-    """The gravest first, then the newest."""
+    """Return the sort key of one payment's hits: the most severe payment first, then the newest."""
     row = hits[0].entry.row
     return min(_ORDER[hit.severity] for hit in hits), -row.booked_on.toordinal(), row.id
 
 
 def _finding(hits: Sequence[Hit], *, as_of: date, source: str) -> Finding:
-    """One finding for the hits of one payment: the rule and severity of the gravest, the reasons of all."""
+    """Return one finding for all hits of one payment: rule and severity of the most severe hit, reasons of all."""
     ordered = sorted(hits, key=lambda hit: (_ORDER[hit.severity], hit.rule))
     entry = ordered[0].entry
     sheet = Sheet(as_of=as_of, tool=TOOL, source=source)
@@ -153,7 +152,7 @@ def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, s
 
 
 def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
-    """What bank data cannot tell: no import would mend it, so it is no gap."""
+    """Return a sentence on what bank data cannot show. This is no gap, because no import would fill it."""
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
     if timed == len(checked):

@@ -1,4 +1,4 @@
-"""The rules of fraud detection, each a pure function from payments to hits; none of them blocks anything."""
+"""The rules of fraud detection, each a pure function from payments to hits; no rule blocks a payment."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,11 @@ _SPREAD_FLOOR: Final = Decimal("0.05")
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A rule that fired for a payment. `features` are what it fired on: numbers, counts and other payments' days."""
+    """A rule that fired for a payment.
+
+    `amounts`, `counts` and `ratios` are the figures by which the rule fired, with their names. `other` is the payment
+    that `entry` repeats. `scope` says whether an outlier was compared within its merchant or its category.
+    """
 
     entry: Entry
     rule: Rule
@@ -48,10 +52,10 @@ class Hit:
 
 
 def duplicates(entries: Sequence[Entry]) -> Iterator[Hit]:
-    """Charges that repeat merchant, amount and currency within three days of the one before.
+    """Yield charges that repeat the merchant, amount and currency of a charge at most three days before.
 
-    What the household does anyway is left out: the same fare on several days in a week, or twice on the same day
-    time and again. A charge that was given back within ten days is only information.
+    Habits are left out: the same fare on several days of a week, or the same charge twice in one day at least three
+    times. A charge that was refunded within ten days has only the severity `info`.
     """
     groups: defaultdict[tuple[str, str, Decimal], list[Entry]] = defaultdict(list)
     refunds: defaultdict[tuple[str, str, Decimal], list[Entry]] = defaultdict(list)
@@ -75,9 +79,10 @@ def duplicates(entries: Sequence[Entry]) -> Iterator[Hit]:
 
 
 def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]:
-    """First payments to a payee that are above 95 % of the household's other payments and three times their median.
+    """Yield first payments to a payee that exceed 95 % of the other payments and are three times their median or more.
 
-    Regular payments neither fire nor set the scale. Nobody is new in the first 30 days of the data.
+    Regular payments are never flagged, and are not among the other payments. No payee counts as new in the first
+    30 days of the data. The rule needs more than 20 irregular payments in the currency.
     """
     for currency in sorted({entry.row.currency for entry in entries}):
         paid = [entry for entry in entries if entry.flow == "spending" and entry.row.currency == currency]
@@ -102,9 +107,10 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 
 
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
-    """The payment at which a run of at least five within one hour of event time is at its densest.
+    """Yield, of each burst of at least five payments within one hour, the payment with the most in the hour up to it.
 
-    Only payments with a time take part: a date alone is not midnight. Times with and without a zone are never mixed.
+    Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
+    are never compared.
     """
     aware: list[tuple[datetime, Entry]] = []
     plain: list[tuple[datetime, Entry]] = []
@@ -139,12 +145,12 @@ def _burst(best: tuple[int, Entry]) -> Hit:
 
 
 def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]:
-    """Payments far above what is usual for the merchant, or for the category where the merchant has little history.
+    """Yield payments far above the usual for the merchant, or for the category if the merchant has little history.
 
     Robust z = 0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993) against all *other* payments of the group, so
-    that no payment hides itself. With n others the limit is 3.5 (1 + k/n), stricter where there is little to compare
-    with: k is 10 and n at least 3 for a merchant, 20 and 4 for a category. MAD = 0 falls back to the mean absolute
-    deviation, and the spread is never taken below 5 % of the median. The payment must also be twice the median.
+    that no payment hides itself. With n others the limit is 3.5 (1 + k/n), which is stricter for small n: k is 10 and
+    n at least 3 for a merchant, 20 and 4 for a category. If MAD is 0, the mean absolute deviation replaces it. The
+    spread counts as at least 5 % of the median. The payment must also be at least twice the median.
     """
     merchants: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
     categories: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
@@ -164,7 +170,7 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
         ):
             if len(held) <= least:
                 continue
-            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # no more than the median of the others
+            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # at most the others' median
                 break
             others = list(held)
             others.remove(entry.size)
@@ -183,7 +189,10 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
 
 
 def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decimal]:
-    """The robust z of `value` against `others` (at least one, all positive), to two decimals, and their median."""
+    """Return the robust z of `value` against `others`, to two decimals, and the median of `others`.
+
+    `others` has at least one value, and all are positive.
+    """
     middle = median(others)
     distances = [abs(other - middle) for other in others]
     spread = median(distances) / _NORMAL_MAD
@@ -194,7 +203,7 @@ def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decima
 
 
 def regular_ids(streams: Iterable[Recurring]) -> frozenset[str]:
-    """Ids of payments that a known stream explains: its own, unless one is over 1.5 times the stream's median."""
+    """Return the ids of the streams' payments, except payments over 1.5 times the median of their stream."""
     ids: set[str] = set()
     for stream in streams:
         usual = median(abs(row.amount) for row in stream.rows)

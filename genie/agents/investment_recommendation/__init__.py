@@ -1,1 +1,1 @@
-"""Investment recommendation: a target allocation within caps, and the trades to get there."""
+"""Investment recommendation: target weights within caps for what is held, and the trades that lead there."""

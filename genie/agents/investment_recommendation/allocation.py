@@ -1,7 +1,7 @@
-"""Target weights within caps: least variance by a solver, or the policy's baseline.
+"""Target weights within caps: the weights of least variance, by a solver, or the policy's own targets.
 
-Weights are `Decimal` fractions in steps of `TICK`. Floats occur in the covariance and in the solver; what the solver
-returns is quantised and then obeys every cap in exact arithmetic.
+Weights are `Decimal` fractions in steps of `TICK`. Only the covariance and the solver use floats. The solver's weights
+are quantised, and then obey every cap in exact arithmetic.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHOLE = int(1 / TICK)
 
 
 class _Shrunk(Protocol):
-    """What is used of scikit-learn's `LedoitWolf`."""
+    """The part of scikit-learn's `LedoitWolf` that this module uses."""
 
     covariance_: Matrix
 
@@ -38,7 +38,7 @@ class _Shrunk(Protocol):
 
 
 class _Frontier(Protocol):
-    """What is used of PyPortfolioOpt's `EfficientFrontier`."""
+    """The part of PyPortfolioOpt's `EfficientFrontier` that this module uses."""
 
     def add_sector_constraints(
         self,
@@ -68,9 +68,9 @@ def deviation(weights: Sequence[Decimal], covariances: Matrix) -> float:
 
 
 def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: Caps) -> tuple[Decimal, ...] | None:
-    """Return the long-only weights of least variance within `caps`, or None where none exist or none was found.
+    """Return the long-only weights of least variance within `caps`, or None if none exist or the solver found none.
 
-    `classes` names each holding's asset class. The result sums to exactly 1. Solved by PyPortfolioOpt with Clarabel.
+    `classes` names each holding's asset class. The weights sum to exactly 1. The solver is Clarabel, by PyPortfolioOpt.
     """
     if not feasible(classes, caps):
         return None
@@ -88,7 +88,7 @@ def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: C
     )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # cvxpy warns of a solution that may be inaccurate
+            warnings.simplefilter("error", UserWarning)  # cvxpy warns if its solution may be inaccurate
             solved = frontier.min_volatility()
     except (OptimizationError, SolverError, UserWarning):
         return None
@@ -117,10 +117,10 @@ def obeys(weights: Sequence[Decimal], classes: Sequence[AssetClass], caps: Caps)
 
 
 def quantised(weights: Sequence[float], classes: Sequence[AssetClass], caps: Caps) -> tuple[Decimal, ...] | None:
-    """Round weights to multiples of `TICK` that obey `caps`, or return None where no weights do.
+    """Round weights to multiples of `TICK` that obey `caps`, or return None if no weights obey them.
 
-    Each class first gets whole ticks within its range that sum to 1, then each holding gets its part of them; both
-    by largest remainder. Weights that obeyed the caps move by less than three ticks.
+    First each class gets whole ticks within its range, so that the classes sum to 1. Then each holding gets its part of
+    its class's ticks. Both steps use the largest remainder. Weights that obeyed the caps move by less than three ticks.
     """
     if not feasible(classes, caps):
         return None
@@ -143,7 +143,7 @@ def quantised(weights: Sequence[float], classes: Sequence[AssetClass], caps: Cap
 def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[Decimal, ...]:
     """Return the policy's class targets, split over the holdings of each class by their value and within their cap.
 
-    The weights sum to 1 less the targets that have no room: classes without a holding, or with too few for the cap.
+    The weights sum to less than 1 if a class has no holding, or too few for its target under the cap of one holding.
     """
     cap = int(caps.holding / TICK)
     ticks = [0] * len(holdings)
@@ -161,8 +161,8 @@ def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[D
 def _apportion(wanted: Sequence[float], total: int, lows: Sequence[int], highs: Sequence[int]) -> list[int]:
     """Return whole numbers near `wanted`, within `lows` and `highs`, that sum to `total`.
 
-    Largest remainder: the one furthest below (or above) what it wants gives way first, the earlier one in a tie.
-    Raises ValueError where no such numbers exist.
+    By largest remainder: the number furthest below (or above) its wanted value is changed first; in a tie, the earlier.
+    Raises `ValueError` if no such numbers exist.
     """
     if not sum(lows) <= total <= sum(highs):
         raise ValueError("the bounds leave no room for the total")

@@ -1,4 +1,4 @@
-"""Policy portfolios by risk band, read from their data file: what a band may hold, and why."""
+"""Policy portfolios, read from their data file: what each risk band may hold, and why."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from bursar.genie.household.records import AssetClass, RiskBand
 
 CLASSES: tuple[AssetClass, ...] = get_args(AssetClass)
 BANDS: tuple[RiskBand, ...] = get_args(RiskBand)
-"""From the calmest to the boldest."""
+"""The risk bands, from the calmest to the boldest."""
 
 
 class _Frozen(BaseModel):
@@ -36,7 +36,7 @@ class Range(_Frozen):
 
 
 class Policy(_Frozen):
-    """One risk band's portfolio: a range for every asset class, the shortest horizon it suits, and why."""
+    """One risk band's portfolio: a range for every asset class, the shortest horizon that it suits, and the reason."""
 
     min_horizon_years: int
     rationale: str
@@ -64,7 +64,7 @@ class Policies(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What weights must obey, as fractions: one cap for every holding, least and most of each asset class."""
+    """The limits of weights, as fractions: the most of any one holding, and the least and most of each asset class."""
 
     holding: Decimal
     classes: Mapping[AssetClass, tuple[Decimal, Decimal]]
@@ -80,7 +80,7 @@ def load() -> Policies:
 
 
 def suited_band(policies: Policies, band: RiskBand, horizon_years: int) -> RiskBand:
-    """Return `band`, or the next calmer one whose shortest horizon is not longer than `horizon_years`."""
+    """Return `band`, or the next calmer band whose shortest horizon is at most `horizon_years`."""
     calmer = BANDS[: BANDS.index(band) + 1]
     fitting: list[RiskBand] = [each for each in calmer if horizon_years >= policies.bands[each].min_horizon_years]
     return fitting[-1] if fitting else BANDS[0]

@@ -1,4 +1,4 @@
-"""The trades that lead from what is held to target weights: sells before buys, never more than the cash at hand."""
+"""Computes the trades from the holdings to target weights: sells before buys, and no buy above the cash at hand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ _BPS = Decimal(10_000)
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a trade costs: `bps` basis points of its amount plus `fixed`, rounded up to the cent."""
+    """The cost of a trade: `bps` basis points of its amount plus `fixed`, rounded up to the cent."""
 
     bps: Decimal = Decimal(10)
     fixed: Decimal = Decimal(0)
 
     def of(self, amount: Decimal) -> Decimal:
-        """The cost of trading `amount`."""
+        """Return the cost of trading `amount`."""
         return (amount * self.bps / _BPS + self.fixed).quantize(_CENT, rounding=ROUND_UP)
 
 
 @dataclass(frozen=True, slots=True)
 class TradingTerms:
-    """How trades are made: their costs, the least amount worth a trade, and the step of units (1: whole units)."""
+    """The terms of trades: their costs, the least amount of a trade, and the step of its units (1: whole units)."""
 
     costs: Costs = Costs()
     least: Decimal = Decimal(100)
@@ -36,7 +36,7 @@ class TradingTerms:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """Sell or buy `units` of a symbol for `amount`, in whole cents, at a cost of `cost`."""
+    """A sale or purchase of `units` of a symbol for `amount`, in whole cents, which costs `cost`."""
 
     side: Literal["sell", "buy"]
     symbol: str
@@ -47,19 +47,19 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class RebalancingPlan:
-    """Sells, then buys. `cash_left` is what is left of the cash and the sells after buys and costs; never negative."""
+    """The sells, then the buys. `cash_left` is the cash after all trades and costs; it is not negative."""
 
     trades: tuple[Trade, ...]
     cash_left: Decimal
 
     @property
     def cost(self) -> Decimal:
-        """Cost of all trades."""
+        """The cost of all trades."""
         return sum((trade.cost for trade in self.trades), _ZERO)
 
     @property
     def turnover(self) -> Decimal:
-        """The larger of all that is sold and all that is bought."""
+        """The amount of all sells or of all buys, whichever is larger."""
         sold, bought = (sum((t.amount for t in self.trades if t.side == side), _ZERO) for side in ("sell", "buy"))
         return max(sold, bought)
 
@@ -69,9 +69,9 @@ def rebalance(
 ) -> RebalancingPlan:
     """Return the trades that bring `holdings` plus `cash` to `weights`, the largest first on each side.
 
-    Units are rounded towards no trade: no sale exceeds what is held, no buy passes its target. Sells are rounded down
-    to the cent and buys up. A buy that the cash does not reach is made smaller or left out, as is a trade below
-    `terms.least` or one that costs more than it brings.
+    Units are rounded down to `terms.step`: no sale exceeds what is held, and no buy passes its target. Amounts of sells
+    are rounded down to the cent, amounts of buys up. A buy is made smaller if the cash does not suffice. A trade below
+    `terms.least` is left out, and so is a sale that does not bring more than it costs.
     """
     total = sum((holding.value for holding in holdings), cash)
     gaps = [(weight * total - holding.value, holding) for holding, weight in zip(holdings, weights, strict=True)]
@@ -85,7 +85,7 @@ def rebalance(
             made.append(Trade("sell", holding.symbol, units, amount, cost))
             cash += amount - cost
     for gap, holding in gaps:
-        # two cents cover the rounding up of the amount and of its cost
+        # The amount and its cost are each rounded up by less than a cent, so two cents are kept back.
         affordable = (cash - terms.costs.fixed - 2 * _CENT) / (_ONE + terms.costs.bps / _BPS)
         units = _stepped(min(gap, affordable) / holding.close, terms.step)
         amount = (units * holding.close).quantize(_CENT, rounding=ROUND_UP)

@@ -1,4 +1,4 @@
-"""The investment specialist: target weights for what is held already, and the trades to get there."""
+"""The investment specialist: recommends target weights for what is held already, and the trades that lead there."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from bursar.genie.wording.facts import Analysis, Finding
 
 TOOL = "investment_recommendation.recommend"
 MIN_RETURNS = 60
-"""Returns in common that a covariance takes; with fewer, the policy's own targets stand."""
+"""The fewest returns that all holdings must share for a covariance; below it the weights are the policy's targets."""
 SHOWN = 6
-"""How many weights and trades the text names; the tables have all of them."""
+"""The most weights and the most trades that the text names; the tables have all of them."""
 TERMS = TradingTerms()
 
 _ZERO = Decimal(0)
@@ -33,9 +33,10 @@ _NEW_MONEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Weights of the holdings in order; `reason` says why they are the policy's own and not an optimum.
+    """The weights of the holdings, in the holdings' order.
 
-    `now` and `then` are yearly deviations before and after, where a covariance is known.
+    `reason` says why the weights are the policy's targets; it is empty if they have least variance. `now` and `then`
+    are the yearly deviations before and after the trades, if a covariance is known.
     """
 
     weights: tuple[Decimal, ...]
@@ -45,12 +46,12 @@ class _Target:
 
 
 def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = TERMS) -> Analysis:
-    """Recommend weights for the holdings and the trades to get there, if a valid suitability record is on file.
+    """Recommend weights for the holdings, and the trades that lead there, if the suitability record is valid.
 
-    Without one there is no advice at all. The weights have least variance within the ranges of the risk band, on a
-    covariance shrunk by Ledoit and Wolf; where that cannot be had, they are the band's own targets, with the reason.
-    Only what is held already is weighed: no new security is named. New money that the question states ("invest
-    $5,000") is placed too. Trades are in units of `terms.step`, sells first, with costs by `terms.costs`.
+    Without a valid record there is no advice at all. The weights have least variance within the ranges of the risk
+    band, on a covariance shrunk by Ledoit and Wolf. If they cannot be computed, the weights are the band's own targets,
+    and the text says why. Only securities that are held get a weight: no new security is named. Money that the question
+    asks to invest ("invest $5,000") is placed too. Sells come before buys, on the `terms`.
     """
     profile = source.profile()
     suitability = profile.suitability
@@ -94,7 +95,7 @@ def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = T
 
 
 def _refusal(suitability: Suitability | None, today: date) -> str:
-    """Why there must be no advice, or nothing."""
+    """Return why there must be no advice; empty if the suitability record is valid."""
     todo = "import a profile (TOML) with your risk band and horizon under [suitability] before any advice is given."
     if suitability is None:
         return f"There is no suitability record: {todo}"
@@ -106,7 +107,7 @@ def _refusal(suitability: Suitability | None, today: date) -> str:
 
 
 def _new_money(text: str) -> Decimal:
-    """The dollars that the question wants placed, or zero."""
+    """Return the dollars that the question asks to invest, or zero."""
     match = _NEW_MONEY.search(text)
     return Decimal((match["sign"] or match["word"]).replace(",", "")) if match else _ZERO
 
@@ -114,7 +115,7 @@ def _new_money(text: str) -> Decimal:
 def _target(
     valuation: Valuation, prices: Sequence[ClosingPrice], policy: Policy, caps: Caps, *, currency: str, today: date
 ) -> _Target:
-    """Weights of least variance within the caps, or the policy's own with the reason."""
+    """Return the weights of least variance within the caps, or the policy's targets with the reason."""
     holdings = valuation.holdings
     classes: list[AssetClass] = [holding.asset_class for holding in holdings]
 
@@ -137,7 +138,7 @@ def _target(
 
 
 def _unplaced(holdings: Sequence[Holding], weights: Sequence[Decimal], policy: Policy) -> dict[AssetClass, Decimal]:
-    """The shares for which the holdings have no room, by class; empty when the weights sum to 1."""
+    """Return, by class, the shares that no holding has room for; empty if the weights sum to 1."""
     if sum(weights, _ZERO) == 1:
         return {}
     placed = _by_class(holdings, weights, {})
@@ -159,7 +160,7 @@ def _by_class(
 def _mix(
     sheet: Sheet, band: RiskBand, policy: Policy, suitability: Suitability, sums: Mapping[AssetClass, Decimal]
 ) -> str:
-    """The answer in a sentence: how much of each asset class."""
+    """Return the sentence that says how much of each asset class to aim for."""
     years = sheet.counted("horizon_years", suitability.horizon_years, "year")
     shares = [
         f"{sheet.percent(f'target_{name}', share * 100)} {name.replace('_', ' ')}"
@@ -170,7 +171,7 @@ def _mix(
 
 
 def _weights(sheet: Sheet, holdings: Sequence[Holding], target: _Target) -> str:
-    """Which weights of what is held, and where they come from."""
+    """Return the sentences that say the weights of the holdings and where the weights come from."""
     ranked = sorted(zip(target.weights, holdings, strict=True), key=lambda pair: (-pair[0], pair[1].symbol))
     named = [
         f"{sheet.word(f'symbol_{rank}', holding.symbol)} {sheet.percent(f'weight_{rank}', weight * 100)}"
@@ -191,7 +192,7 @@ def _weights(sheet: Sheet, holdings: Sequence[Holding], target: _Target) -> str:
 
 
 def _trades(sheet: Sheet, plan: RebalancingPlan, total: Decimal, *, terms: TradingTerms, currency: str) -> str:
-    """The trades in order, what they cost and how much is turned over."""
+    """Return the sentences that say the trades in order, their cost and the turnover."""
     if not plan.trades:
         return f"No trade of at least {sheet.money('least_trade', terms.least, currency)} is needed."
     named: list[str] = []
@@ -211,7 +212,7 @@ def _trades(sheet: Sheet, plan: RebalancingPlan, total: Decimal, *, terms: Tradi
 
 
 def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: Decimal, currency: str) -> str:
-    """What has to wait for a holding that is not there."""
+    """Return the sentence that says how much of each class no holding covers; empty if all is covered."""
     if not unplaced or total <= 0:
         return ""
     parts = [
@@ -223,7 +224,7 @@ def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: De
 
 
 def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tuple[Finding, ...]:
-    """Until when the suitability record counts, and whether the horizon called for a calmer band."""
+    """Return findings: until when the suitability record counts, and whether the horizon called for a calmer band."""
     sheet = Sheet(as_of=today, tool=TOOL, source="profile")
     until = sheet.day("suitability_until", suitability.valid_until)
     found = [Finding("suitability", "info", f"The suitability record counts until {until}.", sheet.facts())]
@@ -236,7 +237,7 @@ def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tup
 
 
 def _sale_findings(plan: RebalancingPlan, today: date) -> tuple[Finding, ...]:
-    """A notice that sales may be taxed, where there are any."""
+    """Return a notice that gains on sales may be taxed, if the plan has sales."""
     sold = [trade for trade in plan.trades if trade.side == "sell"]
     if not sold:
         return ()

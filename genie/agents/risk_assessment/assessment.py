@@ -1,4 +1,4 @@
-"""The risk specialist: the cushion, the debts, the concentration and the market risk of a household."""
+"""The risk specialist: assesses the emergency fund, the debts, the concentration and the market risk of a household."""
 
 import re
 from collections.abc import Callable
@@ -49,12 +49,12 @@ _TOPICS: dict[Topic, re.Pattern[str]] = {
 
 
 def assess(source: Source, text: str, *, today: date) -> Analysis:
-    """Answer the parts of `text` that are about risk, or all four parts where it names none.
+    """Assess the parts of the household's risk that `text` names, or all four parts if it names none.
 
     Emergency fund: balances of current and savings accounts over the median essential spending of whole months.
-    Debt: monthly payments over gross monthly income. Concentration and market risk: see `risk_market`. A missing input
-    is a gap, never a guess. Amounts are in the profile's currency and nothing is converted. `confidence` is the share
-    of the asked parts that could be answered.
+    Debt: monthly payments over gross monthly income. Concentration and market risk: see `market.py`. A missing input
+    is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted. `confidence` is the
+    share of the asked parts that could be answered.
     """
     currency = source.profile().currency
     asked: list[Topic] = [topic for topic, pattern in _TOPICS.items() if pattern.search(text)] or list(_TOPICS)
@@ -83,7 +83,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _cushion(source: Source, currency: str, today: date) -> Analysis:
-    """How many months the liquid balances cover."""
+    """Assess for how many months of essential spending the current and savings accounts suffice."""
     gaps: list[str] = []
     accounts = source.accounts().items
     liquid = [account for account in accounts if account.kind in _LIQUID and account.currency == currency]
@@ -122,7 +122,7 @@ def _cushion(source: Source, currency: str, today: date) -> Analysis:
 
 
 def _debt(source: Source, currency: str, today: date) -> Analysis:
-    """The share of gross income that debt payments take."""
+    """Assess which share of the gross income the debt payments take."""
     profile = source.profile()
     gaps: list[str] = []
     debts = [debt for debt in profile.debts if debt.currency == currency]

@@ -1,4 +1,4 @@
-"""Concentration and market risk of the holdings, in words and facts."""
+"""Assesses the concentration and the market risk of the holdings, in sentences and facts."""
 
 import re
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from bursar.genie.wording.facts import Analysis, Finding
 
 TOOL = "risk_market.market"
 CONFIDENCE_PERCENT = Decimal(95)
-"""Confidence of value at risk and expected shortfall, unless the question names another one from 80 %."""
+"""Confidence of value at risk and expected shortfall, unless the question names a confidence of at least 80 %."""
 HORIZON: Period = "month"
-"""Horizon of the scaled figures, unless the question names another one."""
+"""Horizon of the scaled figures, unless the question names a horizon."""
 MIN_TAIL = 3
-"""Returns that must lie beyond the value at risk; at 95 % confidence that takes 60 of them."""
+"""The fewest returns beyond the value at risk; at 95 % confidence this needs 60 returns in all."""
 MIN_RETURNS = 12
-"""Returns below which no volatility is stated."""
+"""The fewest returns from which a volatility is stated."""
 LARGEST_SHARE_PERCENT = Decimal(25)
-"""A holding above this share of the whole is worth a notice."""
+"""A holding above this share of all holdings gets a notice."""
 
 _PERCENT = r"(\d{1,2}(?:\.\d{1,2})?)\s*(?:%|per ?cent)"
 _TAIL = re.compile(r"\bvar\b|value at risk|shortfall|confiden", re.IGNORECASE)
@@ -34,7 +34,7 @@ _ADVERB: dict[Period, str] = {"day": "daily", "week": "weekly", "month": "monthl
 
 
 def concentration(valuation: Valuation, *, currency: str, today: date) -> Analysis:
-    """Herfindahl index of market values by holding and by asset class, and the largest holding's share."""
+    """Assess the Herfindahl index of market values, by holding and by asset class, and the largest holding's share."""
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))
     total = valuation.total
@@ -73,11 +73,11 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
 
 
 def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
-    """Volatility, drawdown, value at risk and expected shortfall of today's weights over the common price history.
+    """Assess volatility, drawdown, value at risk and expected shortfall of today's weights over the common history.
 
-    Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Another
-    horizon is scaled from them as for normal returns: deviation with the root of time, mean with time. `text` may name
-    a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall") that is then applied to the equities.
+    Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
+    for another horizon are scaled as for normal returns: deviation with the root of time, mean with time. `text` may
+    name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"), which is then applied to the equities.
     """
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))
@@ -108,7 +108,7 @@ def _no_holdings(currency: str) -> str:
 
 
 def _tail_asked(text: str) -> tuple[Decimal, Period]:
-    """The confidence in percent and the horizon that a question about the tail names, or the defaults."""
+    """Return the confidence in percent and the horizon that a question about the tail names, or the defaults."""
     confidence, horizon = CONFIDENCE_PERCENT, HORIZON
     if _TAIL.search(text):
         named = (Decimal(match[1]) for match in _CONFIDENCE.finditer(_SHOCK.sub(" ", text)))
@@ -119,7 +119,7 @@ def _tail_asked(text: str) -> tuple[Decimal, Period]:
 
 
 def _shocked(sheet: Sheet, valuation: Valuation, percent: Decimal, currency: str) -> str:
-    """What a fall of all equities by the asked percentage takes away."""
+    """Return the sentence that says what a fall of all equities by `percent` takes away."""
     equities = sum((h.value for h in valuation.holdings if h.asset_class == "equity"), Decimal(0))
     lost = formatting.rounded_money(equities * percent / 100, currency)
     fall = sheet.percent("shock", percent)
@@ -130,7 +130,7 @@ def _shocked(sheet: Sheet, valuation: Valuation, percent: Decimal, currency: str
 
 
 def _swings(sheet: Sheet, valuation: Valuation, past: History) -> str:
-    """Volatility and drawdown."""
+    """Return the sentence that says volatility and drawdown."""
     returns = past.returns @ _weights(valuation)
     yearly = sheet.count("periods_per_year", past.periods_per_year)
     volatility = measures.annualised_volatility(returns, past.periods_per_year)
@@ -143,7 +143,10 @@ def _swings(sheet: Sheet, valuation: Valuation, past: History) -> str:
 
 
 def _tail(sheet: Sheet, valuation: Valuation, past: History, asked: tuple[Decimal, Period], *, currency: str) -> str:
-    """Value at risk and expected shortfall: historical over one period, and scaled to the asked horizon."""
+    """Return sentences on value at risk and expected shortfall: historical, and scaled to the asked horizon.
+
+    `asked` is the confidence in percent and the horizon.
+    """
     percent, horizon = asked
     confidence = float(percent) / 100
     returns = past.returns @ _weights(valuation)
@@ -180,5 +183,5 @@ def _weights(valuation: Valuation) -> list[float]:
 
 
 def _exact(value: float) -> Decimal:
-    """A statistic on its way back into money: the shortest decimal that is this float."""
+    """Return the shortest decimal that stands for this float, so that a statistic can become money again."""
     return Decimal(repr(value))

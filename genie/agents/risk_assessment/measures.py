@@ -1,7 +1,7 @@
 """Risk measures as pure functions: concentration in exact decimals, loss statistics over arrays of returns.
 
-Returns are simple returns per period (0.01 is 1 %); losses are positive. Every function raises ValueError for an
-empty sample.
+Returns are simple returns per period (0.01 is 1 %); losses are positive. Every function raises `ValueError` if
+its sample is empty.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _NORMAL = NormalDist()
 
 
 def herfindahl(values: Sequence[Decimal]) -> Decimal:
-    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n when all are equal, 1 for a single one.
+    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n if all n are equal, 1 if n is 1.
 
-    Raises ValueError for a negative value or a sum of zero.
+    Raises `ValueError` if a value is negative or the sum is zero.
     """
     total = sum(values, Decimal(0))
     if total <= 0 or any(value < 0 for value in values):
@@ -51,7 +51,7 @@ def maximum_drawdown(returns: Returns) -> float:
 def historical_var(returns: Returns, confidence: float) -> float:
     """Return the least loss that at least `confidence` of the observed losses do not exceed: a step quantile.
 
-    No interpolation and no scaling: the horizon is the period of `returns`. Negative when even that was a gain.
+    Nothing is interpolated or scaled: the horizon is the period of `returns`. A negative result is a gain.
     """
     import numpy as np
 
@@ -60,10 +60,10 @@ def historical_var(returns: Returns, confidence: float) -> float:
 
 
 def expected_shortfall(returns: Returns, confidence: float) -> float:
-    """Return the mean loss of the worst `1 - confidence` of the observations; never less than the historical VaR.
+    """Return the mean loss of the worst `1 - confidence` of the observations; at least the historical VaR.
 
-    The observation at the quantile counts with the fraction of it that belongs to the tail
-    (Acerbi and Tasche, 2002, definition 2.6).
+    The observation at the quantile counts with its fraction that belongs to the tail (Acerbi and Tasche, 2002,
+    definition 2.6).
     """
     import numpy as np
 
@@ -74,20 +74,20 @@ def expected_shortfall(returns: Returns, confidence: float) -> float:
 
 
 def gaussian_var(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the VaR of normal returns over `periods`: `z * s * sqrt(h) - m * h`; the mean grows with h itself."""
+    """Return the VaR of normal returns over `periods`, h: `z * s * sqrt(h) - m * h`; the mean grows with h itself."""
     _check(confidence)
     return _NORMAL.inv_cdf(confidence) * deviation * sqrt(periods) - mean * periods
 
 
 def gaussian_expected_shortfall(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the expected shortfall of normal returns: `s * sqrt(h) * pdf(z) / (1 - c) - m * h`."""
+    """Return the expected shortfall of normal returns over `periods`, h: `s * sqrt(h) * pdf(z) / (1 - c) - m * h`."""
     _check(confidence)
     tail = _NORMAL.pdf(_NORMAL.inv_cdf(confidence)) / (1.0 - confidence)
     return deviation * sqrt(periods) * tail - mean * periods
 
 
 def _rank(count: int, confidence: float) -> int:
-    """Index of the quantile in sorted losses; the tolerance keeps 0.95 of 100 at the 95th in binary floats."""
+    """Return the quantile's index in sorted losses; the tolerance keeps 0.95 of 100 at the 95th in binary floats."""
     _check(confidence)
     return max(0, ceil(confidence * count - 1e-9) - 1)
 

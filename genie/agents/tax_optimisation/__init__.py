@@ -1,1 +1,1 @@
-"""Tax optimisation: US federal estimate and loss harvesting."""
+"""Tax optimisation: estimates US federal income tax and ranks sales at a loss that lower the tax."""

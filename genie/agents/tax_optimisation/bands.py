@@ -1,6 +1,6 @@
 """United States federal income tax by bands: ordinary income, and long-term gains stacked on top of it.
 
-All arithmetic is exact `Decimal`; nothing here rounds. Amounts are rounded half to even, to the cent, when shown.
+All arithmetic is exact `Decimal`, and nothing here rounds. Amounts are rounded half to even, to the cent, when shown.
 """
 
 import tomllib
@@ -66,7 +66,7 @@ class TaxYear(_FrozenTaxData):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """Every status is there, edges rise, and each band has its rate."""
+        """Raise `ValueError` unless every status is there, edges rise, and each band has its rate."""
         if set(self.status) != set(STATUSES):
             raise ValueError(f"the table needs exactly these filing statuses: {', '.join(STATUSES)}")
         for table in self.status.values():
@@ -85,7 +85,7 @@ class Slice:
 
     @property
     def tax(self) -> Decimal:
-        """Tax on this part, exact."""
+        """The tax on this part, exact."""
         return self.amount * self.rate
 
 
@@ -107,7 +107,7 @@ class Estimate:
 
 
 def load(year: int) -> TaxYear | None:
-    """Return the tables of `year`, or None for a year that is not covered: no year is extrapolated."""
+    """Return the tables of `year`, or None if the year is not covered: no year is extrapolated."""
     if year not in COVERED_YEARS:
         return None
     text = (resources.files("bursar.genie.agents.tax_optimisation") / f"us_{year}.toml").read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def load(year: int) -> TaxYear | None:
 
 
 def filing_status(words: str) -> FilingStatus | None:
-    """Read a filing status as people write it ("Married filing jointly", "MFJ"); None where it is not one."""
+    """Return the filing status that `words` name ("Married filing jointly", "MFJ"), or None if they name none."""
     key = "_".join(words.casefold().replace("-", " ").replace("_", " ").replace("(", " ").replace(")", " ").split())
     for status in STATUSES:
         if key == status:
@@ -147,7 +147,7 @@ def federal_tax(
     Gains and losses are netted by IRC 1222: short against long, then up to the limit of IRC 1211(b) against ordinary
     income. Only the net long-term gain that is left over a net short-term loss is taxed at the gains rates
     (IRC 1222(11), 1(h)), stacked on ordinary income; the tax is never more than at ordinary rates (IRC 1(h)(1)).
-    The standard deduction is taken. Raises ValueError for a negative income.
+    The standard deduction is taken. Raises `ValueError` if `income` is negative.
     """
     if income < 0:
         raise ValueError("income must not be negative")
@@ -181,7 +181,10 @@ def _tax(parts: Sequence[Slice]) -> Decimal:
 
 
 def _carried(short: Decimal, long: Decimal, used: Decimal) -> tuple[Decimal, Decimal]:
-    """Losses left over by IRC 1212(b): what ordinary income absorbed counts as a short-term gain first."""
+    """Return the short-term and long-term losses left for later years (IRC 1212(b)).
+
+    The loss that ordinary income absorbed first counts as a short-term gain.
+    """
     short += used
     if short > 0 > long:
         long, short = long + short, _ZERO

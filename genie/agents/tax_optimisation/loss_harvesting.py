@@ -1,4 +1,4 @@
-"""Which losses to realise this year: holding periods, wash sales, and an allocation that uses each gain once."""
+"""Chooses the losses to realise this year: holding periods, wash sales, and an allocation that uses each gain once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ TaxOf = Callable[[Decimal, Decimal], Decimal]
 WASH_DAYS = 30
 """IRC 1091(a): a purchase within this many days before or after the sale disallows the loss."""
 MAX_CANDIDATES = 40
-"""Lots weighed at most, largest losses first; the search tries each against each, so its cost grows with the square."""
+"""The most lots that are weighed, largest losses first; the search compares all pairs, so its cost is quadratic."""
 
 _ZERO = Decimal(0)
 
@@ -25,7 +25,8 @@ _ZERO = Decimal(0)
 class LossLot:
     """A lot worth less than it cost: `loss` dollars on the `quantity` that can be sold without a wash sale.
 
-    `washed` units of the lot are matched by replacement units bought in the window; from `clean_on` they are free.
+    A sale of the lot's other `washed` units is a wash sale, because as many replacement units were bought in the
+    window. From the day `clean_on` it is none.
     """
 
     lot: Lot
@@ -46,7 +47,7 @@ class HarvestAction:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """`amount` dollars of a lot's loss set against one bucket."""
+    """A part of a lot's loss, `amount` dollars, that is set against one bucket."""
 
     lot_id: str
     bucket: Bucket
@@ -71,10 +72,10 @@ def term_of(acquired_on: date, sold_on: date) -> Term:
 
 
 def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
-    """Return the lots that are worth less than they cost at `closes`, with what a wash sale would disallow.
+    """Return the lots that are worth less than they cost at `closes`, with the units that a wash sale would disallow.
 
-    Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. A replacement unit is
-    matched with one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
+    Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. Each replacement unit matches
+    one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
     """
     spare = {lot.id: lot.quantity for lot in lots if abs((lot.acquired_on - sell_on).days) <= WASH_DAYS}
     found: list[LossLot] = []
@@ -101,9 +102,9 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
 def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
     """Choose the lots to sell, largest saving first; `short` and `long` are the year's net gains so far.
 
-    The savings sum to exactly the tax with no sale minus the tax with all of them, so no gain is used twice, and no
-    other choice saves more this year (tax never rises with a loss). No chosen lot can be left out without a cost.
-    At most `MAX_CANDIDATES` lots are weighed.
+    The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is used
+    twice. No other choice saves more this year, because the tax never rises with a loss. Without any one of the chosen
+    lots the tax is higher. At most `MAX_CANDIDATES` lots are weighed.
     """
     chosen = sorted((c for c in candidates if c.loss > 0), key=lambda c: (-c.loss, c.lot.id))[:MAX_CANDIDATES]
 
@@ -130,11 +131,11 @@ def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: 
 
 
 def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: Decimal) -> tuple[Use, ...]:
-    """Set each lot's loss against gains of its own term, then of the other, then ordinary income, then later years.
+    """Set each lot's loss against gains of its term, then of the other, then ordinary income, then later years.
 
-    IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the dollars of loss that
-    ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to its loss, and a
-    bucket takes no more than it holds.
+    The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the
+    dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to
+    its loss, and a bucket takes no more than it holds.
     """
     crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
     room: dict[Bucket, Decimal] = {
@@ -159,7 +160,10 @@ def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: D
 
 
 def whole_cents(actions: Sequence[HarvestAction], cents: Callable[[Decimal], Decimal]) -> tuple[HarvestAction, ...]:
-    """Round the running total of the savings with `cents` and take differences: what is shown adds up."""
+    """Return the actions with savings in whole cents that add up to the rounded total.
+
+    `cents` rounds the running total of the savings; each saving is the difference of two such totals.
+    """
     total = shown = _ZERO
     rounded: list[HarvestAction] = []
     for action in actions:

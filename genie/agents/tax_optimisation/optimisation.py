@@ -1,4 +1,4 @@
-"""The tax specialist: a federal estimate for the year, and which losses are worth realising."""
+"""The tax specialist: estimates the year's federal tax, and says which losses are worth realising."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,9 +36,9 @@ from bursar.genie.wording.facts import Analysis, Finding
 TOOL = "tax_optimisation.optimise"
 CURRENCY = "USD"
 SHOWN_ACTIONS = 3
-"""How many sales the text names; the table has all of them."""
+"""The most sales that the text names; the table has all of them."""
 SOON_DAYS = 60
-"""A gain that turns long-term within this many days is worth waiting for a word."""
+"""A gain that turns long-term within this many days gets a finding."""
 NOT_COVERED = (
     "state and local tax, the net investment income tax (NIIT), the alternative minimum tax (AMT), credits, payroll"
     " tax, itemised deductions, the additions for age or blindness, and accounts with tax rules of their own"
@@ -65,7 +65,7 @@ _STATED = (
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What the estimate rests on: all of it on record, none of it guessed."""
+    """The inputs of the estimate: each is from the profile, the tables or the question, and none is guessed."""
 
     year: TaxYear
     status: FilingStatus
@@ -84,9 +84,9 @@ class _Case:
 def optimise(source: Source, text: str, *, today: date) -> Analysis:
     """Estimate the federal income tax of the profile's year and rank the loss sales that lower it.
 
-    Covers the United States in 2025 for all five filing statuses; any other country or year, and any missing part of
-    the profile, is a gap and not a guess. Gains and losses already realised this year are read from the question
-    (`$2,000 long-term gain`), as the data has no sales. Amounts are shown to the cent, rounded half to even.
+    Covers the United States in 2025 for all five filing statuses. Any other country or year, and any missing part of
+    the profile, is a gap; nothing is guessed. Gains and losses already realised this year are read from the question
+    (`$2,000 long-term gain`), because the data have no sales. Amounts are shown to the cent, rounded half to even.
     """
     profile = source.profile()
     year, reasons = _covered(profile)
@@ -120,9 +120,9 @@ def optimise(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def stated_gains(text: str) -> tuple[Decimal, Decimal]:
-    """Return the net short-term and long-term gain that the question states; losses count negative.
+    """Return the net short-term and the net long-term gain that the question states; losses are negative.
 
-    Reads "a $2,000 long-term gain" and "a short-term loss of 500.25"; several of a kind are added up.
+    Reads "a $2,000 long-term gain" and "a short-term loss of 500.25", and adds up several of the same term.
     """
     totals = {"short": _ZERO, "long": _ZERO}
     for pattern in _STATED:
@@ -135,7 +135,7 @@ def stated_gains(text: str) -> tuple[Decimal, Decimal]:
 
 @dataclass(frozen=True, slots=True)
 class _Sales:
-    """The lots and closes looked at, and the ranked loss sales that came of them."""
+    """The lots and closing prices that were weighed, the loss lots among them, and the ranked sales at a loss."""
 
     lots: tuple[Lot, ...] = ()
     closes: Mapping[str, Decimal] | None = None
@@ -146,7 +146,7 @@ class _Sales:
 
 
 def _covered(profile: Profile) -> tuple[TaxYear | None, tuple[str, ...]]:
-    """The year's tables, and a sentence for each thing that stands in the way of an estimate."""
+    """Return the year's tables (None if there are none) and a sentence for each reason against an estimate."""
     reasons: list[str] = []
     year = tax_bands.load(profile.tax_year) if profile.tax_year is not None else None
     if profile.country is None:
@@ -171,7 +171,7 @@ def _covered(profile: Profile) -> tuple[TaxYear | None, tuple[str, ...]]:
 
 
 def _answer(sheet: Sheet, case: _Case, estimate: Estimate) -> str:
-    """The first sentences: the tax, what it is taken on, and the rates."""
+    """Return the sentences that say the tax, the income that it is on, and the rates."""
     tax = sheet.money("tax", formatting.rounded_money(estimate.tax, CURRENCY), CURRENCY)
     year = sheet.word("tax_year", str(case.year.year))
     income = sheet.money("income", case.income, CURRENCY)
@@ -198,7 +198,7 @@ def _answer(sheet: Sheet, case: _Case, estimate: Estimate) -> str:
 
 
 def _sales(source: Source, case: _Case, *, today: date, gaps: list[str]) -> _Sales:
-    """Look for loss sales that count in the case's year; what cannot be judged is appended to `gaps`."""
+    """Rank the sales at a loss that count in the case's year; append to `gaps` what could not be weighed."""
     if today.year != case.year.year:
         gaps.append("Loss sales were not weighed: a sale made today does not count in the tax year on record.")
         return _Sales()
@@ -225,7 +225,7 @@ def _sales(source: Source, case: _Case, *, today: date, gaps: list[str]) -> _Sal
 
 
 def _advice(sheet: Sheet, sales: _Sales, *, today: date) -> list[str]:
-    """What the loss sales would save, and when the sold symbols may be bought again."""
+    """Return the sentences that say what the loss sales save, and when the sold symbols may be bought again."""
     if not sales.lots:
         return []
     if not sales.actions:
@@ -250,7 +250,7 @@ def _advice(sheet: Sheet, sales: _Sales, *, today: date) -> list[str]:
 
 
 def _wash_findings(sales: _Sales, today: date) -> tuple[Finding, ...]:
-    """A warning for each loss lot that recent purchases of the same symbol would disallow in part or whole."""
+    """Return a warning for each loss lot whose loss recent purchases of the same symbol disallow, in part or whole."""
     findings: list[Finding] = []
     for candidate in sales.candidates:
         if candidate.clean_on is None:
@@ -270,7 +270,7 @@ def _wash_findings(sales: _Sales, today: date) -> tuple[Finding, ...]:
 
 
 def _waiting_findings(lots: Sequence[Lot], closes: Mapping[str, Decimal] | None, today: date) -> tuple[Finding, ...]:
-    """A notice for each lot with a gain that turns long-term soon."""
+    """Return a finding for each lot whose gain turns long-term within `SOON_DAYS`."""
     findings: list[Finding] = []
     for lot in lots:
         close = (closes or {}).get(lot.symbol)

@@ -1,1 +1,1 @@
-"""What is printed in a file, read: amounts, dates, column headers, and which way an amount goes."""
+"""Parses what files print: amounts, dates, column headers, and whether an amount comes in or goes out."""

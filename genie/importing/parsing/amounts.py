@@ -1,4 +1,4 @@
-"""Reads printed amounts as exact decimals. The decimal mark is decided once for a file, never row by row."""
+"""Reads printed amounts as exact decimals. The decimal mark is decided once for a file, not row by row."""
 
 import re
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _LIMIT: Final = Decimal(10) ** 15
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """How a file prints numbers. `thirds`: three decimals were proven to occur, so 1.234 is not a thousand."""
+    """How a file prints numbers. With `thirds`, numbers can have three decimals, so 1.234 is not a thousand."""
 
     mark: DecimalMark
     thirds: bool = False
@@ -26,7 +26,7 @@ class NumberStyle:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A printed amount taken apart: unsigned digits, its minus sign, its CR/DR suffix, its currency."""
+    """The parts of a printed amount: its digits, its minus sign, its CR/DR suffix, its currency."""
 
     digits: str
     negative: bool
@@ -35,7 +35,7 @@ class Printed:
 
 
 def take_apart(text: str) -> Printed:
-    """Split off sign, currency and direction. Raises `ValueError` with a reason when the rest is no number."""
+    """Split a printed amount into its parts. Raises `ValueError` with a reason if it has no number."""
     rest, currency = text.strip(), None
     if not rest:
         raise ValueError("no amount")
@@ -63,7 +63,7 @@ def take_apart(text: str) -> Printed:
 
 
 def parse_amount(text: str, style: NumberStyle) -> Decimal:
-    """The signed amount, exact. Raises `ValueError` with a reason for what is no finite amount in this style."""
+    """Return the signed amount, exact. Raises `ValueError` with a reason if `text` is no amount in this style."""
     printed = take_apart(text)
     value = _digits(printed.digits, style, text)
     return -value if printed.negative else value
@@ -72,7 +72,7 @@ def parse_amount(text: str, style: NumberStyle) -> Decimal:
 def _digits(digits: str, style: NumberStyle, text: str) -> Decimal:
     mark = re.escape(style.mark)
     group = re.escape("," if style.mark == "." else ".")
-    # The second form is the Indian grouping 12,34,567.
+    # The third alternative is the Indian grouping 12,34,567.
     shape = rf"(?:\d+|\d{{1,3}}(?:{group}\d{{3}})+|\d{{1,2}}(?:{group}\d{{2}})+{group}\d{{3}})?(?:{mark}\d*)?"
     if not re.fullmatch(shape, digits):
         raise ValueError(f"{text.strip()!r} does not fit the file's decimal mark {style.mark!r}")
@@ -86,10 +86,10 @@ def _digits(digits: str, style: NumberStyle, text: str) -> Decimal:
 
 
 def infer_style(texts: Iterable[str]) -> NumberStyle | None:
-    """The number style of a file from all its amounts together, or None when it stays ambiguous.
+    """Return the number style of a file by all its amounts together, or None if it stays ambiguous.
 
-    Evidence: the last of two different marks is the decimal one; a mark that repeats groups thousands; a mark that
-    is not followed by exactly three digits, or follows a zero or more than three digits, is the decimal one.
+    Evidence: the last of two different marks is the decimal mark. A mark that repeats groups thousands. A mark that is
+    not followed by exactly three digits, or that follows a lone zero or more than three digits, is the decimal mark.
     """
     votes: dict[DecimalMark, int] = {".": 0, ",": 0}
     thirds: dict[DecimalMark, bool] = {".": False, ",": False}

@@ -1,4 +1,4 @@
-"""Tells what each column means, by the header words of banks in English, German, French, Spanish and Dutch."""
+"""Finds what each column means, by the header words of banks in English, German, French, Spanish and Dutch."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ _WORDS: Final = cast(
 _CURRENCY_IN_HEADER: Final = re.compile(r"\(?\b(?:in\s+)?([A-Z]{3}|[€$£])\s*\)?\s*$")
 _PRICED: Final[tuple[Role, ...]] = ("amount", "debit", "credit", "close", "unit_cost", "cost", "balance")
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP"}
-# If no known word fits, the beginning of a word in a header gives the role: "Amount in account currency" is an amount.
+# If no known header fits, the beginning of one of its words gives the role: "Amount in account currency" is an amount.
 _STEMS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     ("balance", re.compile(r"\b(?:balance|saldo|solde|kontostand)")),
     (
@@ -42,7 +42,7 @@ _NO_STEM: Final = re.compile(
     r"\b(?:card|number|no|nr|nummer|limit|type|id|code|score|iban|fee|kind|status)\b|(?:account|konto)$"
 )
 _DATE: Final = re.compile(r"\b(?:date|datum|fecha|valuta|wertstellung)|datum\b|tag\b")
-# Words that no English header has: such a file writes its dates day first.
+# Words that no English header has. A file with one of them writes its dates with the day first.
 _NOT_ENGLISH: Final = re.compile(
     r"buchung|betrag|datum|valuta|wertstellung|verwendungszweck|empf|soll|haben|saldo|wahrung|umsatz|libelle|montant|solde"
     r"|devise|fecha|importe|concepto|divisa|bedrag|boek|naam|omschrijving|rekening|munt"
@@ -51,7 +51,10 @@ _NOT_ENGLISH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The meaning of a header: each role's column index, and the currency that an amount's header states."""
+    """The meaning of a header: the column index of each role, and the currency that an amount's header states.
+
+    `foreign` is True if the header has a word that no English header has.
+    """
 
     at: Mapping[Role, int]
     header: tuple[str, ...]
@@ -59,17 +62,17 @@ class Columns:
     foreign: bool
 
     def cell(self, row: Sequence[str], role: Role) -> str:
-        """The row's text in that role; empty when the column or the cell is missing."""
+        """Return the row's text in the column of `role`; empty if the column or the cell is missing."""
         index = self.at.get(role)
         return row[index].strip() if index is not None and index < len(row) else ""
 
     def describe(self) -> str:
-        """For the import report: which header was taken as what."""
+        """Return, for the import report, each role with the header that was read as this role."""
         return ", ".join(f"{role}={self.header[index]}" for role, index in sorted(self.at.items()))
 
 
 def read_header(cells: Sequence[str]) -> Columns:
-    """Give each known header cell one role. If several cells could have a role, the more telling word gets it."""
+    """Give each known header cell one role. Of several cells for a role, header_words.toml's first word gets it."""
     header = tuple(cell.strip() for cell in cells)
     words = [_plain(cell) for cell in header]
     at: dict[Role, int] = {}
@@ -86,7 +89,7 @@ def read_header(cells: Sequence[str]) -> Columns:
 
 
 def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Role, int]) -> int | None:
-    """The free column that bears the earliest of the alternatives."""
+    """Return the free column whose header is the earliest of the alternatives, or None if there is none."""
     for word in alternatives:
         for index, cell in enumerate(words):
             if cell == word and index not in taken.values():
@@ -95,7 +98,7 @@ def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Rol
 
 
 def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Give the roles that are still missing to free columns by the beginnings of their words."""
+    """Give roles that are still missing to free columns, by the beginnings of the words in their headers."""
     for role, stem in _STEMS:
         if role in at or (role == "amount" and "debit" in at and "credit" in at):
             continue
@@ -108,7 +111,7 @@ def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
 
 
 def _settle(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Give a missing role to a column that can stand in for it: a value date for the booking date."""
+    """Give a missing role to a column that can take its place: a value date is then the booking date."""
     if "booked" in at and "valued" in at and not at.keys() & {"amount", "debit", "credit"}:
         at["amount"] = at.pop("valued")
     for stand_in in ("traded", "valued"):
@@ -123,7 +126,7 @@ def _settle(at: dict[Role, int], words: Sequence[str]) -> None:
 
 
 def _plain(cell: str) -> str:
-    """Folded words of a header cell, without the currency some banks append."""
+    """Return the folded words of a header cell, without the currency that some banks append."""
     stated = _CURRENCY_IN_HEADER.search(cell.strip())
     bare = cell.strip()[: stated.start()] if stated and _stated(cell) else cell
     return " ".join(re.findall(r"[a-z0-9]+", fold(bare).replace("ß", "ss"))) or " ".join(

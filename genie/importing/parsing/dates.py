@@ -34,9 +34,9 @@ _MONTHS: Final = (
 
 
 def parse_date(text: str, order: DateOrder | None) -> tuple[date, time | None]:
-    """The day, and the time of day if one is printed behind it. Raises `ValueError` with a reason.
+    """Return the day, and the time of day if one follows it. Raises `ValueError` with a reason if there is no day.
 
-    `order` decides 03/04/2025; None accepts only what reads the same either way.
+    `order` decides 03/04/2025; with None, only dates that read the same in both orders are accepted.
     """
     stripped = fold(text.strip())
     if not stripped:
@@ -53,7 +53,7 @@ def parse_date(text: str, order: DateOrder | None) -> tuple[date, time | None]:
 
 
 def parse_time(text: str) -> time:
-    """A time of day such as 14:05, 14:05:33 or 2:05 pm. Raises `ValueError`."""
+    """Return a time of day such as 14:05, 14:05:33 or 2:05 pm. Raises `ValueError` if `text` is no time."""
     match = _TIME.match(text.strip())
     if match is None:
         raise ValueError(f"{text.strip()!r} is no time")
@@ -64,10 +64,10 @@ def parse_time(text: str) -> time:
 
 
 def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> DateOrder | Literal["ambiguous"] | None:
-    """Day-first or month-first for a whole file; None when no date needs it; "ambiguous" when both remain possible.
+    """Return the order of day and month in a whole file: None if no date needs it, "ambiguous" if both are possible.
 
-    A first number above 12 proves day-first, a second one month-first, and dates with dots are day-first.
-    If both are seen, the more frequent wins and the other rows will fail as dates.
+    A first number above 12 proves day first, a second number above 12 month first; dates with dots are day first. If
+    both occur, the more frequent order is returned, and the other rows will fail as dates.
     """
     day_first = month_first = 0
     doubtful = False
@@ -88,7 +88,7 @@ def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> Dat
 
 
 def at_moment(day: date, moment: time | None) -> datetime | None:
-    """The bank's wall-clock time, or None when no time was printed: unknown is never midnight."""
+    """Return the bank's wall-clock time, or None if no time was printed: an unknown time does not count as midnight."""
     return None if moment is None else datetime.combine(day, moment)
 
 

@@ -1,4 +1,4 @@
-"""Decides for a whole file whether its printed amounts are negated to make money out negative."""
+"""Decides for a whole file whether its printed amounts must be negated, so that money that goes out is negative."""
 
 import re
 from collections import Counter
@@ -35,7 +35,7 @@ class Printing:
 
 @dataclass(frozen=True, slots=True)
 class SignRule:
-    """Whether printed amounts are negated, how that was decided, and whether payments received proved it."""
+    """Whether printed amounts are negated (`flip`), why, and whether payments received proved it (`payments`)."""
 
     flip: bool
     reason: str
@@ -43,22 +43,25 @@ class SignRule:
 
 
 def direction_of(text: str) -> Direction | None:
-    """In or out, from the text of a debit/credit column; None for anything else."""
+    """Return "in" or "out" by the text of a debit/credit column, or None for any other text."""
     word = fold(text).strip(" .")
     return "out" if _OUT.fullmatch(word) else "in" if _IN.fullmatch(word) else None
 
 
 def split_columns_sign(debits: Sequence[Decimal]) -> int:
-    """The factor for debits: +1 if most are printed negative; otherwise -1, so that a negative one is a reversal."""
+    """Return the factor for debits: 1 if most are printed negative, otherwise -1.
+
+    With -1, a debit that is printed negative is a reversal.
+    """
     negative = sum(1 for value in debits if value < 0)
     return 1 if negative * 2 > len(debits) else -1
 
 
 def closing_balance(rows: Sequence[tuple[Decimal, Decimal]]) -> Decimal | None:
-    """The balance a day ends on, from its (amount, balance after) rows in any order.
+    """Return the balance at the end of a day, from its (amount, balance after) rows in any order.
 
-    By `open + amount = close` every row's opening is another row's closing; the one closing left over ends the day.
-    None when more than one is left, as when a row is missing.
+    By `open + amount = close`, the opening balance of each row is the closing balance of another row. The closing
+    balance that is left over ends the day. Return None if not exactly one is left, for example if a row is missing.
     """
     left = Counter(balance for _, balance in rows)
     left.subtract(balance - amount for amount, balance in rows)
@@ -67,7 +70,7 @@ def closing_balance(rows: Sequence[tuple[Decimal, Decimal]]) -> Decimal | None:
 
 
 def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
-    """The sign rule of a file with one amount column and no stated direction; the rows' order does not matter."""
+    """Return the sign rule of a file with one amount column and no stated direction, by its rows in any order."""
     by_balance = _by_balance(rows, kind)
     if by_balance is not None:
         return by_balance
@@ -79,13 +82,16 @@ def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
 
 
 def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
-    """Whether more (signed amount, balance) rows chain if the balance is negated: it then states what is owed."""
+    """Whether the balance states what is owed: more (signed amount, balance) rows chain if the balance is negated."""
     kept, negated = _chains(rows)
     return negated > kept
 
 
 def _chains(rows: Sequence[tuple[Decimal, Decimal | None]]) -> tuple[int, int]:
-    """How many rows' openings are another row's balance, for amounts as given and for amounts negated."""
+    """Count the rows whose opening balance is another row's balance, for amounts as given and for negated amounts.
+
+    Both counts are 0 if neither covers half of the rows.
+    """
     chained = [(amount, balance) for amount, balance in rows if balance is not None and amount != 0]
     known = {balance for _, balance in chained}
     kept = sum(1 for amount, balance in chained if balance - amount in known)
