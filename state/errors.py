@@ -5,7 +5,7 @@ BursarError
 │   └── UnknownPrice          no price for a model: no price, no call
 ├── AmountError               not an amount of money (also a ValueError)
 ├── Refused                   a paid call was not sent, or an action not done; nothing was spent or changed by it
-│   ├── BudgetExceeded        its worst case does not fit what is left
+│   ├── BudgetExceeded        the call's worst case does not fit what is left
 │   │   ├── Looping           the agent makes the same tool call over and over
 │   │   └── AccountClosed     an incident closed the session's account until a person has acknowledged it
 │   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
@@ -47,11 +47,11 @@ class SessionBusy(BursarError):
 
 
 class CipherError(BursarError):
-    """What is stored cannot be opened: a key that is not given, another key, or a row that was changed."""
+    """Stored data cannot be opened: its key is not given or is another key, or its row was changed."""
 
 
 class BadOutput(BursarError, TypeError, ValueError):
-    """A handler returned what is no report, or a report that is too large or cannot be kept."""
+    """A handler returned something that is no report, or a report that is too large or cannot be kept."""
 
 
 class LedgerError(BursarError):

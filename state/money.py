@@ -29,7 +29,7 @@ class USD:
 
     @classmethod
     def from_nanos(cls, nanos: int) -> "USD":
-        """The amount of `nanos` billionths of a dollar."""
+        """Return the amount of `nanos` billionths of a dollar."""
         _check_range(nanos)
         made = cls.__new__(cls)
         made.nanos = nanos

@@ -95,7 +95,7 @@ class DriverConnection:
         return opening
 
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
-        """Begin a transaction on SQLite whose commit is not durable. Returns None if that would wait, or if it fails."""
+        """Begin a transaction on SQLite whose commit is not durable. Returns None if that would wait, or fails."""
         if self._connection is None:
             return None
         try:

@@ -79,7 +79,7 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """Note that the transaction has begun, or that its beginning may wait for others, as it does behind a pooler."""
+        """Note that the transaction has begun, or that its beginning may wait for others, as behind a pooler."""
         self._begun_by = None
 
     def replaced(self) -> bool:
@@ -219,7 +219,7 @@ class DeadlineWatch:
             self._lines.add(line)
 
     def expect(self, now: float, until: float | None) -> None:
-        """See that the watch looks in time at work that begins. Takes no lock if the watch looks early enough anyway."""
+        """Let the watch look in time at work that begins. Takes no lock if the watch looks early enough anyway."""
         soon = now + LOOK_SECONDS
         if until is not None and until < soon:
             soon = until
