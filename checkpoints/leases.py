@@ -257,6 +257,7 @@ class LeaseHolder:
         hears of the end.
         """
         lease, ledger = self.lease, self._wish.ledger
+        # Race: a renewal may be under way. Once the lease is given back it changes nothing, for it names the owner.
         LeaseRenewer.of(self._database).remove(lease)
 
         def work(connection: Connection) -> None:

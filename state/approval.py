@@ -47,7 +47,7 @@ class ApprovalRequest(BaseModel):
 
 
 class Approve(BaseModel):
-    """`by` approves what has this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
+    """`by` approves the request with this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Approve(BaseModel):
 
 
 class Deny(BaseModel):
-    """`by` denies what has this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
+    """`by` denies the request with this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -11,12 +11,12 @@ BursarError
 │   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
 │   │   ├── InDoubt           nobody knows whether an earlier attempt did it, so it is not done again
 │   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
-│   ├── BreakerOpen           what it calls has failed for others lately
+│   ├── BreakerOpen           what was to be called has failed for several sessions lately
 │   ├── Paused                a person has paused the agent, the tenant or everything
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
-│   ├── NetworkRefused        a last resort would have opened a connection
+│   ├── NetworkRefused        a last resort tried to open a connection
 │   └── Unmetered             a chat model that was not metered ran inside a session
 ├── SessionBusy               another run owns the session
 ├── CipherError               what is stored cannot be read with the keys that are given

@@ -62,7 +62,7 @@ class USD:
         return self.nanos != 0
 
     def __str__(self) -> str:
-        """Dollars with at least two and at most nine decimals: `$0.03`, `$0.000150`, `-$1.20`."""
+        """Return dollars with at least two and at most nine decimals: `$0.03`, `$0.000150`, `-$1.20`."""
         sign = "-" if self.nanos < 0 else ""
         whole, rest = divmod(abs(self.nanos), NANOS_PER_DOLLAR)
         decimals = f"{rest:09}".rstrip("0")

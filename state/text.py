@@ -1,4 +1,4 @@
-"""Functions that make another's text fit to keep and show: in one line, cut, without what no database keeps."""
+"""Functions that make others' text fit to keep and to show: on one line, cut, free of what databases refuse."""
 
 MAX_REASON_CHARACTERS = 1_000
 

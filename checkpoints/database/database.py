@@ -271,7 +271,7 @@ class Database:
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
         """Give the job that waits longest its turn, if its caller is sync, and tell the callers of the ended jobs."""
-        with suppress(IndexError):  # nobody is waiting
+        with suppress(IndexError):  # race: another thread may empty the queue after the look at it
             if self._queue and (turn := self._queue[0].turn) is not None:
                 turn.give()
         self._deliver(ended)

@@ -42,6 +42,7 @@ def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: dat
     """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
     if not note.strip():
         raise LedgerError("an acknowledgement needs a note that says what was found")
+    # Race: this locks the row, so that of two acknowledgements one finds the incident.
     found = _incident(transaction.connection, session=session_id)
     if not found:
         raise LedgerError(f"no session {session_id} in the books")
@@ -60,6 +61,7 @@ def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime)
     if head_of(transaction, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
     erased = calls.erase(transaction, session_id)
+    # Race: locked after the rows of calls and before those of actions and approvals, so that no circle of waits forms.
     lock_session(transaction, session_id)
     erased += actions.erase(transaction, session_id) + approvals.erase(transaction, session_id)
     if erased:

@@ -123,7 +123,7 @@ class InFlightCalls:
         It skips rows that another transaction has locked. If the transaction is rolled back, the calls stay held in
         the books, which says less and is true.
         """
-        if self._unwritten:
+        if self._unwritten:  # race: a call that begins just now is left to a later transaction
             for call_id in self._due(at):
                 _mark_sent(connection, call=call_id)
 
@@ -348,6 +348,7 @@ _replayable = Statement(
         calls.c.response.is_not(None),
     )
 )
+# Race: another transaction may be ending the call. Its row is then skipped, and nobody waits for it.
 _still_held = select(calls.c.call_id).where(
     calls.c.call_id == bindparam("call"), calls.c.state == literal_column("'held'")
 )

@@ -64,6 +64,7 @@ def read(record: str) -> Breaker:
 
 def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
     """Return whether the caller may go through. If the breaker is half open, such a caller has the probe afterwards."""
+    # Race: the row is locked from here on, so that one caller has the probe of a half-open breaker.
     found = _locked(transaction.connection, breaker=name)
     if not found:
         return True
@@ -77,6 +78,7 @@ def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> 
 
 def failed(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
     """Count a fault of what the breaker guards."""
+    # Race: there must be a row to lock, so that of two first faults none is lost.
     _insert(transaction.connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
     change = _change(transaction, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
     _tell(transaction, caller, at, change)

@@ -69,6 +69,7 @@ def append(transaction: Transaction, session_id: str, at: str, new: Iterable[Eve
     guess = seen.get(session_id)
     end = None if guess is None else _extend(transaction, session_id, at, new=told, end=guess, pays=pays)
     if end is None:
+        # Race: this locks the row, so that what it reads still holds for the second try.
         found = _head(transaction.connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)

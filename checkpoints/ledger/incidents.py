@@ -1,4 +1,4 @@
-"""Incidents: what happened and must not, and whether it still keeps its session closed."""
+"""Incidents: events that must not happen and did, and whether each still keeps its session closed."""
 
 from dataclasses import dataclass
 from datetime import datetime

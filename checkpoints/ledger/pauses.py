@@ -1,7 +1,7 @@
 """Pauses: people stop new work of an agent, a tenant or everybody, at once and in every process.
 
-Pauses outlive restarts. A log of its own, `LOG`, says who paused what, when and why. It is chained, keyed and verified
-as every session's log is.
+Pauses outlive restarts. Their log, `LOG`, says who paused what, when and why. It is chained, keyed and verified as
+every session's log is.
 """
 
 from collections.abc import Iterator, Sequence

@@ -151,6 +151,7 @@ def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "
     reason = "the process that sent it ended before the answer was booked"
     when = stamp(at)
     lost = calls.mark_all_unknown(transaction, session_id, checkpoint_ns=checkpoint_ns, reason=reason, at=when)
+    # Race: the moves below touch accounts in the order of the calls. Locked first in one order, they cannot deadlock.
     lock(transaction, {scope for call in lost for scope in call.scopes})
     for call in lost:
         transaction.in_flight.end(call.call_id)

@@ -48,6 +48,7 @@ def open_request(
     """
     check_id("request", request_id)
     when = stamp(at)
+    # Race: if two open the same request, one of the inserts changes nothing, and only the other sets caps.
     new = _open_request.changes(
         transaction.connection,
         request_id=request_id,
@@ -75,6 +76,7 @@ def open_request(
 def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
     """Close the request and return what it was charged. A request that is closed already keeps its first outcome."""
     when = stamp(at)
+    # Race: if two close the same request, one of the updates changes nothing, and only the other logs it.
     closed = _close_request.changes(
         transaction.connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
     )

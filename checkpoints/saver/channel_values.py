@@ -126,7 +126,7 @@ def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str
 
 
 def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
-    """Return where a value is stored, for the codec. The session is left out: a copy of it is read as its source."""
+    """Return where a value is stored, for the codec: without the session, so that a copy of the session opens too."""
     return (VALUE_PLACE, at.checkpoint_ns, channel, version)
 
 

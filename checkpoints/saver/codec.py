@@ -52,7 +52,7 @@ class Codec(NamedTuple):
         return EncodedPayload(kind, coding or None, data)
 
     def open(self, stored: EncodedPayload, place: Iterable[str]) -> bytes:
-        """Return the serde's bytes of what is stored at `place`.
+        """Return the serde's bytes of the payload that is stored at `place`.
 
         Raises `CipherError` if its key is not given, it was changed or moved, or it is not sealed and should be.
         """

@@ -125,7 +125,7 @@ class CommitSharing:
 
     def take(self, session: Session) -> list[PendingWrites]:
         """Take the parcel that waits in this session, if there is one. The caller stores it."""
-        if not self._waiting:
+        if not self._waiting:  # race: a parcel that is left just now waits for another companion
             return []
         with self._lock:
             parcel = self._waiting.pop(session, None)

@@ -95,7 +95,7 @@ class _Rebasing:
 
 
 def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
-    """Store the values whole, over any rows of the same versions. Values that built on those keep their content."""
+    """Store the new values whole, over rows of the same versions. Values that build on those keep their content."""
     lock_values(connection, new.at.thread_id, new.at.checkpoint_ns)
     detach_dependents(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
     overwrite_value.many(connection, new.all_whole(codec))

@@ -101,7 +101,7 @@ def write_rows(
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
-    """Return where a write is stored, for the codec. The session is left out: a copy of it is read as its source."""
+    """Return where a write is stored, for the codec: without the session, so that a copy of the session opens too."""
     return (WRITE_PLACE, at.checkpoint_ns, at.checkpoint_id or "", task_id, str(idx), channel)
 
 

@@ -100,7 +100,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
     @property
     def database(self) -> Database:
-        """Where the checkpoints are kept."""
+        """The database that keeps the checkpoints."""
         return self._database
 
     def own(
@@ -271,9 +271,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Prune sessions: `keep_latest` keeps each namespace's latest checkpoint, `delete` and `delete_all` nothing.
 
-        With `older_than`, `keep_latest` removes only checkpoints of that age, and `delete` only sessions that have no
-        younger one; `thread_ids` None then means every session. A checkpoint's age is what its id says. What is kept
-        stays readable, delta channels included. Each session is pruned in a transaction of its own.
+        With `older_than`, `keep_latest` removes only older checkpoints, and the others remove only sessions without a
+        younger checkpoint; `thread_ids` None then means every session. A checkpoint's id says its age. The checkpoints
+        that are kept stay readable, delta channels included. Each session is pruned in a transaction of its own.
         Raises `ValueError` for another strategy, for an age that is not positive, or for every session without an age.
         """
         pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())

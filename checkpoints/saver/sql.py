@@ -37,12 +37,12 @@ class StoredRow(NamedTuple):
 
     @property
     def stored(self) -> EncodedPayload:
-        """Its payload."""
+        """The payload of the row."""
         return EncodedPayload(self.kind, self.coding, self.payload)
 
 
 class HistoryRow(NamedTuple):
-    """A row of the history statements: a WRITE at an ancestor, or a SEED, a version that the value found is made of.
+    """A row of the history statements: a WRITE at an ancestor, or a SEED, a version that the found value is made of.
 
     `depth` of a WRITE is how many steps up the ancestor is; of a SEED, its place in the chain, 1 for the value itself.
     What `first` and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
@@ -60,7 +60,7 @@ class HistoryRow(NamedTuple):
 
     @property
     def stored(self) -> EncodedPayload:
-        """Its payload."""
+        """The payload of the row."""
         return EncodedPayload(self.kind, self.coding, self.payload)
 
 

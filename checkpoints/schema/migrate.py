@@ -29,6 +29,7 @@ def migrate(database: Database) -> None:
     if another version of Bursar made the database, and if the database cannot be used.
     """
     known = known_versions()
+    # Race: another process may migrate after this look. `_upgrade` looks again under a lock.
     if _is_at(database, known):
         return
     with _alembic_lock:
