@@ -17,7 +17,7 @@ MAX_VOTES_PER_TENANT = 16
 
 
 class Rule(BaseModel):
-    """What opens a breaker: in the window, `least_failing` sessions fail and are this `share` of all that called."""
+    """What opens a breaker: in the window, `least_failing` sessions or more fail, and this `share` of all callers."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -37,7 +37,7 @@ _LAST_SENT, _LAST_RECEIVED = 44, 52  # in Linux's `struct tcp_info`: millisecond
 class ServerHealth:
     """What all connections to a database know together about its server."""
 
-    silent = False  # whether the server heeded no cancellation or opened no connection, and has said nothing since
+    silent = False  # whether one was hung up or not opened in time, and the server has said nothing since
     opening_seconds = math.inf  # the shortest time in which a connection was opened
 
     @property
@@ -52,7 +52,7 @@ class ConnectionDeadline:
     def __init__(self, server: ServerHealth, *, statement_seconds: float) -> None:
         self.committing = False  # whether the commit is under way, which nobody cancels
         self.given_up: float | None = None  # when the work was given up
-        self.unheard = False  # whether the server heeded no cancellation either
+        self.unheard = False  # whether the connection was then hung up, or was not opened in time
         self._lock = threading.Lock()
         self._driver: Psycopg[Any] | None = None
         self._server = server
