@@ -1,1 +1,1 @@
-"""How a session lasts: database, schema and migrations, checkpointer, ledger, audit."""
+"""What makes a session last: the database, its schema and migrations, the checkpointer, the ledger and the leases."""

@@ -1,4 +1,4 @@
-"""Renewing leases while their owners work: a thread for each database, so that one that hangs delays no other's."""
+"""Renewing leases while their owners work: a thread for each database, so that one that hangs delays no other."""
 
 import os
 import threading
@@ -21,10 +21,10 @@ class _Scheduled:
 
 
 class LeaseRenewer:
-    """What is renewed in one database, and the thread that does it, which sleeps until a lease is due.
+    """The leases of this process in one database, and the thread that renews them. It sleeps until a lease is due.
 
-    A run that ends within a third of its lease never wakes it. It works on while handlers block or compute: it needs no
-    event loop, only its turn of the interpreter.
+    A run that ends within a third of its lease never wakes the thread. The thread works on while handlers block or
+    compute: it needs no event loop, only its turn of the interpreter.
     """
 
     _of: "WeakKeyDictionary[Database, LeaseRenewer]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
@@ -36,7 +36,7 @@ class LeaseRenewer:
 
     @classmethod
     def of(cls, database: Database) -> "LeaseRenewer":
-        """Those of this process in `database`."""
+        """Return this process's renewer for `database`."""
         with cls._lock:
             if database not in cls._of:
                 cls._of[database] = cls()
@@ -48,7 +48,7 @@ class LeaseRenewer:
         self._thread: threading.Thread | None = None
 
     def add(self, key: object, renew: Callable[[], bool], *, every: float) -> None:
-        """Call `renew` every so many seconds until it returns False or `key` is removed."""
+        """Call `renew` each time `every` seconds have passed, until it returns False or `key` is removed."""
         with self._changed:
             at = time.monotonic() + every
             sooner = all(at < due.at for due in self._due.values())
@@ -60,7 +60,7 @@ class LeaseRenewer:
                 self._changed.notify()
 
     def remove(self, key: object) -> None:
-        """Renew it no longer."""
+        """Stop the renewals of `key`."""
         with self._changed:
             self._due.pop(key, None)
 
@@ -86,6 +86,7 @@ class LeaseRenewer:
             holds = True  # the database may be back in time; if not, the fence refuses what the owner writes
         with self._changed:
             due.at = time.monotonic() + due.every
+            # Race: `key` may have been removed, and added anew, while this renewed it without the lock.
             if not holds and self._due.get(key) is due:
                 del self._due[key]
 

@@ -1,8 +1,8 @@
-"""One owner per session: a lease with an epoch, taken before a run reads the session, and checked by all it writes.
+"""One owner per session: a lease with an epoch. A run takes it before it reads the session, and each write checks it.
 
 A lease expires by the database's clock and is renewed while its owner works. SQLite's clock is the machine's, which all
-processes of such a database share. Whoever takes a lease over begins a new epoch; what the owner of an earlier
-epoch still writes or pays is refused in the very transaction that would do it.
+processes of such a database share. A run that takes a lease over begins a new epoch. If the owner of an earlier epoch
+still writes or pays, that is refused in the very transaction that would do it.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from bursar.state.events import LeaseChanged as LeaseEvent
 from bursar.state.refusals import LeaseLost
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
-# Owners of this process that nobody works under, though their leases may stand: the database could not be told.
+# Owners of this process whose runs have ended, but whose leases may stand: the database could not be told.
 _dead_owners: deque[str] = deque(maxlen=10_000)
-RELEASE_SECONDS = 1.0  # what giving a session back may wait for a lock of another program
-PAUSE_SECONDS = 0.05  # between two attempts of who waits for a lease
+RELEASE_SECONDS = 1.0  # how long giving a session back may wait for another program's lock
+PAUSE_SECONDS = 0.05  # between two attempts to take a lease that another has
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +47,34 @@ class Lease:
     epoch: int
 
     def check(self, connection: Connection) -> None:
-        """Raises `LeaseLost` unless it still holds; it then does until the connection's transaction ends."""
+        """Raise `LeaseLost` unless the lease holds. If it does, it holds until the connection's transaction ends."""
+        # Race: another run may take the lease over. This locks its row, so that a take-over waits for the transaction.
         if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
             raise self.lost()
 
     def lost(self) -> LeaseLost:
-        """What a run is told that writes or pays without it."""
+        """Return the error for a run that writes or pays after it lost the lease."""
         return LeaseLost(
             f"this run of session {self.session_id} no longer owns it: another took it over, so nothing more of it "
             "is kept or paid"
         )
 
     def event(self, action: str) -> LeaseEvent:
-        """What the audit log says of it."""
+        """Return the event with which the audit log says that the lease was taken, taken over or released."""
         return LeaseEvent.model_validate(
             {"action": action, "owner": f"{Process.current().name} ({self.owner})", "epoch": self.epoch}
         )
 
 
 def lease_of(config: RunnableConfig) -> Lease | None:
-    """The lease that a run with this config writes under; None where it is not fenced."""
+    """Return the lease that a run with this config writes under; None if the run is not fenced."""
     found = config.get("configurable", {}).get(LEASE)
     return found if isinstance(found, Lease) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _HeldByOther:
-    """Who has the session, and for how many milliseconds at least."""
+    """The other owner of a session: its process, and for how many milliseconds at least the session is its own."""
 
     session_id: str
     owner: str
@@ -92,8 +93,8 @@ class _HeldByOther:
 class LeaseRequest:
     """What a run asks for: how long to wait for another's lease, and whether to take it from an owner that lives.
 
-    With a `ledger` in the same database a take-over is written to its audit log, and the calls that the owner before
-    left in flight become unknown; `resumes` says that no new request will tell of the lease there.
+    With a `ledger` in the same database a take-over is written to its audit log, and the calls that the earlier owner
+    left in flight become unknown. `resumes` says that no new request is opened, which would log the lease.
     """
 
     wait_seconds: float = 0.0
@@ -103,9 +104,9 @@ class LeaseRequest:
 
 
 class LeaseHolder:
-    """Ownership of a session for the time of a `with` or `async with` block; `config` is what runs in it are given.
+    """Ownership of a session for the time of a `with` or `async with` block. Runs in the block are given its `config`.
 
-    Raises `SessionBusy` on entering if another owns the session.
+    Entering raises `SessionBusy` if another owns the session.
     """
 
     def __init__(self, database: Database, session_id: str, *, seconds: float, owner: str, wish: LeaseRequest) -> None:
@@ -119,14 +120,14 @@ class LeaseHolder:
 
     @property
     def lease(self) -> Lease:
-        """The lease, inside the block."""
+        """The lease. Raises `RuntimeError` outside the block."""
         if self._lease is None:
             raise RuntimeError("the session is owned inside the with block only")
         return self._lease
 
     @property
     def config(self) -> RunnableConfig:
-        """For `graph.invoke(input, owned.config)`: the session, and the lease that its writes are checked against."""
+        """The config for `graph.invoke(input, owned.config)`: the session, and the lease that each write checks."""
         return {"configurable": {"thread_id": self._session_id, LEASE: self.lease}}
 
     def __enter__(self) -> Self:
@@ -160,7 +161,7 @@ class LeaseHolder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Shielded: who is cancelled, or closes a stream, still frees the session.
+        # Shielded: a caller that is cancelled, or closes a stream, still frees the session.
         with self._known():
             await asyncio.shield(asyncio.ensure_future(self._areleased(error)))
 
@@ -175,7 +176,7 @@ class LeaseHolder:
 
     @contextmanager
     def _known(self) -> Generator[None]:
-        """Where the end of the block is not seen, by a fault or a cancellation, nobody works under the lease."""
+        """Mark this owner dead if the block ends by an error or a cancellation: this process can retake the lease."""
         seen = False
         try:
             yield
@@ -185,7 +186,7 @@ class LeaseHolder:
                 _dead_owners.append(self._owner)
 
     def _pauses(self) -> Iterator[float]:
-        """The pauses before each attempt; the last is the one that raises."""
+        """Yield the pause before each attempt. `_last` says that the attempt after it is the last, which may raise."""
         self._last = False
         until = time.monotonic() + self._wish.wait_seconds
         yield 0.0
@@ -217,6 +218,7 @@ class LeaseHolder:
                 busy = _HeldByOther(session, holder, Process(host, process), int(left))
                 if holder not in _dead_owners and not busy.holder.is_gone:
                     return busy
+                # No race: PostgreSQL locked the row even though the first statement left it, and SQLite has one writer.
                 taken = _take(connection, **new, force=0, dead=holder)
             [(epoch, previous)] = taken
             lease = Lease(self._database, session, owner, int(epoch))
@@ -227,23 +229,23 @@ class LeaseHolder:
         return work
 
     def _renew(self, lease: Lease) -> Callable[[], bool]:
-        """Extends the lease; False when it does not hold any more."""
+        """Return a function that extends the lease, and returns False if the lease does not hold any more."""
         values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
 
         def work(connection: Connection) -> bool:
             return bool(_extend.changes(connection, **values, milliseconds=self._milliseconds))
 
-        patience = self._milliseconds / 30_000  # less than a renewal has: those of other sessions wait their turn
+        patience = self._milliseconds / 30_000  # a tenth of the lease, for other sessions' renewals wait their turn
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """When giving the session back is left for later; at once where the run has waited for the database already."""
+        """Return when to leave giving the session back for later: at once if the run ended by a database error."""
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 
     def _leave(self, release: Work[None], fault: DatabaseError) -> None:
-        """Give the session back later, in the background; else another process has it when the lease expires.
+        """Give the session back later, in the background. If that fails, others can have it when the lease expires.
 
-        This process has it at once. Raises the fault on SQLite, where it is not a row that is locked.
+        This process can have the session at once. Raises `fault` on SQLite, where no locked row is the cause.
         """
         if self._database.dialect == "sqlite":
             raise fault
@@ -251,8 +253,11 @@ class LeaseHolder:
         _dead_owners.append(self._owner)
 
     def _release(self, error: BaseException | None) -> Work[None]:
-        """The commit is durable: what the run wrote is on disk before who asked for it hears the end."""
+        """Return work that gives the session back. Its durable commit puts the run's writes on disk before the caller
+        hears of the end.
+        """
         lease, ledger = self.lease, self._wish.ledger
+        # Race: a renewal may be under way. Once the lease is given back it changes nothing, for it names the owner.
         LeaseRenewer.of(self._database).remove(lease)
 
         def work(connection: Connection) -> None:
@@ -267,7 +272,7 @@ class LeaseHolder:
 
 
 def _flush(connection: Connection) -> None:
-    """A commit that changes nothing; on PostgreSQL it is on disk all the same, and with it all that came before."""
+    """Write a message to PostgreSQL's log, which changes no table. Its commit puts all earlier commits on disk."""
     connection.exec_driver_sql("SELECT pg_logical_emit_message(true, 'bursar', '')")
 
 
@@ -275,7 +280,7 @@ def _tell(connection: Connection, ledger: Ledger, lease: Lease, *, took_over: bo
     transaction, session_id, at = ledger.transaction(connection), lease.session_id, ledger.clock()
     if not (took_over or resumes):
         return
-    if took_over:  # its owner is gone, or may not pay any more: what it had in flight has no end that anyone will see
+    if took_over:  # the earlier owner is gone, or may pay no more: nobody will see how its calls in flight end
         recover(transaction, session_id, at=at)
     event = lease.event("taken_over" if took_over else "taken")
     record_if_known(transaction, session_id, event, at=at)
@@ -288,7 +293,7 @@ _NOW = {
 
 
 def _timed(statement: str) -> Statement:
-    """A statement in which `{now}` is the database's clock in milliseconds."""
+    """Return the statement with the database's clock, in milliseconds, in place of `{now}`."""
     return Statement(_at_now(statement, "postgresql"), sqlite=_at_now(statement, "sqlite"))
 
 

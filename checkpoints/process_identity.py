@@ -11,8 +11,10 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process by host and by number and start, so that neither a number that is used again nor another container's
-    process of that number is taken for it. `host` and `process` are text that only this module reads.
+    """A process, identified by its host, its number and its start.
+
+    So a later process that gets the same number, or a process of another container with that number, is not taken for
+    it. `host` and `process` are text that only this module reads.
     """
 
     host: str
@@ -20,17 +22,17 @@ class Process:
 
     @classmethod
     def current(cls) -> "Process":
-        """This process."""
+        """Return this process."""
         return _process(os.getpid())
 
     @property
     def name(self) -> str:
-        """As a person reads it: `process 4711 on db-7`."""
+        """The process as a person reads it: `process 4711 on db-7`."""
         return f"process {self.process.partition(' ')[0]} on {self.host.partition(' ')[0]}"
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has surely ended: it was on this host, and is not there any more. Elsewhere nobody can tell."""
+        """Whether the process has surely ended: it was on this host, and is there no more. False for other hosts."""
         if self.host != _host():
             return False
         number, _, start = self.process.partition(" ")
@@ -47,7 +49,7 @@ def _process(number: int) -> Process:
 
 @cache
 def _host() -> str:
-    """The host's name and what tells it from another of that name: its boot and, on Linux, the namespace of numbers."""
+    """Return the host's name and what tells it from a host of the same name: on Linux, its boot and PID namespace."""
     boot = _PROC / "sys/kernel/random/boot_id"
     try:
         return f"{platform.node() or 'host'} {boot.read_text().strip()} {os.readlink(_PROC / 'self/ns/pid')}"
@@ -56,7 +58,7 @@ def _host() -> str:
 
 
 def _start(number: int) -> str | None:
-    """When the process began, in ticks since the boot, empty if it waits to be buried; None where that is not told."""
+    """Return when the process began, in ticks since the boot; empty for a zombie; None if the system does not tell."""
     try:
         fields = (_PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -65,7 +67,7 @@ def _start(number: int) -> str | None:
 
 
 def _is_free(number: int) -> bool:
-    """Whether no process has this number; a system that hides others' processes still refuses to signal them."""
+    """Whether no process has this number. A system that hides others' processes still refuses to signal them."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:

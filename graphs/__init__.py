@@ -1,1 +1,1 @@
-"""How it is wired: `build_supervisor` (the engine) and Genie (the application)."""
+"""How the nodes are wired to a graph: `build_supervisor`, the graph that owns its session, and graceful shutdown."""

@@ -1,4 +1,4 @@
-"""Draining: told to end, a process finishes the steps that it is in, keeps them, and begins no other."""
+"""Draining: a process that is told to end finishes and keeps the steps that it is in, and begins no other."""
 
 import os
 import signal
@@ -19,21 +19,21 @@ _installed: list[RunControl] = []  # of this process, the innermost last
 def drain_on_sigterm() -> Generator[RunControl]:
     """Inside the block, SIGTERM lets every run of a supervisor's graph end before its next step.
 
-    Runs of all threads and event loops finish the step that they are in, which has a deadline, and keep it; then they
-    free their session and raise LangGraph's `GraphDrained`, and so does a run that begins later. Each session is
-    resumed as after a crash, at once and in any process: `invoke(None, config)`. A second SIGTERM ends the process
-    there and then, without any of this; what was paid for is kept all the same.
+    Runs of all threads and event loops finish the step that they are in, which has a deadline, and keep it. Then they
+    free their session and raise LangGraph's `GraphDrained`, and so does a run that begins later. Each session can be
+    resumed as after a crash, at once and in any process: `invoke(None, config)`. A second SIGTERM ends the process at
+    once, without any of this; what was paid for is kept all the same.
 
-    The block is given the `RunControl` for runs of other graphs: `graph.invoke(…, control=control)`. A run that is
-    given another `control` listens to that one. A handler that was there before is called too, at the first SIGTERM,
-    and is there again afterwards. Raises `ConfigurationError` outside the main thread, where Python handles no signals.
+    The block gets the `RunControl` for runs of other graphs: `graph.invoke(…, control=control)`. A run that is given
+    another `control` listens to that one. An earlier handler of SIGTERM is called too, at the first SIGTERM, and is
+    restored afterwards. Raises `ConfigurationError` outside the main thread, where Python handles no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigurationError("signals are handled in the main thread: enter drain_on_sigterm() there")
     control, process, before = RunControl(), os.getpid(), signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: FrameType | None) -> None:
-        if control.drain_requested or os.getpid() != process:  # a fork inherits the handler, and none of the runs
+        if control.drain_requested or os.getpid() != process:  # a forked child has the handler, but none of the runs
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -53,5 +53,8 @@ def drain_on_sigterm() -> Generator[RunControl]:
 
 
 def installed() -> RunControl | None:
-    """What a run listens to that is given no `control`: the innermost block's, or one that is drained already."""
+    """Return the control for a run that is given none: one that is drained already, otherwise the innermost block's.
+
+    Returns None outside every block.
+    """
     return next((control for control in _installed if control.drain_requested), _installed[-1] if _installed else None)

@@ -24,7 +24,8 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
     `configurable` may ask for `wait_seconds`, and for `take_over` of a session whose owner still lives. A run raises
     `SessionBusy` if another owns the session, and `LeaseLost` if another takes it over meanwhile. Without a
-    `SQLAlchemySaver` it is a graph as any other. Inside `drain_on_sigterm` its runs end before their next step.
+    `SQLAlchemySaver` it is a graph as any other. Inside `drain_on_sigterm`, SIGTERM ends its runs before their next
+    step.
     """
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # noqa: A002
@@ -64,7 +65,7 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return await super().abulk_update_state(_under(owned, config), supersteps)
 
     def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with the process's control, unless there is one: inside another run it is that run's."""
+        """Add the process's control to the options, unless they have one, or the run is inside another and has its."""
         control = installed()
         if control is None or options.get("control"):
             return options
@@ -72,7 +73,7 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
-        """What to enter before the session is read; None where it is owned already, or there is nothing to own."""
+        """Return what to enter before the session is read; None if it is owned already, or there is nothing to own."""
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
         given: object = asked.get(CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
@@ -94,12 +95,12 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
 
 def _resumes(entered: object) -> bool:
-    """Whether no new request is put in, whose opening would tell of the lease."""
+    """Whether the input opens no new request, whose opening would log the lease."""
     return entered is None or isinstance(entered, Command)
 
 
 def _under(owned: LeaseHolder, config: RunnableConfig | None) -> RunnableConfig:
-    """`config` with the lease, and without what was asked for it, which is not kept with the checkpoints."""
+    """Return `config` with the lease, and without `WAIT` and `TAKE_OVER`, which are not kept with the checkpoints."""
     given: RunnableConfig = config or {}
     asked = {name: value for name, value in given.get("configurable", {}).items() if name not in {WAIT, TAKE_OVER}}
     return {**given, "configurable": {**asked, LEASE: owned.lease}}

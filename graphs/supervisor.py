@@ -60,7 +60,7 @@ def build_supervisor(
     clock: Callable[[], datetime] | None = None,
     new_id: Callable[[], str] | None = None,
 ) -> Supervisor:
-    """Wire the specialists under one supervisor and one budget; the result is a `CompiledStateGraph`.
+    """Wire the specialists under one supervisor and one budget, and return a `CompiledStateGraph`.
 
     Without a router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
     `WordOverlapRouter` routes by shared words; both are free and offline. A gate reviews the plan and the answer.
@@ -68,13 +68,13 @@ def build_supervisor(
     the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
     `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
     not begin it anew. When it has passed, chains go to their ends at once.
-    Before a specialist of high risk runs, or one that `require_approval` names or says so of its task, the graph stops
-    with an interrupt: a person among the `approvers` answers within `approval_seconds`. Denied, late, or where nobody
-    may approve, it does not run, and neither do its fallbacks.
+    Before a specialist of high risk runs, or a specialist or task that `require_approval` selects, the graph stops
+    with an interrupt: a person among the `approvers` answers within `approval_seconds`. If it is denied or late, or
+    nobody may approve it, the specialist does not run, and neither do its fallbacks.
     `observers` are told of each run beside the stream, OpenTelemetry and LangSmith.
-    Raises `ConfigurationError`, naming the specialist, when names repeat, a fallback chain is missing, cyclic, names an
-    unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
-    `UnknownPrice` when a declared model has no price.
+    Raises `ConfigurationError`, which names the specialist, if names repeat, a fallback chain is missing, cyclic, names
+    an unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
+    `UnknownPrice` if a declared model has no price.
     """
     chains = chains_of(specialists)
     _check_money(chains, budget)
@@ -99,7 +99,7 @@ def build_supervisor(
 
 
 def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
-    """The same graph, led by another coordinator: its name, its checkpointer and its configuration stay.
+    """Return the same graph, led by another coordinator, with its name, its checkpointer and its configuration.
 
     `app` itself is left as it is. A drill puts faults into a graph in this way.
     """
@@ -107,7 +107,7 @@ def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
 
 
 def coordinator_of(app: Supervisor) -> Coordinator:
-    """The coordinator of a graph that `build_supervisor` made. Raises `ConfigurationError` for another graph."""
+    """Return the coordinator of a graph that `build_supervisor` made. Raises `ConfigurationError` for other graphs."""
     coordinator = _built.get(app.builder)
     if coordinator is None:
         raise ConfigurationError("this graph was not made by build_supervisor")
@@ -126,7 +126,8 @@ def _compile(coordinator: Coordinator, checkpointer: BaseCheckpointSaver[Any] | 
     return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=configurable)
 
 
-# Beside the graphs, for LangGraph's own class has no room for it; a graph's copies and configurations share a builder.
+# Kept beside the graphs, because LangGraph's class has no room for it. A graph's copies and configurations share a
+# builder.
 _built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
 
 
@@ -204,12 +205,12 @@ def _wire_chain(graph: Graph, coordinator: Coordinator, chain: Chain) -> None:
 
 
 def _to_guardian(state: SessionState) -> str:
-    """The first pass goes on with a plan that has steps; the second pass, or an empty plan, ends in the report."""
+    """Return the node after the supervisor: the guardian on the first pass if the plan has steps, otherwise report."""
     return "guardian" if state["plan"].steps and len(state["decisions"]) == 1 else "report"
 
 
 def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
-    """Every planned step's first node, all in parallel."""
+    """Return the first node of each planned step, which all run in parallel; the report if there are no steps."""
     return [first_node(coordinator.chains[step.name], step) for step in state["plan"].steps] or ["report"]
 
 

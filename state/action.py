@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class ActionCall:
-    """One call of an action. `result` is what it returned, as JSON gives it back; None before it has.
+    """One call of an action. `result` is what it returned, as JSON gives it back; None before it has returned.
 
-    `key` is the idempotency key that the action itself was given: the outside knows the call by it.
+    `key` is the idempotency key that the action itself was given, by which the system outside knows the call.
     """
 
     key: str
@@ -21,6 +21,6 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What a `check` returns where the outside says that it was done, with what the action would have returned."""
+    """What a `check` returns if the system outside says that the action was done. `result` is the action's result."""
 
     result: JsonValue = None

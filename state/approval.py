@@ -14,10 +14,10 @@ HASH = r"^[0-9a-f]{64}$"
 
 
 class ApprovalRequest(BaseModel):
-    """What waits for a person: this specialist's run, or this action of it, until `expires_at`.
+    """What a person is asked to approve until `expires_at`: this specialist's run, or this action of the run.
 
-    `attempt` counts from 1: an approval is good for one attempt, and a run that comes after it asks anew. `ceiling` is
-    what the specialist may spend at most. `subject_hash` covers every other field: an answer names it, and approves
+    `attempt` counts from 1: an approval is good for one attempt, and a later run asks anew. `ceiling` is what the
+    specialist may spend at most. `subject_hash` covers every other field. An answer names this hash, and approves
     nothing else.
     """
 
@@ -37,17 +37,17 @@ class ApprovalRequest(BaseModel):
     subject_hash: str = ""
 
     def sealed(self) -> "ApprovalRequest":
-        """The same with the hash of what it says."""
+        """Return a copy whose `subject_hash` is the hash of its other fields."""
         return self.model_copy(update={"subject_hash": self.digest()})
 
     def digest(self) -> str:
-        """SHA-256 of every field but `subject_hash`, as canonical JSON."""
+        """Return the SHA-256 of every field but `subject_hash`, as canonical JSON."""
         fields = self.model_dump(mode="json", exclude={"subject_hash"})
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class Approve(BaseModel):
-    """`by` approves what has this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
+    """`by` approves the request with this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Approve(BaseModel):
 
 
 class Deny(BaseModel):
-    """`by` denies what has this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
+    """`by` denies the request with this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +73,7 @@ _ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
 
 
 def answer_of(value: object) -> Approve | Deny | None:
-    """The answer that a resume value is, typed or as plain JSON; None if it is none."""
+    """Return the answer in a resume value, typed or as plain JSON; None if the value is no answer."""
     try:
         return _ANSWERS.validate_python(value)
     except ValidationError:

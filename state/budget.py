@@ -10,10 +10,10 @@ from bursar.state.money import USD, ZERO, Amount
 class Budget:
     """Caps in US dollars; None means no cap of that kind. A request always has one.
 
-    `total` is for everything that one ledger books from the first request opened under it. A cap that was changed
-    holds from the next request on; a request keeps the budget it was opened with.
+    `total` caps everything that one ledger books from the first request opened under `total`. A cap that was changed
+    holds from the next request on; a request keeps the budget that it was opened with.
 
-    Raises `ConfigurationError` when a cap is no amount or negative, or a wider cap is below the request's.
+    Raises `ConfigurationError` if a cap is no amount or negative, or a wider cap is below the request's.
     """
 
     per_request: USD

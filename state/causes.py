@@ -6,7 +6,7 @@ MAX_CAUSES = 20  # a chain may be a ring
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception itself, then what it was raised from or while handling, and so on."""
+    """Yield the exception itself, then the exception that it was raised from or while handling, and so on."""
     cause: BaseException | None = error
     for _ in range(MAX_CAUSES):
         if cause is None:

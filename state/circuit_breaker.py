@@ -1,8 +1,8 @@
 """When a breaker opens, and how it closes again: pure rules over the last outcome of each session that called.
 
 A session has one vote, its latest outcome, for `window_seconds`. So one session that fails a thousand times counts
-once, and a tenant that fails alone does not outvote the others. Open, it lets nobody through for a while; then it is
-half open and lets one caller probe. The probe's success closes it, its fault opens it for twice as long.
+once, and a tenant that fails alone does not outvote the others. An open breaker lets nobody through for a while. Then
+it is half open and lets one caller probe. The probe's success closes it; the probe's fault opens it for twice as long.
 """
 
 from datetime import datetime, timedelta
@@ -12,19 +12,19 @@ from pydantic import BaseModel, ConfigDict
 
 State = Literal["closed", "open", "half_open"]
 
-MAX_TENANTS = 16  # whose votes are kept, those with the latest
+MAX_TENANTS = 16  # tenants whose votes are kept: those with the latest votes
 MAX_VOTES_PER_TENANT = 16
 
 
 class Rule(BaseModel):
-    """What opens a breaker: this many sessions failing within the window, and this share of all that called in it."""
+    """What opens a breaker: in the window, `least_failing` sessions or more fail, and this `share` of all callers."""
 
     model_config = ConfigDict(frozen=True)
 
     window_seconds: float = 60.0
     least_failing: int = 3
     share: float = 0.5
-    rest_seconds: float = 15.0  # open after the first time; doubles with each probe that fails
+    rest_seconds: float = 15.0  # how long it is open at first; doubles with each probe that fails
     most_rest_seconds: float = 300.0
     probe_seconds: float = 120.0  # a probe that has not ended by then is lost, and another may begin
 
@@ -44,7 +44,7 @@ class Vote(BaseModel):
 
 
 class Breaker(BaseModel):
-    """The record of one breaker. Every change gives a new one."""
+    """The record of one breaker. Every change returns a new record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,22 +55,25 @@ class Breaker(BaseModel):
     probe_until: datetime | None = None
 
     def state(self, now: datetime) -> State:
-        """Closed, open, or half open: open no longer, and no probe has closed it yet."""
+        """Return `closed`, `open`, or `half_open` if it is open no longer and no probe has closed it yet."""
         if self.open_until is None:
             return "closed"
         return "open" if now < self.open_until else "half_open"
 
     def probing(self, now: datetime) -> bool:
-        """Whether a probe is on its way."""
+        """Whether a probe is under way."""
         return bool(self.probe) and self.probe_until is not None and now < self.probe_until
 
     def admits(self, now: datetime) -> bool:
-        """Whether a caller may go on: it is closed, or half open and nobody probes."""
+        """Whether a caller may go through: the breaker is closed, or it is half open and nobody probes."""
         state = self.state(now)
         return state == "closed" or (state == "half_open" and not self.probing(now))
 
     def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
-        """The breaker as the caller `token` goes through, as its probe if it is half open; None if it may not."""
+        """Return the breaker with the caller `token` going through, as the probe if it is half open.
+
+        Returns None if the caller may not go through.
+        """
         if self.state(now) == "closed":
             return self
         if self.state(now) == "open" or (self.probing(now) and self.probe != token):
@@ -79,31 +82,37 @@ class Breaker(BaseModel):
         return self.model_copy(update={"probe": token, "probe_until": until})
 
     def released(self, token: str) -> "Breaker":
-        """The probe of that caller has ended without saying anything about what it called."""
+        """Return the breaker after a call that says nothing about what was called. If it was the probe, it is free."""
         return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
 
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """What was called works. Closes the breaker if it was the probe; late news of an open one change nothing."""
+        """Return the breaker after a success, which closes it if the call was the probe.
+
+        A late success of another call does not change an open breaker.
+        """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
         return Breaker() if self.probe == token else self
 
     def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """What was called is at fault. Opens the breaker if it was the probe, or the votes say so."""
+        """Return the breaker after a fault of what was called, open if the call was the probe or the votes say so."""
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self
         voted = self._voted(Vote(tenant=tenant, voter=voter, at=now, well=False), rule)
         return voted._opened(now, rule) if voted._outvoted(rule) else voted
 
     def matters_until(self, rule: Rule = RULE) -> datetime:
-        """From when on it is as one that never saw a fault. Raises `ValueError` for one that has no vote."""
+        """Return from when on the breaker is like one that never saw a fault.
+
+        Raises `ValueError` if the breaker is closed and has no vote of a fault.
+        """
         if self.open_until is not None:
             return datetime.max.replace(tzinfo=self.open_until.tzinfo)
         return max(vote.at for vote in self.votes if not vote.well) + timedelta(seconds=rule.window_seconds)
 
     @property
     def spotless(self) -> bool:
-        """Closed, and nobody failed lately: nothing of it need be kept."""
+        """Whether the breaker is closed and has no vote of a fault, so that it need not be stored."""
         return self.open_until is None and all(vote.well for vote in self.votes)
 
     def _voted(self, vote: Vote, rule: Rule) -> "Breaker":

@@ -12,7 +12,7 @@ DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork"]
 class Considered(BaseModel):
     """One specialist as the decision saw it: `score` is its value for this request, `expected_cost` in US dollars.
 
-    `verdict` is `chosen`, or why it was not: `unfit`, `budget`, `policy`.
+    `verdict` is `chosen`, or why the specialist was not chosen: `unfit`, `budget`, `policy`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,5 +39,5 @@ class Decision(BaseModel):
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """Names that fitted the request and were not admitted for want of budget or by policy."""
+        """The specialists that fitted the request and were not admitted, for want of budget or by policy."""
         return tuple(c.name for c in self.candidates if c.verdict in {"budget", "policy"})

@@ -5,18 +5,18 @@ BursarError
 │   └── UnknownPrice          no price for a model: no price, no call
 ├── AmountError               not an amount of money (also a ValueError)
 ├── Refused                   a paid call was not sent, or an action not done; nothing was spent or changed by it
-│   ├── BudgetExceeded        its worst case does not fit what is left
+│   ├── BudgetExceeded        the call's worst case does not fit what is left
 │   │   ├── Looping           the agent makes the same tool call over and over
 │   │   └── AccountClosed     an incident closed the session's account until a person has acknowledged it
 │   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
 │   │   ├── InDoubt           nobody knows whether an earlier attempt did it, so it is not done again
 │   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
-│   ├── BreakerOpen           what it calls has failed for others lately
+│   ├── BreakerOpen           what was to be called has failed for several sessions lately
 │   ├── Paused                a person has paused the agent, the tenant or everything
 │   ├── NoSession             a metered model outside any session
 │   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
 │   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
-│   ├── NetworkRefused        a last resort would have opened a connection
+│   ├── NetworkRefused        a last resort tried to open a connection
 │   └── Unmetered             a chat model that was not metered ran inside a session
 ├── SessionBusy               another run owns the session
 ├── CipherError               what is stored cannot be read with the keys that are given
@@ -47,11 +47,11 @@ class SessionBusy(BursarError):
 
 
 class CipherError(BursarError):
-    """What is stored cannot be opened: a key that is not given, another key, or a row that was changed."""
+    """Stored data cannot be opened: its key is not given or is another key, or its row was changed."""
 
 
 class BadOutput(BursarError, TypeError, ValueError):
-    """A handler returned what is no report, or a report that is too large or cannot be kept."""
+    """A handler returned something that is no report, or a report that is too large or cannot be kept."""
 
 
 class LedgerError(BursarError):

@@ -26,20 +26,20 @@ Reason = Annotated[str, BeforeValidator(_clean_text)]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)  # made on first use: importing is not using
 
-    since: ClassVar[Mapping[str, int]] = {}  # fields that the first version did not have, with the version that did
+    since: ClassVar[Mapping[str, int]] = {}  # fields that version 1 did not have, each with its first version
 
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """The one JSON text of this event in its version; a payload that reads alike and is another text is forged."""
+        """Return the one JSON text of this event in its version. A payload that reads alike but differs is forged."""
         later = {name for name, version in self.since.items() if version > self.version}
         return self.model_dump_json(exclude=later)
 
 
 class RequestOpened(_Event):
-    """A request has its accounts. `budget` is the cap of its own account, None where it has none.
+    """A request was opened with its accounts. `budget` is the cap of its own account, None if that has none.
 
-    `caps` are those that the configuration gave the wider accounts of the request, by account.
+    `caps` are the caps that the configuration gave the wider accounts of the request, by account.
     """
 
     since = {"caps": 2}
@@ -116,7 +116,7 @@ class CallRefused(_Event):
 
 
 class RunStarted(_Event):
-    """A handler that may pay, or a fallback, begins its run; a run that costs nothing is told of when it ends."""
+    """A handler that may pay, or a fallback, begins its run. A run that costs nothing is logged only when it ends."""
 
     kind: Literal["run_started"] = "run_started"
     request_id: str
@@ -128,7 +128,7 @@ class RunStarted(_Event):
 class RunEnded(_Event):
     """One handler's run ended in exactly one outcome: `limit` names what exhausted it, `fault` how it failed.
 
-    `turns` counts its paid calls. `unsure`: it completed below the confidence that its specialist asks for.
+    `turns` counts its paid calls. `unsure` is whether it completed below the confidence that its specialist asks for.
     """
 
     since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2}
@@ -173,8 +173,8 @@ class PolicyVerdict(_Event):
 class Approval(_Event):
     """A person was asked to approve something, or answered. `subject_hash` is the SHA-256 of what was shown to them.
 
-    asked → approved → used, once, by what was approved; or denied, expired, or refused for the `reason`, with nothing
-    done. `action` is the action that asks, None where it is the specialist's own run.
+    asked → approved → used, once, by the run or action that was approved; or denied, expired, or refused for the
+    `reason`, with nothing done. `action` is the action that asks, None if the specialist's own run asks.
     """
 
     since = {"approval_id": 2, "action": 2, "reason": 2}
@@ -204,8 +204,8 @@ class ActionIntended(_Event):
 
 
 class ActionChanged(_Event):
-    """An action went on: done, with the hash of its result; void, it was not done; in doubt, nobody knows; undoing,
-    undone; or intended again. `by` is the person who settled it by hand.
+    """An action's state changed: done, with the hash of its result; void, it was not done; in doubt, nobody knows;
+    undoing, undone; or intended again. `by` is the person who settled it by hand.
     """
 
     kind: Literal["action_changed"] = "action_changed"
@@ -226,16 +226,16 @@ class LeaseChanged(_Event):
 
 
 class Drained(_Event):
-    """A run ended before its next step, for its process is to end. The session is free, and can be resumed."""
+    """A run ended before its next step, because its process is to end. The session is free, and can be resumed."""
 
     kind: Literal["drained"] = "drained"
     reason: Reason
 
 
 class Incident(_Event):
-    """Something that must not happen did, such as a cost above its hold. It needs a person's eye.
+    """Something that must not happen did, such as a cost above its hold. A person must look at it.
 
-    `closes`: no paid call of the session is sent until a person has acknowledged it.
+    If it `closes`, no paid call of the session is sent until a person has acknowledged it.
     """
 
     since = {"closes": 2}
@@ -272,7 +272,10 @@ class ToppedUp(_Event):
 
 
 class Erased(_Event):
-    """The answers kept for replay up to here, `answers` in number, were erased. What was paid for them stays."""
+    """The answers kept for replay up to here, and the contents of ended actions and approvals, were erased.
+
+    `answers` counts all of them. What was paid for the answers stays.
+    """
 
     kind: Literal["erased"] = "erased"
     answers: int
@@ -298,8 +301,8 @@ class PauseLifted(_Event):
 
 
 class BreakerChanged(_Event):
-    """A call or run of this session changed a breaker that all share: it opened or closed it, or went through the
-    half-open one as its only probe, or gave that probe back. `until`: nobody goes through it as long.
+    """A call or run of this session changed a breaker that all sessions share: it opened or closed the breaker, or went
+    through the half-open breaker as its only probe, or gave that probe back. Nobody goes through before `until`.
     """
 
     kind: Literal["breaker_changed"] = "breaker_changed"

@@ -37,17 +37,17 @@ TASKS = constants.TASKS  # the channel of a `Send`
 messages_delta_reducer = message._messages_delta_reducer  # pyright: ignore[reportPrivateUsage]
 
 
-AMBIENT_CONFIG = var_child_runnable_config  # what a Runnable or an interrupt without a config of its own has
+AMBIENT_CONFIG = var_child_runnable_config  # the config of a Runnable or an interrupt that has none of its own
 
 
 def current_config() -> RunnableConfig | None:
-    """The config of the node that this runs in, None outside of one."""
+    """Return the config of the node that runs now; None outside a node."""
     return var_child_runnable_config.get()
 
 
 @contextmanager
 def ambient_config(config: RunnableConfig) -> Generator[None]:
-    """Inside the block, a Runnable or an interrupt without a config of its own has this one."""
+    """Inside the block, give `config` to each Runnable and interrupt that has no config of its own."""
     token = var_child_runnable_config.set(config)
     try:
         yield

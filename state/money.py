@@ -29,7 +29,7 @@ class USD:
 
     @classmethod
     def from_nanos(cls, nanos: int) -> "USD":
-        """The amount of `nanos` billionths of a dollar."""
+        """Return the amount of `nanos` billionths of a dollar."""
         _check_range(nanos)
         made = cls.__new__(cls)
         made.nanos = nanos
@@ -62,7 +62,7 @@ class USD:
         return self.nanos != 0
 
     def __str__(self) -> str:
-        """Dollars with at least two and at most nine decimals: `$0.03`, `$0.000150`, `-$1.20`."""
+        """Return dollars with at least two and at most nine decimals: `$0.03`, `$0.000150`, `-$1.20`."""
         sign = "-" if self.nanos < 0 else ""
         whole, rest = divmod(abs(self.nanos), NANOS_PER_DOLLAR)
         decimals = f"{rest:09}".rstrip("0")

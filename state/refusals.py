@@ -1,6 +1,6 @@
-"""Refusals, the part of the tree of errors that LangGraph passes on. `bursar.state.errors` shows the whole tree.
+"""Refusals: the errors that LangGraph passes on. `bursar.state.errors` shows the whole tree of errors.
 
-They stand apart because they need LangGraph, which takes long to load: `bursar --help` does without them.
+Refusals stand apart because they need LangGraph, which takes long to load: `bursar --help` does without them.
 """
 
 from langgraph.errors import GraphBubbleUp
@@ -29,7 +29,7 @@ class AccountClosed(BudgetExceeded):
 
 
 class Looping(BudgetExceeded):
-    """The agent made the same tool call with the same arguments over and over; its run goes no further."""
+    """The agent made the same tool call with the same arguments over and over, so its run goes no further."""
 
 
 class ActionRefused(Refused):
@@ -37,15 +37,15 @@ class ActionRefused(Refused):
 
 
 class InDoubt(ActionRefused):
-    """An earlier attempt may have done it and nobody knows, so it is not done again before that is settled."""
+    """Nobody knows whether an earlier attempt did the action, so it is not done again before a person settles that."""
 
 
 class NotApproved(ActionRefused):
-    """What needs a person's approval has none that holds, so it is not done."""
+    """The action or run needs a person's approval and has none that holds, so it is not done."""
 
 
 class BreakerOpen(Refused):
-    """What would be called has failed for several sessions lately. `breaker` names it; it tries again by itself."""
+    """What was to be called has failed for several sessions lately. `breaker` names it; later it admits a probe."""
 
     def __init__(self, message: str, breaker: str = "") -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class BreakerOpen(Refused):
 
 
 class Paused(Refused):
-    """A person has paused it. `scope` is `all`, `tenant:NAME` or `agent:NAME`; the session can be resumed later."""
+    """A person has paused `scope`: `all`, `tenant:NAME` or `agent:NAME`. The session can be resumed later."""
 
     def __init__(self, message: str, scope: str = "") -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class NoSession(Refused):
 
 
 class ScopeClosed(Refused):
-    """The agent's run has ended (deadline or outcome); what still runs of it cannot spend."""
+    """The agent's run has ended, by its deadline or its outcome, so code of the run that still works cannot spend."""
 
 
 class LeaseLost(Refused):
@@ -73,7 +73,7 @@ class LeaseLost(Refused):
 
 
 class NetworkRefused(Refused):
-    """A last resort would have opened a connection; it answers from what is there."""
+    """A last resort tried to open a connection. It must answer from what is there."""
 
 
 class Unmetered(Refused):

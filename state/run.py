@@ -22,8 +22,8 @@ class Outcome(StrEnum):
 
 
 class Limit(StrEnum):
-    """Which limit ended an exhausted run: money left, own ceiling, turns, own deadline, its request's, the same tool
-    call too often, or the steps of a handler that is a graph.
+    """The limit that ended an exhausted run: the money left, its ceiling, its turns, its deadline, its request's
+    deadline, the same tool call too often, or the steps of a handler that is a graph.
     """
 
     BUDGET = "budget"
@@ -36,9 +36,9 @@ class Limit(StrEnum):
 
 
 class Fault(StrEnum):
-    """Why a run failed: its handler raised; it or its model wrote what does not fit; its model's provider failed; a
-    policy refused its call; its books could not be written; it could not be started; no person approved it; or its
-    process died while its actions were being undone.
+    """Why a run failed: its handler raised; it or its model wrote output that does not fit; its model's provider
+    failed; a policy refused its call; its books could not be written; it could not be started; no person approved it;
+    or its process died while its actions were being undone.
     """
 
     HANDLER_ERROR = "handler_error"
@@ -82,7 +82,7 @@ class Task(BaseModel):
 class Report(BaseModel):
     """What a specialist returns. `data` is JSON; `confidence` is between 0 and 1; `sources` say what it rests on.
 
-    `as_of` is the time that it holds for. A last resort that names none gets the time its request was opened.
+    `as_of` is the time that the answer holds for. A last resort that names none gets its request's opening time.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,11 +96,12 @@ class Report(BaseModel):
 
 
 class Run(BaseModel):
-    """One run of one handler for one planned specialist: the first is its own, later ones are its fallbacks.
+    """One run of one handler for one planned specialist: at `level` 0 its own handler, above 0 a fallback.
 
     `reason` says why it did not complete, in words a user can read; `limit` names the limit of an exhausted run,
-    `fault` the kind of a failure. Such a run may carry the report of what it had so far. `unsure`: it completed, below
-    the confidence that its specialist asks for. `turns` counts its paid calls, `cost` is what the ledger charged to it.
+    `fault` the kind of a failure. Such a run may carry the report of what it had so far. `unsure` is whether it
+    completed below the confidence that its specialist asks for. `turns` counts its paid calls. `cost` is what the
+    ledger charged to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -120,5 +121,5 @@ class Run(BaseModel):
 
     @property
     def answers(self) -> bool:
-        """Whether it completed and is sure enough, so that no fallback is asked."""
+        """Whether the run completed and is sure enough, so that no fallback is asked."""
         return self.outcome is Outcome.COMPLETED and not self.unsure

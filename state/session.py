@@ -23,8 +23,9 @@ Ending = Literal["answered", "answered_with_gaps", "refused"]
 class Request(BaseModel):
     """One user message to its answer. Checkpointed, so that a resume goes on under the same id and budget.
 
-    `deadline` is by the wall clock, None where it has none; specialists and fallbacks share what is left of it.
-    `capped_in_total`: it was opened under a cap of the whole ledger, so its calls are charged to that account too.
+    `deadline` is by the wall clock, None if there is none; specialists and fallbacks share the time that is left.
+    `capped_in_total` says that the request was opened under a cap of the whole ledger, so that its calls are charged
+    to that account too.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,10 +41,10 @@ class Request(BaseModel):
 
 
 class Step(BaseModel):
-    """One planned specialist. `chain_index` is where its run starts: 0 its own handler, above it a fallback at once.
+    """One planned specialist. `chain_index` is where it starts: 0 with its own handler, above 0 with a fallback.
 
-    `skip_reason` says why it does not start with its own handler; `allowance` is what it may spend at most. `watched`:
-    it failed lately, so its breaker is told how it ends.
+    `skip_reason` says why it does not start with its own handler. `allowance` is what it may spend at most. `watched`
+    says that it failed lately, so that its breaker is told how it ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,7 +66,7 @@ class Plan(BaseModel):
     denied: tuple[tuple[str, str], ...] = ()
 
     def step(self, name: str) -> Step | None:
-        """The planned step of that specialist, if there is one."""
+        """Return the planned step of that specialist; None if there is none."""
         return next((s for s in self.steps if s.name == name), None)
 
 
@@ -102,5 +103,5 @@ class SessionState(SessionOutput):
 
 
 def runs_of(state: SessionState, specialist: str) -> list[Run]:
-    """The runs of one planned specialist in this request, in the order of its chain."""
+    """Return the runs of one planned specialist in this request, in the order of its chain."""
     return sorted((run for run in state["runs"] if run.specialist == specialist), key=lambda run: run.level)

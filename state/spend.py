@@ -11,7 +11,7 @@ class Spend(BaseModel):
     """What a request or a session was charged, in US dollars.
 
     `spent` is settled cost, calls of unknown end included at their hold; `held` is reserved by calls in flight;
-    `budget` is the cap they count against, None where there is none. `calls` counts calls that were sent.
+    `budget` is the cap that both count against, None if there is none. `calls` counts calls that were sent.
     `by_agent`, `by_model` and `by_day` divide up `spent`; a day is that of the hold, in UTC, as `2026-11-23`.
     """
 
@@ -28,7 +28,7 @@ class Spend(BaseModel):
 
     @property
     def left(self) -> USD | None:
-        """What may still be spent; None where there is no cap."""
+        """What may still be spent; None if there is no cap."""
         return None if self.budget is None else self.budget - self.spent - self.held
 
     def __str__(self) -> str:

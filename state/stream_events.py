@@ -1,14 +1,14 @@
-"""What a run tells while it goes on, streamed with `stream_mode="custom"`: plain dictionaries of JSON values.
+"""The events of a run that is going on, streamed with `stream_mode="custom"`: plain dictionaries of JSON values.
 
-Every run of a handler tells `started` once, then a `turn` for each paid call that it makes, then `terminal` once. A run
-that stopped for a person, or with its process, has no `terminal`: resumed, it starts again.
+Every run of a handler sends `started` once, then a `turn` for each paid call that it makes, then `terminal` once. A run
+that stopped for a person, or with its process, has no `terminal`: it starts again when it is resumed.
 """
 
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 
 class Started(TypedDict):
-    """A handler begins. `level` is its place in the chain of `specialist`: 0 its own handler, above it a fallback."""
+    """A handler begins. `level` is its place in the chain of `specialist`: 0 its own handler, above 0 a fallback."""
 
     bursar: Literal["started"]
     request_id: str
@@ -32,7 +32,7 @@ class TurnTaken(TypedDict):
 class Terminal(TypedDict):
     """The run has ended. `outcome`, `limit` and `fault` are the values of `Outcome`, `Limit` and `Fault`.
 
-    `cost` is US dollars as a decimal text. `unsure`: it completed, below the confidence its specialist asks for.
+    `cost` is US dollars as a decimal text. `unsure` is whether it completed below the confidence that is asked for.
     """
 
     bursar: Literal["terminal"]

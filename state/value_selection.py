@@ -1,4 +1,4 @@
-"""Selection by value per expected cost, under what is left."""
+"""Selection of specialists by value per expected cost, within the money that is left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class ScoredCandidate:
 
 
 def select(candidates: Sequence[ScoredCandidate], left: USD) -> tuple[Considered, ...]:
-    """Judge every candidate, those with most value per expected cost first.
+    """Judge every candidate, in the order of value per expected cost, the highest first.
 
-    Chosen ones' expected costs sum to at most `left`. A candidate that costs nothing is chosen whenever it fits.
-    One that does not fit what is left is passed over (`budget`), and cheaper ones after it still have their chance.
+    The expected costs of the chosen candidates sum to at most `left`. A candidate that costs nothing is chosen if it
+    fits. A candidate that costs more than is left is passed over (`budget`); cheaper ones after it have their chance.
     """
     judged: list[Considered] = []
     remaining = left

@@ -1,4 +1,4 @@
-"""A connection that is kept, whose transactions the driver begins and ends."""
+"""A connection that is kept open, and whose transactions are begun and ended through the driver."""
 
 import sqlite3
 import threading
@@ -15,20 +15,20 @@ from bursar.checkpoints.database.url import Settings
 from bursar.state.errors import DatabaseError
 
 _threads = threading.local()
-CHECKPOINT_PAGES = 1000  # of SQLite's log, above which it is moved into the database
-MOVE_EVERY = 32  # durable commits: so often one looks whether the log is to be moved
+CHECKPOINT_PAGES = 1000  # size of SQLite's log above which a commit moves it into the database
+MOVE_EVERY = 32  # one durable commit in so many may move the log
 
 
 def is_opening() -> bool:
-    """Whether this thread opens a connection to a database of Bursar's own."""
+    """Whether this thread is opening a connection to a database of Bursar's."""
     return getattr(_threads, "opening", False)
 
 
 class DriverConnection:
-    """A connection, opened on first use and kept until `drop`. For one thread at a time.
+    """A connection that is opened on first use and kept until `drop`. One thread at a time may use it.
 
-    The driver sends BEGIN and COMMIT itself, at a third of the CPU of SQLAlchemy's own; to SQLAlchemy all of it is one
-    transaction that never ends, so that nothing it executes commits.
+    BEGIN and COMMIT go straight to the driver, at a third of the CPU of SQLAlchemy's own. To SQLAlchemy everything is
+    one transaction that never ends, so nothing that it executes commits.
     """
 
     def __init__(self, engine: Engine, settings: Settings, server: ServerHealth) -> None:
@@ -36,18 +36,18 @@ class DriverConnection:
         self._settings = settings
         self._sqlite = engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
-        self._one_statement = False  # whether the transaction that is going on is one, on PostgreSQL
-        self._durable = self._patient = True  # how an SQLite connection commits, and whether it waits for a lock
+        self._one_statement = False  # whether the present transaction is one statement that commits itself
+        self._durable = self._patient = True  # whether SQLite's commits wait for the disk, and begins for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
         self.line = None if self._sqlite else ConnectionDeadline(server, statement_seconds=settings.statement_timeout)
-        self._commits = -1  # durable ones since one did: the first does, for a process may end before MOVE_EVERY
+        self._commits = -1  # durable ones since one that may move it: the first may, for the process may end soon
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
-        """The connection, in a new transaction. SQLite takes its write lock at once, unless it is only read.
+        """Begin a transaction and return its connection. SQLite takes its write lock at once, unless it only reads.
 
-        `one_statement` says that on PostgreSQL a single statement follows, so that none has to begin or to commit.
-        A commit that is not `durable` waits for no disk. A connection that was lost since its last use is replaced,
-        once. Raises the driver's errors and SQLAlchemy's.
+        `one_statement` promises that a single statement follows: PostgreSQL then needs no BEGIN and no COMMIT. A
+        commit that is not `durable` does not wait for the disk. A connection that was lost since its last use is
+        replaced, once. Raises the driver's errors and SQLAlchemy's.
         """
         if self.line is not None and self.line.suspect:
             self.drop()
@@ -57,7 +57,7 @@ class DriverConnection:
             if kept and self._is_stale():
                 self.drop()
             connection = self._open()
-            self._one_statement = not connection.info[POOLED]  # else it needs a transaction that says its time-out
+            self._one_statement = not connection.info[POOLED]  # behind a pooler each transaction sets its time-outs
             if self.line is not None and self._one_statement:
                 self.line.begun()
                 self.line.committing = True
@@ -95,7 +95,7 @@ class DriverConnection:
         return opening
 
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
-        """As `begin` on SQLite, for a commit that is not durable; None where it would wait, or there is a fault."""
+        """Begin a transaction on SQLite whose commit is not durable. Returns None if that would wait, or fails."""
         if self._connection is None:
             return None
         try:
@@ -107,13 +107,13 @@ class DriverConnection:
 
     @property
     def commits_itself(self) -> bool:
-        """Whether the statement of the work commits, and no `commit` does."""
+        """Whether the work's statement commits by itself, without `commit`."""
         return self._one_statement
 
     def commit(self) -> None:
-        """End the transaction; what it did is durable. Raises the driver's errors, and `DatabaseError` if it was lost.
+        """Commit the transaction. Raises the driver's errors, and `DatabaseError` if nothing of it was kept.
 
-        PostgreSQL answers COMMIT with ROLLBACK, and no error, when a statement had failed and its error was swallowed.
+        PostgreSQL answers COMMIT with ROLLBACK, and no error, if a statement failed and the work swallowed its error.
         """
         if not self._one_statement:
             if self.line is not None:
@@ -124,7 +124,7 @@ class DriverConnection:
             self.line.heard()
 
     def rollback(self) -> None:
-        """Undo the transaction; the connection is dropped if that is not possible."""
+        """Undo the transaction. If that is not possible, drop the connection."""
         if self._connection is None or self._connection.invalidated:
             self.drop()
         elif self._one_statement:
@@ -138,13 +138,13 @@ class DriverConnection:
 
     def is_over(self) -> bool:
         """Whether SQLite has no transaction any more. PostgreSQL always has one until it is ended."""
-        if self._connection is None or self._connection.invalidated:  # as SQLAlchemy does where it is interrupted
+        if self._connection is None or self._connection.invalidated:  # SQLAlchemy does that after an interrupt
             return True
         driver = self._connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
     def savepoint(self) -> None:
-        """Mark a place to go back to."""
+        """Set the savepoint that `undo_to_savepoint` goes back to."""
         self._send("SAVEPOINT work")
 
     def undo_to_savepoint(self) -> None:
@@ -164,10 +164,10 @@ class DriverConnection:
     def _is_idle(self) -> bool:
         """Whether a connection to PostgreSQL is open, with no statement or transaction going on."""
         driver = self._connection and self._connection.connection.driver_connection
-        return driver is not None and driver.pgconn.transaction_status == IDLE  # of one that is closed it is unknown
+        return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the server has something to say although nothing was asked: that it has closed the connection."""
+        """Whether the connection is not open and idle, or the server sent something unasked: that it has closed it."""
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 
@@ -188,9 +188,9 @@ class DriverConnection:
         return self._connection
 
     def _connect_within(self, seconds: float) -> Connection:
-        """Open one in a thread of its own: the driver gives a server that does not answer two seconds at least.
+        """Open a connection within so many seconds, in a thread of its own: the driver itself waits at least two.
 
-        One that comes too late is closed there. Raises `DatabaseError`.
+        The thread closes a connection that comes too late. Raises `DatabaseError` if none came in time.
         """
         coming: Future[Connection] = Future()
 
@@ -210,21 +210,21 @@ class DriverConnection:
         try:
             return coming.result(seconds)
         except TimeoutError:
-            if not coming.cancel():  # it came just now
+            if not coming.cancel():  # race: it came just now
                 return coming.result()
         assert self.line is not None
         self.line.unanswered()
         raise DatabaseError(f"no connection was opened within {seconds:.2f} s")
 
     def _look_after_log(self) -> None:
-        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, where it has grown long."""
+        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, if the log has grown long."""
         self._commits = (self._commits + 1) % MOVE_EVERY
         if self._moves is bool(self._commits):
             self._moves = not self._commits
             self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._moves else 0}")
 
     def _tune(self, *, durable: bool, patient: bool) -> None:
-        """How an SQLite connection commits: a commit that waits for no disk leaves moving the log to a durable one."""
+        """Set how SQLite commits and waits. A commit that is not durable leaves moving the log to a durable one."""
         self._open()
         if durable is not self._durable:
             self._send(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -237,7 +237,7 @@ class DriverConnection:
             self._patient = patient
 
     def _send(self, order: str) -> str | None:
-        """Send a command that has no values; PostgreSQL's own word for what it did."""
+        """Send a command that has no values. Returns PostgreSQL's own word for what it did, None on SQLite."""
         driver = self._open().connection.driver_connection
         assert driver is not None
         if self._sqlite:

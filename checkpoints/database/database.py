@@ -2,8 +2,8 @@
 
 There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
 it runs in a transaction on a kept connection: in the thread of a sync caller, on a worker thread for an async caller.
-PostgreSQL has `pool_size` connections. SQLite has one writer, so one connection: whoever has it does all the work that
-waits in one transaction, for one commit. Brief work that waits for no lock and no disk is done on the event loop.
+PostgreSQL has `pool_size` connections. SQLite has one writer, so one connection: the thread that has it does all work
+that waits, in one transaction with one commit. Brief work that waits for no lock and no disk runs on the event loop.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first w
 
 
 class Database:
-    """A database by URL; `at(url)` shares one per process, so that ledger and saver use the same connections."""
+    """The door to the database at a URL. `at(url)` gives one per process: ledger and saver share its connections."""
 
     _shared: dict[str, "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
     _shared_lock = threading.Lock()
@@ -61,21 +61,21 @@ class Database:
         self._called = False  # whether a worker was called and has not begun yet
         self._executor: ThreadPoolExecutor | None = None
         server = ServerHealth()
-        # SQLite's one connection, and who has it: taken by `with` alone, which no interrupt gets into the middle of.
+        # SQLite's one connection and its lock. Only `with` takes the lock, so that no interrupt leaves it taken.
         self._one, self._busy = DriverConnection(self.engine, self.settings, server), threading.Lock()
         self._free: LifoQueue[DriverConnection] = (
             LifoQueue()
-        )  # those to PostgreSQL, the one used last first: few are kept busy
+        )  # connections to PostgreSQL; the one used last is taken first, so that few are kept busy
         self.retry_queue = RetryQueue(lambda work, until: self.run(work, until=until))
         for _ in range(0 if self.dialect == "sqlite" else self.workers):
             self._free.put(DriverConnection(self.engine, self.settings, server))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """The process's one database for `url`, so that an SQLite database in memory is one database too.
+        """Return the process's one database for `url`, so that an SQLite database in memory is one database too.
 
-        A URL without settings shares it whatever its settings are. Raises `ConfigurationError` for other settings
-        than those that it was opened with.
+        A URL without settings shares the database whatever its settings are. Raises `ConfigurationError` if `url` has
+        other settings than the database was opened with.
         """
         if isinstance(url, Database):
             return url
@@ -105,17 +105,16 @@ class Database:
     ) -> T:
         """Run `work` in a transaction and return its result once it is committed.
 
-        It may be done more than once, the last time counts, so it changes nothing but the database.
-        `readonly` promises that it changes nothing: then SQLite takes no write lock. Without `durable` the commit
-        survives the end of this process, but is on disk only with the next durable one: both databases keep one log,
-        so what was committed first is on disk first. `one_statement` promises that the work is a single statement on
-        PostgreSQL, which is a transaction by itself, in one round trip. On PostgreSQL the work is given up at `until`,
-        in seconds of `time.monotonic`, if it waits for a lock or for the server then; never, if that is infinite; else
-        when the server has said nothing for some seconds longer than a statement may take. `lasting` work is tried
-        again in the background where a fault of PostgreSQL keeps it from being kept, which is raised all the same.
-        No other work is part of the transaction of work that is `apart`.
-        Raises what `work` raises, with nothing of it kept; `DatabaseError` if the database cannot be used;
-        `BursarError` inside another piece of work: that one has its connection.
+        The work must change nothing but the database: it may run more than once, and the last run counts. `readonly`
+        promises that it changes nothing; then SQLite takes no write lock. Without `durable` the commit survives the
+        end of this process, but is on disk only with the next durable one: both databases keep one log, so what was
+        committed first is on disk first. `one_statement` promises that the work is a single statement on PostgreSQL,
+        which is a transaction by itself, in one round trip. PostgreSQL's work is given up at `until`, in seconds of
+        `time.monotonic`, if it waits for a lock or for the server then; never if `until` is infinite. Without `until`
+        it is given up if the server says nothing for some seconds longer than a statement may take. If a fault of
+        PostgreSQL prevents `lasting` work, the work is also tried again in the background. Work that is `apart` has a
+        transaction of its own. Raises what `work` raises, and keeps nothing of it then; `DatabaseError` if the
+        database cannot be used; `BursarError` inside another piece of work: use that one's connection.
         """
         job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()
@@ -124,11 +123,11 @@ class Database:
                 interrupted = True
                 try:
                     self._queue.append(job)
-                    while not job.done:  # bounded: each turn does the longest waiting of what stands before it
+                    while not job.done:  # bounded: each turn does those that have waited longest of the jobs before it
                         self._take_turn(job)
                     interrupted = False
                 finally:
-                    if interrupted:  # by the user: those behind it wait for a turn that nobody takes
+                    if interrupted:  # by the user: without a worker nobody would do the jobs behind this one
                         with self._lock:
                             self._call_worker()
             else:
@@ -188,13 +187,13 @@ class Database:
         self.engine.dispose()
 
     def _workers(self) -> ThreadPoolExecutor:
-        """For who has the lock."""
+        """Return the worker threads. The caller holds `_lock`."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
         return self._executor
 
     def _call_worker(self) -> None:
-        """For who has the lock: the worker that is called takes it, too, so it sees what is put in the queue now."""
+        """Call a worker. The caller holds `_lock`, which the worker takes too: so it sees what is queued meanwhile."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True
@@ -204,7 +203,7 @@ class Database:
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
     def _do_one(self, job: Job[Any]) -> None:
-        """Do the job on the first connection that is free in time, which counts from when it was asked for."""
+        """Do the job on the first connection that is free in time. The time counts from when the job was submitted."""
         seconds = self.settings.pool_timeout
         if job.until is not None:
             seconds = min(seconds, max(0.0, job.until - job.asked))
@@ -234,20 +233,21 @@ class Database:
             self._lead([])
 
     def _take_turn(self, job: Job[Any]) -> None:
-        """Do what is waiting, if the connection is free; else wait until it is, or somebody else has done the job."""
+        """Do the queue's jobs if the connection is free. Otherwise wait until it is, or another thread did the job."""
         if not self._busy.locked():
             self._lead([])
         elif job.turn is None:
-            job.turn = Wakeup()  # from now on it is given, so look once more before waiting for that
+            job.turn = Wakeup()  # race: the connection may be free by now, so look once more before waiting
         else:
             job.turn.wait()
 
     def _lead(self, jobs: list[Job[Any]], *, at_once: bool = False) -> bool:
-        """Do the jobs on SQLite's connection, or, where there are none, what waits, the longest waiting first.
+        """Do `jobs` on SQLite's connection, or the queue's jobs, the longest waiting first, if `jobs` is empty.
 
-        False, and nothing was done, where that was to be done `at_once` and would have to wait for another. The
-        connection is free again before anyone is told, so that who goes on at once finds it.
+        With `at_once`, return False and do nothing if the connection is busy. The connection is free again before any
+        caller is told, so that a caller that goes on at once finds it.
         """
+        # Race: another thread may take the lock after this look. Then `with` waits for one transaction of that thread.
         if at_once and (self._queue or self._busy.locked()):
             return False
         held, ended, told = self._one, list[Job[Any]](), False
@@ -259,19 +259,19 @@ class Database:
                         return False
                     self._transact(held, jobs, ended, begun)
                 finally:
-                    held.rollback()  # what an interrupt left; else there is nothing
+                    held.rollback()  # what an interrupt left; otherwise there is nothing to undo
         finally:
             try:
                 self._pass_on(ended)
                 told = True
             finally:
-                if not told:  # the user interrupts: others wait for it
+                if not told:  # the user interrupted: other callers still wait
                     self._pass_on(ended)
         return True
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
-        """Let the sync caller that waits longest take its turn, as a worker waits by itself; and tell of what ended."""
-        with suppress(IndexError):  # nobody is waiting
+        """Give the job that waits longest its turn, if its caller is sync, and tell the callers of the ended jobs."""
+        with suppress(IndexError):  # race: another thread may empty the queue after the look at it
             if self._queue and (turn := self._queue[0].turn) is not None:
                 turn.give()
         self._deliver(ended)
@@ -279,10 +279,9 @@ class Database:
     def _transact(
         self, held: DriverConnection, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
-        """Do the jobs, or what waits, in one transaction.
+        """Do `jobs`, or the queue's if there are none, in one transaction. Add the jobs that ended to `told`.
 
-        One that raises is undone alone; a fault of the database fails them all. Those that have ended are added to
-        `told`.
+        A job that raises is undone alone. A fault of the database fails all of them.
         """
         ended = committing = failed = False
         self._inside.working = True
@@ -299,7 +298,7 @@ class Database:
                 committing = True
                 try:
                     held.commit()
-                except sqlite3.Error:  # noted before any call, so that no interrupt comes between
+                except sqlite3.Error:  # race: noted before any call, so that no interrupt comes between
                     failed = True
                     raise
             ended = True
@@ -311,28 +310,28 @@ class Database:
             ended = True
         finally:
             self._inside.working = False
-            if not ended and (failed or not (committing and held.is_over())):  # interrupted: others wait their turn
+            if not ended and (failed or not (committing and held.is_over())):  # interrupted: other jobs stay to do
                 held.rollback()
                 self._put_back([job for job in jobs if job.error is None])
                 jobs = [job for job in jobs if job.error is not None]
             if line is not None and line.end():
                 held.drop()
-                for job in jobs:  # none where it was interrupted, and one at most
+                for job in jobs:  # one at most, none if it was interrupted
                     self._tell_overdue(job, unheard=line.unheard)
             told += jobs
 
     def _attempt(
         self, held: DriverConnection, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
     ) -> bool:
-        """Do the jobs in a transaction, and those that come while it writes, which are added to them.
+        """Do the jobs in a transaction. Jobs that arrive while it writes are added to `jobs` and done too.
 
-        False where one of several raised, and none is `marked` to be undone alone.
+        Returns False if one of several raised, and they are not `marked` by savepoints to be undone alone.
         """
         readonly, durable = all(job.readonly for job in jobs), any(job.durable for job in jobs)
-        joined = not (readonly or marked or begun)  # what only reads sees nothing that others wrote since it began
+        joined = not (readonly or marked or begun)  # a reading one does not see what others wrote since it began
         connection = begun or held.begin(readonly=readonly, durable=durable, one_statement=jobs[0].one_statement)
-        for job in jobs:  # it may get longer on the way
-            if job.error is None:  # else it was interrupted
+        for job in jobs:  # `_join` may make it longer on the way
+            if job.error is None:  # otherwise an interrupt has ended it
                 with SavepointScope(held, job, alone=len(jobs) == 1, marked=marked) as attempt:
                     job.result = job.work(connection)
                 if attempt.again:
@@ -342,29 +341,29 @@ class Database:
         return True
 
     def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
-        """Add what waits, up to what needs a `durable` commit where this is none."""
+        """Move jobs from the queue to `jobs`. If the commit is not `durable`, stop before a job that needs it to be."""
         while self._queue and len(jobs) < MAX_GROUP:
-            job = self._queue[0]  # nobody else takes it: who has the connection does
+            job = self._queue[0]  # no race: only the thread that has the connection takes jobs from the queue
             if job.durable and not (durable or job.readonly):
                 break
             if jobs and (job.apart or jobs[-1].apart):
                 break
             jobs.append(job)
-            self._queue.popleft()  # afterwards: where the user interrupts it is in both, and not in none
+            self._queue.popleft()  # race: after `append`, so that an interrupt between leaves it in both, not in none
 
     def _tell_overdue(self, job: Job[Any], *, unheard: bool) -> None:
         if isinstance(job.error, DBAPIError | DatabaseError | self.engine.dialect.loaded_dbapi.Error):
             job.error = deadline_error(self.url, job.error, unheard=unheard, committing=job.committing)
 
     def _put_back(self, jobs: Sequence[Job[Any]]) -> None:
-        if self.dialect == "sqlite":  # elsewhere a job is alone, and it is its own caller that was interrupted
+        if self.dialect == "sqlite":  # on PostgreSQL a job is alone, and its own caller was interrupted
             with self._lock:
                 waiting = set(self._queue)
                 self._queue.extendleft(job for job in reversed(jobs) if job not in waiting)
                 self._call_worker()
 
     def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
-        """Tell every caller; one whose event loop has ended meanwhile hears nothing."""
+        """Tell every caller how its job ended. A caller whose event loop has ended meanwhile is not told."""
         by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
         for job in jobs:
             if isinstance(job.error, Exception):
@@ -381,7 +380,7 @@ class Database:
                 loop.call_soon_threadsafe(resolve, done)
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: neither threads nor connections are inherited. The parent's are kept, never closed."""
+        """Begin anew in a forked child, without the parent's threads and connections. Those are kept, never closed."""
         self._inherited.append((self.engine, self._one, self._free, self._executor))
         self._start()
 

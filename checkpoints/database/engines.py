@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 MEMORY: Final = re.compile(r"^(file:)?:memory:|^file:.*[?&]mode=memory")
 # A server that vanished without a word is noticed within half a minute, not when the operating system gives up.
 KEEPALIVE: Final = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
-PAUSE = 10  # times the time of a statement
-POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is in between
+PAUSE = 10  # a pause inside a transaction may last so many times as long as a statement
+POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is between it and the server
 
 
 def make_engine(url: URL, settings: Settings) -> Engine:
-    """An engine whose connections are not pooled: who connects keeps the connection."""
+    """Return an engine whose connections are not pooled: the caller keeps the connection that it opens."""
     if url.get_backend_name() != "sqlite":
         usual = {"fallback_application_name": "bursar", **KEEPALIVE}
         arguments: dict[str, object] = {name: value for name, value in usual.items() if name not in url.query}
@@ -48,8 +48,8 @@ def make_engine(url: URL, settings: Settings) -> Engine:
 def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
     """Set the time-outs for the connection's life, unless a pooler is in between, which gives it to others after us.
 
-    A pooler hides which of the server's processes does the work. Behind one nothing may outlast a transaction: the
-    time-outs are set in each, and no statement is prepared.
+    A pooler shows in that it hides which of the server's processes does the work. Behind a pooler nothing may outlast
+    a transaction: each transaction sets the time-outs, and no statement is prepared.
     """
     limits = " || ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits_of(settings).items())
     same = f"pg_backend_pid() = {connection.info.backend_pid}"
@@ -62,19 +62,19 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
 
 
 def limits_of(settings: Settings) -> dict[str, int]:
-    """PostgreSQL's time-outs, in milliseconds, and that it compiles no statement.
+    """Return the settings of PostgreSQL: its time-outs, in milliseconds, and that it compiles no statement.
 
-    A pause between two statements may be this program's own work, such as verifying a long log, so it has more time;
-    what stops for good in a transaction does not keep its locks for ever. Every statement looks up a few rows by
-    their keys. Where a table was not analysed since it grew the server expects many, and would compile each read anew
-    for half a second.
+    A pause between two statements may be this program's own work, such as verifying a long log. So it has more time
+    than a statement, but a program that stops for good in a transaction does not keep its locks for ever. Every
+    statement looks up a few rows by their keys. If a table was not analysed since it grew, the server expects many
+    rows, and would compile each read anew for half a second.
     """
     statement = milliseconds(settings.statement_timeout)
     return {"statement_timeout": statement, "idle_in_transaction_session_timeout": PAUSE * statement, "jit": 0}
 
 
 def milliseconds(seconds: float) -> int:
-    """As PostgreSQL and SQLite take them."""
+    """Return the seconds as whole milliseconds, as PostgreSQL and SQLite take them."""
     return round(seconds * 1000)
 
 

@@ -1,4 +1,4 @@
-"""Faults of a database in words that say what to do."""
+"""Errors for the faults of a database, in words that say what to do."""
 
 from typing import Final
 
@@ -32,13 +32,13 @@ _POSTGRES: Final = {
         "written, try again, end who holds the lock, or raise statement_timeout in the URL"
     ),
 }
-_LOST: Final = ("08", "57P", "25P03")  # how SQLSTATEs begin after which the connection is gone
+_LOST: Final = ("08", "57P", "25P03")  # beginnings of the SQLSTATEs after which the connection is gone
 
 
 def to_database_error(url: URL, settings: Settings, error: Exception, *, committing: bool = False) -> Exception:
-    """What the caller hears: a `DatabaseError` of one line for a fault of the database, else the error as it is.
+    """Return a `DatabaseError` of one line if `error` is a fault of the database, otherwise `error` itself.
 
-    `committing` says that the work may have been kept if it is the connection that was lost.
+    `committing` says that the commit was under way: if the connection was lost, the work may have been kept.
     """
     if isinstance(error, DBAPIError):
         cause, lost = error.orig, error.connection_invalidated
@@ -58,7 +58,7 @@ def to_database_error(url: URL, settings: Settings, error: Exception, *, committ
 
 
 def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
-    """What the caller hears of work that was given up when its time was over."""
+    """Return the error for work that was given up because its time was over."""
     if unheard:
         why = "the server does not answer; it may be frozen, or cut off"
     else:
@@ -70,7 +70,7 @@ def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: boo
 
 
 def _reason(cause: object, settings: Settings, text: str) -> str | None:
-    """What to do about an operational fault; None when the statement itself was at fault, or the connection is gone."""
+    """Return what to do about an operational fault; None if the statement was at fault or the connection is gone."""
     code: object = getattr(cause, "sqlite_errorcode", None)
     known = _SQLITE.get(code & 0xFF) if isinstance(code, int) else _POSTGRES.get(str(getattr(cause, "sqlstate", None)))
     if known is None:

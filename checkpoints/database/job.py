@@ -1,4 +1,4 @@
-"""A piece of work on its way through a database, and how it ends."""
+"""A piece of work that was submitted to a database, and how it ends."""
 
 import asyncio
 import sqlite3
@@ -19,7 +19,7 @@ Work = Callable[[Connection], T]
 
 
 class Wakeup:
-    """What a thread waits for: one lock, for an event and its condition took a sixth of the time of a put."""
+    """A signal to one thread. It is a single lock, because `threading.Event` took a sixth of the time of a put."""
 
     __slots__ = ("_lock",)
 
@@ -28,32 +28,32 @@ class Wakeup:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Let the next `wait`, or the one that goes on, return. For any thread."""
+        """Let the `wait` that is going on, or the next one, return. Any thread may call this."""
         with suppress(RuntimeError):  # it was given already
             self._lock.release()
 
     def wait(self) -> None:
-        """Block until it is given; afterwards it can be given anew."""
+        """Block until the signal is given, and use it up: it can then be given anew."""
         self._lock.acquire()
 
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """A piece of work on its way. Once `done`, it was committed, or `error` says why nothing of it was."""
+    """A piece of work that was submitted. Once `done`, it was committed, or `error` says why nothing of it was kept."""
 
     work: Work[T]
     readonly: bool
     durable: bool
     one_statement: bool = False
-    asked: float = 0.0  # when, by the monotonic clock, where that matters
+    asked: float = 0.0  # when it was submitted, by the monotonic clock
     until: float | None = None  # when it is given up, by that clock
-    lasting: bool = False  # whether it is tried again in the background where it cannot be kept now
-    apart: bool = False  # whether no other is part of its transaction
+    lasting: bool = False  # whether it is tried again in the background if it cannot be kept now
+    apart: bool = False  # whether it has a transaction of its own
     waiting: "asyncio.Future[T] | None" = None
-    turn: "Wakeup | None" = None  # of a sync caller that waits: it is done, or may do what is waiting
+    turn: "Wakeup | None" = None  # tells a sync caller that its job is done, or that it may do the queue's jobs
     done: bool = False
     result: T | None = None
-    committing: bool = False  # whether it was, when the error came
+    committing: bool = False  # whether the commit was under way when the error came
     error: BaseException | None = None
     caller: int = field(default_factory=threading.get_ident)  # the thread that asked for it
 
@@ -64,9 +64,10 @@ class Job(Generic[T]):
 
 
 class SavepointScope:
-    """Around one job of a transaction: keeps its error, and undoes it alone where it is `alone` or `marked`.
+    """A block around one job of a transaction. It keeps the job's error.
 
-    Else it is done together with others, with no place to go back to, and where it raised they are to be done `again`.
+    If the job raises and is `alone` in the transaction, or `marked` by a savepoint, only the job is undone. Otherwise
+    it shares the transaction with others and has no savepoint: then all of them must be done `again`.
     """
 
     __slots__ = ("_alone", "_held", "_job", "_marked", "again")
@@ -88,7 +89,7 @@ class SavepointScope:
     ) -> bool:
         if error is None:
             return False
-        # A user's interrupt goes on in the main thread, whoever's work it happened to hit; that of others is done anew.
+        # A user's interrupt goes on in the main thread, whichever job it hit. Another caller's job is done anew.
         interrupt = kind is KeyboardInterrupt and threading.current_thread() is threading.main_thread()
         if interrupt and self._job.caller != threading.get_ident():
             return False
@@ -108,7 +109,7 @@ class SavepointScope:
 
 
 def resolve(jobs: Sequence[Job[Any]]) -> None:
-    """Tell the async callers, on their event loop."""
+    """Give the async callers of `jobs` their results. Runs on their event loop."""
     for job in jobs:
         if job.waiting is not None and not job.waiting.done():
             if job.error is None:

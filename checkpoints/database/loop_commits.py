@@ -1,4 +1,4 @@
-"""Event loops that may wait for a disk: those that nobody's work but the caller's runs on."""
+"""Event loops that may wait for a disk, because only the caller's work runs on them."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from bursar.checkpoints.database.stop_guard import shielded
 
 T = TypeVar("T")
 
-WATCHER = "blockbuster"  # where it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
+WATCHER = "blockbuster"  # if it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
 OWN_TASKS = 3  # the one that keeps such a loop going, the caller's, and the one that LangChain makes of a model's call
 LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
 
@@ -19,7 +19,7 @@ _threads = threading.local()
 
 
 class LentThread:
-    """A thread whose event loop may wait for a disk as long as `work` is one piece, which is then the caller's.
+    """A thread whose event loop may wait for a disk while `work` has one piece, which is then the caller's.
 
     `returned_at` is when the last such wait ended, by `time.monotonic`: until then the loop answered nobody.
     """
@@ -30,7 +30,7 @@ class LentThread:
 
 
 def lend_thread(lent: LentThread) -> None:
-    """From here on this thread is `lent`."""
+    """Mark this thread as `lent` from here on."""
     _threads.lent = lent
 
 
@@ -51,8 +51,8 @@ def may_wait() -> bool:
 async def wait(work: Callable[[], T]) -> T:
     """Do the work in the thread of the running event loop, which may wait.
 
-    Nobody stops the thread before it is known what was done. A cancellation that came meanwhile, a time-out's included,
-    is raised at the end of the work, as if the work had been awaited.
+    Nobody stops the thread before the work has ended. A cancellation that came meanwhile, a time-out's included, is
+    raised at the end of the work, as if the work had been awaited.
     """
     began = time.monotonic()
     with shielded():

@@ -1,7 +1,7 @@
-"""The watch over work on PostgreSQL: what is overdue is given up by this process, whatever the server does.
+"""The watch over work on PostgreSQL: this process gives up work that is overdue, whatever the server does.
 
 The server's own time-outs leave two gaps. They do not know when an answer is due, so a lock that another program holds
-may keep work for longer than anyone waits for it. And a server that is frozen does not keep them, though its host goes
+may keep work for longer than anyone waits for it. And a frozen server does not keep its time-outs, though its host goes
 on acknowledging what it is sent.
 """
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from psycopg import Connection as Psycopg
 
 LOOK_SECONDS = 1.0  # between two looks at work that is not due yet
-PULSE_SECONDS = 0.02  # between two looks at work that is
+PULSE_SECONDS = 0.02  # between two looks at work that is due
 QUIET_SECONDS = 0.1  # a server that said something within this time is at work
-CANCEL_SECONDS = 0.1  # what a server has to heed a cancellation
-COMMIT_SECONDS = 2.0  # what a commit has beyond the time of its work: a disk may be slow, and its end is worth knowing
-MARGIN_SECONDS = 5.0  # what a server has beyond `statement_timeout` to keep it
-SILENT_SECONDS = 0.25  # what work has at least while the server is silent, and a new connection too
-BEGIN_SECONDS = 2.0  # what a server has to begin a transaction, which waits for nobody
+CANCEL_SECONDS = 0.1  # the time that a server has to heed a cancellation
+COMMIT_SECONDS = 2.0  # a commit's time beyond that of its work: a disk may be slow, and the end is worth knowing
+MARGIN_SECONDS = 5.0  # the time that a server has beyond `statement_timeout` to keep it
+SILENT_SECONDS = 0.25  # the least time for work, and for a new connection, while the server is silent
+BEGIN_SECONDS = 2.0  # the time that a server has to begin a transaction, which waits for nobody
 ACTIVE = 1  # libpq's PQTRANS_ACTIVE: a command was sent and its result has not come
 _TCP_INFO_BYTES = 64
 _LAST_SENT, _LAST_RECEIVED = 44, 52  # in Linux's `struct tcp_info`: milliseconds since the last data either way
 
 
 class ServerHealth:
-    """What the connections of a database know of its server together."""
+    """What all connections to a database know together about its server."""
 
-    silent = False  # it did not even heed a cancellation, and nothing was heard of it since
-    opening_seconds = math.inf  # the least that it took to open a connection
+    silent = False  # whether one was hung up or not opened in time, and the server has said nothing since
+    opening_seconds = math.inf  # the shortest time in which a connection was opened
 
     @property
     def patience(self) -> float:
-        """Seconds within which it answers, if it answers at all."""
+        """Seconds within which the server answers, if it answers at all."""
         return min(max(SILENT_SECONDS, 4 * self.opening_seconds), BEGIN_SECONDS)
 
 
 class ConnectionDeadline:
-    """A connection as the watch sees it: whether work is going on there, and until when. For one piece at a time."""
+    """What the watch knows of a connection: whether work is going on there, and until when. One piece at a time."""
 
     def __init__(self, server: ServerHealth, *, statement_seconds: float) -> None:
-        self.committing = False  # whether the work's end is being written, which nobody cancels
-        self.given_up: float | None = None  # when the work was
-        self.unheard = False  # whether the server did not even heed that
+        self.committing = False  # whether the commit is under way, which nobody cancels
+        self.given_up: float | None = None  # when the work was given up
+        self.unheard = False  # whether the connection was then hung up, or was not opened in time
         self._lock = threading.Lock()
         self._driver: Psycopg[Any] | None = None
         self._server = server
@@ -63,10 +63,10 @@ class ConnectionDeadline:
         _watch.add(self)
 
     def begin(self, until: float | None) -> None:
-        """Work begins, and is given up at `until`, in seconds of `time.monotonic`.
+        """Begin to watch a piece of work, which is given up at `until`, in seconds of `time.monotonic`.
 
-        Without it, once the server has said nothing for longer than a statement may take, or soon where it has been
-        silent lately; never, if it is infinite.
+        Work is never given up if `until` is infinite. Without `until` it is given up once the server has said nothing
+        for longer than a statement may take, or soon if the server has been silent lately.
         """
         now = time.monotonic()
         begin_seconds = BEGIN_SECONDS
@@ -79,11 +79,11 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """The transaction has begun, or its beginning may wait for others: behind a pooler it does."""
+        """Note that the transaction has begun, or that its beginning may wait for others, as behind a pooler."""
         self._begun_by = None
 
     def replaced(self) -> bool:
-        """Whether another connection may take the place of one that is lost, or did not even begin a transaction."""
+        """Return whether the work may begin again on a new connection. It may not if it was given up after it began."""
         with self._lock:
             if self.given_up is not None and self._begun_by is None:
                 return False
@@ -98,30 +98,30 @@ class ConnectionDeadline:
 
     @driver.setter
     def driver(self, opened: "Psycopg[Any] | None") -> None:
-        with self._lock:  # not while the watch has its socket in hand
+        with self._lock:  # race: the watch may be using the socket
             self._driver = opened
 
     def end(self) -> bool:
-        """The work has ended. Whether it was given up: then a cancellation may be under way to the connection."""
-        with self._lock:
+        """End the work. Returns whether it was given up: then a cancellation may be under way to the connection."""
+        with self._lock:  # race: the watch may be giving it up; afterwards it cannot
             self._busy = False
         return self.given_up is not None
 
     def heard(self) -> None:
-        """The server has spoken."""
+        """Note that the server has answered."""
         self._server.silent = False
 
     def opened(self, driver: "Psycopg[Any] | None", seconds: float) -> None:
-        """A connection was opened within so many seconds."""
+        """Note that a connection was opened, and in how many seconds."""
         self.driver = driver
         self._server.opening_seconds = min(self._server.opening_seconds, seconds)
         self.heard()
 
     @property
     def suspect(self) -> bool:
-        """Whether the connection is not to be trusted: the server was silent when it was last asked something.
+        """Whether the server was silent when it was last asked something, so that the connection must be replaced.
 
-        Raises `DatabaseError` where the work has no time to find out.
+        Raises `DatabaseError` if the server was silent and the work has no time to ask again.
         """
         if self._server.silent and self._until is not None and self._until <= time.monotonic():
             self.unanswered()
@@ -129,19 +129,19 @@ class ConnectionDeadline:
         return self._server.silent
 
     def unanswered(self) -> None:
-        """The server did not open a connection in time."""
+        """Note that the server did not open a connection in time."""
         self.given_up = time.monotonic()
         self.unheard = self._server.silent = True
 
     @property
     def patience(self) -> float | None:
-        """Seconds that there are for opening the connection; None where they are the driver's own."""
+        """Seconds in which the connection must be opened; None if the driver's own limit holds."""
         if self._until is None or self._until == math.inf:
             return None
         return max(self._until - time.monotonic(), self._server.patience)
 
     def look(self, now: float) -> float:
-        """Give the work up if it is overdue; when to look again."""
+        """Give the work up if it is overdue. Returns when to look again, in seconds of `time.monotonic`."""
         with self._lock:
             if not self._busy or self.unheard:
                 return math.inf
@@ -162,7 +162,7 @@ class ConnectionDeadline:
             return now + PULSE_SECONDS
 
     def _limits(self) -> tuple[float, float]:
-        """From when on the work may be given up, and for how long the server must have been quiet then."""
+        """Return from when on the work may be given up, and for how many seconds the server must have been quiet."""
         if self._begun_by is not None:
             return self._begun_by if self._until is None else min(self._begun_by, self._until), QUIET_SECONDS
         if self._until is None:
@@ -170,9 +170,9 @@ class ConnectionDeadline:
         return self._until + COMMIT_SECONDS if self.committing else self._until, QUIET_SECONDS
 
     def _quiet_seconds(self, *, unknown: float) -> float:
-        """For how long the server has not answered what it was asked; 0 if it has, or was asked nothing.
+        """Return for how many seconds the server has not answered; 0 if it has answered, or was asked nothing.
 
-        `unknown` where the system does not tell: of a Unix socket, and elsewhere than on Linux.
+        Returns `unknown` if the system does not tell: for a Unix socket, and on other systems than Linux.
         """
         driver = self._driver
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
@@ -191,11 +191,11 @@ class ConnectionDeadline:
     def _cancel(self) -> None:
         """Ask the server to stop what it does for the connection, which frees the locks that it holds."""
         driver = self._driver
-        if driver is not None:  # in a thread of its own, for a frozen server does not answer this either
+        if driver is not None:  # in a thread of its own, because a frozen server does not answer this either
             threading.Thread(target=_cancel, args=(driver,), name="bursar-cancel", daemon=True).start()
 
     def _hang_up(self) -> None:
-        """Whoever waits for the server is told that the connection is lost."""
+        """Shut the socket down: the thread that waits for the server learns that the connection is lost."""
         driver = self._driver
         self.unheard = self._server.silent = True
         number = None if driver is None else socket_of(driver)
@@ -205,7 +205,7 @@ class ConnectionDeadline:
 
 
 class DeadlineWatch:
-    """The thread that looks at all lines of the process while one of them is busy, and sleeps else."""
+    """The thread that looks at all connections of the process while one of them is busy, and otherwise sleeps."""
 
     def __init__(self) -> None:
         self._lines: WeakSet[ConnectionDeadline] = WeakSet()
@@ -214,12 +214,12 @@ class DeadlineWatch:
         self._started = False
 
     def add(self, line: ConnectionDeadline) -> None:
-        """Look at this one too."""
+        """Look at this connection too."""
         with self._wake:
             self._lines.add(line)
 
     def expect(self, now: float, until: float | None) -> None:
-        """Look in time at work that begins. Takes no lock while the watch is awake and looks early enough."""
+        """Let the watch look in time at work that begins. Takes no lock if the watch looks early enough anyway."""
         soon = now + LOOK_SECONDS
         if until is not None and until < soon:
             soon = until
@@ -241,7 +241,7 @@ class DeadlineWatch:
                 if left > 0:
                     self._wake.wait(None if left == math.inf else left)
                     continue
-                self._next = math.inf  # from here on who begins rouses it, whether this look sees its work or not
+                self._next = math.inf  # race: work that begins from here on wakes it, whether this look sees it or not
                 lines = list(self._lines)
             now = time.monotonic()
             at = min((line.look(now) for line in lines), default=math.inf)
@@ -265,4 +265,4 @@ def _begin_anew() -> None:
 
 _watch = DeadlineWatch()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)  # it inherits no thread, and its databases begin anew too
+    os.register_at_fork(after_in_child=_begin_anew)  # a child inherits no thread, and its databases begin anew too

@@ -1,6 +1,6 @@
-"""PostgreSQL through libpq, by psycopg's own hand but without its cursors: half the CPU and the time of a statement.
+"""Statements on PostgreSQL through psycopg's libpq, without psycopg's cursors: at half the CPU and half the time.
 
-Values and rows are adapted by psycopg. Parameters stand in a statement as `$1`, `$2` and so on.
+psycopg adapts values and rows. Parameters stand in a statement as `$1`, `$2` and so on.
 """
 
 import select
@@ -16,13 +16,13 @@ IDLE: Final = 0  # PQTRANS_IDLE
 ROWS: Final = 2  # PGRES_TUPLES_OK
 FATAL: Final = 7  # PGRES_FATAL_ERROR
 BINARY: Final = 1
-MAX_PREPARED = 200  # statements that a connection prepares; those after them are parsed each time
-UNPREPARED = ("26000", "0A000")  # the server does not know what was prepared, or its tables have changed since
+MAX_PREPARED = 200  # statements that a connection prepares; the server parses any others each time
+UNPREPARED = ("26000", "0A000")  # SQLSTATEs: the prepared statement is unknown, or its tables have changed since
 _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
 class PostgresSession:
-    """One connection, and what was prepared on it. For one thread at a time."""
+    """One connection, and the statements prepared on it. One thread at a time may use it."""
 
     def __init__(self, driver: Any) -> None:
         from psycopg.adapt import PyFormat, Transformer
@@ -34,11 +34,11 @@ class PostgresSession:
         self._text, self._binary = PyFormat.TEXT, PyFormat.BINARY
         self._uses: dict[str, int] = {}  # of statements that are not prepared yet
         self._names: dict[str, bytes] = {}
-        self._prepared = 0  # how often something was; an interrupt may have kept its name from being known here
+        self._prepared = 0  # how many were; an interrupt may have kept one out of `_names`
 
     @classmethod
     def of(cls, connection: Connection) -> "PostgresSession":
-        """The connection's own, for as long as the driver's connection lasts."""
+        """Return the connection's session, which lasts as long as the driver's connection."""
         info = connection.info
         link = info.get(_LINK)
         if link is None:
@@ -46,13 +46,13 @@ class PostgresSession:
         return cast(PostgresSession, link)
 
     def run(self, sql: str, values: Sequence[object]) -> tuple[list[tuple[Any, ...]], int]:
-        """The rows of a statement, and how many it returned or changed. Raises psycopg's errors.
+        """Run a statement. Return its rows, and how many it returned or changed. Raises psycopg's errors.
 
-        A user's interrupt cancels it. The server says what type a parameter has: where nothing around it tells, the
-        statement casts it.
+        A user's interrupt cancels the statement. The server infers the type of a parameter from what is around it. If
+        that does not say, the statement must cast the parameter.
         """
         pgconn, adapt = self._driver.pgconn, self._adapt
-        # As text, a value of bytes would come at twice its size.
+        # As text, bytes would be sent at twice their size.
         dumped = adapt.dump_sequence(values, [self._binary if type(one) is bytes else self._text for one in values])
         name = self._names.get(sql) or self._prepare(sql)
         if name:
@@ -66,7 +66,7 @@ class PostgresSession:
         return adapt.load_rows(0, done.ntuples, tuple), done.ntuples
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run it for the values of each of `rows`, all in one round trip where there are several."""
+        """Run a statement for the values of each of `rows`, in one round trip if there are several."""
         if len(rows) == 1:
             self.run(sql, rows[0])
             return
@@ -76,7 +76,10 @@ class PostgresSession:
             cursor.executemany(sql.encode(), rows)
 
     def _prepare(self, sql: str) -> bytes | None:
-        """The name that the statement is prepared under, from its fifth use on; None where the driver prepares none."""
+        """Return the name of the prepared statement, which is prepared after `prepare_threshold` uses; before, None.
+
+        Returns None too if the driver prepares no statements, or the connection has `MAX_PREPARED` already.
+        """
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)
         if threshold is None or self._prepared == MAX_PREPARED:
@@ -97,13 +100,13 @@ class PostgresSession:
         if done.status == FATAL:
             error = fault_of(done)
             if getattr(error, "sqlstate", None) in UNPREPARED:
-                self._names.clear()  # a later try finds them new
+                self._names.clear()  # a later try prepares them anew
             raise error
         return done
 
 
 def says_something(socket: int) -> bool:
-    """Whether there is something to read from it now."""
+    """Whether there is something to read from the socket now."""
     if not hasattr(select, "poll"):
         return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
@@ -112,7 +115,7 @@ def says_something(socket: int) -> bool:
 
 
 def socket_of(driver: Any) -> int | None:
-    """The number of the connection's socket; None where it has none any more."""
+    """Return the number of the connection's socket; None if it has none any more."""
     from psycopg import Error
 
     try:
@@ -122,7 +125,7 @@ def socket_of(driver: Any) -> int | None:
 
 
 def command(driver: Any, sql: str) -> str:
-    """Send a command that has no values and returns no rows; the server's own word for what it did."""
+    """Send a command that has no values and returns no rows. Returns the server's own word for what it did."""
     done: PGresult = driver.pgconn.exec_(sql.encode())
     if done.status == FATAL:
         raise fault_of(done)
@@ -130,7 +133,7 @@ def command(driver: Any, sql: str) -> str:
 
 
 def fault_of(done: "PGresult") -> Exception:
-    """The driver's error for a result that is one."""
+    """Return the driver's error for a result that is an error."""
     from psycopg.errors import OperationalError, error_from_result
 
     error = error_from_result(done)

@@ -1,4 +1,4 @@
-"""Work that must be kept and could not be: tried again in the background until it is."""
+"""A queue that tries transactions again which failed with a database error: in the background, for up to an hour."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ from bursar.checkpoints.database.job import Work
 from bursar.state.errors import BursarError, DatabaseError
 
 RETRY_SECONDS = 2.0
-PATIENCE_SECONDS = 1.0  # of one attempt with a lock that another program holds, or with a server that is silent
-MAX_ATTEMPTS = 1_800  # an hour of them; then the books keep what they say, as after a crash
+PATIENCE_SECONDS = 1.0  # how long one attempt waits for another program's lock, or for a silent server
+MAX_ATTEMPTS = 1_800  # an hour of them; then the books stay as they are, as after a crash
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class _Late:
 
 
 class RetryQueue:
-    """What one database could not keep, and the daemon thread that tries it again; it ends when there is nothing.
+    """The work that one database could not keep, and a daemon thread that tries it again and ends when none is left.
 
-    Each piece must be one that may be done twice: the second time it changes nothing, or raises a `BursarError`.
+    Each piece of work must be safe to do twice: the second time it changes nothing, or raises a `BursarError`.
     """
 
     def __init__(self, run: Callable[[Work[Any], float], object]) -> None:
@@ -34,7 +34,7 @@ class RetryQueue:
         self._working = False
 
     def add(self, work: Work[Any]) -> None:
-        """Try the work again, for as long as the process lives or an hour."""
+        """Try the work again until it is kept, for an hour, or until the process ends."""
         with self._lock:
             self._late.append(_Late(work))
             if not self._working:
@@ -42,7 +42,7 @@ class RetryQueue:
                 threading.Thread(target=self._work, name="bursar-again", daemon=True).start()
 
     def forget(self) -> None:
-        """Try nothing again."""
+        """Drop all work that waits to be tried again."""
         with self._lock:
             self._late.clear()
 
@@ -51,7 +51,7 @@ class RetryQueue:
             time.sleep(RETRY_SECONDS)
             for _ in range(len(self._late)):
                 with self._lock:
-                    if not self._late:
+                    if not self._late:  # race: `forget` has emptied it
                         break
                     late = self._late.popleft()
                 if not self._is_over(late):
@@ -69,5 +69,5 @@ class RetryQueue:
         except DatabaseError:
             return late.attempts == MAX_ATTEMPTS
         except BursarError:
-            return True  # it was done after all, or somebody else has ended what it is about
+            return True  # the work was done after all, or another process did something that makes it needless
         return True

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, text
 
 
 def one_snapshot(connection: Connection) -> None:
-    """Let every statement of this transaction, which has not run one yet, see the same moment."""
+    """Let every statement of this transaction see the same moment. The transaction has run no statement yet."""
     if connection.dialect.name == "postgresql":  # SQLite does so anyway
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 
 
 @contextmanager
 def lenient_text(connection: Connection) -> Generator[None]:
-    """Read damaged text too: SQLite hands out whatever bytes a row holds, and its driver stops at bad UTF-8."""
+    """Inside the block, read damaged text too: SQLite returns any bytes, and its driver would stop at bad UTF-8."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         yield

@@ -20,7 +20,7 @@ class Statement:
     """A Core statement, run as `prepared(connection, name=value, …)` inside the connection's transaction.
 
     Every value is a named `bindparam`; types that need a conversion (dates, decimals, JSON) are not for it.
-    Errors are SQLAlchemy's own, as from `Connection.execute`. `sqlite` is the statement there if it differs.
+    Errors are SQLAlchemy's own, as from `Connection.execute`. `sqlite` is the statement for SQLite if it differs.
     """
 
     def __init__(self, statement: ClauseElement, *, sqlite: ClauseElement | None = None) -> None:
@@ -28,11 +28,11 @@ class Statement:
         self._rendered: dict[str, Rendered] = {}
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
-        """The rows that the statement returns, none if it returns none by nature."""
+        """Run the statement and return its rows; an empty list if it is of a kind that returns none."""
         return self._run(connection, values)[0]
 
     def changes(self, connection: Connection, **values: object) -> int:
-        """How many rows the statement inserted, updated or deleted."""
+        """Run the statement and return how many rows it inserted, updated or deleted."""
         return self._run(connection, values)[1]
 
     def _run(self, connection: Connection, values: dict[str, object]) -> tuple[list[Row], int]:
@@ -41,18 +41,21 @@ class Statement:
         return execute(connection, sql, ordered(defaults | values if defaults else values))
 
     def changes_of_each(self, connection: Connection, rows: Sequence[dict[str, object]]) -> list[int]:
-        """Execute it for each of `rows`, in order; how many rows each changed. On SQLite, by one call of the driver."""
+        """Run the statement for each of `rows`, in order; on SQLite, by one call of the driver.
+
+        Returns, for each of `rows`, how many rows of the table it changed.
+        """
         sql, defaults, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
         return _execute_each(connection, sql, [ordered(defaults | row) for row in rows])
 
     def explained(self, connection: Connection, **values: object) -> list[Row]:
-        """How the database would do it, in its own words."""
+        """Return how the database would run the statement, in its own words."""
         sql, defaults, ordered = self._render(connection)
         explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
         return execute(connection, f"{explain} {sql}", ordered(defaults | values))[0]
 
     def _render(self, connection: Connection) -> Rendered:
-        # Threads may render at the same time; they all render the same.
+        # Race: several threads may render at the same time; they all render the same.
         dialect = connection.dialect
         if dialect.name == "postgresql":
             dialect = cast(Any, type(dialect))(paramstyle="numeric_dollar")
@@ -65,7 +68,7 @@ class Statement:
 
 
 def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
-    """The rows that a statement returns, and how many it returned or changed; its parameters are `?` or `$1`, `$2` ….
+    """Run a statement with the parameters `?`, or `$1`, `$2` …. Return its rows, and how many it returned or changed.
 
     Raises SQLAlchemy's errors, as `Connection.execute` does.
     """
@@ -81,7 +84,7 @@ def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple
 
 
 def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
-    """Execute it for the values of each of `rows`, in order. Raises as `execute`."""
+    """Run a statement for the values of each of `rows`, in order. Raises as `execute`."""
     try:
         if connection.dialect.name == "postgresql":
             PostgresSession.of(connection).run_many(sql, rows)
@@ -110,15 +113,15 @@ def _execute_each(connection: Connection, sql: str, rows: Sequence[Sequence[obje
 
 
 def _fault(connection: Connection, sql: str, error: Any) -> DBAPIError:
-    """SQLAlchemy's error for one of the driver's."""
+    """Return SQLAlchemy's error for one of the driver's errors."""
     dialect = connection.dialect
     return cast(DBAPIError, DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect))
 
 
 class ReturningStatement:
-    """A change of one row that returns it, or no row where it changed none.
+    """A change of one row that returns the row, or nothing if it changed none.
 
-    SQLite builds a table for the rows of a RETURNING, at several times the cost of the change: there `read` finds it.
+    For a RETURNING SQLite builds a table, at several times the cost of the change. So on SQLite `read` finds the row.
     """
 
     def __init__(
@@ -128,21 +131,21 @@ class ReturningStatement:
         self._read = Statement(read)
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
-        """The row as the change left it."""
+        """Change the row and return it as it is afterwards."""
         if connection.dialect.name != "sqlite":
             return self._change(connection, **values)
         return self._read(connection, **values) if self._change.changes(connection, **values) else []
 
 
 def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], Sequence[object]]:
-    """What picks the values of these names, in this order."""
+    """Return a function that picks the values of these names, in this order."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda values: [values[name] for name in names]
 
 
 def insert_new(table: Table) -> Statement:
-    """Insert a row unless its primary key is there already; then it changes no row."""
+    """Return a statement that inserts a row. It changes nothing if the row's primary key is there already."""
     columns = ", ".join(column.name for column in table.columns)
     values = ", ".join(f":{column.name}" for column in table.columns)
     # As text, which both databases understand: importing their dialects' own inserts takes longer than all of Bursar.

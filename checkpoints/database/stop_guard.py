@@ -1,4 +1,4 @@
-"""Sections that nobody may stop in their middle: a transaction, or a paid call with its settlement."""
+"""Sections of a thread that nobody may stop halfway: a transaction, or a paid call with its settlement."""
 
 import threading
 from collections.abc import Generator
@@ -8,12 +8,12 @@ _threads = threading.local()
 
 
 def guard_thread(lock: threading.Lock) -> None:
-    """From here on, shielded sections of this thread hold `lock`; whoever would stop the thread takes it first."""
+    """Let the shielded sections of this thread hold `lock` from here on. Take `lock` before you stop the thread."""
     _threads.lock = lock
 
 
 def shielded() -> AbstractContextManager[None]:
-    """Inside the block this thread is not stopped from outside. Costs nothing in threads that nobody may stop."""
+    """Return a block in which this thread is not stopped from outside. It is free in threads that nobody may stop."""
     lock: threading.Lock | None = getattr(_threads, "lock", None)
     return _NOTHING if lock is None or getattr(_threads, "inside", False) else _holding(lock)
 

@@ -23,7 +23,7 @@ _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0
 class Settings:
     """How a database is used: `postgresql://host/db?pool_size=20&statement_timeout=10`. Times are in seconds.
 
-    PostgreSQL has all of them save `timeout`, which is SQLite's only one.
+    PostgreSQL has all settings but `timeout`, which is SQLite's only one.
     """
 
     pool_size: int = 8  # connections of this process, opened when they are needed
@@ -32,7 +32,7 @@ class Settings:
     statement_timeout: float = (
         30  # of one statement, waits for locks included; a pause between two has ten times as much
     )
-    prepared_statements: bool = True  # turned off by itself where a pooler such as PgBouncer is in between
+    prepared_statements: bool = True  # turned off by itself if a pooler such as PgBouncer is in between
     timeout: float = 10  # for how long SQLite waits for another process that writes
 
 
@@ -40,9 +40,9 @@ DEFAULTS = Settings()
 
 
 def parse(url: str | URL) -> tuple[URL, Settings]:
-    """Where the database is, as its driver understands it, and how to use it.
+    """Return the URL as the database's driver understands it, and the settings that were in it.
 
-    Raises `ConfigurationError`, of one line and without the password, for a URL or a setting that cannot be used.
+    Raises `ConfigurationError`, of one line and without the password, if the URL or a setting cannot be used.
     """
     try:
         parsed = make_url(url)

@@ -1,4 +1,4 @@
-"""Accounts: what a scope may spend, has spent and holds. The only place that changes them."""
+"""Accounts: what a scope may spend, has spent and holds. Only this file changes them."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from bursar.state.refusals import BudgetExceeded
 
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
 
-NO_CAP = 2**62  # what an account without a cap may hold, in place of none
+NO_CAP = 2**62  # stands in SQL for the cap of an account that has none
 MAX_ID_CHARACTERS = 200
 MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside a BIGINT
 
@@ -45,7 +45,7 @@ class Account:
 
 
 def describe_scope(scope: str) -> str:
-    """`agent:r-1:spending` as a reader would say it: `agent spending of request r-1`."""
+    """Return the scope in words: for `agent:r-1:spending`, `agent spending of request r-1`."""
     kind, _, rest = scope.partition(":")
     if kind == "agent" and ":" in rest:
         request, _, agent = rest.partition(":")
@@ -57,41 +57,42 @@ def describe_scope(scope: str) -> str:
 
 
 def check_id(what: str, value: str) -> None:
-    """Raises `LedgerError` unless the value can be the id of a session, a request, a tenant or a call."""
+    """Raise `LedgerError` unless `value` can be the id of a session, a request, a tenant or a call."""
     if not 0 < len(value) <= MAX_ID_CHARACTERS or not value.isprintable():
         raise LedgerError(f"a {what} id is 1 to {MAX_ID_CHARACTERS} printable characters, not {value[:60]!r}")
 
 
 def check_amount(what: str, amount: int) -> None:
-    """Raises `LedgerError` unless `amount` is a whole number of nano-dollars from 0 to `MAX_AMOUNT`."""
+    """Raise `LedgerError` unless `amount` is a whole number of nano-dollars from 0 to `MAX_AMOUNT`."""
     if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
         raise LedgerError(f"{what} is a whole number of nano-dollars from 0 to {MAX_AMOUNT}, not {amount!r}")
 
 
 def follows_configuration(scope: str) -> bool:
-    """Whether the account's cap is that of the newest request's configuration; a request's own is given once."""
+    """Whether each new request sets the account's cap anew. Accounts of requests and agents keep their first cap."""
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 
 def open_account(transaction: Transaction, account: Account) -> None:
-    """Afterwards the account exists; one that existed keeps its cap and its spend."""
+    """Open the account if it does not exist. An account that exists keeps its cap and its spend."""
     _check_cap(account)
     _insert(transaction.connection, scope=account.scope, cap=account.cap, spent=0, held=0, granted=0)
 
 
 def set_caps(transaction: Transaction, wanted: Collection[Account]) -> None:
-    """Afterwards each account exists with this cap and, on top of it, what it was topped up by."""
+    """Give each account this cap plus what it was topped up by. Opens the accounts that do not exist."""
     if not wanted:
         return
     values: dict[str, object] = {}
-    for place, account in enumerate(sorted(wanted, key=lambda one: one.scope)):  # as `lock` does: no deadlock
+    # Race: two transactions that lock accounts in different orders deadlock. So this is the order of `lock`.
+    for place, account in enumerate(sorted(wanted, key=lambda one: one.scope)):
         _check_cap(account)
         values |= {f"scope_{place}": account.scope, f"cap_{place}": account.cap}
     _set_caps(len(wanted))(transaction.connection, **values)
 
 
 def grant(transaction: Transaction, scope: str, amount: int) -> None:
-    """Raise the cap of an account by `amount`. Raises `LedgerError` if it does not exist or has no cap."""
+    """Raise the cap of an account by `amount`. Raises `LedgerError` if the account does not exist or has no cap."""
     found = _read(1)(transaction.connection, scope_0=scope)
     if not found:
         raise LedgerError(f"no account for {describe_scope(scope)} in the books")
@@ -104,20 +105,20 @@ def grant(transaction: Transaction, scope: str, amount: int) -> None:
 def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> None:
     """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
 
-    `scopes` stand outermost first. After a raise the transaction must be rolled back: some accounts were changed.
+    `scopes` are in order, outermost first. After an error the caller must roll back: some accounts were changed.
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
     connection = transaction.connection
     if connection.dialect.name == "sqlite":
-        # One by one: for several at once SQLite builds tables, of the names and of the rows, that cost more.
+        # One statement for each account: one for all would let SQLite build tables of names and rows, which cost more.
         held = _reserve_one.changes_of_each(connection, [{"account": scope, "amount": amount} for scope in scopes])
         without = [scope for scope, changed in zip(scopes, held, strict=True) if not changed]
     else:
         held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **scope_params(scopes))}
         without = [scope for scope in scopes if scope not in held]
         if without:
-            # It may have judged by what stood there before it waited for a row. Now they are ours and seen as they are.
+            # Race: the statement may have judged a row as it was before it waited for it. The rows are locked now.
             held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **scope_params(without))}
             without = [scope for scope in without if scope not in held]
     if without:
@@ -125,10 +126,10 @@ def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> Non
 
 
 def lock(transaction: Transaction, scopes: Collection[str]) -> None:
-    """Keep other transactions off these accounts until this one ends.
+    """Lock these accounts until the transaction ends, in the order of their names.
 
-    One UPDATE may lock its rows in any order, so on PostgreSQL two could deadlock; SQLite has one writer anyway.
-    `reserve` and `move` do it by themselves; this is for who moves several times.
+    On PostgreSQL an UPDATE may lock its rows in any order, so two could deadlock. SQLite has one writer and needs no
+    lock. `reserve` and `move` lock their accounts themselves: call `lock` before several moves in one transaction.
     """
     if len(scopes) > 1 and transaction.connection.dialect.name == "postgresql":
         _lock_rows(len(scopes))(transaction.connection, **scope_params(scopes))
@@ -149,7 +150,7 @@ def move(transaction: Transaction, scopes: Sequence[str], *, held: int, spent: i
 
 
 def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
-    """The least that is left of the capped accounts among `scopes`, in nano-dollars; None if none has a cap."""
+    """Return the smallest amount left in a capped account of `scopes`, in nano-dollars; None if none has a cap."""
     if not scopes:
         return None
     rows = _left(len(scopes))(transaction.connection, **scope_params(scopes))
@@ -157,13 +158,13 @@ def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
 
 
 def charged(transaction: Transaction, scope: str) -> int:
-    """What the account is charged, spent and held; 0 if it does not exist."""
+    """Return what the account has spent plus what it holds, in nano-dollars; 0 if it does not exist."""
     rows = _read(1)(transaction.connection, scope_0=scope)
     return 0 if not rows else rows[0][2] + rows[0][3]
 
 
 def cap_of(transaction: Transaction, scope: str) -> int | None:
-    """The account's cap; None if it has none or does not exist."""
+    """Return the account's cap in nano-dollars; None if it has none or does not exist."""
     rows = _read(1)(transaction.connection, scope_0=scope)
     return rows[0][1] if rows else None
 
@@ -190,7 +191,7 @@ def _refuse(transaction: Transaction, without_room: Sequence[str], amount: int) 
 
 
 def scope_params(scopes: Collection[str]) -> dict[str, str]:
-    """The scopes as the values of a statement's `scope_0`, `scope_1` and so on."""
+    """Return the scopes as values of a statement's parameters `scope_0`, `scope_1` and so on."""
     return {f"scope_{place}": scope for place, scope in enumerate(scopes)}
 
 
@@ -243,9 +244,9 @@ def _move(count: int) -> Statement:
 
 
 def _in_turn(change: Update, count: int) -> Statement:
-    """The change of so many accounts on PostgreSQL, which locks them in the order of their names, as `lock` does.
+    """Return the statement that changes `count` accounts on PostgreSQL, locking them in the order of their names.
 
-    Without more than one there is no order; the change itself looks at a row again that it had to wait for.
+    That is the order of `lock`. One account needs no order: an UPDATE reads a row again that it had to wait for.
     """
     if count == 1:
         return Statement(change.where(_among(count)).returning(accounts.c.scope))

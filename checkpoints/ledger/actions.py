@@ -1,8 +1,8 @@
 """Actions: the row of each side effect, and the states that it may pass through.
 
 intended → done | void | in_doubt, in_doubt → done | void | intended, void → intended, done → undoing → undone. The
-intent is committed before the effect. Every change is conditional on the state and the attempt that it follows, so that
-of any number of callers one does it.
+intent is committed before the effect. Every change is conditional on the state and the attempt that it follows. So if
+several callers try the same change, exactly one of them makes it.
 """
 
 import hashlib
@@ -29,7 +29,10 @@ UNDOING = ("undoing", "undone")
 
 @dataclass(frozen=True, slots=True)
 class ActionIntent:
-    """An action about to be done. `attempt` names who does it; on another host it counts as dead after `until`."""
+    """An action about to be done.
+
+    `attempt` names this try and the process that makes it. A process on another host takes it for dead after `until`.
+    """
 
     key: str
     session_id: str
@@ -68,18 +71,18 @@ class ActionRecord:
 
     @property
     def short(self) -> str:
-        """Its name as a person would say it, without the module."""
+        """The action's name without its module."""
         return self.name.rpartition(".")[2]
 
 
 def find(transaction: Transaction, key: str) -> ActionRecord | None:
-    """The action of this key, None if nobody intended it yet."""
+    """Return the action with this key; None if nobody has intended it yet."""
     found = transaction.connection.execute(_DEED.where(actions.c.key == key)).one_or_none()
     return None if found is None else _deed(found)
 
 
 def of_run(transaction: Transaction, session_id: str, checkpoint_ns: str) -> list[ActionRecord]:
-    """The actions of one node's run, the last first."""
+    """Return the actions of one node's run, the last one first."""
     here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
     query = _DEED.where(here).order_by(actions.c.ordinal.desc())
     return [_deed(row) for row in transaction.connection.execute(query)]
@@ -88,14 +91,16 @@ def of_run(transaction: Transaction, session_id: str, checkpoint_ns: str) -> lis
 def intend(
     transaction: Transaction, intent: ActionIntent, *, approval: str | None = None, at: datetime
 ) -> ActionRecord | None:
-    """Afterwards this attempt alone may do the action: the result is None. Otherwise it is the action in the books.
+    """Record the action as intended and return None: this attempt alone may do it.
 
-    With an `approval`, that is used up in the same transaction. Raises `NotApproved` if it does not hold any more,
-    and `ActionRefused` where the action is out of order: after an irreversible one, an irreversible one while
-    others have not ended, or in a run that is being undone. Then nothing was changed.
+    If the books have the action already, return it and change nothing.
+    If `approval` is given, it is used up in the same transaction. Raises `NotApproved` if the approval does not hold
+    any more. Raises `ActionRefused` if the action is out of order: it follows an irreversible action, it is
+    irreversible and others have not ended, or its run is being undone. After an error nothing is kept.
     """
     when = stamp(at)
-    lock_session(transaction, intent.session_id)  # of two that intend the same, the second finds the first's
+    # Race: of two callers that intend the same action, the second waits here and then finds the first one's row.
+    lock_session(transaction, intent.session_id)
     found = find(transaction, intent.key)
     if found is not None:
         return found
@@ -117,45 +122,45 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Afterwards an action that may be done again is intended by this attempt. Whether it is."""
+    """Let this attempt do an action again that is void or in doubt. Returns whether this attempt now has it."""
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
 
 
 def done(transaction: Transaction, key: str, *, attempt: str, result: bytes, at: datetime) -> bool:
-    """Afterwards what this attempt did is done, with its result for replay. False if others have dealt with it."""
+    """Record that this attempt did the action, with its result for replay. Returns False if others dealt with it."""
     values = {"state": "done", "result": result, "ended_at": stamp(at), "reason": None}
     return _change(transaction, key, ("intended", "in_doubt", "void"), values, attempt=attempt, at=at)
 
 
 def void(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Afterwards the action counts as not done."""
+    """Record that this attempt did not do the action. Returns False if others dealt with it."""
     values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
     return _change(transaction, key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
 
 
 def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Afterwards nobody knows whether the action was done."""
+    """Record that nobody knows whether this attempt did the action. Returns False if others dealt with it."""
     values = {"state": "in_doubt", "reason": clean(reason)}
     return _change(transaction, key, ("intended",), values, attempt=attempt, at=at)
 
 
 def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Afterwards this attempt undoes what was done, or what another began to undo."""
+    """Let this attempt undo an action that is done or half undone. Returns whether this attempt now has it."""
     values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
     return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
 
 
 def undone(transaction: Transaction, key: str, *, attempt: str, at: datetime) -> bool:
-    """Afterwards it is undone."""
+    """Record that this attempt undid the action. Returns False if others dealt with it."""
     values = {"state": "undone", "ended_at": stamp(at), "reason": None}
     return _change(transaction, key, ("undoing",), values, attempt=attempt, at=at)
 
 
 def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str, at: datetime) -> str:
-    """Afterwards an action that nobody could finish is what a person found: done or not. The state it is in now.
+    """Record what a person found out about an action that nobody could finish: done or not. Return its new state.
 
-    Raises `LedgerError` unless it is in doubt or being undone, or intended by an attempt that had its time.
+    Raises `LedgerError` unless the action is in doubt, being undone, or intended by an attempt whose `until` is over.
     """
     deed = find(transaction, key)
     if deed is None:
@@ -174,7 +179,7 @@ def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str
 
 
 def tell_incident(transaction: Transaction, session_id: str, key: str, what: str, *, at: datetime) -> None:
-    """Afterwards the log says that a person must look at this action. An action tells each incident once."""
+    """Log an incident of this action, so that a person looks at it. The same incident in a row is logged once."""
     lock_session(transaction, session_id)
     same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
     changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
@@ -183,7 +188,7 @@ def tell_incident(transaction: Transaction, session_id: str, key: str, what: str
 
 
 def open_actions(transaction: Transaction, session_id: str | None) -> list[ActionRecord]:
-    """Every action that has not ended, oldest first."""
+    """Return every action that has not ended, in one session or all, oldest first."""
     query = _DEED.where(text(OPEN_ACTIONS)).order_by(actions.c.intended_at, actions.c.key)
     if session_id is not None:
         query = query.where(actions.c.session_id == session_id)
@@ -191,7 +196,7 @@ def open_actions(transaction: Transaction, session_id: str | None) -> list[Actio
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove arguments and results of the session's actions that have ended; how many actions had any."""
+    """Remove arguments and results of the session's actions that have ended. Returns how many actions had any."""
     ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
     kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
     erased = update(actions).values(arguments=None, result=None).where(ended, kept)
@@ -208,12 +213,13 @@ def _change(
     at: datetime,
     by: str = "",
 ) -> bool:
-    """Compare and swap: only from one of `states` of that attempt; the log tells of it if it was."""
+    """Change and log the action if it is in one of `states` under this attempt. Returns whether it was."""
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()
     if session_id is None:
         return False
     lock_session(transaction, str(session_id))
+    # Race: another caller may have changed the action before this lock. The condition lets one of them win.
     condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
     statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
     found = transaction.connection.execute(statement).one_or_none()

@@ -1,4 +1,4 @@
-"""What a person does to the books on purpose. Each change leaves an event in the session's log."""
+"""Top-ups, closing and opening a session, erasing its contents. Each change leaves an event in the session's log."""
 
 from datetime import datetime
 
@@ -17,9 +17,10 @@ from bursar.state.text import clean
 
 
 def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at: datetime) -> str:
-    """Raise the cap of a request's, an agent's or a session's account by `amount`. The scope that was topped up.
+    """Raise the cap of a request's, an agent's or a session's account by `amount`. Return the account's scope.
 
-    `account` is a scope, a request's id or a session's. Accounts that sessions share follow the configuration only.
+    `account` is a scope, a request's id or a session's id. Raises `LedgerError` if sessions share the account: its
+    cap follows the configuration only.
     """
     check_amount("a top-up", amount)
     if amount == 0:
@@ -32,15 +33,16 @@ def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at
 
 
 def close(transaction: Transaction, session_id: str, incident: Incident, *, at: datetime) -> None:
-    """No call of the session is held from now on; the first incident is the one that holds are told."""
+    """Log the incident and refuse every later hold of the session, with an error that names the first incident."""
     append(transaction, session_id, stamp(at), [incident])
     _close(transaction.connection, session=session_id, what=clean(f"call {incident.call_id}: {incident.what}"))
 
 
 def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> str:
-    """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
+    """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
     if not note.strip():
         raise LedgerError("an acknowledgement needs a note that says what was found")
+    # Race: this locks the row, so that of two acknowledgements one finds the incident.
     found = _incident(transaction.connection, session=session_id)
     if not found:
         raise LedgerError(f"no session {session_id} in the books")
@@ -52,13 +54,14 @@ def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: dat
 
 
 def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> int:
-    """Remove the session's answers, and what is kept of its actions and approvals that have ended; how many there were.
+    """Remove the answers of the session's calls, and the contents of its actions and approvals that have ended.
 
-    Erasing again tells nothing new.
+    Returns how many rows had any. If there were none, as when erasing again, nothing is logged.
     """
     if head_of(transaction, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
     erased = calls.erase(transaction, session_id)
+    # Race: locked after the rows of calls and before those of actions and approvals, so that no circle of waits forms.
     lock_session(transaction, session_id)
     erased += actions.erase(transaction, session_id) + approvals.erase(transaction, session_id)
     if erased:
@@ -67,7 +70,7 @@ def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime)
 
 
 def _scope(transaction: Transaction, account: str) -> str:
-    """The scope that `account` means: itself, or the request or session of that id."""
+    """Return the scope that `account` means: itself, or the account of the request or session with that id."""
     possible = (account, f"request:{account}", f"session:{account}")
     meant = [scope for scope in possible if _exists(transaction.connection, one=scope)]
     if not meant:

@@ -1,6 +1,6 @@
-"""How a caller stands: what is left of its accounts, what of it is paused, which of its breakers saw faults lately.
+"""The facts that admit or refuse a paid call or a run: room in its accounts, pauses, breakers that saw faults lately.
 
-One statement reads it all, because every paid call asks, and every run that may pay before it begins.
+One statement reads them all, because every paid call needs them, and every run that may pay needs them to begin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ from bursar.state.refusals import Paused
 class RunLocation:
     """Where in the graph an agent runs for a request.
 
-    A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`; a fork and an edited state at
-    another.
+    A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`. A fork and an edited state run it
+    at another one.
     """
 
     session_id: str
@@ -35,11 +35,12 @@ class RunLocation:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionFacts:
-    """`left` is in nano-dollars, None where no account has a cap. A breaker that is not there is closed.
+    """What the books say about a caller. `left` is in nano-dollars, None if no account has a cap.
 
-    `paused` holds why, by what is paused. Of a place: `elsewhere` is how many calls its agent sent for the request at
-    other places and the nano-dollars they cost; `held`, whether calls of the run were in flight when it ended before,
-    and `undoing`, whether its actions were being undone.
+    `paused` maps each paused scope to the note of its pause. A breaker that is not in `breakers` is closed. The rest is
+    about the place of a run: `elsewhere` is how many calls its agent sent for the request at other places, and the
+    nano-dollars that they cost; `held` is whether calls of the run were in flight when it ended before; `undoing` is
+    whether its actions were being undone.
     """
 
     left: int | None
@@ -50,18 +51,18 @@ class AdmissionFacts:
     undoing: bool = False
 
     def refusal(self, scopes: Sequence[str]) -> Paused | None:
-        """The refusal to be raised where one of the scopes is paused, the first of them."""
+        """Return the error to raise for the first of `scopes` that is paused; None if none is."""
         return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
 
 
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
-    """The pauses that stop an agent's paid call: everybody's, its tenant's, and that of each agent on its path."""
+    """Return the scopes whose pause stops an agent's paid call: `all`, its tenant, and each agent on its paths."""
     names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
 
 
 def paused(scope: str, note: str) -> Paused:
-    """The refusal for a scope that is paused."""
+    """Return the error to raise for a paused scope."""
     what = "everything" if scope == "all" else scope.replace(":", " ", 1)
     why = f" ({note})" if note else ""
     return Paused(
@@ -78,7 +79,7 @@ def read_admission_facts(
     at: datetime,
     place: RunLocation | None = None,
 ) -> AdmissionFacts:
-    """Read it, for these accounts, pauses and breakers, and this place."""
+    """Return the facts about these accounts, pauses and breakers, and about `place` if a run is there."""
     values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
     values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
     values |= {f"breaker_{number}": name for number, name in enumerate(breakers)}
@@ -109,19 +110,19 @@ def read_admission_facts(
     return AdmissionFacts(left, stopped, faulty, elsewhere, held, undoing)
 
 
-MANY = 50  # names, above which SQLite too is asked for them all at once
+MANY = 50  # names; above that SQLite too gets one list of them
 
 
 @cache
 def _standing(accounts: int, pauses: int, breakers: int, placed: bool) -> Statement:
     named = (("account", _ROOM, accounts), ("pause", _PAUSES, pauses), ("breaker", _BREAKERS, breakers))
     at_once = [f"{part} IN ({', '.join(_names(kind, count))})" for kind, part, count in named if count]
-    # SQLite builds a table of the names in a list, at the cost of a dozen looks at an index.
+    # For a list of names SQLite builds a table, at the cost of a dozen looks at an index.
     singly = [f"{part} = {name}" for kind, part, count in named for name in _names(kind, count)]
     sqlite = singly if len(singly) <= MANY else at_once
     if placed:
         at_once = [*at_once, _ELSEWHERE, _UNDOING, _HELD.format(index="")]
-        # Of two indexes of a session's calls SQLite would take the one that holds them all.
+        # Two indexes have a session's calls. SQLite would choose the one that has all of them, not the open ones.
         sqlite = [*sqlite, _ELSEWHERE, _UNDOING, _HELD.format(index="INDEXED BY bursar_calls_open")]
     return Statement(text(" UNION ALL ".join(at_once)), sqlite=text(" UNION ALL ".join(sqlite)))
 

@@ -1,4 +1,4 @@
-"""Anchors: heads of the log and their totals, kept outside the database, against which a cut or rewritten log shows."""
+"""Anchors: heads of logs, kept outside the database so that `verify` finds a log that was cut or rewritten."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,9 +14,9 @@ from bursar.state.money import USD
 
 
 class Head(BaseModel):
-    """The last event of a session's log, and what its calls came to.
+    """The last event of a session's log, and the totals of its calls.
 
-    A head from a trace, where every run leaves one, has no sums: then only the event itself is looked for.
+    Every run leaves a head in its trace. Such a head has no totals: then `verify` looks for the event only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +41,7 @@ class Anchor(BaseModel):
 
 
 def anchor(transaction: Transaction, session_id: str | None, *, at: datetime) -> Anchor:
-    """The heads as they stand. Raises `LedgerError` for an unknown session."""
+    """Return the present heads of one session's log or of all. Raises `LedgerError` for an unknown session."""
     connection = transaction.connection
     one_snapshot(connection)
     ours = [] if session_id is None else [calls.c.session_id == session_id]

@@ -1,7 +1,7 @@
 """Approvals: what a person was asked, what they answered, and that it was used once.
 
 waiting → approved → used; or waiting → denied | expired | refused, and approved → expired | refused. Every step is
-conditional on the state it follows, so that of any number of callers one takes it.
+conditional on the state that it follows. So if several callers try the same step, exactly one of them takes it.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ LATE = "the approval came too late: it had to be given by {}"
 
 @dataclass(frozen=True, slots=True)
 class ApprovalQuery:
-    """What asks, and where in the graph. `request` says what; its id, attempt and hash are filled in by the books."""
+    """What a person is asked, and from where in the graph. `ask` fills in the id, attempt and hash of `request`."""
 
     request: ApprovalRequest
     checkpoint_ns: str
 
     def subject(self) -> str:
-        """The same whenever the same asks at the same place, however often and until when."""
+        """Return a hash that is the same if the same place asks the same again, for any attempt and expiry."""
         fixed = self.request.model_dump(mode="json", exclude={"approval_id", "attempt", "expires_at", "subject_hash"})
         text_ = json.dumps([self.checkpoint_ns, fixed], sort_keys=True)
         return hashlib.sha256(text_.encode()).hexdigest()
@@ -61,11 +61,12 @@ class ApprovalRecord:
 def ask(
     transaction: Transaction, asking: ApprovalQuery, *, at: datetime
 ) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
-    """The approval that stands for this, asked for if there is none that could still be used; and all of that run.
+    """Return the approval that answers this, and all approvals of the same run.
 
-    What waits or was approved and is late by now has expired afterwards.
+    If there is none yet, or the last one was used, a new one waits afterwards. If the last one waits or was approved
+    and is late by now, it has expired afterwards.
     """
-    # Whoever asks has the session's row: of two that ask the same, the second finds what the first asked.
+    # Race: of two callers that ask the same, the second waits for the session's row and then finds the first's.
     lock_session(transaction, asking.request.session_id)
     subject = asking.subject()
     query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
@@ -84,9 +85,10 @@ def ask(
 def answer(
     transaction: Transaction, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
 ) -> tuple[ApprovalRecord, bool]:
-    """Afterwards what waited is approved, denied or refused; late, it has expired. As it is now, and if it waited.
+    """Give an approval that waits its verdict: approved, denied or refused. If it is approved too late, it expires.
 
-    Raises `LedgerError` if there is no such approval.
+    Returns the approval as it is afterwards, and whether this answer changed it. Raises `LedgerError` if there is no
+    such approval.
     """
     asked = _locked(transaction, approval_id)
     became, why = verdict, reason
@@ -98,13 +100,13 @@ def answer(
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
-    """Afterwards an approval that was given by somebody who may not give it does not hold."""
+    """Take back an approval whose giver may not give it. Returns False if its state has changed meanwhile."""
     lock_session(transaction, asked.session_id)
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """approved → used, once. Raises `NotApproved` if it does not hold."""
+    """Use up an approval: approved → used. Raises `NotApproved` if it is late or not in the state approved."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
@@ -144,7 +146,10 @@ def _insert(
 
 
 def _change(transaction: Transaction, asked: ApprovalRecord, state: str, *, by: str, reason: str, at: datetime) -> bool:
-    """Compare and swap from the state that `asked` has; told if it was. For who has the session's row."""
+    """Change and log the approval if it still has the state of `asked`. Returns whether it had.
+
+    The caller holds the lock of the session's row.
+    """
     condition = (approvals.c.approval_id == asked.approval_id, approvals.c.state == asked.state)
     values = {"state": state, "answered_at": stamp(at), "answered_by": clean(by), "reason": clean(reason)}
     if not transaction.connection.execute(update(approvals).values(**values).where(*condition)).rowcount:
@@ -154,7 +159,7 @@ def _change(transaction: Transaction, asked: ApprovalRecord, state: str, *, by: 
 
 
 def _find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
-    """Raises `LedgerError` if there is no such approval."""
+    """Return the approval with this id. Raises `LedgerError` if there is none."""
     row = transaction.connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
     if row is None:
         raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
@@ -163,11 +168,11 @@ def _find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
 
 def _locked(transaction: Transaction, approval_id: str) -> ApprovalRecord:
     lock_session(transaction, _find(transaction, approval_id).session_id)
-    return _find(transaction, approval_id)
+    return _find(transaction, approval_id)  # race: it may have been answered before the lock was ours
 
 
 def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRecord]:
-    """Every approval that waits for a person, oldest first."""
+    """Return every approval that waits for a person, in one session or all, oldest first."""
     query = _ASKED.where(text(WAITING)).order_by(approvals.c.asked_at, approvals.c.approval_id)
     if session_id is not None:
         query = query.where(approvals.c.session_id == session_id)
@@ -175,7 +180,7 @@ def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRe
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove what was shown for the session's approvals that do not wait any more; how many there were."""
+    """Remove what people were shown for the session's approvals that wait no more. Returns how many there were."""
     condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
     return transaction.connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 

@@ -2,9 +2,9 @@
 
 held → sent → settled | void | unknown, and unknown → settled once a person has found out what it cost.
 
-Calls on their way to a provider are known in memory at once, and in the books with a transaction that comes by anyway.
-A commit of its own before each call would tell after a crash that a call was surely not sent, if the process died in
-the few instructions between its hold and its sending. It would cost every call a third commit; so after a crash a call
+A process knows in memory at once which calls it sent. A later transaction, which runs anyway, writes that to the books.
+A commit of its own before each call would show after a crash that a call was not sent, if the process died in the few
+instructions between the hold and the sending. That would be a third commit for every call. So after a crash a call
 that is held counts as one that may have been sent.
 """
 
@@ -39,7 +39,7 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, OPEN_STATES, calls
 from bursar.state.errors import LedgerError
 
-PATH = " → "  # between an agent and the one that it called
+PATH = " → "  # between an agent and the agent that it called
 BRIEF = timedelta(seconds=1)  # calls that are answered sooner are never written as sent
 MAX_AT_ONCE = 8
 
@@ -79,7 +79,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ClosedCall:
-    """What a call that just left a state was charged, and to whom."""
+    """A call whose state has just changed: its hold in nano-dollars, and the accounts that it touches."""
 
     call_id: str
     session_id: str
@@ -88,7 +88,7 @@ class ClosedCall:
 
 
 class InFlightCalls:
-    """The calls that a process has sent and not seen the end of."""
+    """The calls of this process that were sent and have not ended."""
 
     _of: "WeakKeyDictionary[Database, InFlightCalls]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
 
@@ -99,30 +99,31 @@ class InFlightCalls:
 
     @classmethod
     def of(cls, database: Database) -> "InFlightCalls":
-        """Those of this process and database."""
+        """Return the process's calls in flight for this database."""
         return cls._of.setdefault(database, cls())
 
     def __contains__(self, call_id: str) -> bool:
         return call_id in self._all
 
     def begin(self, call_id: str, at: datetime) -> None:
-        """From now on the call may have been sent."""
+        """Note that the call may have been sent from now on."""
         with self._lock:
             self._all.add(call_id)
             self._unwritten[call_id] = at
 
     def end(self, call_id: str) -> None:
-        """The call's end is being written; it need not be known here any more."""
+        """Forget the call, because its end is being written to the books."""
         with self._lock:
             self._all.discard(call_id)
             self._unwritten.pop(call_id, None)
 
     def write(self, connection: Connection, at: datetime) -> None:
-        """Afterwards calls that were sent a second ago or more are in the books as sent, a few at a time.
+        """Mark calls in the books as sent that were sent a second ago or more, at most `MAX_AT_ONCE` of them.
 
-        It waits for nobody's lock. If the transaction is rolled back they stay held there, which says less and is true.
+        It skips rows that another transaction has locked. If the transaction is rolled back, the calls stay held in
+        the books, which says less and is true.
         """
-        if self._unwritten:
+        if self._unwritten:  # race: a call that begins just now is left to a later transaction
             for call_id in self._due(at):
                 _mark_sent(connection, call=call_id)
 
@@ -139,7 +140,7 @@ class InFlightCalls:
 
 
 def new_row(hold: Hold, at: str) -> dict[str, object]:
-    """The row of a call that is held."""
+    """Return the row of a call that is held."""
     return {
         "call_id": hold.call_id,
         "session_id": hold.session_id,
@@ -157,12 +158,12 @@ def new_row(hold: Hold, at: str) -> dict[str, object]:
 
 
 def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
-    """Put the call in the books as held. Raises `IntegrityError` if its id is there already."""
+    """Insert the row of a call that is held. Raises `IntegrityError` if the books have its id already."""
     _insert(transaction.connection, **row)
 
 
 def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
-    """What a call's row says once it is settled."""
+    """Return the values that a call's row gets when it is settled."""
     return {
         "call": call_id,
         "ended": at,
@@ -177,18 +178,18 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
 
 
 def settle(transaction: Transaction, call_id: str, row: Mapping[str, object]) -> ClosedCall:
-    """held or sent → settled."""
+    """held or sent → settled. Raises `LedgerError` if the call is in another state."""
     return _ended(_settle(transaction.connection, **row)) or _cannot(transaction, call_id, "settled")
 
 
 def void(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
-    """held or sent → void."""
+    """held or sent → void. Raises `LedgerError` if the call is in another state."""
     found = _void(transaction.connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(transaction, call_id, "voided")
 
 
 def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
-    """held or sent → unknown."""
+    """held or sent → unknown. Raises `LedgerError` if the call is in another state."""
     found = _lose(transaction.connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(transaction, call_id, "marked unknown")
 
@@ -196,8 +197,9 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: str
 def mark_all_unknown(
     transaction: Transaction, session_id: str, *, checkpoint_ns: str, reason: str, at: str
 ) -> list[ClosedCall]:
-    """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below, by their ids."""
+    """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below. Sorted by id."""
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
+    # Race: one UPDATE may lock its rows in any order. Locked by id first, two of them cannot deadlock.
     if not _lock_held(transaction.connection, **where):
         return []
     found = _lose_all(transaction.connection, **where, ended=at, why=reason)
@@ -207,7 +209,7 @@ def mark_all_unknown(
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> ClosedCall:
-    """unknown → settled."""
+    """unknown → settled. Raises `LedgerError` if the call is in another state."""
     found = _reconcile(transaction.connection, call=call_id, ended=at, price=cost)
     return _ended(found) or _cannot(transaction, call_id, "reconciled")
 
@@ -215,7 +217,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> 
 def replayable(
     transaction: Transaction, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
 ) -> bytes | None:
-    """The answer that was paid for under this key, the newest if there are several; None if there is none."""
+    """Return the answer that was paid for under this key, the newest if there are several; None if there is none."""
     found = _replayable(
         transaction.connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence
     )
@@ -223,13 +225,13 @@ def replayable(
 
 
 def turns(transaction: Transaction, request_id: str, agent: str) -> int:
-    """How many calls of the agent, and of agents that it called, were sent for the request: all but void ones."""
+    """Return how many calls the agent and the agents that it called made for the request. Void calls do not count."""
     path = f"{agent}{PATH}"
     return int(_turns(transaction.connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove the answers that are kept for the session's calls; their number."""
+    """Remove the answers that are kept for the session's calls. Returns how many there were."""
     return _erase.changes(transaction.connection, session=session_id)
 
 
@@ -240,7 +242,7 @@ def _written(scopes: tuple[str, ...]) -> str:
 
 @lru_cache
 def scopes_of(written: str) -> tuple[str, ...]:
-    """The scopes that a call's row names."""
+    """Return the scopes that are written in a call's row."""
     return tuple(json.loads(written))
 
 
@@ -311,7 +313,7 @@ _lose = _returning(_leave(*HELD_STATES).values(_lost))
 _lose_all = Statement(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
 _lock_held = Statement(
     select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update(),
-    # Of two indexes of a session's calls SQLite would take the one that holds them all.
+    # Two indexes have a session's calls. SQLite would choose the one that has all of them, not the open ones.
     sqlite=text(
         f"SELECT call_id FROM bursar_calls INDEXED BY bursar_calls_open WHERE session_id = :session AND {OPEN_STATES} "  # noqa: S608 - our own words
         "AND state <> 'unknown' AND substr(checkpoint_ns, 1, :length) = :checkpoint"
@@ -346,6 +348,7 @@ _replayable = Statement(
         calls.c.response.is_not(None),
     )
 )
+# Race: another transaction may be ending the call. Its row is then skipped, and nobody waits for it.
 _still_held = select(calls.c.call_id).where(
     calls.c.call_id == bindparam("call"), calls.c.state == literal_column("'held'")
 )

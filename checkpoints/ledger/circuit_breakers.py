@@ -1,13 +1,13 @@
 """Breakers in the database, where every process sees them and a restart finds them again.
 
-A row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written: of any number of
-callers of a half-open breaker, in any number of processes, one has the probe. Whoever opens, probes or closes a breaker
-says so in the log of its session, in the same transaction.
+A row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written. So if several callers
+find a breaker half open, in any number of processes, one of them has the probe. A caller that opens, probes or closes a
+breaker logs that in its own session, in the same transaction.
 
 Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
-count failing calls, so that one user opens them for everybody, and what processes share of them is in Redis, in no
-transaction of ours. Half open, purgatory and aiobreaker let every caller through, pybreaker one of each process, by a
-lock that it holds while it calls. So the rules are our own, and pure, in `state.circuit_breaker`.
+count failing calls, so one user opens a breaker for everybody. Their processes share breakers in Redis, which is in no
+transaction of ours. If a breaker is half open, purgatory and aiobreaker let every caller through; pybreaker lets one of
+each process through, by a lock that it holds while it calls. So the rules, in `state.circuit_breaker`, are our own.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ VOTER_CHARACTERS = 16  # of the hash of a session's id
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls what a breaker guards. `token` names this one call; the session has the vote."""
+    """The caller of something that a breaker guards. `token` names this one call. A session has one vote."""
 
     token: str
     tenant: str
@@ -38,13 +38,13 @@ class Caller:
 
     @property
     def voter(self) -> str:
-        """The session, as the breaker remembers it."""
+        """The name of the session in the breaker's votes: the start of its hash."""
         return hashlib.sha256(self.session_id.encode()).hexdigest()[:VOTER_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """A breaker that saw faults lately. `failing` of the `calling` sessions failed last; `until`: open as long."""
+    """A breaker that saw faults lately. Of `calling` sessions, `failing` failed last. It is open until `until`."""
 
     name: str
     state: State
@@ -55,7 +55,7 @@ class BreakerRow:
 
 
 def read(record: str) -> Breaker:
-    """The breaker of a record. One that cannot be read is as good as new: it must stop nobody."""
+    """Return the breaker of a record. An unreadable record gives a new breaker, so that it stops nobody."""
     try:
         return Breaker.model_validate_json(record)
     except ValidationError:
@@ -63,7 +63,8 @@ def read(record: str) -> Breaker:
 
 
 def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
-    """Whether the caller may go through; afterwards it has the probe, if the breaker is half open."""
+    """Return whether the caller may go through. If the breaker is half open, such a caller has the probe afterwards."""
+    # Race: the row is locked from here on, so that one caller has the probe of a half-open breaker.
     found = _locked(transaction.connection, breaker=name)
     if not found:
         return True
@@ -76,25 +77,26 @@ def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> 
 
 
 def failed(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """What it guards was at fault."""
+    """Count a fault of what the breaker guards."""
+    # Race: there must be a row to lock, so that of two first faults none is lost.
     _insert(transaction.connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
     change = _change(transaction, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
     _tell(transaction, caller, at, change)
 
 
 def succeeded(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """What it guards worked. Nothing is written for a breaker that is not there, which is closed."""
+    """Count a success of what the breaker guards. A breaker without a row is closed, so nothing is written for it."""
     change = _change(transaction, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
     _tell(transaction, caller, at, change)
 
 
 def released(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """The call ended and says nothing about what the breaker guards; a probe is free for the next."""
+    """End a call that says nothing about what the breaker guards. If it was the probe, another caller may probe."""
     _tell(transaction, caller, at, _change(transaction, name, lambda found: found.released(caller.token)))
 
 
 def listed(transaction: Transaction, at: datetime) -> list[BreakerRow]:
-    """Every breaker that saw faults lately, by name."""
+    """Return every breaker that saw faults lately, by name."""
     query = select(breakers.c.name, breakers.c.record).where(breakers.c.until > stamp(at)).order_by(breakers.c.name)
     rows: list[BreakerRow] = []
     for name, record in transaction.connection.execute(query):
@@ -106,6 +108,7 @@ def listed(transaction: Transaction, at: datetime) -> list[BreakerRow]:
 
 
 def _change(transaction: Transaction, name: str, rule: Callable[[Breaker], Breaker]) -> BreakerChanged | None:
+    # Race: the row is locked from here on, so no other caller decides by the same record.
     found = _locked(transaction.connection, breaker=name)
     if not found:
         return None
@@ -117,7 +120,7 @@ def _change(transaction: Transaction, name: str, rule: Callable[[Breaker], Break
 
 
 def _changed(name: str, before: Breaker, after: Breaker) -> BreakerChanged | None:
-    """The event that tells of the change; a vote that changes nothing for anybody is not told."""
+    """Return the event for the change; None for a vote that leaves the breaker's state and probe as they were."""
     if after.openings > before.openings:
         return BreakerChanged(breaker=name, change="opened", until=after.open_until)
     if before.open_until is not None and after.open_until is None:
@@ -152,12 +155,12 @@ _delete = Statement(delete(breakers).where(breakers.c.name == bindparam("breaker
 
 
 def close_all(transaction: Transaction) -> None:
-    """Afterwards every breaker is closed, as if nothing had failed: for drills, which make things fail on purpose."""
+    """Close every breaker, as if nothing had failed. Drills need this, because they make things fail on purpose."""
     transaction.connection.execute(delete(breakers))
 
 
 def open_each(transaction: Transaction, names: Collection[str], until: datetime) -> None:
-    """Afterwards each of these breakers is open until then, whatever it saw: for drills."""
+    """Open each of these breakers until `until`, whatever it saw. Drills need this."""
     for name in names:
         _insert(transaction.connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
         _keep(transaction, name, Breaker(open_until=until, openings=1))

@@ -18,10 +18,10 @@ By = Literal["agent", "model", "day", "tenant", "session"]
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """What one agent, model, day, tenant or session was charged; `name` says which of those that `by` divides into.
+    """What one agent, model, day, tenant or session was charged: `by` says which kind, `name` which one.
 
-    `spent` counts calls of unknown end, `unknown` in number, at their hold; `held` is reserved by calls in flight.
-    `calls` counts calls that were sent.
+    `spent` includes calls of unknown end at their hold; `unknown` is their number. `held` is reserved by calls in
+    flight. `calls` counts calls that were sent.
     """
 
     by: By
@@ -37,7 +37,7 @@ class CostRow:
     reasoning_tokens: int
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """A flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        """Return a flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
         return {
             self.by: self.name,
             "calls": self.calls,
@@ -60,7 +60,10 @@ def costs(
     start: datetime | date | None = None,
     end: datetime | date | None = None,
 ) -> list[CostRow]:
-    """Rows by name. A call belongs to the moment of its hold: from `start`, before `end`; a day begins at 00:00 UTC."""
+    """Return one row for each agent, model, day, tenant or session, sorted by name.
+
+    A call belongs to the moment of its hold, which is at `start` or later and before `end`. A day begins at 00:00 UTC.
+    """
     if by not in get_args(By):
         raise LedgerError(f"costs are by {', '.join(get_args(By))}, not by {by}")
     name = _name(by)

@@ -19,7 +19,7 @@ from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, CallHeld, Event
 from bursar.state.refusals import AccountClosed
 
-FIRST = "0" * 64  # what the first event of a session follows
+FIRST = "0" * 64  # the hash that the first event of a session follows
 
 
 class UnknownSession(LedgerError):
@@ -30,16 +30,19 @@ class UnknownSession(LedgerError):
 
 
 def stamp(at: datetime) -> str:
-    """A time as the books keep it: UTC to the microsecond, of fixed width. Raises `LedgerError` without a time zone."""
+    """Return the time as the books keep it: UTC to the microsecond, of fixed width.
+
+    Raises `LedgerError` if `at` has no time zone.
+    """
     if at.tzinfo is None:
         raise LedgerError(f"a time in the books needs its time zone: {at!r}")
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def digest(key: bytes | None, fields: Sequence[object]) -> str:
-    """The hash of one event over the JSON of `(session, sequence, at, kind, payload, previous)`, all as stored.
+    """Return the hash of one event over the JSON of `(session, sequence, at, kind, payload, previous)`, all as stored.
 
-    HMAC-SHA256 under `key`, so that only its holder can write a chain that verifies; plain SHA-256 without one.
+    With a `key` it is HMAC-SHA256, so that only the key's holder can write a chain that verifies; otherwise SHA-256.
     """
     text = f"[{','.join(map(_written, fields))}]".encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
@@ -54,18 +57,19 @@ def _written(field: object) -> str:
 
 
 def append(transaction: Transaction, session_id: str, at: str, new: Iterable[Event]) -> tuple[int, str]:
-    """Append events to the session's log in this transaction and return sequence and hash of the last one.
+    """Append events to the session's log in this transaction, and return sequence and hash of the last one.
 
-    The session's row is locked until the transaction ends. Raises `UnknownSession`, and
-    `AccountClosed` for a hold in a session that an incident closed.
+    The session's row is locked until the transaction ends. Raises `UnknownSession` if the books do not have the
+    session, and `AccountClosed` for a hold in a session that an incident closed.
     """
     told = list(new)
     pays = any(isinstance(event, CallHeld) for event in told)
     seen = _seen.setdefault(transaction.connection.engine, {})
-    # What was seen last is no more than a guess: the row is changed only where it says the same.
+    # Race: another process may have appended since. So the end seen last is a guess: the row must say the same.
     guess = seen.get(session_id)
     end = None if guess is None else _extend(transaction, session_id, at, new=told, end=guess, pays=pays)
     if end is None:
+        # Race: this locks the row, so that what it reads still holds for the second try.
         found = _head(transaction.connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)
@@ -91,9 +95,9 @@ def _extend(
     end: tuple[int, str],
     pays: bool,
 ) -> tuple[int, str] | None:
-    """Append to a log that ends so; where it ends then.
+    """Append to a log that ends at `end`, and return its new end.
 
-    None, and nothing is done, where it does not end so, or it `pays` and an incident closed the session.
+    Returns None and does nothing if the log ends elsewhere, or if it `pays` and an incident closed the session.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []
@@ -113,17 +117,17 @@ def _extend(
 
 
 def next_row(transaction: Transaction, session_id: str, at: str, event: Event) -> dict[str, object] | None:
-    """The row of the event if it is the log's next, with the sequence `before` it, for a statement that does more.
+    """Return the row of the event as the log's next, for a statement that also changes other tables.
 
-    The statement has to see that the log still ends `before` it, and who runs it says so by `note_head`. None where
-    this process has not seen the log's end.
+    The row also has `before`, the sequence before it. The statement must check that the log still ends there, and its
+    caller then calls `note_head`. Returns None if this process has not seen the log's end.
     """
     end = _seen.get(transaction.connection.engine, {}).get(session_id)
     return None if end is None else {**_row(transaction.key, session_id, at, event, end), "before": end[0]}
 
 
 def note_head(transaction: Transaction, row: Mapping[str, object]) -> None:
-    """The row is in the log, and its end."""
+    """Remember that the row is in the log and is its end."""
     _seen[transaction.connection.engine][str(row["session_id"])] = _end_after(row)
 
 
@@ -146,17 +150,17 @@ def _end_after(row: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def lock_session(transaction: Transaction, session_id: str) -> None:
-    """Afterwards others that append to the session's log wait for this transaction.
+    """Lock the session's row: other transactions that append to its log wait until this one ends.
 
-    Taken before the rows of actions and approvals, and after those of calls and accounts: so nobody waits in a circle.
-    Raises `UnknownSession`.
+    Lock the session before rows of actions and approvals, and after rows of calls and accounts. Then no transactions
+    wait for each other in a circle. Raises `UnknownSession` if the books do not have the session.
     """
     if not _head(transaction.connection, session=session_id):
         raise UnknownSession(session_id)
 
 
 def check_readable(event: Event) -> None:
-    """Raises `LedgerError` unless the log could be read back: an event may hold a NaN that nothing has checked."""
+    """Raise `LedgerError` unless the event can be read back from the log as it is: it may hold an unchecked NaN."""
     text = event.model_dump_json()
     try:
         read = EVENTS.validate_json(text)
@@ -167,7 +171,7 @@ def check_readable(event: Event) -> None:
 
 
 def head_of(transaction: Transaction, session_id: str) -> tuple[int, str] | None:
-    """Sequence and hash of the session's last event; None for an unknown session."""
+    """Return sequence and hash of the session's last event; None for an unknown session."""
     found = _end(transaction.connection, session=session_id)
     return (int(found[0][0]), str(found[0][1])) if found else None
 
@@ -190,7 +194,7 @@ _advance = Statement(
         or_(sessions.c.incident.is_(None), not_(bindparam("pays", type_=Boolean))),
     )
 )
-# Both in one round trip, for PostgreSQL.
+# Advances the session's row and inserts the event in one round trip, for PostgreSQL.
 _write_one = Statement(
     text(
         "WITH ended AS (UPDATE bursar_sessions SET sequence = :sequence, head = :hash "
@@ -202,14 +206,14 @@ _write_one = Statement(
 )
 
 MAX_SEEN = 10_000
-# Where the logs ended that this process wrote to last, by session.
+# The end of each log when this process last wrote to it, by session. It is a guess: see `append`.
 _seen: WeakKeyDictionary[Engine, dict[str, tuple[int, str]]] = WeakKeyDictionary()
 
 
 def check_chain(
     session_id: str, *, rows: Iterable[Sequence[object]], end: tuple[object, object] | None, key: bytes | None
 ) -> Iterable[str]:
-    """What is wrong with a session's log, in words; nothing if it is whole.
+    """Yield what is wrong with a session's log, in words; nothing if the log is whole.
 
     `rows` are `(sequence, at, kind, payload, previous, hash)` by sequence; `end` is the sequence and hash that the
     session's row keeps, None if that row is gone. Detected: an edited field, a missing, moved or added event, a cut

@@ -1,4 +1,4 @@
-"""Incidents: what happened that must not, and which of it still keeps a session closed."""
+"""Incidents: events that must not happen and did, and whether each still keeps its session closed."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,10 @@ from bursar.state.events import EVENTS, Acknowledged, Incident
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident. `closes`: it keeps its session closed to paid calls; `note` is what a person found, None before."""
+    """An incident. `closes` is whether it still keeps its session closed to paid calls.
+
+    `note` is what a person found out, None before the acknowledgement.
+    """
 
     session_id: str
     sequence: int
@@ -26,7 +29,10 @@ class IncidentRow:
 
 
 def incidents(transaction: Transaction, session_id: str | None) -> list[IncidentRow]:
-    """Newest first. Raises `LedgerError` for an unknown session and for an event that cannot be read."""
+    """Return the incidents of one session or of all, newest first.
+
+    Raises `LedgerError` for an unknown session and for an event that cannot be read.
+    """
     columns = events.c
     query = (
         select(columns.session_id, columns.sequence, columns.at, columns.payload)

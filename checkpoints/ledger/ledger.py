@@ -43,12 +43,12 @@ KEY_VARIABLE = "BURSAR_AUDIT_KEY"
 
 
 def random_id() -> str:
-    """An id of 32 hexadecimal digits that nobody else draws."""
+    """Return a unique id: 32 random hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 def utc_now() -> datetime:
-    """The clock of a ledger that is given none."""
+    """Return the present time: the clock of a ledger that is made without one."""
     return datetime.now(UTC)
 
 
@@ -78,7 +78,7 @@ class AuditRow:
     hash: str
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """A flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        """Return a flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
         facts: dict[str, JsonValue] = self.event.model_dump(mode="json", exclude={"kind", "version"})
         return {
             "sequence": self.sequence,
@@ -103,12 +103,12 @@ class OpenHold:
 
 
 class Ledger:
-    """A ledger by database URL. Its tables are created, or brought up to date, when it is made.
+    """The books in one database. Making a ledger creates the tables, or brings them up to date.
 
-    `key` signs the audit log; by default it is the environment's `BURSAR_AUDIT_KEY`, and without one the log is
-    chained but unkeyed. One ledger may be used by any number of threads and event loops. Engine and gateway `run` the
-    functions of this folder, each in a transaction; the other methods are for people and block until they are done.
-    Each of those has an async twin, which blocks no event loop: `await ledger.aspend("s-1")` is `ledger.spend("s-1")`.
+    `key` signs the audit log. By default it is the environment's `BURSAR_AUDIT_KEY`; without a key the log is chained
+    but unkeyed. Any number of threads and event loops may use one ledger. Engine and gateway `run` the functions of
+    this folder, each in a transaction. The other methods are for people and block until they are done.
+    Each of them has an async twin, which blocks no event loop: `await ledger.aspend("s-1")` is `ledger.spend("s-1")`.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class Ledger:
 
     @property
     def url(self) -> URL:
-        """Where the database is, without Bursar's own settings: any SQLAlchemy engine may be made of it."""
+        """The database's URL without Bursar's own settings, from which any SQLAlchemy engine may be made."""
         return self.database.url
 
     def close(self) -> None:
-        """Close every connection to the database, also those of the process's other users of it."""
+        """Close every connection of this process to the database, also those of other ledgers and savers."""
         self.database.close()
 
     def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -144,23 +144,23 @@ class Ledger:
         return await self.database.arun(self.bind(posting, *args, **kwargs))
 
     def read(self, query: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of a function that changes nothing."""
+        """Run a function that changes nothing, and return its result."""
         return self.database.run(self.bind(query, *args, **kwargs), readonly=True)
 
     def bind(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Work[T]:
-        """The posting with its arguments as a piece of work, for `Database.run` with its options."""
+        """Return the posting with its arguments as a piece of work, to be given to `Database.run` with its options."""
         return lambda connection: posting(Transaction(connection, self.key, self.in_flight), *args, **kwargs)
 
     def transaction(self, connection: Connection) -> Transaction:
-        """The transaction that the connection is in, for a piece of work that does more than post."""
+        """Return the connection's transaction, for a piece of work that does more than one posting."""
         return Transaction(connection, self.key, self.in_flight)
 
     def spend(self, session_id: str) -> Spend:
-        """What the session was charged so far. Raises `LedgerError` for an unknown session."""
+        """Return what the session was charged so far. Raises `LedgerError` for an unknown session."""
         return self.read(spend_of, f"session:{session_id}")
 
     def audit(self, session_id: str, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
-        """The session's log: the events that follow number `after`, at most `limit` of them, in order.
+        """Return the session's log: the events that follow number `after`, at most `limit` of them, in order.
 
         To page through a long log, pass the last row's `sequence` as the next `after`, until no row comes. Raises
         `LedgerError` if the session is unknown, an event cannot be read, or `limit` is not above zero.
@@ -175,15 +175,18 @@ class Ledger:
         start: datetime | date | None = None,
         end: datetime | date | None = None,
     ) -> list[CostRow]:
-        """What was spent by agent, model, day, tenant or session: in one session or all, from `start`, before `end`."""
+        """Return what was spent by agent, model, day, tenant or session, in one session or all.
+
+        Calls count whose hold was made at `start` or later and before `end`.
+        """
         return self.run(costs, by, session_id=session, start=start, end=end)
 
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
-        """Whether the log is whole and agrees with calls and accounts: of one session, or of all.
+        """Check that the log is whole and agrees with calls and accounts, for one session or all.
 
-        Held against an `anchor`, it must go on from there: that shows a tail that was cut and a log that was rewritten.
-        A damaged row is a problem in the answer, not an error. Raises `LedgerError` for an unknown session, and for
-        one that the anchor does not have.
+        With an `anchor` the log must go on from there, so a cut tail and a rewritten log are found. A damaged row is a
+        problem in the result, not an error. Raises `LedgerError` for an unknown session, and for a session that the
+        anchor does not have.
         """
         if anchor is not None and session_id is not None and all(h.session_id != session_id for h in anchor.heads):
             raise LedgerError(f"the anchor has no session {session_id}")
@@ -191,14 +194,14 @@ class Ledger:
         return self.read(_verify, session_id, anchor)
 
     def anchor(self, session_id: str | None = None) -> Anchor:
-        """The head of one session's log, or of all, to be kept outside the database and verified against later."""
+        """Return the head of one session's log, or of all. Keep it outside the database, and give it to `verify`."""
         return self.run(anchors.anchor, session_id, at=self.clock())
 
     def open_holds(self) -> list[OpenHold]:
-        """Every call that is held, sent or unknown, oldest first.
+        """Return every call that is held, sent or unknown, oldest first.
 
-        What this process sent is sent at once; what another did, once it was on its way for a second and that process
-        wrote something else. A call that is held may have been sent all the same.
+        A call of this process is listed as sent at once. A call of another process is listed as sent once it has been
+        in flight for a second and that process has written something else. A held call may have been sent, too.
         """
         found, sent = self.read(_open_holds), self.in_flight
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
@@ -208,34 +211,34 @@ class Ledger:
         self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
-        """Grant an account `amount` more than its cap, on purpose; the scope that was topped up.
+        """Raise the cap of an account by `amount`, and return the account's scope.
 
-        `account` is a request's id, a session's, or a scope such as the one that a `BudgetExceeded` names. What
-        tenants and the whole ledger may spend follows the configuration. Raises `LedgerError` if it has no cap.
+        `account` is a request's id, a session's id, or a scope such as the one that a `BudgetExceeded` names. Raises
+        `LedgerError` if the account has no cap, or is a tenant's or the whole ledger's: those follow the configuration.
         """
         return self.run(administration.top_up, account, USD(amount).nanos, note=note, at=self.clock())
 
     def incidents(self, session_id: str | None = None) -> list[IncidentRow]:
-        """Every incident of one session or of all, newest first, and whether it still keeps its session closed."""
+        """Return every incident of one session or of all, newest first, and whether it still closes its session."""
         return self.run(incidents, session_id)
 
     def acknowledge(self, session_id: str, note: str) -> str:
-        """Open a session that an incident closed; the incident. Raises `LedgerError` if none closed it."""
+        """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
         return self.run(administration.acknowledge, session_id, note=note, at=self.clock())
 
     def approvals(self, session_id: str | None = None) -> list[ApprovalRecord]:
-        """Every approval that waits for a person, in one session or all, oldest first."""
+        """Return every approval that waits for a person, in one session or all, oldest first."""
         return self.read(approvals.waiting, session_id)
 
     def approve(self, approval_id: str, *, by: str) -> ApprovalRecord:
-        """Say that `by` approves what was asked; it is used when the session is resumed, if `by` is an approver there.
+        """Record that `by` approves. If `by` is an approver there, the resumed session uses the approval.
 
         Raises `LedgerError` if there is no such approval, `NotApproved` if it is late or does not wait any more.
         """
         return self._answer(approval_id, "approved", by=by, reason="")
 
     def deny(self, approval_id: str, *, by: str, reason: str = "") -> ApprovalRecord:
-        """Say that `by` denies what was asked: resumed, the session goes on without it. Raises as `approve`."""
+        """Record that `by` denies. The resumed session goes on without what was asked. Raises as `approve`."""
         return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
 
     def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> ApprovalRecord:
@@ -249,47 +252,48 @@ class Ledger:
         return asked
 
     def open_actions(self, session_id: str | None = None) -> list[ActionRecord]:
-        """Every action that has not ended: in flight, in doubt, or being undone. Oldest first."""
+        """Return every action that has not ended, oldest first: in flight, in doubt, or being undone."""
         return self.read(actions.open_actions, session_id)
 
     def settle_action(self, key: str, *, done: bool, by: str, note: str) -> str:
-        """Say what a person found out about an action that is in doubt or could not be undone; the state it is in now.
+        """Record what a person found out about an action that is in doubt or could not be undone. Return its new state.
 
         Raises `LedgerError` for any other action, and without a name and a note.
         """
         return self.run(actions.settle, key, done=done, by=by, note=note, at=self.clock())
 
     def breakers(self) -> list[BreakerRow]:
-        """Every breaker that saw faults lately, by name; one that is not among them is closed."""
+        """Return every breaker that saw faults lately, by name. A breaker that is not among them is closed."""
         return self.read(circuit_breakers.listed, self.clock())
 
     def pause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
         """Stop new work of `all`, `agent:NAME` or `tenant:NAME`, in every process, until `unpause`.
 
-        Once it returns, no call is held for it any more; calls in flight finish. False if it was paused already.
-        Who, when and why are in the log of pauses, which `verify` checks. Raises `LedgerError` for another `what`.
+        Once it returns, no new call is held for `what`; calls in flight finish. Returns False if it was paused already.
+        The log of pauses, which `verify` checks, says who paused, when and why. Raises `LedgerError` for another
+        `what`.
         """
         return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
-        """Let it work again. False if it was not paused. Raises `LedgerError` for another `what`."""
+        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` for another `what`."""
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:
-        """What is paused, the oldest first."""
+        """Return every pause that holds, oldest first."""
         return self.read(pauses.listed)
 
     def erase(self, session_id: str, *, note: str = "") -> int:
-        """Remove the answers that are kept for the session's calls; how many there were.
+        """Remove the answers of the session's calls, and the contents of its ended actions and approvals.
 
-        So are arguments and results of its actions, and what people were shown, where that has ended.
-        Log and sums stay whole. A call made again is paid again. The checkpointer's own copy of the conversation goes
-        with its `delete_thread`. The database reuses the room; its files may hold the bytes until it does.
+        Returns how many rows had any. Log and sums stay whole. A call made again is paid again. The checkpointer's
+        own copy of the conversation stays until its `delete_thread`. The database reuses the room; its files may hold
+        the bytes until then.
         """
         return self.run(administration.erase, session_id, note=note, at=self.clock())
 
     def sessions(self) -> list[SessionRow]:
-        """Every session, newest first."""
+        """Return every session, newest first."""
         return self.read(list_sessions)
 
     aspend = _off_loop(spend)

@@ -1,7 +1,7 @@
 """Pauses: people stop new work of an agent, a tenant or everybody, at once and in every process.
 
-They outlive restarts. Who paused what, when and why stands in a log of its own, `LOG`, chained and keyed as every
-session's log and verified with it.
+Pauses outlive restarts. Their log, `LOG`, says who paused what, when and why. It is chained, keyed and verified as
+every session's log is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ KINDS = ("agent", "tenant")
 
 @dataclass(frozen=True, slots=True)
 class PauseRow:
-    """What is paused (`all`, `tenant:acme`, `agent:tax`), since when, by whom and why."""
+    """A pause: what is paused (`all`, `tenant:acme`, `agent:tax`), since when, by whom and why."""
 
     scope: str
     at: datetime
@@ -35,7 +35,7 @@ class PauseRow:
 
 
 def scope_of(what: str) -> str:
-    """`all`, `agent:NAME` or `tenant:NAME`. Raises `LedgerError` for anything else."""
+    """Return `what` if it is `all`, `agent:NAME` or `tenant:NAME`. Raises `LedgerError` for anything else."""
     kind, _, name = what.partition(":")
     if what != "all" and (kind not in KINDS or not name.strip() or not name.isprintable()):
         raise LedgerError(f"what can be paused is all, agent:NAME or tenant:NAME, not {what[:60]!r}")
@@ -43,7 +43,7 @@ def scope_of(what: str) -> str:
 
 
 def pause(transaction: Transaction, row: PauseRow) -> bool:
-    """Afterwards the scope is paused. False if it was already; it keeps who paused it first."""
+    """Pause the scope. Returns False, and keeps the first pause, if the scope was paused already."""
     scope, at = scope_of(row.scope), stamp(row.at)
     by, note = clean(row.by), clean(row.note)
     if not _insert.changes(transaction.connection, scope=scope, at=at, by=by, note=note):
@@ -54,7 +54,7 @@ def pause(transaction: Transaction, row: PauseRow) -> bool:
 
 
 def unpause(transaction: Transaction, row: PauseRow) -> bool:
-    """Afterwards the scope is not paused. False if it was not."""
+    """End the pause of the scope. Returns False if the scope was not paused."""
     scope, at = scope_of(row.scope), stamp(row.at)
     if not _delete.changes(transaction.connection, paused=scope):
         return False
@@ -64,7 +64,7 @@ def unpause(transaction: Transaction, row: PauseRow) -> bool:
 
 
 def listed(transaction: Transaction) -> list[PauseRow]:
-    """What is paused, the oldest first."""
+    """Return every pause that holds, oldest first."""
     columns = pauses.c
     query = select(columns.scope, columns.at, columns.by, columns.note).order_by(columns.at, columns.scope)
     found = transaction.connection.execute(query)
@@ -72,7 +72,7 @@ def listed(transaction: Transaction) -> list[PauseRow]:
 
 
 def check(transaction: Transaction) -> Iterator[str]:
-    """Where the table of pauses and their log disagree, in words."""
+    """Yield, in words, where the table of pauses and their log disagree."""
     expected: dict[str, tuple[str, str, str]] = {}
     columns = events.c
     query = select(columns.at, columns.payload).where(columns.session_id == LOG).order_by(columns.sequence)
@@ -80,7 +80,7 @@ def check(transaction: Transaction) -> Iterator[str]:
         try:
             event = EVENTS.validate_json(payload)
         except ValidationError:
-            continue  # the check of the chain tells it
+            continue  # the check of the chain reports it
         if isinstance(event, PauseSet):
             expected[event.scope] = (at, event.by, event.note)
         elif isinstance(event, PauseLifted):

@@ -1,9 +1,9 @@
-"""Hold and settle on PostgreSQL, each by one statement: a call, its accounts and the event that tells of it.
+"""Hold and settle on PostgreSQL, each by one statement that changes the call and its accounts and logs the event.
 
 The statement works if the log ends where this process saw it end last and nothing stands in the way. It changes
 everything or nothing. If it changes nothing, `postings` changes the tables one after the other, and the step that fails
 says why. Both ways lock the accounts in the order of their names, then the session. A settlement locks its call before
-them; the call of a hold is new and needs no lock.
+the accounts; the call of a hold is new and needs no lock.
 """
 
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ def _hold(count: int) -> Statement:
     )
 
 
-# The accounts' names stand in an array, which is there before one is looked for: so they are found by the index.
+# PostgreSQL builds the array of the accounts' names before it looks for a row: so it finds each row by the index.
 _settle = Statement(
     text(
         "WITH call AS (SELECT amount, scopes, CAST(scopes AS json) AS names FROM bursar_calls "  # noqa: S608 - our own words

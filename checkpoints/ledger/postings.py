@@ -1,7 +1,7 @@
-"""Postings: every change of a call's money, with the event that tells of it, as a function of a transaction.
+"""Postings: functions of a transaction that change a call's money and log the event for it.
 
-Amounts are whole nano-dollars, times are aware. A posting raises `LedgerError`, and changes nothing, when what it names
-is unknown or in a state that the posting cannot follow.
+Amounts are whole nano-dollars, times are aware. A posting raises `LedgerError`, and changes nothing, if the call or
+session is unknown, or the call is in a state that the posting cannot follow.
 """
 
 import hashlib
@@ -32,10 +32,10 @@ from bursar.state.text import clean
 
 
 def hold(transaction: Transaction, hold: Hold) -> None:
-    """Afterwards `hold.amount` is held in every account of `hold.scopes`, and the call may be sent.
+    """Hold `hold.amount` in every account of `hold.scopes`. Afterwards the call may be sent.
 
-    Raises `BudgetExceeded`, naming the outermost account that has no room, or `AccountClosed`, naming the incident;
-    then nothing is held anywhere.
+    Raises `BudgetExceeded`, which names the outermost account that has no room, or `AccountClosed`, which names the
+    incident. After an error nothing is held anywhere.
     """
     check_id("call", hold.call_id)
     check_amount("a hold", hold.amount)
@@ -61,7 +61,7 @@ def hold(transaction: Transaction, hold: Hold) -> None:
 
 
 def refuse(transaction: Transaction, hold: Hold, *, scope: str, reason: str) -> None:
-    """Afterwards the log tells that this call was not sent, and which account had no room for it."""
+    """Log that this call was not sent, and which account had no room for it."""
     event = CallRefused(
         request_id=hold.request_id,
         agent=hold.agent,
@@ -83,12 +83,12 @@ def settle(
     at: datetime,
     session_id: str | None = None,
 ) -> None:
-    """Afterwards a held call is charged `cost` in place of its hold, and `response` is kept for replay.
+    """Charge a held call `cost` in place of its hold, and keep `response` for replay.
 
     A caller that gives the call's `session_id` saves PostgreSQL a round trip.
 
-    A cost above the hold is booked in full, for the provider has billed it; it is an `Incident` and closes the
-    session to paid calls until it is acknowledged.
+    A cost above the hold is booked in full, because the provider has billed it. It is an `Incident`, which closes the
+    session to paid calls until a person acknowledges it.
     """
     check_amount("a cost", cost)
     when = stamp(at)
@@ -115,7 +115,7 @@ def settle(
 
 
 def void(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -> None:
-    """Afterwards nothing is owed for a held call."""
+    """Free the whole hold of a call: nothing is owed for it."""
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.void(transaction, call_id, reason=clean(reason), at=when)
@@ -124,7 +124,7 @@ def void(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -
 
 
 def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -> None:
-    """Afterwards a held call, whose end nobody saw, stays charged at its hold until it is reconciled."""
+    """Charge a held call whose end nobody saw at its hold, until it is reconciled."""
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.mark_unknown(transaction, call_id, reason=clean(reason), at=when)
@@ -133,7 +133,7 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
-    """Afterwards a call of unknown end is charged its actual cost in place of its hold; above the hold as `settle`."""
+    """Charge a call of unknown end its actual cost in place of its hold. A cost above the hold is as in `settle`."""
     check_amount("a cost", cost)
     when = stamp(at)
     call = calls.reconcile(transaction, call_id, cost=cost, at=when)
@@ -143,14 +143,15 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Afterwards no call of the session is held: those that an earlier process left are unknown. Their number.
+    """Mark every held call of the session as unknown: an earlier process left it. Returns how many there were.
 
-    `checkpoint_ns` limits it to one node's run and what ran inside it. For the owner of that run, before it sends
-    anything: a call in flight elsewhere would be marked too.
+    `checkpoint_ns` limits this to one node's run and what ran inside it. Only the owner of that run may call this, and
+    before it sends anything: a call in flight elsewhere would be marked, too.
     """
     reason = "the process that sent it ended before the answer was booked"
     when = stamp(at)
     lost = calls.mark_all_unknown(transaction, session_id, checkpoint_ns=checkpoint_ns, reason=reason, at=when)
+    # Race: the moves below touch accounts in the order of the calls. Locked first in one order, they cannot deadlock.
     lock(transaction, {scope for call in lost for scope in call.scopes})
     for call in lost:
         transaction.in_flight.end(call.call_id)
@@ -161,15 +162,15 @@ def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "
 
 
 def record(transaction: Transaction, session_id: str, event: Event, *, at: datetime) -> tuple[int, str]:
-    """Append one event to the session's log; the result is its sequence, from 1, and its hash."""
-    if isinstance(event, Decided):  # a router of the user's own may have had its hands in it
+    """Append one event to the session's log. Return its sequence, which counts from 1, and its hash."""
+    if isinstance(event, Decided):  # a user's own router may have put a NaN into it
         check_readable(event)
     transaction.in_flight.write(transaction.connection, at)
     return append(transaction, session_id, stamp(at), [event])
 
 
 def record_if_known(transaction: Transaction, session_id: str, event: Event, *, at: datetime) -> bool:
-    """As `record` if the books have the session, otherwise nothing. Whether they have it."""
+    """Append the event as `record` does if the books have the session. Returns whether they have it."""
     try:
         record(transaction, session_id, event, at=at)
     except UnknownSession:

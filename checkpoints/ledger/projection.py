@@ -1,4 +1,4 @@
-"""A session's log as it is read: what its events tell of calls, caps and incidents."""
+"""What a session's log says, event by event, about its requests, calls, caps, actions, approvals and incidents."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ ROWS_AT_ONCE = 500
 
 @dataclass(slots=True)
 class CallProjection:
-    """A call as its events tell it; amounts in nano-dollars."""
+    """A call as its events describe it; amounts in nano-dollars."""
 
     request_id: str
     agent: str
@@ -47,18 +47,18 @@ class CallProjection:
 
     @property
     def spent(self) -> int:
-        """What it is charged, once it has ended."""
+        """What the call was charged; 0 before it has ended."""
         return {"settled": self.cost or 0, "unknown": self.amount}.get(self.state, 0)
 
     @property
     def held(self) -> int:
-        """What it reserves while it is held."""
+        """What the call reserves while it is held; 0 afterwards."""
         return self.amount if self.state == "held" else 0
 
 
 @dataclass(slots=True)
 class ActionProjection:
-    """An action as its events tell it."""
+    """An action as its events describe it."""
 
     request_id: str
     agent: str
@@ -70,7 +70,7 @@ class ActionProjection:
     erased: bool = False
 
 
-# What an event may follow; an approval's first is "asked", of which no state is told before.
+# The states that each event may follow. An approval's first event is "asked", before which it has no state ("").
 ACTION_FOLLOWS = {
     "intended": {"void", "in_doubt"},
     "done": {"intended", "in_doubt", "void", "undoing"},
@@ -91,7 +91,7 @@ APPROVAL_FOLLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class LogTotals:
-    """What the events up to one of them add up to."""
+    """The totals of a log's events up to one of them, and that event's hash; amounts in nano-dollars."""
 
     hash: str
     spent: int
@@ -100,9 +100,9 @@ class LogTotals:
 
 
 class SessionProjection:
-    """One session's events. Once `rows` has been read to its end, the other attributes say what they tell.
+    """What one session's events say. The attributes are complete once `rows` has been read to its end.
 
-    `mark` is the sequence of an event after which `totals` are taken.
+    `totals` are taken after the event whose sequence is `mark`.
     """
 
     def __init__(self, connection: Connection, session_id: str, *, mark: int | None = None) -> None:
@@ -123,7 +123,7 @@ class SessionProjection:
         self.closed = False
 
     def rows(self) -> Iterator[Sequence[object]]:
-        """`(sequence, at, kind, payload, previous, hash)` of every event, in order."""
+        """Yield `(sequence, at, kind, payload, previous, hash)` of every event in order, and take each event in."""
         columns = (events.c.sequence, events.c.at, events.c.kind, events.c.payload, events.c.previous, events.c.hash)
         query = select(*columns).where(events.c.session_id == self.session_id).order_by(events.c.sequence)
         for row in self.connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
@@ -190,7 +190,7 @@ class SessionProjection:
                 pass
 
     def _action(self, event: ActionIntended | ActionChanged) -> bool:
-        """Take the event into `actions`; False if no such action is in a state that it can follow."""
+        """Take the event into `actions`. Returns False if the event cannot follow the action's state."""
         if isinstance(event, ActionIntended):
             known = event.key in self.actions
             self.actions[event.key] = ActionProjection(
@@ -206,7 +206,10 @@ class SessionProjection:
         return True
 
     def _approval(self, event: Approval) -> bool:
-        """Take the event into `approvals`; those of the first version name none, and have no row."""
+        """Take the event into `approvals`. Returns False if the event cannot follow the approval's state.
+
+        An event of version 1 names no approval and has no row.
+        """
         if event.version == 1:
             return True
         before, _ = self.approvals.get(event.approval_id, ("", ""))
@@ -214,7 +217,7 @@ class SessionProjection:
         return before in APPROVAL_FOLLOWS[event.verdict]
 
     def _call(self, event: CallHeld | CallSettled | CallVoided | CallUnknown | Reconciled) -> bool:
-        """Take the event into `calls`; False if no such call is in a state that it can follow."""
+        """Take the event into `calls`. Returns False if the event cannot follow the call's state."""
         if isinstance(event, CallHeld):
             known = event.call_id in self.calls
             self.calls[event.call_id] = CallProjection(

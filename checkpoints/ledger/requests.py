@@ -1,4 +1,4 @@
-"""Sessions and requests: opened with their accounts, closed with what they were charged. Functions of a transaction."""
+"""Functions of a transaction that open sessions and requests with their accounts, and close requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from bursar.state.money import USD
 from bursar.state.spend import Spend
 from bursar.state.text import clean
 
-PAUSES = "bursar:pauses"  # the log of pauses is kept as a session's is
+PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept as a session's log is
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is of its last request."""
+    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is its last request's."""
 
     session_id: str
     tenant: str
@@ -34,7 +34,7 @@ class SessionRow:
 
 
 def open_session(transaction: Transaction, session_id: str, tenant: str, *, at: datetime) -> None:
-    """Afterwards the session exists; one that existed keeps its tenant."""
+    """Open the session if it does not exist. A session that exists keeps its tenant."""
     check_id("session", session_id)
     if session_id == PAUSES:
         raise LedgerError(f"{PAUSES} is the log of pauses; name the session otherwise")
@@ -53,14 +53,15 @@ def open_request(
     at: datetime,
     lease: LeaseChanged | None = None,
 ) -> None:
-    """Afterwards the request and its accounts exist.
+    """Open the request and its accounts if they do not exist.
 
-    A new request brings the caps of its session, tenant's day and ledger up or down to these; what they were
-    topped up by stays on top. Opened again, it changes no cap and no spend: no fresh grant. The log tells of
-    `lease` with it.
+    A new request sets the caps of its session, of its tenant's day and of the ledger to these, plus what they were
+    topped up by. A request that is opened again changes no cap and no spend: it gets no fresh grant. `lease` is logged
+    before the opening of a new request.
     """
     check_id("request", request_id)
     when = stamp(at)
+    # Race: if two open the same request, one of the inserts changes nothing, and only the other sets caps.
     new = _open_request.changes(
         transaction.connection,
         request_id=request_id,
@@ -86,8 +87,9 @@ def open_request(
 
 
 def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
-    """Afterwards the request is closed; what it was charged. Closed again, it keeps its first outcome."""
+    """Close the request and return what it was charged. A request that is closed already keeps its first outcome."""
     when = stamp(at)
+    # Race: if two close the same request, one of the updates changes nothing, and only the other logs it.
     closed = _close_request.changes(
         transaction.connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
     )

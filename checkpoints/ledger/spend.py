@@ -15,7 +15,7 @@ from bursar.state.spend import Spend
 
 
 def spend_of(transaction: Transaction, scope: str) -> Spend:
-    """What `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not know it."""
+    """Return what `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not have it."""
     kind, _, name = scope.partition(":")
     if kind not in _rows or not _known[kind](transaction.connection, name=name):
         raise LedgerError(f"no {describe_scope(scope)} in the books")

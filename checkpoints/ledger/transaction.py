@@ -1,4 +1,4 @@
-"""A transaction of the books: what every function that reads or changes them takes first."""
+"""A transaction of the books: the first argument of every function that reads or changes them."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Transaction:
     """A connection inside its transaction. `key` signs the audit log, None leaves it unkeyed.
 
-    `in_flight` are the calls that this process has sent and not seen the end of. `Ledger.run` makes one for each
-    transaction and commits it.
+    `in_flight` are the calls of this process that were sent and have not ended. `Ledger.run` makes a `Transaction` for
+    each posting, and commits it.
     """
 
     connection: Connection

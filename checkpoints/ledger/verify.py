@@ -1,4 +1,4 @@
-"""Do the books agree: is every log whole, and do events, calls and accounts tell the same sums?"""
+"""Checks of the books: every log is whole, and its events, calls and accounts have the same sums."""
 
 import hashlib
 import json
@@ -25,9 +25,9 @@ OWN_KINDS = {"session", "request", "agent"}  # accounts that calls of one sessio
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was checked and what was wrong. True if nothing was.
+    """The result of `verify`: what was checked, and what was wrong. It is true if nothing was wrong.
 
-    `erased` counts answers that were erased on purpose; `anchored` is the time of the anchor it was held against.
+    `erased` counts answers that were erased on purpose. `anchored` is the time of the anchor, None without one.
     """
 
     keyed: bool
@@ -81,7 +81,7 @@ class _Problems:
 
 @dataclass(slots=True)
 class _Sums:
-    """What the events add up to, by account."""
+    """The totals of the events, by account; amounts in nano-dollars."""
 
     spent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     held: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -100,15 +100,15 @@ class _Sums:
             self.granted[scope] += amount
         self.budgets.update(log.budgets)
         for scope, caps in log.caps.items():
-            # A session's last request says its cap. Of accounts that sessions share, any session's request may have
-            # been the last: clocks of several machines do not tell.
+            # A session's cap is that of its last request. If sessions share an account, the request of any of them may
+            # have been the last: clocks of several machines do not say which.
             self.caps[scope].update(caps[-1:] if scope.startswith("session:") else caps)
 
 
 def verify(transaction: Transaction, session_id: str | None, *, anchor: Anchor | None = None) -> Verification:
-    """Check one session, or all of them and every account. Rows that make no sense are problems, never errors.
+    """Check one session, or all sessions and every account. Rows that make no sense are problems, never errors.
 
-    Within one session its own accounts are checked; those that sessions share can only be checked over all.
+    For one session only its own accounts are checked: an account that sessions share needs the events of all.
     """
     connection, key = transaction.connection, transaction.key
     one_snapshot(connection)
@@ -169,7 +169,7 @@ def _check_session(log: SessionProjection, key: bytes | None) -> Iterator[str]:
 
 
 def _check_requests(log: SessionProjection) -> Iterator[str]:
-    """Every request was opened in the log, and closed if its row says so: a tail that was cut shows without money."""
+    """Yield a problem for each request whose row and events differ. So a cut tail is found even if it had no calls."""
     columns = requests.c
     query = select(columns.request_id, columns.text_hash, columns.outcome).where(columns.session_id == log.session_id)
     rows = {str(name): (text_hash, outcome) for name, text_hash, outcome in log.connection.execute(query)}
@@ -186,7 +186,7 @@ def _check_requests(log: SessionProjection) -> Iterator[str]:
 
 
 def _check_head(log: SessionProjection, head: Head | None) -> Iterator[str]:
-    """A log that goes on from its anchor has the anchor's event, with the hash that it had, and came to its totals."""
+    """Yield a problem if the log lacks the anchor's event, has it with another hash, or had other totals there."""
     if head is None or head.sequence == 0:
         return
     where = f"session {log.session_id}"
@@ -234,7 +234,7 @@ def _check_calls(log: SessionProjection) -> Iterator[str]:
             yield f"call {call_id}: it is in the books, and no event tells of it"
             continue
         for name, fact, said in zip(_FACTS, facts, _said(told), strict=True):
-            if fact != said and (name, fact, said) != ("state", "sent", "held"):  # which no event tells
+            if fact != said and (name, fact, said) != ("state", "sent", "held"):  # no event says that a call was sent
                 yield f"call {call_id}: its {name} is {fact!r}, its events say {said!r}"
         if told.erased:
             if response is not None:
@@ -285,7 +285,8 @@ def _check_account(scope: str, kept: Sequence[object], sums: _Sums) -> Iterator[
     if configured is not None and cap not in {_plus(one, added) for one in configured}:
         yield f"{name}: its cap is {cap!r} nano-dollars; no request was opened with that"
     charged = sums.spent.get(scope, 0) + sums.held.get(scope, 0) - sums.overrun.get(scope, 0)
-    if isinstance(cap, int) and charged > cap and not follows_configuration(scope):  # that cap may have been lowered
+    # A cap that follows the configuration may have been lowered below what was charged.
+    if isinstance(cap, int) and charged > cap and not follows_configuration(scope):
         yield f"{name}: {charged} nano-dollars charged, above its cap of {cap}"
 
 

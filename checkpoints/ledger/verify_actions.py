@@ -1,4 +1,4 @@
-"""Do the books agree on actions and approvals: do their rows say what their events tell?"""
+"""Checks of the books: the rows of actions and approvals agree with their events."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _FACTS = {
 
 
 def check_actions(log: SessionProjection) -> Iterator[str]:
-    """What is wrong with a session's actions, in words, once the log has been read to its end."""
+    """Yield, in words, what is wrong with the session's actions. The caller has read the log's `rows` to their end."""
     waiting = dict(log.actions)
     query = select(actions.c.key, actions.c.arguments, actions.c.result).add_columns(*_FACTS.values())
     rows = log.connection.execute(
@@ -57,7 +57,7 @@ def _hash(content: object) -> str | None:
 
 
 def check_approvals(log: SessionProjection) -> Iterator[str]:
-    """What is wrong with a session's approvals, in words, once the log has been read to its end."""
+    """Yield, in words, what is wrong with the session's approvals. The caller has read `rows` to their end."""
     waiting = dict(log.approvals)
     columns = (approvals.c.approval_id, approvals.c.state, approvals.c.subject_hash)
     query = select(*columns).where(approvals.c.session_id == log.session_id)

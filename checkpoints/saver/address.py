@@ -1,4 +1,4 @@
-"""Where a config points, as LangGraph hands it over."""
+"""The place that a LangGraph config points to."""
 
 from typing import NamedTuple, cast
 
@@ -8,14 +8,14 @@ Row = dict[str, object]
 
 
 class Address(NamedTuple):
-    """Where a config points: a session, a namespace in it, and a checkpoint or None for the latest."""
+    """The place that a config points to: a session, a namespace in it, and a checkpoint or None for the latest."""
 
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str | None
 
     def config(self) -> RunnableConfig:
-        """The config that points here."""
+        """Return a config that points here."""
         return {"configurable": self._asdict()}
 
     @property
@@ -24,12 +24,12 @@ class Address(NamedTuple):
         return self.thread_id, self.checkpoint_ns
 
     def parameters(self) -> Row:
-        """The columns of the address, as parameters of a statement."""
+        """Return the columns of the address as parameters of a statement."""
         return cast(Row, self._asdict())
 
 
 def address_of(config: RunnableConfig) -> Address:
-    """The address in `config`. Raises `ValueError` if it names no session."""
+    """Return the address in `config`. Raises `ValueError` if `config` names no session."""
     configurable = config.get("configurable", {})
     if "thread_id" not in configurable:
         raise ValueError("the config names no session; pass {'configurable': {'thread_id': ...}}")

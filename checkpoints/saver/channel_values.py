@@ -25,12 +25,12 @@ from bursar.checkpoints.saver.deltas import check, pack, unpack
 from bursar.state.errors import DatabaseError
 
 VALUE_PLACE = "value"
-MIN_RECALLED = 4096  # bytes of a value for which it is worth to read again what was forgotten
+MIN_RECALLED = 4096  # bytes of a value for which it is worth reading a forgotten base again
 CHANGES = "+"  # in the kind of a serde that encrypts by itself: equal values do not encode alike
 
 
 class Version(NamedTuple):
-    """A stored version of a channel: the version it builds on, and what is stored of it."""
+    """A stored version of a channel: the version that it builds on, None if it is whole, and its payload."""
 
     base: str | None
     stored: EncodedPayload
@@ -50,7 +50,7 @@ class Encoded(NamedTuple):
 
 @dataclass(slots=True)
 class NewValues:
-    """What a `put` stores of the channels that changed: rows that are whole, and rows that need their base.
+    """The rows that a `put` stores for the channels that changed: `whole` ones, and `differences` that need a base.
 
     A changed channel without a value has no row: it reads as absent.
     """
@@ -62,7 +62,7 @@ class NewValues:
 
     @classmethod
     def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
-        """Encode the values now, so that what becomes of them later changes nothing."""
+        """Encode the values now, so that later changes of them change nothing."""
         return cls(
             at,
             [
@@ -73,16 +73,16 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether a large value is among them of whose channel nothing is remembered."""
+        """Whether a large value belongs to a channel of which `trails` remembers nothing."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
         )
 
     def encode_rows(self, codec: Codec, trails: DeltaChains, remembered: DeltaChains | None = None) -> None:
-        """Make the rows, after what is `remembered`, else after what `trails` have; those then have the new values.
+        """Make the rows, as differences to what `remembered` has, or `trails` if it is None. `trails` gets the values.
 
-        It may be done again, where the transaction that it is part of is.
+        This may run again, because its transaction may.
         """
         self.whole.clear()
         self.differences.clear()
@@ -103,7 +103,7 @@ class NewValues:
                 trails.keep(place, trail.then(one.version, step.number, one.data, _mark_of(row)))
 
     def all_whole(self, codec: Codec) -> list[Row]:
-        """All rows, none of which needs another."""
+        """Return a row for each value, stored whole, so that no row needs another."""
         return [value_row(codec, self.at, one, one.data) for one in self.encoded]
 
     def _place(self, one: Encoded) -> ChannelAddress:
@@ -111,7 +111,7 @@ class NewValues:
 
 
 def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str | None = None) -> Row:
-    """A row of the channel values."""
+    """Return the row of a channel's value. `data` is the whole value, or a difference to the version `base`."""
     kind, coding, payload = codec.close(one.kind, data, value_place(at, one.channel, one.version))
     return {
         "thread_id": at.thread_id,
@@ -126,7 +126,7 @@ def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str
 
 
 def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
-    """Where a value is stored, for the codec. Not in which session: a copy of a session is read as its source."""
+    """Return where a value is stored, for the codec: without the session, so that a copy of the session opens too."""
     return (VALUE_PLACE, at.checkpoint_ns, channel, version)
 
 
@@ -139,9 +139,9 @@ def read_values(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The value of each channel that has one at the version in `shown`; `versions` hold all that they are made of.
+    """Return the value of each channel that has one at the version in `shown`, made of the rows in `versions`.
 
-    `trails` remember them. Of a channel whose trail is `known` and ends in that version, its own row is enough.
+    `trails` remembers the values. If a channel's trail is `known` and ends in that version, that one row is enough.
     """
     found = read_encoded(codec, at, shown, versions, trails, known=known)
     return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
@@ -156,7 +156,7 @@ def read_encoded(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> list[Encoded]:
-    """As `read_values`, without decoding."""
+    """Return what `read_values` returns, not decoded."""
     found: list[Encoded] = []
     for channel, version in shown.items():
         stored = versions.get(channel, {})
@@ -169,7 +169,7 @@ def read_encoded(
         data, trail = assemble(codec, at, channel, version, stored)
         one = Encoded(channel, version, stored[version].stored.kind, data)
         found.append(one)
-        # What another key sealed is not built on: a session frees itself of a key that was replaced.
+        # Nothing builds on a value that another key sealed: so a session frees itself of a key that was replaced.
         if (
             trails is not None
             and _lasts(one)
@@ -180,9 +180,9 @@ def read_encoded(
 
 
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
-    """The encoding of a version that may build on others, and the trail that leads to it.
+    """Return the encoding of a version that may build on others, and the trail that leads to it.
 
-    Raises `DatabaseError` when a version it builds on is gone or is another by now, `CipherError` as the codec.
+    Raises `DatabaseError` if a version that it builds on is gone or has changed, and `CipherError` as the codec does.
     """
     first, *later = reversed(_chain(stored, version))
     whole = codec.open(stored[first].stored, value_place(at, channel, first))
@@ -190,7 +190,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
     if not later:
         return whole, DeltaChain(last, last, last)
     steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
-    # Copies are dear: one of the last version on each grid, and one of the end.
+    # Copies are dear: only the last version on each grid is copied, and the end.
     kept = {every: [name for name, step in steps if step.number % every == 0][-1:] for every in (FINE, COARSE)}
     copied: dict[int, StoredVersion] = {FINE: last, COARSE: last}
     body = bytearray(whole)
@@ -205,7 +205,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
 
 
 def mark(base: str | None, stored: EncodedPayload) -> int:
-    """What tells a row from another that was stored under the same name."""
+    """Return a number that tells a row from another that was stored under the same name."""
     return hash((base, stored.kind, stored.coding, stored.payload))
 
 
@@ -214,15 +214,18 @@ def _mark_of(row: Row) -> int:
 
 
 def _lasts(one: Encoded) -> bool:
-    """Whether a value may be built on: it is worth it, and its version cannot come to mean another value.
+    """Whether later values may build on this one: it is large enough, and its version cannot mean another value.
 
-    Versions that `get_next_version` of this saver made are unique; a plain number is not.
+    Versions that this saver's `get_next_version` made are unique; a plain number is not.
     """
     return len(one.data) >= MIN_SIZE and len(one.version.partition(".")[2]) >= RANDOM and CHANGES not in one.kind
 
 
 def _chain(stored: Versions, version: str) -> list[str]:
-    """The versions that `version` is made of, itself first, the whole one last."""
+    """Return the versions that `version` is made of, itself first, the whole one last.
+
+    Raises `DatabaseError` if one of them is gone, or if there are too many.
+    """
     names = [version]
     while len(names) <= MAX_CHAIN:
         found = stored.get(names[-1])

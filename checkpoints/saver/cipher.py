@@ -17,12 +17,12 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
 class Cipher:
     """Seals what a saver stores under the key `current`, and opens what was sealed under any of `keys`.
 
-    `keys` maps ids to keys of 16, 24 or 32 random bytes; an id is stored in clear with all that its key seals. A key is
-    replaced by adding another and making that one current. What was sealed under a key that is no longer given
-    cannot be read: `CipherError` names it. A row that is not sealed at all is refused as well, unless `accept_plain`,
-    for a database that was used without a cipher before. `randomness` gives the nonces.
+    `keys` maps ids to keys of 16, 24 or 32 random bytes. An id is stored in clear with all that its key seals. To
+    replace a key, add another and make that one current. A value cannot be read if its key is no longer given:
+    `CipherError` names the key. A row that is not sealed is refused as well. `accept_plain` allows such rows, for a
+    database that was used without a cipher before. `randomness` returns the nonces.
 
-    Raises `ConfigurationError` for a wrong key or id, or where the `cryptography` library is missing.
+    Raises `ConfigurationError` for a wrong key or id, and if the `cryptography` library is missing.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Cipher:
     def from_environment(
         cls, environment: Mapping[str, str] = os.environ, *, accept_plain: bool = False
     ) -> "Cipher | None":
-        """The cipher of `BURSAR_CIPHER_KEYS`, such as `2026=<base64>,2025=<base64>`, the current key first.
+        """Return the cipher of `BURSAR_CIPHER_KEYS`, such as `2026=<base64>,2025=<base64>`, the current key first.
 
-        None where it is not set or empty. Raises `ConfigurationError` where it cannot be read.
+        Returns None if the variable is not set or empty. Raises `ConfigurationError` if it cannot be read.
         """
         given = environment.get(KEYS_VARIABLE, "").strip()
         if not given:
@@ -73,12 +73,12 @@ class Cipher:
         return cls(keys, next(iter(keys)), accept_plain=accept_plain)
 
     def seal(self, data: bytes, place: bytes) -> bytes:
-        """`data` under the current key; it opens only at the same `place`."""
+        """Return `data` sealed under the current key. It opens only at the same `place`."""
         nonce = self._randomness(NONCE_SIZE)
         return nonce + self._keys[self.current].encrypt(nonce, data, place)
 
     def open(self, key_id: str, sealed: bytes, place: bytes) -> bytes:
-        """What was sealed at `place` under the key `key_id`. Raises `CipherError`."""
+        """Return what was sealed at `place` under the key `key_id`. Raises `CipherError` if it cannot be opened."""
         from cryptography.exceptions import InvalidTag
 
         key = self._keys.get(key_id)

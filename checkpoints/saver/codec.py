@@ -1,4 +1,4 @@
-"""Between a value and what a row holds of it: encoded by the serde, deflated where that pays, sealed by the cipher."""
+"""Values to payloads of rows, and back: the serde encodes, zlib deflates if that pays, the cipher seals."""
 
 import zlib
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from bursar.state.errors import CipherError
 MIN_DEFLATED = 2**20  # bytes; below, inflating costs each read more than it saves room
 DEFLATED = "z"
 SEALED = "@"  # then the key's id
-_WORTH = 0.8  # of the size, at most, or it is left as it is
+_WORTH = 0.8  # a payload is left as it is if deflating leaves more than this share of it
 _LEVEL = 1
 
 
 class EncodedPayload(NamedTuple):
-    """The columns of a payload: `coding` is how it was changed after the serde, None for not at all."""
+    """The columns of a payload. `coding` says how the serde's bytes were deflated and sealed, None if not at all."""
 
     kind: str
     coding: str | None
@@ -31,16 +31,16 @@ class Codec(NamedTuple):
     cipher: Cipher | None
 
     def dump(self, value: object, place: Iterable[str]) -> EncodedPayload:
-        """`value` as it is stored at `place`."""
+        """Return `value` as it is stored at `place`."""
         kind, data = self.serde.dumps_typed(value)
         return self.close(kind, data, place)
 
     def load(self, stored: EncodedPayload, place: Iterable[str]) -> Any:
-        """The value that is stored at `place`. Raises `CipherError`, and what the serde raises."""
+        """Return the value that is stored at `place`. Raises `CipherError` as `open`, and what the serde raises."""
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
     def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:
-        """The serde's bytes as they are stored at `place`: what is sealed opens nowhere else."""
+        """Return the serde's bytes as they are stored at `place`. Sealed bytes open nowhere else."""
         coding = ""
         if len(data) >= MIN_DEFLATED:
             deflated = zlib.compress(data, _LEVEL)
@@ -52,7 +52,10 @@ class Codec(NamedTuple):
         return EncodedPayload(kind, coding or None, data)
 
     def open(self, stored: EncodedPayload, place: Iterable[str]) -> bytes:
-        """The serde's bytes. Raises `CipherError`."""
+        """Return the serde's bytes of the payload that is stored at `place`.
+
+        Raises `CipherError` if its key is not given, it was changed or moved, or it is not sealed and should be.
+        """
         kind, coding, payload = stored
         data = bytes(payload)
         if coding is None:
@@ -69,7 +72,7 @@ class Codec(NamedTuple):
         return zlib.decompress(data) if how == DEFLATED else data
 
     def is_current(self, coding: str | None) -> bool:
-        """Whether what is stored so is sealed as it would be now."""
+        """Whether a payload with this `coding` is sealed as it would be now: under the current key, or not at all."""
         _, _, key_id = (coding or "").partition(SEALED)
         return key_id == ("" if self.cipher is None else self.cipher.current)
 

@@ -1,8 +1,9 @@
 """Writes that nobody waits for travel with the next checkpoint of their session, in one transaction.
 
-LangGraph stores a task's writes in the background and, a moment later, the checkpoint of the step: two commits where
-one will do. So writes of a running graph wait a moment for their companion. They are stored when `put_writes`
-returns, as ever; if nothing takes them along, or other writes of the session arrive, they go at once.
+LangGraph stores a task's writes in the background and, a moment later, the checkpoint of the step: two commits, though
+one is enough. So the writes of a running graph wait a moment, as a parcel, for a companion: the checkpoint, or other
+writes of the session, whose transaction takes them along. If none comes in time, they are stored alone. As ever, they
+are stored when `put_writes` returns.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ Session = tuple[str, str, Lease | None]  # session, namespace, and the run that 
 
 
 class CommitWaiter:
-    """Tells one who waits, a thread or a task, whether the parcel is stored; False: whoever took it along has failed.
+    """Tells a thread or a task that waits whether its parcel is stored; False if the companion that took it failed.
 
-    It is told at every step of a graph: a `concurrent.futures.Future` costs as much as encoding the writes does.
+    Every step of a graph needs one, and a `concurrent.futures.Future` costs as much as encoding the writes does.
     """
 
     __slots__ = ("_stored", "_task", "_turn")
@@ -39,22 +40,22 @@ class CommitWaiter:
         self._turn.acquire()
 
     def give(self, stored: bool) -> None:
-        """Say it, once, from any thread."""
+        """Say whether the parcel is stored. Called once, from any thread."""
         self._stored = stored
         self._turn.release()
         self._wake()
 
     def wait(self, seconds: float = -1) -> bool | None:
-        """Block until it is said; None where it was not in time."""
+        """Block until `give` is called, and return what it said; None if that took longer than `seconds`."""
         return self._stored if self._turn.acquire(timeout=seconds) else None
 
     def wake(self, task: "asyncio.Future[bool]") -> None:
-        """Have this future of the running loop resolved when it is said; it may have been."""
+        """Let `give` resolve this future of the running loop. If it was called already, resolve the future now."""
         self._task = task
         self._wake()
 
     def _wake(self) -> None:
-        # Whoever comes second of the two sides sees what the first has left.
+        # Race: `give` and `wake` may run at the same time. Whichever comes second sees what the first has left.
         task, stored = self._task, self._stored
         if task is None or stored is None:
             return
@@ -67,13 +68,13 @@ class CommitWaiter:
 
 
 def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
-    """Unless it is."""
+    """Give the future its result, unless it has one or was cancelled."""
     if not task.done():
         task.set_result(stored)
 
 
 class PendingWrites(NamedTuple):
-    """Writes that wait."""
+    """A parcel: writes of a session that wait for a companion, and how their caller is told."""
 
     session: Session
     rows: RowsToStore
@@ -81,10 +82,10 @@ class PendingWrites(NamedTuple):
 
 
 class StoreOperation(NamedTuple):
-    """Work to be done, and what instead if it breaks the database's constraints.
+    """Work that stores rows, and the work to do `again` instead if it breaks the database's constraints.
 
-    `one_statement` says that it is a single one. `taken` are parcels that the work takes along. Or it is a parcel
-    itself, to be done if nobody takes it.
+    `one_statement` says that the work is a single statement. `taken` are parcels that the work takes along. If
+    `parcel` is given, the rows wait as a parcel, and the work is done only if no companion takes it.
     """
 
     work: Work[None]
@@ -96,7 +97,7 @@ class StoreOperation(NamedTuple):
 
     @contextmanager
     def told(self) -> Generator[None]:
-        """Tell those who wait how the block ended. If it fails, they store their parcels on their own."""
+        """Tell the callers of the `taken` parcels how the block ended. If it failed, they store their parcels alone."""
         stored = False
         try:
             yield
@@ -107,7 +108,7 @@ class StoreOperation(NamedTuple):
 
 
 class CommitSharing:
-    """The parcels of a saver. For any thread."""
+    """The parcels of a saver that wait for a companion. Any thread may use it."""
 
     def __init__(self) -> None:
         self._waiting: dict[Session, PendingWrites] = {}
@@ -115,7 +116,7 @@ class CommitSharing:
         self._cancelled: set[asyncio.Task[None]] = set()
 
     def leave(self, session: Session, rows: RowsToStore) -> PendingWrites | None:
-        """A parcel that waits now; None if the session has one already: take that along, and wait no longer."""
+        """Leave the rows as a parcel. Returns None if the session has one already: then take that along at once."""
         with self._lock:
             if session in self._waiting:
                 return None
@@ -123,22 +124,23 @@ class CommitSharing:
             return parcel
 
     def take(self, session: Session) -> list[PendingWrites]:
-        """What waits in this session: whoever takes it stores it."""
-        if not self._waiting:
+        """Take the parcel that waits in this session, if there is one. The caller stores it."""
+        if not self._waiting:  # race: a parcel that is left just now waits for another companion
             return []
         with self._lock:
             parcel = self._waiting.pop(session, None)
         return [] if parcel is None else [parcel]
 
     def wait(self, parcel: PendingWrites) -> bool:
-        """Wait for a companion; False when there was none or it failed: then the caller stores the parcel."""
+        """Wait until a companion stored the parcel. Returns False if none came or it failed: then store it yourself."""
         stored = parcel.notice.wait(PATIENCE_SECONDS)
+        # Race: a companion may take the parcel just now. Then the caller waits for what the companion says.
         if stored is None and not self._take_back(parcel):
             stored = parcel.notice.wait()
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """As `wait`. If the caller is cancelled, `store` is called for it."""
+        """As `wait`, in a task. If the task is cancelled and no companion stores the parcel, `store` is called."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)
@@ -160,7 +162,7 @@ class CommitSharing:
             _resolve(told, stored=False)
 
     def _take_back(self, parcel: PendingWrites) -> bool:
-        """Whether nobody has taken the parcel; then nobody will."""
+        """Take the parcel back, so that no companion takes it. Returns False if one has taken it already."""
         with self._lock:
             if self._waiting.get(parcel.session) is not parcel:
                 return False
@@ -169,9 +171,9 @@ class CommitSharing:
 
 
 def may_wait(config: RunnableConfig, channels: Sequence[str], delta_channels: set[str]) -> bool:
-    """Whether these writes are stored in the background, before a checkpoint that does not wait for them.
+    """Whether LangGraph stores these writes in the background, and does not await them before the next checkpoint.
 
-    It does wait for writes of delta channels and for errors.
+    LangGraph awaits writes of delta channels, and errors.
     """
     if RUNTIME not in config.get("configurable", {}):
         return False

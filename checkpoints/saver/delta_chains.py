@@ -1,9 +1,9 @@
 """What a saver remembers of the newest values it stored or read, so that it can store the next one as a difference.
 
-The versions of a channel form a chain, numbered from 0, the one that is stored whole. Number n builds on n - 1, save
-that each 16th builds on the one 16 before it and each 256th on the one 256 before. A read then follows at most 45
-steps, and a byte is stored at most three times, however long the session. What is remembered is a help, not a truth:
-a statement stores a difference only where what it builds on is in the database.
+The versions of a channel form a chain, numbered from 0, which is stored whole. Number n builds on n - 1, but each 16th
+builds on the number 16 before it, and each 256th on the number 256 before. A read then follows at most 45 steps, and a
+byte is stored at most three times, however long the session. The database has the truth, not this memory: a statement
+stores a difference only if the version that it builds on is in the database.
 """
 
 import threading
@@ -22,7 +22,7 @@ RANDOM = 16  # random digits after the point of a version, or more: no other val
 
 
 class StoredVersion(NamedTuple):
-    """A version that is stored, and its encoding. `mark` tells its row from one that was put there later."""
+    """A stored version, its number in the chain, its encoding. `mark` tells its row from a later one in its place."""
 
     version: str
     number: int
@@ -39,17 +39,17 @@ class DeltaChain(NamedTuple):
 
     @classmethod
     def begin(cls, version: str, body: bytes, mark: int) -> "DeltaChain":
-        """Of a version that is stored whole."""
+        """Return the chain of a version that is stored whole."""
         kept = StoredVersion(version, 0, body, mark)
         return cls(kept, kept, kept)
 
     def then(self, version: str, number: int, body: bytes, mark: int) -> "DeltaChain":
-        """After the version that follows."""
+        """Return the chain with the version that follows as its last."""
         kept = StoredVersion(version, number, body, mark)
         return DeltaChain(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
 
     def next_base(self) -> StoredVersion | None:
-        """What the next version builds on; None: nothing, it is stored whole."""
+        """Return the version that the next one builds on; None if the next one is stored whole."""
         number = self.last.number + 1
         if number > MAX_NUMBER:
             return None
@@ -59,7 +59,7 @@ class DeltaChain(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes it holds on to."""
+        """The bytes that the chain keeps in memory."""
         last, fine, coarse = self
         size = len(last.body)
         if fine is not last:
@@ -78,7 +78,7 @@ class DeltaStep(NamedTuple):
 
 
 def next_step(trail: DeltaChain | None, body: bytes) -> DeltaStep | None:
-    """How `body` is stored after `trail`; None: whole."""
+    """Return how `body` is stored after `trail`; None if it is stored whole."""
     base = trail and trail.next_base()
     if trail is None or base is None or len(body) > MAX_SIZE:
         return None
@@ -92,7 +92,7 @@ ChannelAddress = tuple[str, str, str]  # session, namespace, channel
 
 
 class DeltaChains:
-    """The trails of the channels used last, up to `max_kept` bytes of them. For any thread."""
+    """The trails of the channels that were used last, up to `max_kept` bytes of them. Any thread may use it."""
 
     def __init__(self, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
@@ -101,7 +101,7 @@ class DeltaChains:
         self._lock = threading.Lock()
 
     def get(self, place: ChannelAddress) -> DeltaChain | None:
-        """The trail there, if it is remembered."""
+        """Return the channel's trail; None if it is not remembered."""
         with self._lock:
             found = self._kept.get(place)
             if found is not None:
@@ -109,7 +109,7 @@ class DeltaChains:
             return found and found[0]
 
     def keep(self, place: ChannelAddress, trail: DeltaChain) -> None:
-        """Remember `trail`; what was used longest ago is forgotten for it."""
+        """Remember `trail`, and forget the trails that were used longest ago if there is no room."""
         size = trail.size
         with self._lock:
             self._drop(place)

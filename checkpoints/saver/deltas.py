@@ -1,8 +1,8 @@
-"""What changed between two encodings of a channel's value, so that a step stores what it added and not all there is.
+"""Differences between two encodings of a channel's value, so that a step stores what it added and not the whole value.
 
 A difference takes three stretches of the older encoding, its start, one run from anywhere and its end, and puts new
 bytes between them. That covers what states do: append, also behind a header that counts, prepend, edit, trim, and
-slide a window. It looks at bytes alone, so that it holds for every serde whose equal values encode alike.
+slide a window. It looks at bytes alone, so it works for every serde whose equal values encode alike.
 """
 
 import struct
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bursar.state.errors import DatabaseError
 
 PROBE = 32  # bytes that are looked for in the older encoding
-PROBES = 4  # places in the newer one that they are taken from
+PROBES = 4  # places in the newer encoding that probes are taken from
 HEADERS = (0, 1, 3, 5)  # bytes in front of a list, text or mapping that say how long it is, in MessagePack
 MAX_SIZE = 2**32 - 1  # bytes of an encoding that a difference can name
 _HEAD = struct.Struct("<8I")
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Make `body`, the older encoding, the newer one; in place where nothing before the end moves."""
+        """Change `body` from the older encoding to the newer one; in place if nothing before the end moves."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first
@@ -52,7 +52,7 @@ class Difference(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A difference as it is stored: which version of its chain it makes, and how the result can be known as right."""
+    """A difference as it is stored: the number of its version in the chain, and size and checksum of the result."""
 
     number: int
     size: int
@@ -61,7 +61,7 @@ class Packed(NamedTuple):
 
 
 def difference(old: bytes, new: bytes) -> Difference:
-    """The difference that makes `new` of `old`. It may hold all of `new`, where little is alike."""
+    """Return the difference that makes `new` of `old`. It may hold all of `new` if little is alike."""
     for header in HEADERS:  # what is most often done to a value, and quickest to see: something is added at the end
         if len(old) > header and new.startswith(old[header:], header):
             return Difference(0, header, len(old) - header, 0, new[:header], new[len(old) :])
@@ -84,13 +84,13 @@ def difference(old: bytes, new: bytes) -> Difference:
 
 
 def pack(number: int, new: bytes, made: Difference) -> bytes:
-    """The stored form of the difference `made` that leads to `new`."""
+    """Return the stored form of the difference `made`, which leads to `new`."""
     sizes = (made.prefix, made.offset, made.run, made.suffix, len(made.first))
     return _HEAD.pack(number, len(new), zlib.crc32(new), *sizes) + made.first + made.second
 
 
 def unpack(stored: bytes) -> Packed:
-    """What `pack` stored. Raises `DatabaseError` if it is damaged."""
+    """Return what `pack` stored. Raises `DatabaseError` if it is damaged."""
     if len(stored) < _HEAD.size:
         raise DatabaseError("a stored value is damaged: a difference is cut short; restore the session from a backup")
     number, size, checksum, prefix, offset, run, suffix, length = _HEAD.unpack_from(stored)
@@ -100,7 +100,7 @@ def unpack(stored: bytes) -> Packed:
 
 
 def check(body: bytes | bytearray, packed: Packed) -> None:
-    """Raise `DatabaseError` unless `body` is what the difference was stored for."""
+    """Raise `DatabaseError` unless `body` is the result that the difference was stored for."""
     if len(body) != packed.size or zlib.crc32(body) != packed.checksum:
         raise DatabaseError(
             "a stored value is damaged: what it builds on has changed; restore the session from a backup"
@@ -108,14 +108,14 @@ def check(body: bytes | bytearray, packed: Packed) -> None:
 
 
 def _places(size: int) -> Iterable[int]:
-    """Where probes are taken: just behind a header first, then all over."""
+    """Return where probes are taken: just behind a header first, then all over."""
     if size < 2 * PROBE:
         return ()
     return (min(16, size - PROBE), *(size * part // PROBES for part in range(1, PROBES)))
 
 
 def _same_start(one: bytes, other: bytes) -> int:
-    """How many bytes are the same at the start."""
+    """Return how many bytes are the same at the start."""
     low, high = 0, min(len(one), len(other))
     if one[:high] == other[:high]:
         return high
@@ -129,7 +129,7 @@ def _same_start(one: bytes, other: bytes) -> int:
 
 
 def _same_end(one: bytes, other: bytes, limit: int) -> int:
-    """How many bytes are the same at the end, up to `limit`."""
+    """Return how many bytes are the same at the end, up to `limit`."""
     one, other = one[len(one) - limit :], other[len(other) - limit :]
     low, high = 0, limit
     if one == other:

@@ -1,4 +1,4 @@
-"""Listing checkpoints newest first, a page a transaction, so that no lock outlives a page."""
+"""Listing checkpoints, newest first. Each page has a transaction of its own, so that no lock outlives a page."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from bursar.checkpoints.saver.rows import read_payload, read_tuple
 from bursar.checkpoints.saver.sql import CHECKPOINT, VALUE, WRITE, StoredRow
 from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, task_writes
 
-PAGE = 32  # checkpoints a transaction looks at
+PAGE = 32  # checkpoints that one transaction looks at
 Key = tuple[str, str, str]  # session, namespace, checkpoint
 ValueKey = tuple[str, str, str, str]  # session, namespace, channel, version
 Found = Callable[[], CheckpointTuple]
 
 
 class Page(NamedTuple):
-    """What was found, and how far the list is with it."""
+    """The checkpoints that one page has, and how far the list is after it."""
 
     found: list[Found]
     after: Key | None
@@ -31,10 +31,10 @@ class Page(NamedTuple):
 
 
 class Listing:
-    """A list in progress, until `done`: `next_page` is work for the database, and `take` goes on behind the page.
+    """A list in progress. Until it is `done`, run `next_page` in a transaction and give its page to `take`.
 
-    `thread_id` None lists every session, `checkpoint_ns` None every namespace. `wanted` are metadata keys and the
-    values they must all have. Newest first means descending checkpoint id; equal ids follow session and namespace.
+    `thread_id` None lists every session, `checkpoint_ns` None every namespace. `wanted` maps metadata keys to the
+    values that they must all have. The order is descending checkpoint id, then session, then namespace.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Listing:
             self._conditions.append(checkpoints.c.checkpoint_id < before)
 
     def take(self, page: Page) -> list[Found]:
-        """What was found; the page after it is the next."""
+        """Return the page's checkpoints, and go on behind the page."""
         found, self._after, self._left, self.done = page
         return found
 
     def next_page(self, connection: Connection) -> Page:
-        """The next checkpoints that match, each as a function that decodes it, so that decoding holds no lock.
+        """Return the next checkpoints that match, each as a function that decodes it, so that decoding holds no lock.
 
-        The same again until it is taken: the transaction may be done again.
+        It returns the same page again until `take` has it, because the transaction may run again.
         """
         after, left = self._after, self._left
         size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)
@@ -151,7 +151,7 @@ def _follows(after: Key) -> ColumnElement[bool]:
 
 
 def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> dict[ValueKey, StoredRow]:
-    """The values that are shown, and the versions that they are stored as differences to."""
+    """Return the rows of the values that are shown, and of the versions that they are stored as differences to."""
     columns = channel_values.c
     wanted = {
         (key[0], key[1], channel, version) for key, versions in shown.items() for channel, version in versions.items()
@@ -177,7 +177,7 @@ def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> d
 
 
 def _made_of(values: Mapping[ValueKey, StoredRow], key: ValueKey) -> list[StoredRow]:
-    """The rows that one value is put together from; none if it has no value."""
+    """Return the rows that one value is put together from; none if the channel has no value."""
     rows: list[StoredRow] = []
     while (row := values.get(key)) is not None and len(rows) < MAX_CHAIN:
         rows.append(row)

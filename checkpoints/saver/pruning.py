@@ -1,4 +1,4 @@
-"""What pruning removes: by strategy, and by age."""
+"""Pruning: which checkpoints it removes, by strategy and by age."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -17,14 +17,14 @@ _GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs cou
 
 
 def id_at(moment: datetime) -> str:
-    """What the id of a checkpoint made at `moment` begins with: earlier ones sort before it, as UUIDs of version 6."""
+    """Return the start of the id of a checkpoint made at `moment`, a UUID of version 6. Earlier ids sort before it."""
     ticks = (moment - _EPOCH) // timedelta(microseconds=1) * 10 + _GREGORIAN
     high, low = ticks >> 12, ticks & 0xFFF
     return f"{high >> 16:08x}-{high & 0xFFFF:04x}-6{low:03x}"
 
 
 class Pruning(NamedTuple):
-    """How to prune: with `before`, only checkpoints whose id says that they were made earlier."""
+    """How to prune. With `before`, only checkpoints are pruned whose id says that they were made earlier."""
 
     codec: Codec
     strategy: str
@@ -32,7 +32,7 @@ class Pruning(NamedTuple):
 
     @classmethod
     def checked(cls, codec: Codec, strategy: str, older_than: timedelta | None, now: datetime) -> "Pruning":
-        """Raises `ValueError` for another strategy, and for an age that is not positive."""
+        """Return the pruning. Raises `ValueError` for an unknown strategy, and for an age that is not positive."""
         if strategy not in STRATEGIES:
             raise ValueError(f"no prune strategy {strategy!r}; use one of {', '.join(STRATEGIES)}")
         if older_than is not None and older_than <= timedelta(0):
@@ -40,7 +40,7 @@ class Pruning(NamedTuple):
         return cls(codec, strategy, None if older_than is None else id_at(now - older_than))
 
     def sessions(self, connection: Connection) -> list[str]:
-        """The sessions that have a checkpoint of that age. Raises `ValueError` without an age."""
+        """Return the sessions that have a checkpoint made before `before`. Raises `ValueError` if that is None."""
         if self.before is None:
             raise ValueError("name the sessions to prune, or give older_than to prune all sessions by age")
         columns = checkpoints.c
@@ -48,7 +48,7 @@ class Pruning(NamedTuple):
         return list(connection.execute(select(columns.thread_id).distinct().where(old)).scalars())
 
     def of(self, thread_id: str) -> Work[None]:
-        """Work that prunes one session."""
+        """Return work that prunes one session."""
 
         def work(connection: Connection) -> None:
             if self.strategy == "keep_latest":

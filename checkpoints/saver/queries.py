@@ -1,4 +1,4 @@
-"""What each kind of read asks the database for."""
+"""The work that reads from the database for each kind of read: a checkpoint, a delta channel's history, a list."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,14 +24,17 @@ from bursar.checkpoints.saver.sql import (
 
 
 class Read(NamedTuple):
-    """The rows of a checkpoint, and by channel what is remembered of its values: what those build on may be missing."""
+    """The rows of a checkpoint, and the `known` trails of its values, by channel.
+
+    The rows that a known value builds on may be missing.
+    """
 
     rows: Sequence[StoredRow]
     known: Mapping[str, DeltaChain]
 
 
 def get_rows(at: Address) -> Work[list[StoredRow]]:
-    """Work that reads the checkpoint at an address, all that it shows and its writes."""
+    """Return work that reads the checkpoint at an address, with all values that it shows and its writes."""
 
     def work(connection: Connection) -> list[StoredRow]:
         read = one if at.checkpoint_id else latest
@@ -41,7 +44,7 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
 
 
 def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
-    """As `get_rows`, without what values build on, if `trails` remember all that build on anything."""
+    """Return work as `get_rows`. If `trails` remembers every value that builds on others, the others are not read."""
 
     def work(connection: Connection) -> Read:
         read = one if at.checkpoint_id else latest
@@ -49,14 +52,14 @@ def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
         known = known_values(at, rows, trails)
         if any(row.part == VALUE and row.third is not None and row.first not in known for row in rows):
             rows = [StoredRow(*row) for row in read(connection, **at.parameters())]
-            known = known_values(at, rows, trails)  # by now it may be another checkpoint
+            known = known_values(at, rows, trails)  # race: the latest may be another checkpoint by now
         return Read(rows, known)
 
     return work
 
 
 def known_values(at: Address, rows: Sequence[StoredRow], trails: DeltaChains) -> dict[str, DeltaChain]:
-    """By channel, the trails that end in one of `rows`."""
+    """Return, by channel, the trails that end in one of `rows`."""
     known: dict[str, DeltaChain] = {}
     for row in rows:
         if row.part == VALUE:
@@ -71,7 +74,7 @@ def known_values(at: Address, rows: Sequence[StoredRow], trails: DeltaChains) ->
 
 
 def history_rows(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:
-    """Work that reads what each of these delta channels is rebuilt from."""
+    """Return work that reads the rows from which each of these delta channels is rebuilt."""
 
     def work(connection: Connection) -> dict[str, list[HistoryRow]]:
         read = one_history if at.checkpoint_id else latest_history
@@ -90,7 +93,7 @@ def listing_of(
     before: RunnableConfig | None,
     limit: int | None,
 ) -> Listing:
-    """The list that LangGraph's arguments ask for."""
+    """Return the listing that LangGraph's arguments ask for."""
     at = address_of(config) if config else None
     return Listing(
         codec,

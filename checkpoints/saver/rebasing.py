@@ -1,4 +1,4 @@
-"""Values that build on one that goes, or changes, are stored anew without it."""
+"""Stores values anew whose base is about to be deleted or changed."""
 
 from collections.abc import Collection, Mapping
 
@@ -16,9 +16,9 @@ Named = tuple[str, str]  # channel, version
 
 
 def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> None:
-    """Until this transaction ends nobody else stores a difference to a value that is there.
+    """Lock the namespace's values until this transaction ends: nobody else can store a difference to one of them.
 
-    What is read after it shows every difference that was stored before.
+    A read after this sees every difference that was stored before.
     """
     if connection.dialect.name == "postgresql":  # SQLite lets nobody else write anyway
         values = channel_values.c
@@ -31,7 +31,10 @@ def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> N
 
 
 def detach_dependents(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
-    """Afterwards no value of the namespace builds on one of those `going`, which are then safe to delete or change."""
+    """Store each value of the namespace anew that builds on one of `going`, which can then be deleted or changed.
+
+    The caller has called `lock_values`.
+    """
     values = channel_values.c
     here = (values.thread_id == at.thread_id, values.checkpoint_ns == at.checkpoint_ns)
     based = {
@@ -47,7 +50,7 @@ def detach_dependents(connection: Connection, codec: Codec, at: Address, going: 
 
 
 class _Rebasing:
-    """The chains of a namespace as they were; `based` says what each difference builds on."""
+    """The chains of a namespace as they were. `based` maps each difference to the version that it builds on."""
 
     def __init__(self, connection: Connection, codec: Codec, at: Address, based: Mapping[Named, str]) -> None:
         self._connection = connection
@@ -72,7 +75,7 @@ class _Rebasing:
         overwrite_value.many(self._connection, [row])
 
     def _rows(self, channel: str, version: str) -> Versions:
-        """The rows of its chain, itself first."""
+        """Return the rows of the version's chain, its own first."""
         names = [version]
         while (channel, names[-1]) in self._based and len(names) <= MAX_CHAIN:
             names.append(self._based[channel, names[-1]])
@@ -92,7 +95,7 @@ class _Rebasing:
 
 
 def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
-    """Store the values whole, over those of the same versions, if there are any; what built on them stays as it is."""
+    """Store the new values whole, over rows of the same versions. Values that build on those keep their content."""
     lock_values(connection, new.at.thread_id, new.at.checkpoint_ns)
     detach_dependents(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
     overwrite_value.many(connection, new.all_whole(codec))

@@ -1,7 +1,8 @@
 """Removing and copying checkpoints so that what remains can still be read.
 
 A delta channel's value is rebuilt from the writes of ancestors, back to the nearest stored value. A removed checkpoint
-on that path is hidden, with only those writes and that value, and goes when nothing is rebuilt from it any more.
+on that path is hidden instead, and keeps only those writes and that value. It is deleted once nothing is rebuilt from
+it any more.
 """
 
 import json
@@ -25,7 +26,7 @@ _MAX_IDS = 500  # ids in one statement
 
 
 def delete_session(connection: Connection, thread_id: str) -> None:
-    """Afterwards nothing of the session is stored, in any namespace."""
+    """Delete everything that is stored of the session, in every namespace."""
     with secure_delete(connection):
         for table in TABLES:
             connection.execute(delete(table).where(table.c.thread_id == thread_id))
@@ -33,9 +34,9 @@ def delete_session(connection: Connection, thread_id: str) -> None:
 
 
 def copy_session(connection: Connection, source: str, target: str) -> None:
-    """Afterwards `target` holds all that `source` holds, hidden ancestors included.
+    """Copy all that the session `source` has to `target`, hidden ancestors included.
 
-    Raises `ValueError`, and copies nothing, if `target` holds anything already.
+    Raises `ValueError`, and copies nothing, if `target` has anything already.
     """
     for table in TABLES:
         if connection.execute(select(table.c.thread_id).where(table.c.thread_id == target).limit(1)).first():
@@ -47,9 +48,9 @@ def copy_session(connection: Connection, source: str, target: str) -> None:
 
 
 def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: str | None = None) -> None:
-    """Afterwards each namespace of the session lists only its latest checkpoint, complete and with its writes.
+    """Remove all but the latest checkpoint of each namespace of the session, which stays complete with its writes.
 
-    `before` keeps all whose ids do not sort before it, too.
+    With `before`, checkpoints stay too that were not made before it.
     """
     columns = checkpoints.c
     latest = connection.execute(
@@ -66,12 +67,12 @@ def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: st
 
 
 def is_before(checkpoint_id: str, before: str) -> bool:
-    """Whether a checkpoint was made before the moment that `before` names. An id that tells no time was not."""
+    """Whether a checkpoint was made before the moment that `before` names. False for an id that tells no time."""
     return _UUID6.fullmatch(checkpoint_id) is not None and checkpoint_id < before
 
 
 def _drop_strays(connection: Connection, thread_id: str, checkpoint_ns: str, before: str) -> None:
-    """Delete writes that came for checkpoints which never did."""
+    """Delete writes whose checkpoint was never stored, and whose checkpoint id sorts before `before`."""
     writes, columns = task_writes.c, checkpoints.c
     here = (columns.thread_id == thread_id) & (columns.checkpoint_ns == checkpoint_ns)
     connection.execute(
@@ -85,7 +86,7 @@ def _drop_strays(connection: Connection, thread_id: str, checkpoint_ns: str, bef
 
 
 def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) -> None:
-    """Afterwards no checkpoint that these runs made is listed or read, in any session and namespace."""
+    """Remove the checkpoints that these runs made, in every session and namespace. They are listed and read no more."""
     columns = checkpoints.c
     removed: dict[tuple[str, str], list[str]] = {}
     for some in _chunks(sorted(set(run_ids))):
@@ -122,7 +123,7 @@ class _Branch:
 
     @classmethod
     def read(cls, connection: Connection, thread_id: str, checkpoint_ns: str) -> "_Branch":
-        lock_values(connection, thread_id, checkpoint_ns)
+        lock_values(connection, thread_id, checkpoint_ns)  # race: a value may not get a new difference and then go
         rows = connection.execute(
             select(checkpoints).where(
                 checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == checkpoint_ns
@@ -147,7 +148,7 @@ class _Branch:
         return cls(thread_id, checkpoint_ns, nodes, {(channel, version) for channel, version in stored})
 
     def remove(self, connection: Connection, codec: Codec, removed: Iterable[str]) -> None:
-        """Delete the checkpoints `removed`, or hide those that delta channels of the others are rebuilt from."""
+        """Delete the checkpoints `removed`, but hide those from which delta channels of the others are rebuilt."""
         for checkpoint_id in removed:
             self.nodes[checkpoint_id].hidden = True
         needed = self._needed(codec)
@@ -166,7 +167,7 @@ class _Branch:
         self._drop_values(connection, codec, needed)
 
     def _needed(self, codec: Codec) -> dict[str, set[str]]:
-        """The hidden checkpoints that are still needed, each with the channels that are rebuilt from it."""
+        """Return the hidden checkpoints that are still needed, each with the channels that are rebuilt from it."""
         needed: dict[str, set[str]] = {}
         visited: set[tuple[str, str]] = set()
         for start, node in self.nodes.items():

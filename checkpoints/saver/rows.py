@@ -1,4 +1,4 @@
-"""Between LangGraph's values and rows: every channel value, write, checkpoint and metadata goes through the serde."""
+"""LangGraph's values to rows, and back. Every channel value, write, checkpoint and metadata goes through the serde."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in colu
 def checkpoint_row(
     codec: Codec, at: Address, checkpoint: Checkpoint, metadata: CheckpointMetadata, parent_id: str | None
 ) -> Row:
-    """The row of `checkpoint`, which stands `at` an address of its own; `metadata` is stored as it is given."""
+    """Return the row of `checkpoint`, whose address is `at`. `metadata` is stored as it is given."""
     versions = checkpoint["channel_versions"]
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
     if not _TEXT.issuperset(map(type, versions.values())):
@@ -58,8 +58,9 @@ def checkpoint_row(
 
 
 def stored_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
-    """What is stored as metadata: LangGraph's own rule, save that what `configurable` holds under a name that says it
-    is secret, such as `openai_api_key`, is left out.
+    """Return the metadata to store, by LangGraph's own rule but without secrets.
+
+    A value of `configurable` is secret if its name says so, such as `openai_api_key`.
     """
     stored = get_checkpoint_metadata(config, metadata)
     secret = [name for name in config.get("configurable", {}) if _is_secret(name)]
@@ -76,7 +77,7 @@ def _is_secret(name: str) -> bool:
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> RowsToStore:
-    """Rows of a task's writes."""
+    """Return the rows of a task's writes: `once` if they stay as first stored, `again` if the last one counts."""
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
@@ -100,7 +101,7 @@ def write_rows(
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
-    """Where a write is stored, for the codec. Not in which session: a copy of a session is read as its source."""
+    """Return where a write is stored, for the codec: without the session, so that a copy of the session opens too."""
     return (WRITE_PLACE, at.checkpoint_ns, at.checkpoint_id or "", task_id, str(idx), channel)
 
 
@@ -112,9 +113,9 @@ def read_tuple(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> CheckpointTuple | None:
-    """The checkpoint that `rows` hold, with its values and its writes in order; None if they hold none.
+    """Return the checkpoint in `rows`, with its values and its writes in order; None if `rows` have none.
 
-    `trails` remembers the values, for the next `put`; `known` has by channel what it remembered of them before.
+    `trails` remembers the values, for the next `put`. `known` has, by channel, the trails that it remembered before.
     """
     sorted_rows = _sort(rows)
     if sorted_rows is None:
@@ -140,7 +141,7 @@ def read_tuple(
 
 
 def load_chains(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> DeltaChains:
-    """The trails of the values that `rows` hold."""
+    """Return the trails of the values in `rows`."""
     trails = DeltaChains()
     sorted_rows = _sort(rows)
     if sorted_rows is not None:
@@ -152,7 +153,10 @@ def load_chains(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> DeltaCh
 def _sort(
     rows: Iterable[StoredRow],
 ) -> tuple[StoredRow, dict[str, str], dict[str, Versions], list[StoredRow]] | None:
-    """The checkpoint, the versions it shows, all that they are made of, and the writes; None without a checkpoint."""
+    """Return the checkpoint's row, the versions that it shows, the rows that those are made of, and the writes.
+
+    Returns None if `rows` have no checkpoint.
+    """
     head: StoredRow | None = None
     versions: dict[str, Versions] = {}
     writes: list[StoredRow] = []
@@ -167,13 +171,13 @@ def _sort(
 
 
 def read_payload(codec: Codec, at: Address, stored: EncodedPayload) -> tuple[dict[str, Any], CheckpointMetadata]:
-    """What a checkpoint's row holds besides its columns: the rest of the checkpoint, and its metadata."""
+    """Return what a checkpoint's payload holds: the parts of the checkpoint that are not columns, and its metadata."""
     rest, metadata = codec.load(stored, (CHECKPOINT_PLACE, at.checkpoint_ns, at.checkpoint_id or ""))
     return rest, metadata
 
 
 def read_history(codec: Codec, at: Address, channel: str, rows: Iterable[HistoryRow]) -> DeltaChannelHistory:
-    """What a delta channel is rebuilt from: the nearest stored value, if any, and the writes since, oldest first."""
+    """Return what a delta channel is rebuilt from: the nearest stored value, if any, and later writes, oldest first."""
     history: DeltaChannelHistory = {"writes": []}
     writes: list[HistoryRow] = []
     versions: Versions = {}

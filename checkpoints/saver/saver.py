@@ -1,7 +1,7 @@
 """A LangGraph checkpointer on SQLite and PostgreSQL, for sync and async callers from one implementation.
 
-Each method is *work*: a function of a connection that runs in one transaction (see `database`). What goes through the
-serde does so before the transaction begins and after it ends, so that no lock is held while values are encoded.
+Each method is *work*: a function of a connection that runs in one transaction (see `database`). The serde encodes
+values before the transaction begins, and decodes them after it ends, so that no lock is held meanwhile.
 """
 
 import random
@@ -50,8 +50,8 @@ from bursar.checkpoints.saver.store import RowsToStore, store
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import ConfigurationError
 
-# In `configurable`: the ledger of the run. Where it is in the saver's database, checkpoints need not be on disk before
-# its next durable commit, which puts them there too. LangGraph keeps keys that begin so out of the metadata.
+# In `configurable`: the ledger of the run. If it is in the saver's database, checkpoints need not be on disk before its
+# next durable commit, which puts them there too. LangGraph keeps keys that begin with `__` out of the metadata.
 LEDGER = "__bursar_ledger"
 MAX_WAIT_SECONDS = 3600
 DIGITS = 12  # of a version's number: a session of a step every millisecond has them for thirty years
@@ -60,15 +60,15 @@ DIGITS = 12  # of a version's number: a session of a step every millisecond has 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of any LangGraph graph in the database at `url`; makes and migrates its tables.
 
-    Safe for several threads and several event loops at once. A `put` is durable when it returns; in a run of a
-    supervisor whose ledger is in the same database, at the ledger's next durable commit. Every channel value,
-    write and metadata goes through `serde` and is sealed by `cipher`, if there is one; ids, channel names and versions
-    are stored in clear. Of `configurable`, what has a name such as `api_key` or `token` is not stored. A
-    supervisor's run owns its session: it has a lease of `lease_seconds`, renewed while it works, and any other run is
-    told `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` gives floats in [0, 1)
-    that tell apart the versions of two branches; `clock` is what ages are measured by.
+    Any number of threads and event loops may use it at once. A `put` is durable when it returns. In a run of a
+    supervisor whose ledger is in the same database, it is durable at the ledger's next durable commit. Every channel
+    value, write and metadata goes through `serde` and is sealed by `cipher`, if there is one. Ids, channel names and
+    versions are stored in clear. A value of `configurable` with a name such as `api_key` or `token` is not stored. A
+    supervisor's run owns its session by a lease of `lease_seconds`, which is renewed while it works. Any other run
+    gets `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` returns floats in
+    [0, 1) that tell apart the versions of two branches. `clock` is the time against which ages are measured.
 
-    Raises `ConfigurationError` for a wrong URL or lease, `DatabaseError` when the database cannot be used.
+    Raises `ConfigurationError` for a wrong URL or lease, and `DatabaseError` if the database cannot be used.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
 
     @property
     def database(self) -> Database:
-        """Where the checkpoints are kept."""
+        """The database that keeps the checkpoints."""
         return self._database
 
     def own(
@@ -112,13 +112,13 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         ledger: Ledger | None = None,
         resumes: bool = False,
     ) -> LeaseHolder:
-        """For a `with` or `async with` block in which nobody else runs the session: `graph.invoke(x, owned.config)`.
+        """Return a `with` or `async with` block that owns the session: in it, run `graph.invoke(x, owned.config)`.
 
-        What runs with that config is fenced: once another has taken the session over, its writes are refused with
-        `LeaseLost`. Supervisors do this by themselves; any other graph that does not is not fenced. Entering raises
-        `SessionBusy` if another owns the session, at once or after `wait_seconds` (the saver's own, by default none).
-        `take_over` takes it from an owner that still lives. `ledger` and `resumes` are for the engine: with them the
-        audit log tells of it.
+        A run with that config is fenced: once another has taken the session over, its writes are refused with
+        `LeaseLost`. Supervisors own their session by themselves. Any other graph that does not is not fenced. Entering
+        raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by default the saver's own.
+        `take_over` takes the session from an owner that still lives. `ledger` and `resumes` are for the engine: with
+        them the change of owner is in the audit log.
         """
         wait = self.wait_seconds if wait_seconds is None else min(max(wait_seconds, 0), MAX_WAIT_SECONDS)
         known = ledger if ledger is not None and ledger.database is self._database else None
@@ -131,9 +131,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return Codec(self.serde, self._cipher)
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
-        """A version that sorts after `current`, and differs from the one that another branch would give."""
+        """Return a version that sorts after `current`, and differs from the version that another branch would get."""
         digits = current.partition(".")[0] if isinstance(current, str) else str(int(current or 0))
-        # As wide as the last, which another saver may have made, so that text sorts as numbers do.
+        # As wide as `current`, which another saver may have made, so that text sorts as numbers do.
         width = max(len(digits), DIGITS)
         return f"{int(digits) + 1:0{width}}.{int(self._randomness() * 10**RANDOM):0{RANDOM}}"
 
@@ -166,7 +166,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Store a task's writes at the checkpoint in `config`, which may not exist yet.
 
-        A write that is stored already stays as it is, save errors, interrupts and resumes: the last of those counts.
+        A write that is stored already stays as it is. Of errors, interrupts and resumes the last one counts.
         """
         self._store(self._put_writes(config, writes, task_id, task_path))
 
@@ -177,7 +177,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         await self._astore(self._put_writes(config, writes, task_id, task_path))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
+        """Return the checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
         at = address_of(config)
         return self._found(at, self._database.run(get_known_rows(at, self._trails), readonly=True))
 
@@ -194,9 +194,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Checkpoints, newest first: of one session and namespace, of all namespaces, or of all sessions.
+        """Yield checkpoints, newest first: of one session and namespace, of all namespaces, or of all sessions.
 
-        `filter` holds metadata that must all be equal; `before` is a config whose checkpoint and later ones are left
+        `filter` holds metadata that must all be equal. `before` is a config: its checkpoint and later ones are left
         out. Each page is read in a transaction of its own.
         """
         listing = listing_of(self._codec, config, filter, before, limit)
@@ -221,7 +221,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """For each channel the nearest stored value among the ancestors, and the writes since, oldest first."""
+        """Return, for each channel, the nearest stored value among the ancestors and later writes, oldest first."""
         at = address_of(config)
         rows = self._database.run(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
@@ -245,7 +245,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         await self._database.arun(truncate_wal, readonly=True, apart=True)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints these runs made, and their writes. Later checkpoints stay readable."""
+        """Delete the checkpoints that these runs made, and their writes. Later checkpoints stay readable."""
         self._database.run(lambda connection: delete_runs(connection, self._codec, map(str, run_ids)))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -271,9 +271,9 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Prune sessions: `keep_latest` keeps each namespace's latest checkpoint, `delete` and `delete_all` nothing.
 
-        With `older_than`, `keep_latest` removes only checkpoints of that age, and `delete` only sessions that have no
-        younger one; `thread_ids` None then means every session. A checkpoint's age is what its id says. What is kept
-        stays readable, delta channels included. Each session is pruned in a transaction of its own.
+        With `older_than`, `keep_latest` removes only older checkpoints, and the others remove only sessions without a
+        younger checkpoint; `thread_ids` None then means every session. A checkpoint's id says its age. The checkpoints
+        that are kept stay readable, delta channels included. Each session is pruned in a transaction of its own.
         Raises `ValueError` for another strategy, for an age that is not positive, or for every session without an age.
         """
         pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())
@@ -317,7 +317,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         writes = [parcel.rows for parcel in taken]
         rows = RowsToStore(new.whole, new.differences, checkpoint=[row]).with_writes(
             writes
-        )  # its lists are still filled
+        )  # `work` may fill its lists later
 
         def work(connection: Connection) -> None:
             if strange:
@@ -378,7 +378,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
                 await self._database.arun(storing.again, durable=storing.durable)
 
     def _learn(self, metadata: CheckpointMetadata) -> None:
-        """Which channels are delta channels, whose writes LangGraph waits for."""
+        """Remember which channels are delta channels, because LangGraph waits for their writes."""
         self._delta_channels.update(metadata.get("counters_since_delta_snapshot") or ())
 
     def _found(self, at: Address, read: Read) -> CheckpointTuple | None:

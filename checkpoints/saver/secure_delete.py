@@ -1,4 +1,4 @@
-"""Deleting so that what was deleted is not found in the file either."""
+"""Deleting so that the deleted bytes are not found in SQLite's files either."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 @contextmanager
 def secure_delete(connection: Connection) -> Generator[None]:
-    """What this block deletes is overwritten with zeros on SQLite. On PostgreSQL it goes with the next VACUUM."""
+    """Let SQLite overwrite with zeros what the block deletes. On PostgreSQL the next VACUUM removes it."""
     if connection.dialect.name != "sqlite":
         yield
         return
@@ -22,9 +22,9 @@ def secure_delete(connection: Connection) -> Generator[None]:
 
 
 def truncate_wal(connection: Connection) -> None:
-    """Move SQLite's log into the database and cut it, unless somebody reads from it: it has what was deleted, too.
+    """Move SQLite's log into the database and cut it, because the log has what was deleted, too.
 
-    For a transaction that has done nothing yet. Where it is not possible, the log is cut when it is used up.
+    The transaction must have done nothing yet. If another transaction is open, the log stays until it is used up.
     """
     if connection.dialect.name == "sqlite":
         with suppress(OperationalError):  # somebody's transaction is open

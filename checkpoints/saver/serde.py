@@ -17,9 +17,9 @@ STATE_TYPES = (
 
 
 def default_serde() -> JsonPlusSerializer:
-    """A serialiser that rebuilds Bursar's state exactly and imports nothing that a stored row names beyond it.
+    """Return a serialiser that rebuilds Bursar's state exactly, and imports no other type that a stored row names.
 
-    A value of another type of yours is read back as its plain data, with a warning that names it. To have it rebuilt,
+    A value of your own type is read back as its plain data, with a warning that names the type. To have it rebuilt,
     give the saver `JsonPlusSerializer(allowed_msgpack_modules=[YourType])`, or take `saver.with_allowlist([...])`.
     """
     return JsonPlusSerializer(allowed_msgpack_modules=STATE_TYPES)

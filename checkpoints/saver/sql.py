@@ -1,7 +1,7 @@
-"""The saver's hot statements: written once in the SQL both databases share, made ready once for each driver.
+"""The saver's hot statements, written once for both databases and rendered once for each driver.
 
-A graph executes the same few statements at every step. The databases differ in one word, the function that opens a
-JSON object.
+A graph executes the same few statements at every step. The databases differ in a few words, such as the function that
+opens a JSON object. `_POSTGRESQL` and `_SQLITE` have these words.
 """
 
 import re
@@ -37,15 +37,15 @@ class StoredRow(NamedTuple):
 
     @property
     def stored(self) -> EncodedPayload:
-        """Its payload."""
+        """The payload of the row."""
         return EncodedPayload(self.kind, self.coding, self.payload)
 
 
 class HistoryRow(NamedTuple):
-    """A row of the history statements: a WRITE at an ancestor, or a version that the SEED found there is made of.
+    """A row of the history statements: a WRITE at an ancestor, or a SEED, a version that the found value is made of.
 
-    `depth` is how many steps up the ancestor is, or how many versions lie between this one and the seed. What `first`
-    and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
+    `depth` of a WRITE is how many steps up the ancestor is; of a SEED, its place in the chain, 1 for the value itself.
+    What `first` and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
     """
 
     part: int
@@ -60,15 +60,15 @@ class HistoryRow(NamedTuple):
 
     @property
     def stored(self) -> EncodedPayload:
-        """Its payload."""
+        """The payload of the row."""
         return EncodedPayload(self.kind, self.coding, self.payload)
 
 
 class BatchStatement(Statement):
-    """A statement for many rows at once: SQLite steps it for each, PostgreSQL receives them in one pipeline."""
+    """A statement for many rows at once: SQLite runs it for each row, PostgreSQL receives all rows in one pipeline."""
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-        """Run it for each of `rows`, in order; there may be none. Raises as `Statement`."""
+        """Run the statement for each of `rows`, in order; `rows` may be empty. Raises as `Statement`."""
         if not rows:
             return
         sql, _, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
@@ -87,8 +87,8 @@ head AS (
     SELECT * FROM bursar_checkpoints
     WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id AND NOT hidden
 )"""
-# Row by row through the key. PostgreSQL would rather read all of a session where it was not analysed since it grew:
-# a subquery with an OFFSET is not joined otherwise.
+# Rows are found one by one through the key. If the table was not analysed since it grew, PostgreSQL would rather read
+# all of a session. A subquery with an OFFSET keeps it from that.
 _POSTGRESQL = {
     r"{OPENED\((\w+)\)}": r"json_each_text(\1.versions::json)",
     r"{EACH\((\w+) AS (\w+)\)}": r"CROSS JOIN LATERAL (SELECT * FROM \1 AS \2",
@@ -104,7 +104,7 @@ _SQLITE = {
     r"{CONTENT}": "held.rowid AS place",
     r"{CONTENTS}": "chain CROSS JOIN bursar_channel_values AS held WHERE held.rowid = chain.place",
 }
-# What the checkpoint shows, and below each value the versions that it is stored as a difference to.
+# The values that the checkpoint shows, and below each value the versions that it is stored as a difference to.
 _TUPLE = """,
 chain AS (
     SELECT held.channel, held.version, held.base, {CONTENT}, 1 AS depth
@@ -186,14 +186,17 @@ def _insert(table: Table, *, conflict: str = "") -> BatchStatement:
 
 
 def overwriting(table: Table) -> str:
-    """What an insert does where the key is there already: it replaces the row."""
+    """Return the end of an insert that replaces the row if its key is there already."""
     key = ", ".join(column.name for column in table.columns if column.primary_key)
     rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if not column.primary_key)
     return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
 
 
 def _insert_value() -> BatchStatement:
-    """A difference goes through its base, which stays until this commits: without a base it is NULL, and refused."""
+    """Return the insert of a value. A difference is read through its base's row, so it is NULL if the base is gone.
+
+    Race: another transaction may delete the base. Its row is locked until this commits; a NULL is refused.
+    """
     columns = ", ".join(column.name for column in channel_values.columns)
     insert = f"""INSERT INTO bursar_channel_values ({columns})
         VALUES (:thread_id, :checkpoint_ns, :version, :channel, :kind,
@@ -208,9 +211,9 @@ def _insert_value() -> BatchStatement:
     )
 
 
-# Parameters are named as the columns. The first five store rows; `latest` and `one` read a checkpoint with its values
-# and writes in one round trip, and of what its values build on so many `steps`; the histories read what one delta
-# channel is rebuilt from.
+# Parameters are named as the columns. The first five store rows. `latest` and `one` read a checkpoint with its values
+# and writes in one round trip, and up to `steps` versions that a value is made of. The histories read the rows from
+# which one delta channel is rebuilt.
 put_checkpoint = _insert(checkpoints, conflict=overwriting(checkpoints))
 put_value = _insert_value()
 overwrite_value = _insert(channel_values, conflict=overwriting(channel_values))

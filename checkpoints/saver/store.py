@@ -1,4 +1,4 @@
-"""Storing rows of one session, all in one transaction: on PostgreSQL in one statement, so in one round trip."""
+"""Storing rows of one session, all in one transaction; on PostgreSQL by one statement, so in one round trip."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ from bursar.checkpoints.saver.sql import (
 )
 from bursar.checkpoints.schema.saver_tables import channel_values, checkpoints, task_writes
 
-MAX_IN_ONE = 24  # rows in a statement: each number of rows is a statement that PostgreSQL prepares
+MAX_IN_ONE = 24  # rows in a statement; PostgreSQL prepares a statement for each number of rows
 SHAPES = 128
 DIVISION_BY_ZERO = "22012"
 
@@ -39,7 +39,9 @@ _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx")
 
 
 class RowsToStore(NamedTuple):
-    """Values that are whole, differences, writes that stay if they are there, writes that overwrite, a checkpoint."""
+    """Rows to be stored together: whole values, differences, writes that stay as first stored, overwriting writes, and
+    a checkpoint.
+    """
 
     whole: Sequence[Row] = ()
     differences: Sequence[Row] = ()
@@ -48,7 +50,7 @@ class RowsToStore(NamedTuple):
     checkpoint: Sequence[Row] = ()
 
     def with_writes(self, others: "Sequence[RowsToStore]") -> "RowsToStore":
-        """These, after the writes of `others`."""
+        """Return these rows with the writes of `others` before their own."""
         if not others:
             return self
         once = [row for rows in (*others, self) for row in rows.once]
@@ -57,15 +59,15 @@ class RowsToStore(NamedTuple):
 
     @property
     def is_one_statement(self) -> bool:
-        """Whether PostgreSQL stores them in one statement, which is a transaction by itself."""
+        """Whether PostgreSQL stores the rows by one statement, which is a transaction by itself."""
         return sum(map(len, self)) <= MAX_IN_ONE
 
 
 def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
-    """Store them, or none of them.
+    """Store all of the rows, or none.
 
-    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not, and `LeaseLost`
-    where the run that writes them does not own its session any more.
+    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not. Raises
+    `LeaseLost` if the run that writes the rows does not own its session any more.
     """
     if connection.dialect.name == "postgresql" and rows.is_one_statement:
         _store_in_one(connection, rows, lease)
@@ -101,7 +103,8 @@ def _store_in_one(connection: Connection, rows: RowsToStore, lease: Lease | None
         raise
 
 
-# Where the payload stands it is read through the base, which stays until this commits; without a base it is NULL.
+# Race: another transaction may delete the base. So the payload is read through the base's row, which is locked until
+# this commits. If the base is gone, the payload is NULL, and refused.
 _DIFFERENCE = _Columns(
     channel_values,
     *("thread_id", "checkpoint_ns", "version", "channel", "kind"),
@@ -114,7 +117,8 @@ _BASED = (
 )
 
 
-# The statement fails as a whole where the lease is gone; the row is locked against who would take it over meanwhile.
+# Race: another run may take the lease over. Its row is locked until this commits. If the lease is gone, the statement
+# divides by zero and fails as a whole.
 _FENCE = "fence AS (SELECT 1 FROM bursar_leases WHERE session_id = ? AND owner = ? AND epoch = ? FOR SHARE)"
 _FENCED = " RETURNING (SELECT 1 / count(*) FROM fence)"
 

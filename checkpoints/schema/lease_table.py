@@ -1,4 +1,4 @@
-"""The table of leases: which run of which process owns a session now."""
+"""The table of leases: the run, and its process, that owns each session now."""
 
 from sqlalchemy import BigInteger, Column, Table, Text
 

@@ -12,10 +12,10 @@ KEY = Text().with_variant(Text(collation="C"), "postgresql")  # text in code-poi
 
 
 def partial_index(table: Table, index: str, where: str) -> None:
-    """Let an index hold only the rows of which `where` is true.
+    """Let an index hold only the rows for which `where` is true.
 
-    It is said when the table is made: naming a dialect's option imports the dialect, at a quarter of the time that
-    importing all of Bursar takes.
+    The option is set when the table is made, because naming a dialect's option imports the dialect. That takes a
+    quarter of the time that importing all of Bursar takes.
     """
 
     @event.listens_for(table, "before_create")

@@ -1,4 +1,4 @@
-"""Bring a database to the version of this Bursar: create the tables, or change them, at start-up."""
+"""Bring a database to the version of this Bursar at start-up: create its tables, or change them."""
 
 import math
 import threading
@@ -23,12 +23,13 @@ _alembic_lock = threading.Lock()  # alembic keeps its context in module globals
 
 
 def migrate(database: Database) -> None:
-    """Bring `database` to the newest version; afterwards every table exists. Doing it again changes nothing.
+    """Bring `database` to the newest version, in which every table exists. Doing it again changes nothing.
 
     Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError`, and changes nothing,
     if another version of Bursar made the database, and if the database cannot be used.
     """
     known = known_versions()
+    # Race: another process may migrate after this look. `_upgrade` looks again under a lock.
     if _is_at(database, known):
         return
     with _alembic_lock:
@@ -36,7 +37,7 @@ def migrate(database: Database) -> None:
 
 
 def known_versions() -> list[str]:
-    """Revisions that this Bursar has a migration for, oldest first."""
+    """Return the revisions that this Bursar has a migration for, oldest first."""
     names = (entry.name for entry in files(f"{MIGRATIONS}.versions").iterdir())
     return sorted(name.partition("_")[0] for name in names if name[0].isdigit() and name.endswith(".py"))
 
@@ -70,7 +71,8 @@ def _check_known(database: Database, version: str | None, known: list[str]) -> N
 
 def _upgrade(connection: Connection, database: Database, known: list[str]) -> None:
     if connection.dialect.name == "postgresql":  # SQLite has taken its write lock with BEGIN IMMEDIATE
-        connection.execute(text("SET LOCAL statement_timeout TO 0"))  # as long as it takes, or another process takes
+        # Race: another process may migrate now. This waits for its lock, for as long as that takes.
+        connection.execute(text("SET LOCAL statement_timeout TO 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
     there = set(inspect(connection).get_table_names())
     if there.isdisjoint({VERSION_TABLE, *metadata.tables}):
@@ -78,7 +80,7 @@ def _upgrade(connection: Connection, database: Database, known: list[str]) -> No
         return
     found = _version(connection) if VERSION_TABLE in there else None
     _check_known(database, found, known)
-    if found != known[-1]:  # else another process was quicker
+    if found != known[-1]:  # otherwise another process was quicker
         upgrade(connection)
 
 
