@@ -37,7 +37,9 @@ def main() -> int:
                 return _run(at, settings, *command)
 
             do(UV, "venv", "--quiet", "--python", sys.executable, python.parent.parent)
-            do(UV, "pip", "install", "--quiet", "--resolution", resolution, "--python", python, wheel)
+            pins = do(UV, "pip", "compile", "--quiet", "--resolution", resolution, ROOT / "pyproject.toml")
+            (place / "pins").write_text(pins)
+            do(UV, "pip", "install", "--quiet", "--python", python, "--constraints", place / "pins", wheel)
             _try(do, python, sample)
             print(f"{resolution}: {_versions(do, python)}")
             print(

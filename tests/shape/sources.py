@@ -6,12 +6,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("state", "checkpoints", "nodes", "graphs", "genie", "src/bursar")
+STARTER = "src/bursar/cli/starter"  # what `bursar init` writes: the beginning of a user's project, no part of ours
 
 
 def _python_files(*folders: str) -> Iterator[tuple[str, str]]:
     for folder in folders:
         for file in sorted((ROOT / folder).rglob("*.py")):
-            if not any(parent.is_symlink() for parent in [file, *file.parents]):
+            links = any(parent.is_symlink() for parent in [file, *file.parents])
+            if not links and not file.is_relative_to(ROOT / STARTER):
                 yield str(file.relative_to(ROOT)), file.read_text()
 
 
