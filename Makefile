@@ -8,7 +8,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo drill quick test check docs install bench mutants upstream lock clean
+.PHONY: help setup demo drill quick test check docs diagrams install bench mutants upstream lock clean
 
 help:  ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -49,6 +49,9 @@ check: setup  ## Lint, types, layers, notebooks
 docs: setup  ## Build the pages in docs/ as a site in build/site, without a warning
 	@$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "Read build/site/index.html"
+
+diagrams: setup  ## Draw the pages' diagrams anew (needs Node.js, Chromium and the package index)
+	@PUPPETEER_SKIP_DOWNLOAD=1 $(BIN)/python docs/diagrams/diagrams.py
 
 install: setup  ## Try the wheel in empty environments, as a new user would (a minute, needs the package index)
 	@$(BIN)/python tests/install/run.py
