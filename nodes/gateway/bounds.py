@@ -26,19 +26,6 @@ ORDINARY_OUTPUT_TOKENS = 512
 SHARE_OF_WHAT_IS_LEFT = 4
 
 TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "tool_use", "tool_call", "refusal"})
-UNBOUNDED_OPTIONS = frozenset(
-    {
-        "audio",
-        "modalities",  # answers in sound have their own prices
-        "prediction",  # rejected tokens are billed as output beyond the cap
-        "web_search_options",
-        "previous_response_id",
-        "conversation",
-        "container",
-        "mcp_servers",
-        "context_management",
-    }
-)
 NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that repeat other fields of the message
 
 
@@ -59,7 +46,7 @@ def write_request(
     settings as JSON. Raises `Refused` for content whose tokens have no bound: images, audio, files, tools that run at
     the provider, a conversation that the provider keeps.
     """
-    check_options(options)
+    _check_tools(options)
     body = json.dumps(
         {"messages": [_message(message) for message in messages], "options": options},
         default=_plain,
@@ -82,24 +69,19 @@ def write_request(
 def write_identity(settings: Mapping[str, object]) -> bytes:
     """Return a model's own settings as JSON, the same bytes in every process.
 
-    Raises `Refused` for a setting whose tokens have no bound, as `check_options` does.
+    Raises `Refused` for a tool that runs at the provider.
     """
-    check_options(settings)
+    _check_tools(settings)
     text = json.dumps(settings, default=_plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 
 
-def check_options(options: Mapping[str, object]) -> None:
-    """Raise `Refused` for an option or a tool that the provider bills beyond the input bound and the output cap."""
-    for name in sorted(UNBOUNDED_OPTIONS & options.keys()):
-        if options[name]:
-            raise Refused(f"option {name!r} is billed beyond any bound that Bursar knows; call without it")
+def _check_tools(options: Mapping[str, object]) -> None:
+    """Raise `Refused` for a tool that runs at the provider, which charges it beside the tokens."""
     for tool in _items(options.get("tools")):
         kind = _mapping(tool).get("type", "function")
         if kind not in {"function", "custom"}:
             raise Refused(f"tool {kind!r} runs at the provider, and its charge has no bound; use a tool of your own")
-    if extra := _mapping(options.get("extra_body")):
-        check_options(extra)
 
 
 def output_cap(

@@ -25,9 +25,9 @@ from bursar.nodes.gateway.providers.generic import (
     asked_cap,
     asked_choices,
     asked_tier,
-    check_call_options,
 )
 from bursar.nodes.gateway.rebinding import rebind
+from bursar.nodes.gateway.request_fields import check_fields
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
@@ -40,7 +40,8 @@ NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how t
 class MeteringTerms:
     """What the gateway knows of a metered model: its provider, client, settings, price and output caps in tokens.
 
-    `identity` is the model's own settings as JSON. `cheaper` are the terms of the models that may replace the model.
+    `identity` is the model's own settings as JSON. `allowed` are the names of the request fields that may be sent.
+    `cheaper` are the terms of the models that may replace the model.
     """
 
     provider: Provider
@@ -49,6 +50,7 @@ class MeteringTerms:
     price: Price | None
     minimum: int
     maximum: int
+    allowed: frozenset[str]
     cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
@@ -115,7 +117,7 @@ class MeteredChatModel(BaseChatModel):
             )
         terms = self._terms
         try:
-            check_call_options(options)
+            check_fields(options, terms.allowed, cap_option=terms.client.cap_option)
             key, candidate = _candidate(terms, messages, stop, options, scope)
             unnamed = {name: value for name, value in options.items() if name != "model"}
             cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]

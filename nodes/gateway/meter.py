@@ -1,6 +1,6 @@
 """The gateway: the only door to a model. `meter` puts a chat model or an embedding model behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast, overload
 
 from langchain_core.embeddings import Embeddings
@@ -12,8 +12,9 @@ from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price, price_of
 from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
-from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens
+from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, setting
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
+from bursar.nodes.gateway.request_fields import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
@@ -32,6 +33,7 @@ def meter(
     max_output_tokens: int | None = None,
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
+    allow: Collection[str] = (),
 ) -> MeteredChatModel: ...
 
 
@@ -47,6 +49,7 @@ def meter(
     max_output_tokens: int | None = None,
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
+    allow: Collection[str] = (),
 ) -> MeteredChatModel | MeteredEmbeddings:
     """Return the model behind the gateway: every call is held, sent and settled, within what its session may spend.
 
@@ -59,12 +62,15 @@ def meter(
     `provider` says what the model and its cheaper models take, bill and raise. By default it is the newest registered
     provider that matches the model, or a provider that Bursar knows itself.
 
+    Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
+    that they cost nothing more. A call with another field is refused, and the refusal names the field.
+
     Embeddings are held at the bytes of their texts. They have no output, so the settings of output do not apply to
     them.
 
     Raises `UnknownPrice` without a price. Raises `ConfigurationError` if the model takes no output cap, if it is billed
-    in a way that has no bound, if a cheaper model is of another class, to which the same options may mean something
-    else, or if a metered model is given `cheaper` models.
+    in a way that has no bound, if one of its settings is a field that may not be sent, if a cheaper model is of another
+    class, to which the same options may mean something else, or if a metered model is given `cheaper` models.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -79,17 +85,26 @@ def meter(
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_price(client, price)
+    allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
     try:
+        check_allow(allow)
+        check_fields(_own_fields(client.model), allowed, cap_option=client.cap_option)
         identity = write_identity(_settings_of(client.model))
     except Refused as refusal:
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
     others = [
-        meter(other, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens, provider=provider)
+        meter(
+            other,
+            min_output_tokens=min_output_tokens,
+            max_output_tokens=max_output_tokens,
+            provider=provider,
+            allow=allow,
+        )
         for other in cheaper
     ]
     replacing = tuple(terms for other in others for terms in _cheaper(model, other))
-    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, replacing)
+    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
     return MeteredChatModel.wrap(model, terms)
 
 
@@ -125,6 +140,13 @@ def _check_price(client: ProviderClient, price: Price | None) -> None:
     """Raise `UnknownPrice` unless the client's model has a price."""
     tier = asked_tier(client, {})
     price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
+
+
+def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
+    """Return the fields that the model adds to every request: its own defaults, and what hides in its settings."""
+    defaults = getattr(model, "_default_params", None)
+    hiding = {place: setting(model, place) for place in HIDING_PLACES}
+    return {**(cast("Mapping[str, object]", defaults) if isinstance(defaults, Mapping) else {}), **hiding}
 
 
 def _settings_of(model: BaseChatModel) -> Mapping[str, object]:

@@ -16,7 +16,14 @@ import pytest
 
 BYTES_PER_TOKEN = 3
 MODEL, DEAR_MODEL, EMBEDDING_MODEL = "gpt-4o-mini", "gpt-4o", "text-embedding-3-small"
-RATES = {MODEL: (150, 75, 600), DEAR_MODEL: (2_500, 1_250, 10_000), EMBEDDING_MODEL: (20, 20, 0)}  # nano-dollars
+DEAREST_MODEL = "o1-pro"
+RATES = {  # nano-dollars for a token of input, of cached input and of output
+    MODEL: (150, 75, 600),
+    DEAR_MODEL: (2_500, 1_250, 10_000),
+    DEAREST_MODEL: (150_000, 150_000, 600_000),
+    EMBEDDING_MODEL: (20, 20, 0),
+}
+PRIORITY_RATES = {MODEL: (250, 125, 1_000), DEAR_MODEL: (4_250, 2_125, 17_000)}
 MAX_WAIT_SECONDS = 20
 
 
@@ -51,11 +58,13 @@ class Bill:
     output_tokens: int
     cached_tokens: int = 0
     model: str = MODEL
+    tier: str = ""
 
     @property
     def nanos(self) -> int:
         """The cost of the tokens, in nano-dollars."""
-        per_input, per_cached, per_output = RATES.get(self.model, RATES[MODEL])
+        rates = RATES | (PRIORITY_RATES if self.tier == "priority" else {})
+        per_input, per_cached, per_output = rates.get(self.model, rates[MODEL])
         fresh = self.input_tokens - self.cached_tokens
         return fresh * per_input + self.cached_tokens * per_cached + self.output_tokens * per_output
 
@@ -110,9 +119,10 @@ class Provider:
             words = [] if "input" in body else reply.words(_cap(body))
             bill = Bill(
                 input_tokens=len(prompt.encode()) // BYTES_PER_TOKEN,
-                output_tokens=len(words) + reply.reasoning_tokens,
+                output_tokens=(len(words) + reply.reasoning_tokens) * _answers(body),
                 cached_tokens=reply.cached_tokens,
                 model=str(body.get("model")),
+                tier=str(body.get("service_tier")),
             )
             if reply.status == 200:
                 self.bills.append(bill)
@@ -208,6 +218,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _cap(body: Mapping[str, Any]) -> int:
     return int(body.get("max_completion_tokens") or body.get("max_tokens") or 16_384)
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    """Return how many answers the request has the model write; each is billed."""
+    return max(int(body.get("n") or 1), int(body.get("best_of") or 1))
 
 
 def _head(kind: str) -> dict[str, Any]:

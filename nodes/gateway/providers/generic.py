@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
+from bursar.nodes.gateway.request_fields import CAP_OPTIONS
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
-CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
 M = TypeVar("M", bound=BaseModel)
@@ -39,15 +39,8 @@ class GenericProvider(Provider):
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
         """Return a copy that does not retry and that reports usage.
 
-        Raises `ConfigurationError` if the model takes no output cap, if its settings hide an output cap that would win
-        over the gateway's, or if it keeps a client whose own retries cannot be turned off.
+        Raises `ConfigurationError` if the model takes no output cap.
         """
-        for place in ("model_kwargs", "extra_body"):
-            hidden = sorted(set(CAP_OPTIONS) & _mapping(setting(model, place)).keys())
-            if hidden:
-                raise ConfigurationError(
-                    f"{hidden[0]} in {place} would win over the gateway's cap; set max_tokens instead"
-                )
         traced = model._get_ls_params()  # pyright: ignore[reportPrivateUsage]
         name = traced.get("ls_model_name") or model.get_name()
         return ProviderClient(without_retries(model), self.cap_option(model), name, traced.get("ls_provider"))
@@ -107,13 +100,6 @@ def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | N
     """Return the service tier that the call asks for, None without one. A tier may cost more than the standard."""
     asked = options.get("service_tier") or setting(client.model, "service_tier")
     return asked if isinstance(asked, str) else None
-
-
-def check_call_options(options: Mapping[str, object]) -> None:
-    """Raise `Refused` if `extra_body` hides an output cap that would win over the gateway's."""
-    hidden = sorted(set(CAP_OPTIONS) & _mapping(options.get("extra_body")).keys())
-    if hidden:
-        raise Refused(f"{hidden[0]} in extra_body would win over the gateway's cap; pass max_tokens instead")
 
 
 def known_max_output_tokens(model: BaseChatModel) -> int:

@@ -8,6 +8,7 @@ from langchain_core.language_models import BaseChatModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, ProviderClient
 from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, setting
+from bursar.state.errors import ConfigurationError
 
 CAP_OPTION_OF: Mapping[str, str] = {"ChatOpenAI": "max_completion_tokens", "BaseChatOpenAI": "max_tokens"}
 
@@ -20,7 +21,15 @@ class OpenAIProvider(GenericProvider):
         return any(name in CAP_OPTION_OF for name in ancestry(model))
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return the client of any model, with the URL of its server, which names the seller."""
+        """Return the client of any model, with the URL of its server, which names the seller.
+
+        Raises `ConfigurationError` also if the model goes on with the conversation that the provider keeps.
+        """
+        if setting(model, "use_previous_response_id"):
+            raise ConfigurationError(
+                "use_previous_response_id goes on with what the provider keeps, whose tokens are not counted here; "
+                "leave it off, so that each call sends its whole conversation"
+            )
         base_url = setting(model, "openai_api_base")
         return replace(super().prepare(model), base_url=base_url if isinstance(base_url, str) else None)
 
