@@ -86,7 +86,7 @@ def _specialist(
 
 @deterministic
 def unavailable(task: Task) -> Report:
-    """Report that the specialist has no answer, and the time.
+    """Return a report that says that the specialist has no answer at this time, with confidence 0.
 
     This is the last resort: it asks no model, opens no connection, reads no data and moves no money.
     """
