@@ -16,7 +16,7 @@ RiskBand = Literal["cautious", "balanced", "growth"]
 
 @dataclass(frozen=True, slots=True)
 class BankAccount:
-    """An account of the household. `balance` is the bank's for the day `balance_on`, or None if the bank stated none."""
+    """An account of the household. `balance` is what the bank stated for the day `balance_on`, or None."""
 
     id: str
     name: str

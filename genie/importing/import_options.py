@@ -13,9 +13,9 @@ from bursar.genie.importing.parsing.dates import DateOrder
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user states about a file. The reader works out a value that is None.
+    """What the user states about a file. The file's reader works out each value that is None.
 
-    `household_currency` is the currency of the stored profile, for a file that names none.
+    `household_currency` is the currency of the stored profile. It is used if the file names no currency.
     """
 
     currency: str | None = None
@@ -45,7 +45,7 @@ class Content:
     whole_accounts: frozenset[str] = frozenset()
 
     def days(self) -> list[date]:
-        """Return every day that the file's records are about."""
+        """Return the days of the file's transactions, prices and purchases."""
         return [
             *(row.booked_on for row in self.transactions),
             *(price.day for price in self.prices),

@@ -107,7 +107,9 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 
 
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
-    """Yield, of each burst of at least five payments within one hour, the payment with the most in the hour up to it.
+    """Yield one hit for each burst of payments: at least five payments within one hour.
+
+    The hit is for the payment of the burst with the most payments in the hour that ends with this payment.
 
     Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
     are never compared.
@@ -170,7 +172,7 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
         ):
             if len(held) <= least:
                 continue
-            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # at most the others' median
+            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # at most the median of the others
                 break
             others = list(held)
             others.remove(entry.size)
@@ -203,7 +205,7 @@ def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decima
 
 
 def regular_ids(streams: Iterable[Recurring]) -> frozenset[str]:
-    """Return the ids of the streams' payments, except payments over 1.5 times the median of their stream."""
+    """Return the ids of the payments in `streams`, without payments over 1.5 times the median of their stream."""
     ids: set[str] = set()
     for stream in streams:
         usual = median(abs(row.amount) for row in stream.rows)
