@@ -163,7 +163,7 @@ def hand_written() -> App:
 
 
 def langgraph_supervisor() -> App:
-    """Return `langgraph-supervisor` over agents that do only what Bursar's specialists do: a tool, then a model call."""
+    """Return `langgraph-supervisor` over agents that do as much as Bursar's specialists: a tool, then a model call."""
     model = DoubledModel()
 
     def all_of_it(state: Conversation) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Measures the import of Bursar against the import of LangGraph and SQLAlchemy, in new processes, with compiled files."""
+"""Measures importing Bursar against importing LangGraph and SQLAlchemy, in new processes, with compiled files."""
 
 import os
 import subprocess

@@ -1,8 +1,8 @@
 """Measures Bursar's checkpointer against LangGraph's: single checkpoints, a graph of 20 steps, long and many sessions.
 
 The durability is equal: every `put` and `put_writes` is on disk when it returns, on both sides. One by one, most of the
-time is the disk's, so the faster saver is the one with fewer commits. The graph of 20 steps also runs with `BareCommits`:
-a saver in memory that commits one row in each step, which no saver that keeps each step on SQLite can beat.
+time is the disk's, so the saver with fewer commits is faster. The graph of 20 steps also runs with `BareCommits`, a
+saver in memory that commits one row in each step: no saver that keeps each step on SQLite can be faster.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -260,7 +260,7 @@ def depth(statements: Sequence[ast.stmt]) -> int:
 
 
 def spread(name: str, numbers: Sequence[int]) -> Figures:
-    """Return the median, the 95th percentile by nearest rank and the maximum of `numbers`, with `name` in their keys."""
+    """Return the median, the 95th percentile by nearest rank and the maximum of `numbers`, under keys with `name`."""
     ranked = sorted(numbers) or [0]
     middle, high = len(ranked) // 2, ranked[-(-95 * len(ranked) // 100) - 1]
     median = (ranked[middle] + ranked[~middle]) / 2

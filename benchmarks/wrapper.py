@@ -2,8 +2,8 @@
 
 The bare node awaits the same handler and returns its report. Another contender makes only the run's commits: of its
 start, if the run may pay, and of its end. The last contender has nothing of Bursar: as many commits of a row and a log
-entry by SQLite's driver, and a coroutine on another thread's event loop. A run needs such a loop, because a handler that
-blocks its own loop must not keep the caller from its deadline.
+entry by SQLite's driver, and a coroutine on another thread's event loop. A run needs such a loop, so that a handler
+that blocks its own loop does not keep the caller from its deadline.
 """
 
 import asyncio
