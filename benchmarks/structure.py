@@ -1,17 +1,18 @@
 """The structure of a checkout: how many files its work goes through, and how its source is built.
 
-`python benchmarks/structure.py [--root DIR] [--json]` measures the checkout in DIR, or the one it stands in.
+`python benchmarks/structure.py [--root DIR] [--json]` measures the checkout in DIR; by default, the script's own.
 
 The walks. The script runs four pieces of work on SQLite and traces Python's calls and returns in every thread: a paid
 call (`model.ainvoke`, then `model.invoke`) in a specialist's handler until it returns the settled answer, one
 `saver.put` of a small checkpoint that has a parent, and one `app.invoke` with one paid call, in which LangGraph has
 one thread at a time, so that threads do not race. It warms each walk up, traces it several times and reports the
 shortest. A call counts when a function begins, not when a coroutine or a generator goes on. The caller of a function
-is the nearest function of the project, or of this script, below it on its stack. What a caller calls while a handler
-only sleeps is the work of a timer, and does not count. `files` are the project's files in which a function began, in
-that order, and `rooms` are their folders. `outside` are the files that belong neither to the database's room nor to
-the saver's. `stays` are the calls whose caller is in another file, in this script, or missing (a thread's first
-function). `returns` are the returns and raised errors that leave a function for a caller in another project file.
+is the nearest function of the project, or of this script, below it on its stack. A pair of caller and function that
+also runs while a handler only sleeps is a timer's, and does not count. `files` are the project's files in which a
+function began, in that order, and `rooms` are their folders. `outside` are the files that belong neither to the
+database's room nor to the saver's. `stays` are the calls whose caller is in another file, in this script, or missing
+(a thread's first function). `returns` are the returns and raised errors that leave a function for a caller in another
+project file.
 
 The source. The script reads each Python file of the package once. `engine` is all but Genie, and `whole` is both.
     code lines           lines without blank lines, comments, docstrings and imports

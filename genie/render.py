@@ -23,7 +23,7 @@ WIDTH_OF_FILES = 140
 
 
 def console(*, error: bool = False) -> Console:
-    """Return a console on stdout, or on stderr if `error`. If that is no terminal, lines are wide enough for tables."""
+    """Return a console on stdout, or on stderr if `error`. If it is no terminal, lines are wide enough for tables."""
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 
@@ -105,7 +105,7 @@ def _agents(runs: Sequence[Run]) -> RenderableType:
 
 
 def spend_bar(spend: Spend) -> RenderableType:
-    """Render what the request spent of its budget, as a bar and in figures; figures alone without a budget."""
+    """Render what the request spent of its budget, as a bar and in figures; without a budget, as a figure alone."""
     if spend.budget is None:
         return Text(f"spent {spend.spent}")
     share = spend.spent.nanos / spend.budget.nanos if spend.budget else 1.0

@@ -90,7 +90,7 @@ class History:
 
 
 def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]:
-    """Return a sentence for each query whose rows were cut at the limit: figures over its rows may be incomplete."""
+    """Return a sentence for each query whose rows were cut at the row limit, so figures over them may be incomplete."""
     return tuple(
         f"The {each.query} were cut at the row limit: figures over them may be incomplete."
         for each in rows

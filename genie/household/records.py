@@ -44,7 +44,7 @@ class BankTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """One purchase of a security that is still held: `quantity` units at `unit_cost` each."""
+    """One purchase of a security that the household still owns: `quantity` units at `unit_cost` each."""
 
     id: str
     account_id: str
@@ -93,7 +93,7 @@ class Suitability:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the household states about itself. A fact that it does not state is None; nothing is guessed."""
+    """What the household states about itself. A fact that the household does not state is None; nothing is guessed."""
 
     country: str | None = None
     tax_year: int | None = None

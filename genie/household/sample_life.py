@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 MONTHS: Final = 24
-# The planted oddities, by how many months before the last one they happen.
+# The planted oddities; each number is how many months before the last month the oddity happens.
 PRICE_RISE: Final = 10
 DUPLICATE: Final = 4
 FRAUD: Final = 2

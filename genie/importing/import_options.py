@@ -30,7 +30,7 @@ class Content:
     """The records of a file, and its rejected rows.
 
     `origin` is the file's format: two formats may give the same posting different ids. The file lists every lot of the
-    accounts in `whole_accounts`: a stored lot that it does not list was sold.
+    accounts in `whole_accounts`, so a stored lot of these accounts that the file does not list was sold.
     """
 
     kind: FileKind

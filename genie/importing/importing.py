@@ -63,7 +63,10 @@ def import_files(
 
 
 def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) -> ImportReport:
-    """Import one file into tables that exist. Raises `ImportFailed`, which names the file and says what to do."""
+    """Import one file into tables that exist, and return its report.
+
+    Raises `ImportFailed`, which names the file and says what to do.
+    """
     try:
         content = _load(path)
         # Race: another process may store a profile after this read. The result is as if this file had come first.

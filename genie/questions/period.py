@@ -50,7 +50,7 @@ class Period:
         return (self.start, self.end) == (date(self.start.year, 1, 1), date(self.start.year, 12, 31))
 
     def before(self) -> "Period":
-        """Return the period of the same length that ends the day before `start`: whole months stay whole months."""
+        """Return the period of the same length that ends the day before `start`; whole months give whole months."""
         end = self.start - timedelta(days=1)
         whole_months = self.start.day == 1 and (self.end + timedelta(days=1)).day == 1
         if not whole_months:
@@ -62,9 +62,9 @@ class Period:
 def parse_period(text: str, *, newest: date) -> Period | None:
     """Return the period that `text` names, or None. A month without a year is the newest such month that has begun.
 
-    `newest` is the newest day in the data: "last month" is the calendar month before its month, "last 3 months" the
-    three newest whole months. "may" counts as a month only after a word such as "in", before a year, or as "May"
-    inside a sentence. An impossible day is ignored: "31 February" names February.
+    `newest` is the newest day in the data. "last month" is the calendar month before the month of `newest`, "last 3
+    months" the three newest whole months. "may" counts as a month only after a word such as "in", before a year, or as
+    "May" inside a sentence. An impossible day is ignored: "31 February" names February.
     """
     return next(iter(parse_periods(text, newest=newest, most=1)), None)
 

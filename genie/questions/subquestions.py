@@ -41,8 +41,9 @@ class Clause:
 def read_clauses(text: str, entries: Sequence[Entry], *, newest: date) -> tuple[Clause, ...]:
     """Return the questions in `text`, in order, each once: at least one, at most `MOST_CLAUSES`.
 
-    Periods count from the day `newest`. A question that no rule understands is left out if another is understood: it is
-    meant for another specialist. A question about sums that names several periods becomes one question for each.
+    Periods count from the day `newest`. If a rule understands one question, each question that no rule understands is
+    left out, because it is meant for another specialist. A question about sums that names several periods becomes one
+    question for each period.
     """
     parts = [_read(part, entries, newest) for part in _parts(text, entries, newest)]
     shared = [_with_days(clause, parts[:at][::-1] + parts[at + 1 :]) for at, clause in enumerate(parts)]

@@ -1,8 +1,8 @@
 """Finds regular payments (weekly, bi-weekly, monthly, quarterly or annual) by the gaps between their days.
 
-A stream's cadence is that of its median gap and of the median absolute deviation (MAD) from it, so that one late
-payment does not hide the stream. Monthly dates are compared as month ends: 31 January, 28 February and 31 March are one
-stream.
+A stream is a merchant's postings at regular gaps. Its cadence is found by the median gap and the median absolute
+deviation (MAD) from it, so that one late payment does not hide the stream. Monthly dates are compared as month ends:
+31 January, 28 February and 31 March are one stream.
 """
 
 from calendar import monthrange
@@ -228,7 +228,10 @@ def _error(pairs: Iterable[tuple[date, date]]) -> int:
 
 
 def add_months(day: date, months: int, nominal: int) -> date:
-    """Return the day `nominal` of the month that is `months` later, or the last day of that month if it is shorter."""
+    """Return the day `nominal` of the month that is `months` after the month of `day`.
+
+    If that month is too short, return its last day.
+    """
     index = day.year * 12 + day.month - 1 + months
     year, month = divmod(index, 12)
     return date(year, month + 1, min(nominal, monthrange(year, month + 1)[1]))

@@ -27,13 +27,13 @@ _SMALLEST_BARE_AMOUNT = 100
 def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) -> tuple[str, ...]:
     """Return the numbers and dates in `text` that no fact supports, as written, in order of appearance.
 
-    A number is supported if a fact of a fitting unit (and currency) rounds to it at the precision it is written with;
-    signs are ignored. A date or a year is supported if a date fact, a fact's `as_of`, or a date in a fact's key or
-    words agrees with every part of it. The words of a text fact may be repeated verbatim. `allowed` holds numbers as
-    the user wrote them (`numbers(question)`); they may be repeated with the same value.
+    A number is supported if a fact of a fitting unit (and currency), rounded to the places that the number is written
+    with, equals the number; signs are ignored. A date or a year is supported if a date fact, a fact's `as_of`, or a
+    date in a fact's key or words agrees with every part of the date. The words of a text fact may be repeated verbatim.
+    `allowed` holds numbers as the user wrote them (`numbers(question)`); a text may repeat their values.
 
-    A number without a unit may state a count, months or a ratio. It may state money or a percentage only if it is
-    written with decimals, or is an amount of at least 100: $5.20 must not support "5 accounts".
+    A number without a unit may state a count, months or a ratio. It may state a percentage only if it is written with
+    decimals, and money only if it is written with decimals or is at least 100: $5.20 must not support "5 accounts".
     """
     grounds = _Grounds(facts, allowed)
     dates, numerals = scan(grounds.without_words(text))

@@ -54,7 +54,7 @@ class Stopwatch:
         self.stop()
 
     def stop(self) -> float:
-        """Stop the stopwatch if it runs, and return its seconds."""
+        """Stop the stopwatch if it runs, and return the seconds that it ran."""
         if not self._ended.is_set():
             self.seconds = time.monotonic() - self._began
             self._ended.set()

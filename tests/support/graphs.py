@@ -104,5 +104,5 @@ def answer_of(result: Any) -> str:
 
 
 def first_run(result: Any, name: str = "a") -> Any:
-    """Return the run of the specialist's own handler, not a run of its fallbacks."""
+    """Return the run of the own handler of the specialist `name`, not a run of a fallback."""
     return next(run for run in result["runs"] if run.specialist == name and run.level == 0)

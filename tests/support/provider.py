@@ -22,7 +22,11 @@ MAX_WAIT_SECONDS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How the provider answers one HTTP request."""
+    """How the provider answers one HTTP request.
+
+    With `tool`, the answer is a call of this tool, otherwise `text`. If `usage`, the answer reports its tokens. If
+    `ignores_cap`, the answer may be longer than the request allows.
+    """
 
     text: str = "all is well"
     tool: str = ""
@@ -45,7 +49,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Bill:
-    """The tokens of one billed HTTP request."""
+    """The tokens that the provider bills for one HTTP request."""
 
     input_tokens: int
     output_tokens: int

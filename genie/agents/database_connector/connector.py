@@ -53,8 +53,8 @@ class QueryTimeout(DataError):
 class Connector:
     """A `Source` that reads one household's data with named, read-only queries.
 
-    Every query runs in a read-only transaction, returns at most `max_rows` rows (the newest rows if the query is about
-    days), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
+    Every query runs in a read-only transaction, returns at most `max_rows` rows (the newest transactions or prices), and
+    ends within `timeout_seconds`. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -149,9 +149,9 @@ class Connector:
 
     @contextmanager
     def _reading(self) -> Generator[Connection]:
-        """Open a read-only transaction with a time limit; roll it back at the end of the block.
+        """Yield a connection in a read-only transaction with a time limit; roll back at the end of the block.
 
-        Raises `DataError` instead of the database's errors.
+        Raises a `DataError` in place of each error of the database.
         """
         limit = self._sqlite_limits if self._engine.dialect.name == "sqlite" else self._postgresql_limits
         with self._turn, self._engine.connect() as connection:

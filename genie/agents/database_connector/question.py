@@ -162,7 +162,7 @@ def read_request(
 
 
 def row_words(row: BankTransaction) -> frozenset[str]:
-    """Return the folded words of a row's payee and memo."""
+    """Return the words of a row's payee and memo, case-folded and without accents."""
     return frozenset(re.findall(r"\w+", fold(f"{row.payee} {row.memo}")))
 
 

@@ -142,9 +142,9 @@ def quantised(weights: Sequence[float], classes: Sequence[AssetClass], caps: Cap
 
 
 def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[Decimal, ...]:
-    """Return the policy's class targets, split over the holdings of each class by their value and within their cap.
+    """Return the policy's target of each class, split over the holdings of the class by their value and within `caps`.
 
-    The weights sum to less than 1 if a class has no holding, or too few for its target under the cap of one holding.
+    The weights sum to less than 1 if a class has no holding, or too few holdings to reach its target within the cap.
     """
     cap = int(caps.holding / TICK)
     ticks = [0] * len(holdings)

@@ -67,9 +67,9 @@ class RebalancingPlan:
 def rebalance(
     holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms: TradingTerms, cash: Decimal = _ZERO
 ) -> RebalancingPlan:
-    """Return the trades that bring `holdings` plus `cash` to `weights`, the largest first on each side.
+    """Return the trades that bring `holdings` plus `cash` to `weights`: the sells, then the buys, each largest first.
 
-    Units are rounded down to `terms.step`: no sale exceeds what is held, and no buy passes its target. Amounts of sells
+    Units are rounded down to `terms.step`: no sale exceeds its holding, and no buy passes its target. Amounts of sells
     are rounded down to the cent, amounts of buys up. A buy is made smaller if the cash does not suffice. A trade below
     `terms.least` is left out, and so is a sale that does not bring more than it costs.
     """

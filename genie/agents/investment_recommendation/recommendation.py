@@ -1,4 +1,4 @@
-"""The investment specialist: recommends target weights for what is held already, and the trades that lead there."""
+"""The investment specialist: recommends target weights for the household's holdings, and the trades that lead there."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -49,9 +49,10 @@ def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = T
     """Recommend weights for the holdings, and the trades that lead there, if the suitability record is valid.
 
     Without a valid record there is no advice at all. The weights have least variance within the ranges of the risk
-    band, on a covariance shrunk by Ledoit and Wolf. If they cannot be computed, the weights are the band's own targets,
-    and the text says why. Only securities that are held get a weight: no new security is named. Money that the question
-    asks to invest ("invest $5,000") is placed too. Sells come before buys, on the `terms`.
+    band, by a covariance shrunk by Ledoit and Wolf's method. If such weights cannot be computed, the weights are the
+    band's own targets, and the text says why. Only securities that the household owns get a weight: no new security is
+    named. Money that the question asks to invest ("invest $5,000") is placed too. Sells come before buys, and all
+    trades keep the `terms`.
     """
     profile = source.profile()
     suitability = profile.suitability
@@ -224,7 +225,7 @@ def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: De
 
 
 def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tuple[Finding, ...]:
-    """Return findings: until when the suitability record counts, and whether the horizon called for a calmer band."""
+    """Return findings: until when the suitability record is valid, and whether the horizon required a calmer band."""
     sheet = Sheet(as_of=today, tool=TOOL, source="profile")
     until = sheet.day("suitability_until", suitability.valid_until)
     found = [Finding("suitability", "info", f"The suitability record counts until {until}.", sheet.facts())]

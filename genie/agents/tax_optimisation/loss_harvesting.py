@@ -39,7 +39,7 @@ class LossLot:
 
 @dataclass(frozen=True, slots=True)
 class HarvestAction:
-    """Sell `loss_lot.quantity` units: this year's tax falls by `saving`, given the actions ranked before it."""
+    """The sale of `loss_lot.quantity` units, which lowers this year's tax by `saving` after the sales ranked before."""
 
     loss_lot: LossLot
     saving: Decimal
@@ -72,7 +72,7 @@ def term_of(acquired_on: date, sold_on: date) -> Term:
 
 
 def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
-    """Return the lots that are worth less than they cost at `closes`, with the units that a wash sale would disallow.
+    """Return the lots that are worth less at `closes` than they cost, each with its units whose sale is a wash sale.
 
     Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. Each replacement unit matches
     one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.

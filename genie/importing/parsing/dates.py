@@ -66,8 +66,8 @@ def parse_time(text: str) -> time:
 def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> DateOrder | Literal["ambiguous"] | None:
     """Return the order of day and month in a whole file: None if no date needs it, "ambiguous" if both are possible.
 
-    A first number above 12 proves day first, a second number above 12 month first; dates with dots are day first. If
-    both occur, the more frequent order is returned, and the other rows will fail as dates.
+    A first number above 12 proves day first, a second number above 12 month first. If `dots_are_day_first`, dates with
+    dots are day first. If both orders are proved, the more frequent is returned, and rows with the other will fail.
     """
     day_first = month_first = 0
     doubtful = False

@@ -10,7 +10,7 @@ _TOKEN: Final = re.compile(
     r"|<(?P<end>/?)(?P<tag>[A-Za-z][\w.]*)[^<>]*?(?P<empty>/?)>|(?P<text>[^<]+|<)",
     re.DOTALL,
 )
-# Elements that are read one by one: if one lacks its closing tag, nobody can tell where the next one begins.
+# Elements that are read one by one: if an element lacks its closing tag, nobody can tell where the next begins.
 _MUST_CLOSE: Final = frozenset(
     (
         *("OFX", "STMTRS", "CCSTMTRS", "INVSTMTRS", "BANKTRANLIST", "STMTTRN", "LEDGERBAL"),
