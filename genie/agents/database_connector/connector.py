@@ -53,8 +53,8 @@ class QueryTimeout(DataError):
 class Connector:
     """A `Source` that reads one household's data with named, read-only queries.
 
-    Every query runs in a read-only transaction, returns at most `max_rows` rows (the newest transactions or prices), and
-    ends within `timeout_seconds`. `clock` gives monotonic seconds.
+    Every query runs in a read-only transaction, returns at most `max_rows` rows (of transactions and prices the
+    newest), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
     """
 
     def __init__(
