@@ -75,7 +75,7 @@ class Valuation:
 class History:
     """The simple returns of `symbols` between successive `days`, on each of which every symbol has a price.
 
-    `returns[t, i]` is the return of symbol `i` from day `t` to day `t + 1`, so there is one row less than `days`.
+    `returns[t, i]` is the return of symbol `i` from `days[t]` to `days[t + 1]`, so there is one row less than `days`.
     """
 
     symbols: tuple[str, ...]

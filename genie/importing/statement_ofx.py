@@ -157,7 +157,7 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
 
 
 def _with_real_times(rows: Sequence[BankTransaction]) -> list[BankTransaction]:
-    """Return the rows without times that are not real: `at` becomes None.
+    """Return the rows, with `at` set to None if the printed time is not real.
 
     A bank that has no times prints midnight, or the same time for every posting.
     """

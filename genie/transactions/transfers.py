@@ -51,9 +51,9 @@ def own_movements(
 ) -> frozenset[str]:
     """Return the ids of all postings that move money inside the household.
 
-    These are the postings of matched transfers, and two kinds of postings without a match. A payment that arrives on a
-    card or loan account is no income. A purchase or sale inside a brokerage account earns nothing; dividends, interest,
-    fees and taxes of a brokerage account are not among the ids.
+    These are the postings of matched transfers, and two kinds of postings without a match: a transfer, by the bank's
+    words, that arrives on a card or loan account, and a purchase or sale inside a brokerage account. A brokerage
+    account's dividends, interest, fees and taxes are not among the ids, because they are income or spending.
     """
     held = {account.id: account for account in accounts}
     ids = {

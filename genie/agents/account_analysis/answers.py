@@ -67,7 +67,7 @@ class View:
 
     @property
     def transfers(self) -> int:
-        """The number of transfers in the period: of the postings that pay and the postings that receive, the larger.
+        """The number of transfers in the period: the number of paying or of receiving postings, whichever is larger.
 
         The data may have only one side of a transfer.
         """
@@ -187,7 +187,10 @@ def monthly(view: View) -> list[str]:
 
 
 def largest(view: View) -> list[str]:
-    """Return the lines on the largest single payments, one for each payee; if the question has a focus, within it."""
+    """Return the lines on the largest single payments, one for each payee.
+
+    If the question has a focus, only payments to the focus are listed.
+    """
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
     for currency in sorted({entry.row.currency for entry in chosen}):

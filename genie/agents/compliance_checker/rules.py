@@ -96,8 +96,8 @@ class AgentRule:
 class PhraseRules:
     """Phrases, each with the rule that forbids the phrase; phrases match whole words only.
 
-    A phrase is harmless if `before` matches among the five words before it, or `after` among the five words after it,
-    in the same clause.
+    A phrase breaks no rule if, in the same clause, `before` matches among the five words before the phrase, or `after`
+    among the five words after the phrase.
     """
 
     rules: tuple[tuple[RuleHit, re.Pattern[str]], ...]

@@ -47,9 +47,10 @@ class TaxRates(_FrozenTaxData):
 
 
 class StatusTable(_FrozenTaxData):
-    """The amounts of one filing status, in dollars. `ordinary` and `gains`: the upper edge of each band but the last.
+    """The amounts of one filing status, in dollars.
 
-    `loss_limit` is the most capital loss that may be taken off ordinary income in a year (IRC 1211(b)).
+    `ordinary` and `gains` have the upper edge of each band but the last. `loss_limit` is the most capital loss that may
+    be taken off ordinary income in a year (IRC 1211(b)).
     """
 
     standard_deduction: Decimal

@@ -72,7 +72,7 @@ def term_of(acquired_on: date, sold_on: date) -> Term:
 
 
 def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
-    """Return the lots that are worth less at `closes` than they cost, each with its units whose sale is a wash sale.
+    """Return the lots that are worth less at `closes` than they cost, and how many units' sale would be a wash sale.
 
     Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. Each replacement unit matches
     one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
@@ -133,9 +133,9 @@ def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: 
 def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: Decimal) -> tuple[Use, ...]:
     """Set each lot's loss against gains of its term, then gains of the other term, ordinary income and later years.
 
-    The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the
-    dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to
-    its loss, and a bucket takes no more than it holds.
+    Return each use of a loss. The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these
+    sales; `limit` is the dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a
+    lot's uses sum to its loss, and the uses against a gain are no more than the gain.
     """
     crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
     room: dict[Bucket, Decimal] = {

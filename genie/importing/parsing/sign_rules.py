@@ -82,9 +82,9 @@ def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
 
 
 def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
-    """Whether the balance is money owed: whether more (signed amount, balance) rows follow from another row if negated.
+    """Whether the balance is money owed: it falls if money comes in. `rows` are (signed amount, balance).
 
-    A row follows from another if its opening balance is the other row's balance.
+    This is so if, with negated amounts, more rows have an opening balance that is another row's balance.
     """
     kept, negated = _chains(rows)
     return negated > kept
