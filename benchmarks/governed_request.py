@@ -60,13 +60,13 @@ class App:
             raise AssertionError(f"{self.graph.name} did not do the work; it said {answer!r}")
 
     def sync(self, operations: int) -> None:
-        """Run so many requests one after the other, by `invoke`."""
+        """Run `operations` requests one after the other, by `invoke`."""
         for _ in range(operations):
             self.graph.invoke({"messages": [("user", QUESTION)]}, _session())
         self.rest()
 
     def one_by_one(self, operations: int) -> None:
-        """Run so many requests one after the other, by `ainvoke`."""
+        """Run `operations` requests one after the other, by `ainvoke`."""
 
         async def ask() -> None:
             for _ in range(operations):
@@ -76,7 +76,7 @@ class App:
         self.rest()
 
     def together(self, operations: int) -> None:
-        """Run so many requests, `CONCURRENT` at once, by `ainvoke`."""
+        """Run `operations` requests, `CONCURRENT` at once, by `ainvoke`."""
 
         async def ask() -> None:
             numbers = iter(range(operations))

@@ -61,7 +61,7 @@ def app_on(url: str, *, deadline: float) -> Any:
 
 
 async def ask_all(app: Any, sessions: int, *, over_seconds: float) -> list[float]:
-    """Ask a question in each of so many new sessions; return how many seconds each waited for its answer.
+    """Ask a question in each of `sessions` new sessions; return how many seconds each waited for its answer.
 
     The sessions begin at equal intervals over `over_seconds`. Raises `AssertionError` if an answer is not by rule.
     """

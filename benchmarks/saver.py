@@ -79,7 +79,7 @@ class Deltas(TypedDict):
 
 
 def put(saver: Saver, operations: int) -> None:
-    """Store so many checkpoints in a new session, each with one changed channel and the writes of one task."""
+    """Store `operations` checkpoints in a new session, each with one changed channel and the writes of one task."""
     config: Any = {"configurable": {"thread_id": f"t-{next(_numbers)}", "checkpoint_ns": ""}}
     for number in range(operations):
         checkpoint = empty_checkpoint()
@@ -91,13 +91,13 @@ def put(saver: Saver, operations: int) -> None:
 
 
 def put_in_threads(saver: Saver, operations: int) -> None:
-    """Store so many checkpoints from 8 threads, each thread in its own session."""
+    """Store `operations` checkpoints from 8 threads, each thread in its own session."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(partial(put, saver), [operations // THREADS] * THREADS))
 
 
 def row_of_nodes(saver: Saver, steps: int) -> Any:
-    """Return a graph of so many nodes in a row, compiled with `saver`."""
+    """Return a graph of `steps` nodes in a row, compiled with `saver`."""
     graph = StateGraph(Notes)
     names = [f"step_{number}" for number in range(steps)]
     for name in names:
@@ -153,7 +153,7 @@ def words(draw: random.Random, size: int = 600) -> str:
 
 
 def converse(saver: Saver, turns: int, state: type = Messages) -> None:
-    """Run the session `long` with so many questions and answers. Raises `AssertionError` if messages are lost."""
+    """Run the session `long` with `turns` questions and answers. Raises `AssertionError` if messages are lost."""
     draw = random.Random(7)
     graph = StateGraph(state)
     graph.add_node("answer", lambda state: {"messages": [AIMessage(words(draw))]})
@@ -219,7 +219,7 @@ def compare(result: Result, savers: Savers, bound: float | None) -> Result:
 
 
 def many_sessions(url: str, other: str, *, rounds: int, steps: int) -> Result:
-    """Measure a hundred sessions at once on PostgreSQL, each of which runs a graph of so many steps.
+    """Measure a hundred sessions at once on PostgreSQL, each of which runs a graph of `steps` nodes.
 
     Bursar's saver uses the database `url`, LangGraph's the database `other`.
     """

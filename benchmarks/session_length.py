@@ -31,7 +31,7 @@ class Session:
         self.ledger.run(requests.open_session, name, name, at=AT)
 
     def fill(self, calls: int) -> None:
-        """Book so many calls, `CALLS_AT_ONCE` in one transaction.
+        """Book the number `calls` of paid calls, `CALLS_AT_ONCE` in one transaction.
 
         Raises `AssertionError` if the ledger has another number of calls afterwards.
         """

@@ -62,7 +62,7 @@ def open_sessions(ledger: Ledger, prefix: str) -> list[str]:
 
 
 async def all_at_once(names: list[str], operations: int, one: Callable[[str], Any]) -> None:
-    """Make so many calls by `one(session)`. The sessions run at once, and each takes the next call when it is free."""
+    """Make `operations` calls by `one(name)`. The sessions run at once; each takes the next call when it is free."""
     left = iter(range(operations))
 
     async def session(name: str) -> None:

@@ -151,7 +151,7 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
 def _least(connection: sqlite3.Connection, other: asyncio.AbstractEventLoop, name: str) -> Callable[[int], None]:
     """Return a contender without Bursar: as many commits, and the handler on the event loop `other`.
 
-    The commits do not wait for the disk, as those of a run.
+    The commits do not wait for the disk, like the commits of a run.
     """
     task, numbers = _task(name), itertools.count()
     connection.executescript(BARE_TABLES)

@@ -89,7 +89,7 @@ class Genie:
         return import_files(self.data, files, now=self.clock(), **options)
 
     def close(self) -> None:
-        """Close every connection to the database: those of the data, the ledger and the checkpointer."""
+        """Close every connection to the database, of the data, of the ledger and of the checkpointer."""
         self.data.dispose()
         self.ledger.close()
 

@@ -11,7 +11,7 @@ class Sheet:
     """Collects facts under unique keys. Each method records one value and returns its text for an answer.
 
     The same key with the same value is recorded once. Each method raises `ValueError` if the key has another value.
-    `prefix` starts every key: it keeps the facts of a message's second question apart from those of its first.
+    `prefix` starts every key, which keeps the facts of a message's questions apart.
     """
 
     def __init__(self, *, as_of: date, tool: str, source: str, prefix: str = "") -> None:

@@ -209,7 +209,7 @@ def _has_context(text: str, start: int, words: re.Pattern[str]) -> bool:
 
 
 def _ibans(text: str) -> Iterator[tuple[Kind, int, int]]:
-    """Yield kind, start and end of the longest valid IBAN at each place where an IBAN may start.
+    """Yield kind, start and end of the longest valid IBAN at each place at which an IBAN may start.
 
     The end of a candidate is found by dropping its last characters, one at a time, until the rest is a valid IBAN.
     """

@@ -21,7 +21,8 @@ _WORDS: Final = cast(
 _CURRENCY_IN_HEADER: Final = re.compile(r"\(?\b(?:in\s+)?([A-Z]{3}|[€$£])\s*\)?\s*$")
 _PRICED: Final[tuple[Role, ...]] = ("amount", "debit", "credit", "close", "unit_cost", "cost", "balance")
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP"}
-# If no known header fits, the beginning of one of its words gives the role: "Amount in account currency" is an amount.
+# If a header is not recognised, the beginning of one of its words gives its role: "Amount in account currency" is an
+# amount.
 _STEMS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     ("balance", re.compile(r"\b(?:balance|saldo|solde|kontostand)")),
     (
