@@ -1,1 +1,1 @@
-"""What Bursar costs, as ratios to peers that do the same work, measured in interleaved rounds."""
+"""Measures what Bursar costs, as ratios to peers that do the same work, in rounds in which all take turns."""

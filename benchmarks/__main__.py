@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--smoke] [--json] [NAME…]`: run the benchmarks and print what they found."""
+"""`python -m benchmarks [--smoke] [--json] [NAME…]` runs the benchmarks and prints their figures."""
 
 import argparse
 import dataclasses
@@ -27,7 +27,10 @@ UNITS = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
 
 
 def main() -> int:
-    """0 when every benchmark ran and, unless it is a smoke run, every bound held."""
+    """Run the benchmarks that the command line names (all by default), print them, and return the exit code.
+
+    The code is 1 if a ratio missed its bound, otherwise 0. A smoke run has no bounds.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Bursar against its peers, as ratios.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
     parser.add_argument("--smoke", action="store_true", help="a few rounds, to see that everything runs; no bounds")
@@ -55,9 +58,9 @@ def main() -> int:
 
 
 def _check(results: list[Result], *, smoke: bool) -> None:
-    """Every contender took some time in every round, and every ratio is a number above zero.
+    """Raise `AssertionError` if a contender took no time in a round, or if a ratio is not a number above zero.
 
-    In the few rounds of a smoke run what one contender adds to another may come out below zero.
+    In a smoke run, a ratio may be below zero: in so few rounds, a difference of two contenders may be negative.
     """
     least = float("-inf") if smoke else 0
     for result in results:

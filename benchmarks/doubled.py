@@ -1,4 +1,4 @@
-"""A model that answers at once: what is left is the cost of the frameworks around it."""
+"""A model double that answers at once, so that a benchmark measures only the frameworks around the model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,10 @@ USAGE: UsageMetadata = {"input_tokens": 120, "output_tokens": 20, "total_tokens"
 
 
 class DoubledModel(BaseChatModel):
-    """Calls the first tool that it was given, once in each conversation; then it answers."""
+    """A model double that calls its first bound tool once in each conversation, and then gives `answer`.
+
+    Without tools it gives `answer` at once.
+    """
 
     model: str = "gpt-4o-mini"
     max_tokens: int = 200
@@ -39,7 +42,7 @@ class DoubledModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model, with the tools' schemas in every call."""
+        """Return this model with the tools bound: every call gets the tools' schemas."""
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
     def _generate(

@@ -1,7 +1,7 @@
-"""One request through a supervisor: routed, answered by one specialist with one tool call and one model call, reported.
+"""Measures one request through a supervisor. One specialist answers it, with one tool call and one model call.
 
-Bursar runs it on an SQLite ledger with its saver on the same file under sync durability: every hold, settlement,
-decision and checkpoint is on disk when the answer is given. The peers keep their state in memory and no books.
+Bursar's ledger and saver are on one SQLite file under sync durability: every hold, settlement, decision and checkpoint
+is on disk when the answer is given. The peers keep their state in memory, and they have no ledger.
 """
 
 # pyright: reportDeprecated=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -46,7 +46,10 @@ class Conversation(TypedDict):
 
 @dataclass(frozen=True)
 class App:
-    """A compiled graph, and what to do after each round so that it does not grow over the rounds."""
+    """A compiled graph, and the function `rest`, which runs after each round and empties an in-memory saver.
+
+    Making an instance asks one question, and raises `AssertionError` if the answer is wrong.
+    """
 
     graph: Any
     rest: Callable[[], None]
@@ -57,13 +60,13 @@ class App:
             raise AssertionError(f"{self.graph.name} did not do the work; it said {answer!r}")
 
     def sync(self, operations: int) -> None:
-        """Requests one after the other, by `invoke`."""
+        """Run `operations` requests one after the other, by `invoke`."""
         for _ in range(operations):
             self.graph.invoke({"messages": [("user", QUESTION)]}, _session())
         self.rest()
 
     def one_by_one(self, operations: int) -> None:
-        """Requests one after the other, by `ainvoke`."""
+        """Run `operations` requests one after the other, by `ainvoke`."""
 
         async def ask() -> None:
             for _ in range(operations):
@@ -73,7 +76,7 @@ class App:
         self.rest()
 
     def together(self, operations: int) -> None:
-        """As many requests at once as `CONCURRENT`, by `ainvoke`."""
+        """Run `operations` requests, `CONCURRENT` at once, by `ainvoke`."""
 
         async def ask() -> None:
             numbers = iter(range(operations))
@@ -96,7 +99,7 @@ def _session(name: str = "") -> Any:
 
 
 def bursar(url: str) -> App:
-    """Bursar with ledger and saver at `url`."""
+    """Return a Bursar supervisor with its ledger and its saver in the database at `url`."""
     model = meter(DoubledModel())
 
     async def food(task: Task) -> Report:
@@ -129,7 +132,7 @@ def bursar(url: str) -> App:
 
 
 def hand_written() -> App:
-    """A supervisor written by hand: a model routes, a node per specialist, a node that reports."""
+    """Return a supervisor written by hand in LangGraph: a model routes, each specialist is a node, a node reports."""
     model = DoubledModel()
     router = DoubledModel(answer="food")
 
@@ -160,7 +163,7 @@ def hand_written() -> App:
 
 
 def langgraph_supervisor() -> App:
-    """`langgraph-supervisor` over agents that do what Bursar's specialists do, no more: a tool, then a model call."""
+    """Return `langgraph-supervisor` over agents that do as much as Bursar's specialists: a tool, then a model call."""
     model = DoubledModel()
 
     def all_of_it(state: Conversation) -> list[Any]:
@@ -176,7 +179,7 @@ def langgraph_supervisor() -> App:
 
 
 def prebuilt_agents() -> App:
-    """`langgraph-supervisor` as its own documentation has it: prebuilt agents that call the tool by a model's wish."""
+    """Return `langgraph-supervisor` as in its documentation: over prebuilt agents, whose model asks for the tool."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from langgraph.prebuilt import create_react_agent
@@ -199,7 +202,7 @@ def _prompt(messages: list[AnyMessage]) -> list[Any]:
 
 
 def _node(model: DoubledModel, prompt: Callable[[Conversation], list[Any]]) -> Any:
-    """A node that calls the model, with a form for sync and one for async callers."""
+    """Return a node that calls the model with `prompt(state)`; sync callers run it sync, async callers async."""
 
     def sync(state: Conversation) -> dict[str, Any]:
         return {"messages": [model.invoke(prompt(state))]}
@@ -216,7 +219,7 @@ def _forget(saver: InMemorySaver) -> None:
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure one request after the other, and many at once."""
+    """Measure requests one after the other (async and sync) and many at once, and return a result for each way."""
     rounds, operations = (1, 3) if smoke else (12, 20)
     results: list[Result] = []
     with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""A thousand sessions at once whose agents hang: when each has its answer, and what is left of them afterwards.
+"""Measures a thousand sessions at once whose agents hang: when each has its answer, and what memory stays in use.
 
-In one half the agent waits for ever in a coroutine; in the other it swallows its cancellation and ends a little later.
-They begin one after the other, all before the first deadline: what is measured is how deadlines are kept, not how many
-requests a processor can open in a second.
+In one half of the sessions, the agent waits for ever in a coroutine. In the other half, the agent ignores its
+cancellation and ends a little later. The sessions begin one after the other, all before the first deadline, because the
+benchmark measures how deadlines are kept, not how many requests a processor can open in a second.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from bursar.nodes.routers.word_overlap import WordOverlapRouter
 
 SESSIONS = 1_000
 DEADLINE_SECONDS = 50.0
-SPREAD = 0.9  # of the deadline: until the last one has begun
+SPREAD = 0.9  # the sessions begin within this part of the deadline
 ALLOWED = 1.1
 
 
 async def waits(task: Task) -> Report:
-    """Hangs."""
+    """Hang in a coroutine, until the deadline cancels this handler."""
     await asyncio.sleep(3_600)
     return Report(answer="too late")
 
 
 async def swallows(task: Task) -> Report:
-    """Hangs, and takes its first cancellation for nothing."""
+    """Hang, ignore the cancellation at the deadline, and end 0.1 seconds later."""
     try:
         await asyncio.sleep(3_600)
     except asyncio.CancelledError:
@@ -44,12 +44,12 @@ async def swallows(task: Task) -> Report:
 
 @deterministic
 def rules(task: Task) -> Report:
-    """The last resort."""
+    """Answer by rule: the last resort."""
     return Report(answer="by rule")
 
 
 def app_on(url: str, *, deadline: float) -> Any:
-    """A supervisor with two agents that hang."""
+    """Return a supervisor with two agents that hang: `first` and `second`, both with this deadline in seconds."""
     specialists = [
         Specialist(name=name, description=name, handler=handler, timeout=deadline, fallbacks=[rules])
         for name, handler in (("first", waits), ("second", swallows))
@@ -61,7 +61,10 @@ def app_on(url: str, *, deadline: float) -> Any:
 
 
 async def ask_all(app: Any, sessions: int, *, over_seconds: float) -> list[float]:
-    """Put a question in each of so many new sessions, spread over some seconds; how long each waited for its answer."""
+    """Ask a question in each of `sessions` new sessions; return how many seconds each waited for its answer.
+
+    The sessions begin at equal intervals over `over_seconds`. Raises `AssertionError` if an answer is not by rule.
+    """
 
     async def one(number: int) -> float:
         await asyncio.sleep(over_seconds * number / sessions)
@@ -79,15 +82,16 @@ _numbers = itertools.count()
 
 
 def resident_megabytes() -> float:
-    """What the process holds in memory now."""
+    """Return the process's resident memory, in megabytes."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096 / 1e6
 
 
 def settled() -> tuple[int, int]:
-    """Threads, and handlers that were left behind and have not ended, once there are none or some seconds are over.
+    """Return the number of threads, and of abandoned handlers that still run.
 
-    The thread of the event loop for handlers is not counted: it may be there, or not yet again.
+    Wait up to 10 seconds until no abandoned handler runs. The thread of the handlers' event loop is not counted,
+    because it exists only at times.
     """
     until = time.monotonic() + 10
     while abandoned_count() and time.monotonic() < until:
@@ -101,13 +105,14 @@ def _one(of: str, to: str, what: str, ratio: float, *, bound: float | None = Non
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """One result: the slowest of the sessions against its deadline, and memory after against before."""
+    """Return one result: the slowest answer against its deadline, and memory after the sessions against before."""
     sessions, deadline = (20, 1.0) if smoke else (SESSIONS, DEADLINE_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline)
         first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0)
-        asyncio.run(ask_all(first, sessions // 10, over_seconds=0.0))  # what is made once is made now
-        coordinator_of(app).ledger.run(close_all)  # which these have opened: nobody would be asked, and nobody hang
+        asyncio.run(ask_all(first, sessions // 10, over_seconds=0.0))  # warm-up: makes what is made once
+        # The hanging agents opened their breakers. With open breakers no agent would be called, and none would hang.
+        coordinator_of(app).ledger.run(close_all)
         threads, before, objects = settled()[0], resident_megabytes(), sys.getallocatedblocks()
         used = time.process_time()
         waited = asyncio.run(ask_all(app, sessions, over_seconds=deadline * SPREAD))
@@ -128,9 +133,9 @@ def run(*, smoke: bool) -> list[Result]:
     result.ratios = [
         Ratio("slowest answer", "its deadline", "wall", shares[-1], shares[quarter], shares[-quarter], bound),
         _one("objects in memory after", "before", "blocks", objects_after / objects, bound=1.1),
-        # Not bounded against the start: CPython gives an arena back only when all of it is free. Of 99 MB of arenas
-        # after 600 sessions 54 MB were in use and 43 MB free; malloc_trim found little more. So what is bounded is that
-        # objects return to the start, and that as many sessions again need no more pages.
+        # Pages have no bound against the start, because CPython gives an arena back only if all of it is free. After
+        # 600 sessions, of 99 MB of arenas 54 MB were in use and 43 MB free; malloc_trim found little more. So the
+        # bounds are on objects against the start, and on the pages after as many sessions again.
         _one("pages of memory after", "before", "resident", after / before),
         _one("pages after as many again", "after", "resident", again / after, bound=bound),
     ]

@@ -1,4 +1,4 @@
-"""Measuring: contenders take turns, round by round, so that a busy machine is busy for all of them."""
+"""Measures contenders in turns, round by round, so that a busy machine slows all of them alike."""
 
 import gc
 import os
@@ -15,12 +15,12 @@ from importlib.metadata import version
 SEED = 7
 
 
-Contender = Callable[[int], None]  # does a round of the work: so many times
+Contender = Callable[[int], None]  # called with a number of operations, does the work of one round
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What one contender took in each round, in microseconds per operation."""
+    """The CPU time and the wall time of one contender in each round, in microseconds per operation."""
 
     name: str
     cpu: tuple[float, ...]
@@ -29,7 +29,10 @@ class Rounds:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`of` against `to`, round by round: the median ratio and the quartiles of it."""
+    """The ratio of the contender `of` to the contender `to` over the rounds: its median and its quartiles.
+
+    `what` is the measure (such as "cpu" or "wall"). `bound` is the most that the median may be.
+    """
 
     of: str
     to: str
@@ -41,13 +44,13 @@ class Ratio:
 
     @property
     def holds(self) -> bool:
-        """Whether the ratio keeps its bound; true where it has none."""
+        """Whether the median ratio is at most its bound; True if it has no bound."""
         return self.bound is None or self.median <= self.bound
 
 
 @dataclass(slots=True)
 class Result:
-    """A benchmark's figures and what is said of them."""
+    """The figures of a benchmark: the rounds of each contender, ratios of contenders, and notes in words."""
 
     title: str
     rounds: list[Rounds] = field(default_factory=list[Rounds])
@@ -55,7 +58,7 @@ class Result:
     notes: list[str] = field(default_factory=list[str])
 
     def compare(self, of: str, to: str, *, what: str = "cpu", bound: float | None = None) -> None:
-        """Add the ratio of two contenders of the same rounds."""
+        """Add the ratio of the contender `of` to the contender `to`, computed round by round."""
         by_name = {one.name: getattr(one, what) for one in self.rounds}
         each = sorted(a / b for a, b in zip(by_name[of], by_name[to], strict=True))
         low, _, high = statistics.quantiles(each, n=4) if len(each) > 1 else (each[0], each[0], each[0])
@@ -63,7 +66,7 @@ class Result:
 
 
 def children_cpu() -> float:
-    """CPU seconds of child processes that have ended."""
+    """Return the CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -75,7 +78,10 @@ def interleave(
     operations: int,
     cpu: Callable[[], float] = time.process_time,
 ) -> list[Rounds]:
-    """Run every contender once per round, in a new order each time, after one round that is not counted."""
+    """Run every contender once in each round, in a new order each round, and return its times.
+
+    One more round comes first and is not counted. `cpu` is the clock of CPU seconds.
+    """
     order = list(contenders)
     took: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name, _ in order}
     shuffle = random.Random(SEED).shuffle
@@ -92,7 +98,7 @@ def interleave(
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on."""
+    """Return the facts about the machine and its software on which the figures depend."""
     packages = ("langgraph", "langchain-core", "langgraph-supervisor", "sqlalchemy")
     return {
         "python": platform.python_version(),

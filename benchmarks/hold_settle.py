@@ -1,6 +1,6 @@
-"""A hold and its settlement, against two bare commits of a row on the same database through the same driver.
+"""Measures a hold and its settlement against two commits of one row on the same database through the same driver.
 
-On SQLite also against the driver alone changing the same rows, which is what no ledger with these tables gets below.
+On SQLite also against the driver alone, which changes the same rows: no ledger with these tables can be faster.
 """
 
 import itertools
@@ -30,7 +30,10 @@ ALONE = "its rows by the driver alone"
 
 
 def bursar(url: str) -> Callable[[int], None]:
-    """A paid call as the gateway books it: four accounts, two events, the answer kept for replay."""
+    """Return a contender that books a paid call as the gateway does: four accounts, two events, the answer for replay.
+
+    Raises `AssertionError` if the ledger does not have the first call's cost.
+    """
     ledger = Ledger(url, key=b"benchmark")
     run = ledger.run
     run(requests.open_session, "s", "t", at=AT)
@@ -74,7 +77,10 @@ def _connected(path: str, stack: ExitStack) -> sqlite3.Connection:
 
 
 def same_rows(path: str, stack: ExitStack) -> Callable[[int], None]:
-    """The rows of a call, changed by the driver alone, nothing checked, hashed or encoded: it copies a real call."""
+    """Return a contender that changes the rows of a paid call by the driver alone, as copies of a real call.
+
+    It checks, hashes and encodes nothing.
+    """
     bursar(f"sqlite:///{path}")
     connection = _connected(path, stack)
     names = [row[1] for row in connection.execute("PRAGMA table_info(bursar_calls)")]
@@ -120,7 +126,7 @@ def same_rows(path: str, stack: ExitStack) -> Callable[[int], None]:
 
 
 def bare_sqlite(path: str, stack: ExitStack) -> Callable[[int], None]:
-    """Two commits of one row by the driver, with the same durability."""
+    """Return a contender that commits one row twice by SQLite's driver, with the ledger's durability."""
     connection = _connected(path, stack)
     connection.execute("CREATE TABLE bare (row BLOB)")
 
@@ -134,7 +140,7 @@ def bare_sqlite(path: str, stack: ExitStack) -> Callable[[int], None]:
 
 
 def bare_postgres(url: str, stack: ExitStack) -> Callable[[int], None]:
-    """Two commits of one row by the driver."""
+    """Return a contender that commits one row twice by PostgreSQL's driver."""
     import psycopg
 
     connection = stack.enter_context(psycopg.connect(make_url(url).render_as_string(hide_password=False)))
@@ -150,7 +156,7 @@ def bare_postgres(url: str, stack: ExitStack) -> Callable[[int], None]:
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure each database that there is."""
+    """Measure on SQLite and, if there is a server, on PostgreSQL; return a result for each database."""
     rounds, operations = (1, 5) if smoke else (15, 200)
     results: list[Result] = []
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What importing Bursar takes, against the two libraries that it stands on, in fresh processes with compiled files."""
+"""Measures importing Bursar against importing LangGraph and SQLAlchemy, in new processes, with compiled files."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from benchmarks.harness import Result, children_cpu, interleave
 
 BOUND = 1.2
 PEERS = "langgraph.graph + sqlalchemy"
-# The bare import loads next to nothing; the second loads every public name.
+# `import bursar` loads almost nothing; `from bursar import *` loads every public name.
 IMPORTS = {
     "import bursar": "import bursar",
     "from bursar import *": "from bursar import *",
@@ -19,7 +19,7 @@ IMPORTS = {
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure both in turns; one operation is one process."""
+    """Measure the imports in turns; one operation is one process."""
     result = Result("import")
     with tempfile.TemporaryDirectory() as compiled:
         settings = {**os.environ, "PYTHONPYCACHEPREFIX": compiled, "PYTHONDONTWRITEBYTECODE": ""}

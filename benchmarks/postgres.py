@@ -1,4 +1,4 @@
-"""A database of a PostgreSQL server on this machine, for the time of a benchmark; none where there is no server."""
+"""Makes a database on this machine's PostgreSQL server for the time of a benchmark, if there is a server."""
 
 import importlib.util
 import uuid
@@ -10,7 +10,7 @@ SERVER = "postgresql://postgres@127.0.0.1:5432"
 
 @contextmanager
 def a_postgres_database() -> Generator[str | None]:
-    """The URL of a new database, dropped afterwards; None where no server answers."""
+    """Yield the URL of a new database, which is dropped at the end of the block; yield None if no server answers."""
     if importlib.util.find_spec("psycopg") is None:
         yield None
         return

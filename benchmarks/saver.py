@@ -1,8 +1,8 @@
-"""Checkpoints against the savers that LangGraph ships: single puts, a graph of 20 steps, long sessions, many sessions.
+"""Measures Bursar's checkpointer against LangGraph's: single checkpoints, a graph of 20 steps, long and many sessions.
 
-Equal durability: every `put` and `put_writes` is on disk when it returns, on both sides. One by one, a put costs what
-the disk takes; who is faster there saves commits, not instructions. The graph of 20 steps is also run with what no
-saver gets below that keeps each step on SQLite: everything in memory, and one commit of a row a step.
+The durability is equal: every `put` and `put_writes` is on disk when it returns, on both sides. One by one, most of the
+time is the disk's, so the saver with fewer commits is faster. The graph of 20 steps also runs with `BareCommits`, a
+saver in memory that commits one row in each step: no saver that keeps each step on SQLite can be faster.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -73,13 +73,13 @@ reduce_deltas: Any = _messages_delta_reducer  # LangGraph leaves its types partl
 
 
 class Deltas(TypedDict):
-    """The same, kept by LangGraph as deltas."""
+    """The state of a conversation whose messages LangGraph stores as deltas."""
 
     messages: Annotated[list[AnyMessage], DeltaChannel(reduce_deltas, snapshot_frequency=100)]
 
 
 def put(saver: Saver, operations: int) -> None:
-    """One checkpoint with one changed channel, and the writes of one task."""
+    """Store `operations` checkpoints in a new session, each with one changed channel and the writes of one task."""
     config: Any = {"configurable": {"thread_id": f"t-{next(_numbers)}", "checkpoint_ns": ""}}
     for number in range(operations):
         checkpoint = empty_checkpoint()
@@ -91,13 +91,13 @@ def put(saver: Saver, operations: int) -> None:
 
 
 def put_in_threads(saver: Saver, operations: int) -> None:
-    """The same from 8 threads, each in a session of its own."""
+    """Store `operations` checkpoints from 8 threads, each thread in its own session."""
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(partial(put, saver), [operations // THREADS] * THREADS))
 
 
 def row_of_nodes(saver: Saver, steps: int) -> Any:
-    """A graph of so many nodes in a row."""
+    """Return a graph of `steps` nodes in a row, compiled with `saver`."""
     graph = StateGraph(Notes)
     names = [f"step_{number}" for number in range(steps)]
     for name in names:
@@ -108,7 +108,7 @@ def row_of_nodes(saver: Saver, steps: int) -> Any:
 
 
 def steps(saver: Saver) -> Contender:
-    """Runs of a graph of 20 nodes in a row."""
+    """Return a contender that runs a graph of 20 nodes in a row, each time in a new session."""
     app = row_of_nodes(saver, STEPS)
 
     def runs(operations: int) -> None:
@@ -122,7 +122,7 @@ def steps(saver: Saver) -> Contender:
 
 
 class BareCommits(InMemorySaver):
-    """LangGraph's saver in memory, and at each checkpoint one commit of a row by SQLite's driver."""
+    """LangGraph's in-memory saver that, for each checkpoint, also commits one row by SQLite's driver."""
 
     def __init__(self, path: str, stack: ExitStack) -> None:
         super().__init__()
@@ -139,13 +139,13 @@ class BareCommits(InMemorySaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As in memory, once the row is on disk."""
-        self._commits.execute("INSERT INTO bare VALUES (?)", (TEXT,))  # which commits
+        """Commit a row, then store the checkpoint in memory and return its config."""
+        self._commits.execute("INSERT INTO bare VALUES (?)", (TEXT,))  # in autocommit mode, so this commits
         return super().put(config, checkpoint, metadata, new_versions)
 
 
 def words(draw: random.Random, size: int = 600) -> str:
-    """Random words, which no compression makes much smaller."""
+    """Return at least `size` characters of random words, which compression cannot make much smaller."""
     made = ""
     while len(made) < size:
         made += "".join(draw.choices(string.ascii_lowercase, k=draw.randint(3, 9))) + " "
@@ -153,7 +153,7 @@ def words(draw: random.Random, size: int = 600) -> str:
 
 
 def converse(saver: Saver, turns: int, state: type = Messages) -> None:
-    """One session of so many questions and answers."""
+    """Run the session `long` with `turns` questions and answers. Raises `AssertionError` if messages are lost."""
     draw = random.Random(7)
     graph = StateGraph(state)
     graph.add_node("answer", lambda state: {"messages": [AIMessage(words(draw))]})
@@ -168,7 +168,7 @@ def converse(saver: Saver, turns: int, state: type = Messages) -> None:
 
 
 def read(saver: Saver) -> Contender:
-    """Read the latest checkpoint of the long session."""
+    """Return a contender that reads the latest checkpoint of the session `long`."""
 
     def reads(operations: int) -> None:
         for _ in range(operations):
@@ -180,7 +180,7 @@ def read(saver: Saver) -> Contender:
 
 @contextmanager
 def all_savers() -> Generator[Savers]:
-    """Every saver that can be had here: on SQLite, in memory, and on PostgreSQL where there is a server."""
+    """Yield the savers by name: on SQLite, in memory, and on PostgreSQL if there is a server."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         made: Savers = {
@@ -199,7 +199,7 @@ def all_savers() -> Generator[Savers]:
 
 
 def measure(title: str, savers: Savers, what: Callable[[Saver], Contender], *, rounds: int, operations: int) -> Result:
-    """Interleaved rounds of every saver."""
+    """Measure the contender `what(saver)` for each saver, in turns, and return the result without ratios."""
     result = Result(title)
     contenders = [(name, what(saver)) for name, saver in savers.items()]
     result.rounds = interleave(contenders, rounds=rounds, operations=operations)
@@ -207,7 +207,10 @@ def measure(title: str, savers: Savers, what: Callable[[Saver], Contender], *, r
 
 
 def compare(result: Result, savers: Savers, bound: float | None) -> Result:
-    """Ours against theirs, on each database."""
+    """Add to `result`, for each database, the ratios of Bursar's saver to LangGraph's; return `result`.
+
+    `bound` is for wall time.
+    """
     for database, ours in OURS.items():
         if ours in savers:
             result.compare(ours, THEIRS[database])
@@ -216,7 +219,10 @@ def compare(result: Result, savers: Savers, bound: float | None) -> Result:
 
 
 def many_sessions(url: str, other: str, *, rounds: int, steps: int) -> Result:
-    """A hundred sessions at once on PostgreSQL, each a graph of a few steps."""
+    """Measure a hundred sessions at once on PostgreSQL, each of which runs a graph of `steps` nodes.
+
+    Bursar's saver uses the database `url`, LangGraph's the database `other`.
+    """
 
     async def run_all(saver: Saver) -> None:
         app = row_of_nodes(saver, steps)
@@ -248,7 +254,7 @@ def many_sessions(url: str, other: str, *, rounds: int, steps: int) -> Result:
 
 
 def room(turns: int) -> Result:
-    """What one session takes on disk, index and log included."""
+    """Measure how many bytes one session takes on disk, with indexes and the write-ahead log."""
     result = Result(f"saver, bytes on disk of a session of {turns} turns")
     for state, how, bound in ((Messages, "add_messages", 0.05), (Deltas, "DeltaChannel", 1.0)):
         with tempfile.TemporaryDirectory() as folder, SqliteSaver.from_conn_string(f"{folder}/theirs.db") as theirs:
@@ -283,7 +289,7 @@ def _say(result: Result, database: str, how: str, sizes: tuple[int, int], bound:
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure every saver that is there."""
+    """Measure every saver on SQLite, in memory and, if there is a server, on PostgreSQL."""
     rounds, puts, runs, turns = (1, 8, 1, 12) if smoke else (10, 160, 10, 500)
     with all_savers() as savers, ExitStack() as stack:
         least = BareCommits(f"{stack.enter_context(tempfile.TemporaryDirectory())}/least.db", stack)

@@ -1,4 +1,4 @@
-"""A paid call in a session of 10,000 calls, against one in a session that has just begun."""
+"""Measures a paid call in a session that already has 10,000 calls, against a paid call in a new session."""
 
 import itertools
 import tempfile
@@ -17,12 +17,12 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 AMOUNT, COST = 1_000_000, 400_000
 PAYLOAD = b"x" * 500
 CALLS_OF_A_REQUEST = 20
-CALLS_AT_ONCE = 200  # that the long session is filled with in one transaction
+CALLS_AT_ONCE = 200  # calls that `fill` books in one transaction
 BOUND = 1.3
 
 
 class Session:
-    """A session whose requests make twenty paid calls each, booked as the gateway books them."""
+    """A contender: a session whose requests make twenty paid calls each, booked as the gateway books them."""
 
     def __init__(self, url: str, name: str) -> None:
         self.ledger = Ledger(url, key=b"benchmark")
@@ -31,7 +31,10 @@ class Session:
         self.ledger.run(requests.open_session, name, name, at=AT)
 
     def fill(self, calls: int) -> None:
-        """Make so many calls, many in one transaction."""
+        """Book the number `calls` of paid calls, `CALLS_AT_ONCE` in one transaction.
+
+        Raises `AssertionError` if the ledger has another number of calls afterwards.
+        """
 
         def work(transaction: Transaction) -> None:
             for _ in range(CALLS_AT_ONCE):
@@ -49,7 +52,10 @@ class Session:
             self.ledger.run(self._settle, call_id)
 
     def _admit(self, transaction: Transaction) -> str:
-        """What the gateway does in one transaction before it sends: journal, what is left, hold, turns."""
+        """Do what the gateway does in one transaction before it sends a call, and return the call's id.
+
+        It looks for a replayable answer, reads what the accounts have left, writes the hold, and counts the turns.
+        """
         number, name = next(self.numbers), self.name
         request = f"{name}-{number // CALLS_OF_A_REQUEST}"
         scopes = (f"tenant:{name}:2026-01-01", f"session:{name}", f"request:{request}", f"agent:{request}:a")
@@ -83,7 +89,7 @@ class Session:
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure each database that there is."""
+    """Measure on SQLite and, if there is a server, on PostgreSQL; return a result for each database."""
     rounds, operations, length = (2, 20, 1000) if smoke else (15, 60, 10_000)
     results: list[Result] = []
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""A hundred sessions in one asyncio process on PostgreSQL: the gateway, against the same rows written by the driver.
+"""Measures the gateway with a hundred sessions in one process on PostgreSQL, against psycopg writing the same rows.
 
 Both sides call the same model double in the same way, and write the same rows in the same two transactions a call, on
-as many connections. The driver's side chains no hashes, checks no caps, shapes no call and looks in no journal.
+as many connections. Psycopg's side chains no hashes, checks no caps, caps no call's output and looks for no replay.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bursar.nodes.gateway.scope import Scope
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 STAMP = "2026-01-01T00:00:00.000000+00:00"
 SESSIONS = 100
-BOUND = 2.0  # half of the driver's throughput
+BOUND = 2.0  # the gateway has at least half of the driver's throughput
 CAP = 10**12
 HASH, PAYLOAD, ANSWER = "0" * 64, "x" * 300, b"x" * 500
 Calls = Callable[[int], None]
@@ -47,12 +47,12 @@ SETTLE = (
 
 
 def scopes_of(session: str) -> tuple[str, ...]:
-    """The four accounts of a session's one request; every session has a tenant of its own."""
+    """Return the scopes of the four accounts of a session's only request; every session has its own tenant."""
     return (f"tenant:{session}:2026-01-01", f"session:{session}", f"request:{session}", f"agent:{session}:a")
 
 
 def open_sessions(ledger: Ledger, prefix: str) -> list[str]:
-    """A hundred sessions with a request each."""
+    """Open a hundred sessions with one request each, and return their ids, which start with `prefix`."""
     names = [f"{prefix}-{number}" for number in range(SESSIONS)]
     for name in names:
         accounts = [Account(scope, CAP) for scope in scopes_of(name)]
@@ -62,7 +62,7 @@ def open_sessions(ledger: Ledger, prefix: str) -> list[str]:
 
 
 async def all_at_once(names: list[str], operations: int, one: Callable[[str], Any]) -> None:
-    """`operations` calls, dealt out to the sessions, which run side by side."""
+    """Make `operations` calls by `one(name)`. The sessions run at once; each takes the next call when it is free."""
     left = iter(range(operations))
 
     async def session(name: str) -> None:
@@ -73,7 +73,10 @@ async def all_at_once(names: list[str], operations: int, one: Callable[[str], An
 
 
 def gateway(url: str) -> Calls:
-    """Calls through the gateway."""
+    """Return a contender that makes calls through the gateway.
+
+    Raises `AssertionError` if the ledger does not have the first calls, or does not verify.
+    """
     ledger, model, numbers = Ledger(url, key=b"benchmark"), meter(DoubledModel()), itertools.count()
     names = open_sessions(ledger, "gateway")
 
@@ -102,7 +105,7 @@ def gateway(url: str) -> Calls:
 
 
 def driver(url: str) -> Calls:
-    """The same calls, the same rows, by psycopg alone."""
+    """Return a contender that makes the same calls and writes the same rows by psycopg alone."""
     import psycopg
 
     names, model, numbers = open_sessions(Ledger(url), "driver"), DoubledModel(), itertools.count(1)
@@ -157,7 +160,7 @@ def driver(url: str) -> Calls:
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Measure, where there is a PostgreSQL server."""
+    """Measure if there is a PostgreSQL server; otherwise return no result."""
     rounds, operations = (1, SESSIONS) if smoke else (9, 5 * SESSIONS)
     with ExitStack() as stack:
         server = stack.enter_context(a_postgres_database())

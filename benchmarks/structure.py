@@ -1,17 +1,18 @@
 """The structure of a checkout: how many files its work goes through, and how its source is built.
 
-`python benchmarks/structure.py [--root DIR] [--json]` measures the checkout in DIR, or the one it stands in.
+`python benchmarks/structure.py [--root DIR] [--json]` measures the checkout in DIR; by default, the script's own.
 
 The walks. The script runs four pieces of work on SQLite and traces Python's calls and returns in every thread: a paid
 call (`model.ainvoke`, then `model.invoke`) in a specialist's handler until it returns the settled answer, one
 `saver.put` of a small checkpoint that has a parent, and one `app.invoke` with one paid call, in which LangGraph has
 one thread at a time, so that threads do not race. It warms each walk up, traces it several times and reports the
 shortest. A call counts when a function begins, not when a coroutine or a generator goes on. The caller of a function
-is the nearest function of the project, or of this script, below it on its stack. What a caller calls while a handler
-only sleeps is the work of a timer, and does not count. `files` are the project's files in which a function began, in
-that order, and `rooms` are their folders. `outside` are the files that belong neither to the database's room nor to
-the saver's. `stays` are the calls whose caller is in another file, in this script, or missing (a thread's first
-function). `returns` are the returns and raised errors that leave a function for a caller in another project file.
+is the nearest function of the project, or of this script, below it on its stack. A pair of caller and function that
+also runs while a handler only sleeps is a timer's, and does not count. `files` are the project's files in which a
+function began, in that order, and `rooms` are their folders. `outside` are the files that belong neither to the
+database's room nor to the saver's. `stays` are the calls whose caller is in another file, in this script, or missing
+(a thread's first function). `returns` are the returns and raised errors that leave a function for a caller in another
+project file.
 
 The source. The script reads each Python file of the package once. `engine` is all but Genie, and `whole` is both.
     code lines           lines without blank lines, comments, docstrings and imports
@@ -58,7 +59,7 @@ GENIE = re.compile(r"genie/|nodes/genie/|graphs/(genie|studio)\.py$")
 OLD_DATABASE = "again|connections|database|engines|faults|jobs|libpq|overdue|patience|prepared|shield|snapshot|urls"
 OLD_ROOMS = re.compile(rf"checkpoints/(({OLD_DATABASE}|saver)\.py$|saving/)")
 NEW_ROOMS = re.compile(r"checkpoints/(database|saver)/")
-TRACED, IDLE, IDLE_SECONDS = 5, "idle", 0.5  # in idle seconds the timers of other threads are learned
+TRACED, IDLE, IDLE_SECONDS = 5, "idle", 0.5  # in the idle seconds the tracer learns the timers
 FOOD, RENT, ANSWER = "how much did I spend on food", "when is the rent due", "You spent 412.80."
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
@@ -67,7 +68,7 @@ Figures = dict[str, int | float | list[str]]
 
 @dataclass
 class Walk:
-    """What one traced piece of work went through; the measures are defined above."""
+    """The measures of one traced piece of work, as the module's docstring defines them."""
 
     files: list[str] = field(default_factory=list[str])
     outside: list[str] = field(default_factory=list[str])
@@ -77,7 +78,10 @@ class Walk:
 
 
 class Tracer:
-    """It records the calls and returns of the project's functions, in every thread, while the wanted walk is on."""
+    """A function for `sys.setprofile` that records the calls and returns of the project's functions, in every thread.
+
+    It records only while a block of `walk` with the name `wanted` runs, and adds a `Walk` to `walks` for each.
+    """
 
     def __init__(self, root: Path) -> None:
         self.wanted = ""
@@ -89,7 +93,7 @@ class Tracer:
         self._now: Walk | None = None
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
-        """Count one event of `sys.setprofile`."""
+        """Count one event of `sys.setprofile`, if a walk is being recorded."""
         walk = self._now
         if walk is None or event not in ("call", "return") or (file := self._file(frame)) in ("", __file__):
             return
@@ -113,10 +117,10 @@ class Tracer:
 
     @contextmanager
     def walk(self, name: str) -> Generator[None]:
-        """Record what the block does, if the walk of this name is wanted."""
+        """Record what the block does if `name` is the wanted walk; otherwise record nothing."""
         walk = Walk()
         if name == self.wanted:
-            time.sleep(0.1)  # until other threads have ended what earlier work left to them
+            time.sleep(0.1)  # until other threads have ended the work that earlier blocks left to them
             self._now = walk
             self.walks.append(walk)
         yield
@@ -124,7 +128,7 @@ class Tracer:
             self._now = None
 
     def _file(self, frame: FrameType) -> str:
-        """The project's file of the function, this script's own, or nothing for other functions and for imports."""
+        """Return the function's file: a path in the project, this script, or "" for any other file and for imports."""
         code = frame.f_code
         if code not in self._known:
             path = Path(os.path.realpath(code.co_filename))
@@ -135,7 +139,7 @@ class Tracer:
 
 
 class PaidModel(BaseChatModel):
-    """A model that answers at once and reports what it used."""
+    """A model double that answers at once and reports its token usage."""
 
     max_tokens: int = 50
 
@@ -152,7 +156,7 @@ class PaidModel(BaseChatModel):
 
 
 def work(tracer: Tracer, url: str) -> dict[str, Callable[[], object]]:
-    """Build a supervisor with an async and a sync specialist; return what does each walk's work once."""
+    """Build a supervisor with an async and a sync specialist; return, for each walk, the function that does it once."""
     import bursar
 
     model = bursar.meter(PaidModel(), price=bursar.Price("1", "2"))
@@ -200,9 +204,12 @@ def work(tracer: Tracer, url: str) -> dict[str, Callable[[], object]]:
 
 
 def trace(root: Path) -> dict[str, Walk]:
-    """Trace every walk; keep the shortest, and of those that differ in the order of threads the first by name."""
+    """Trace each walk of the project at `root` several times, and return the shortest trace of each.
+
+    Of equally short traces, return the one whose list of files sorts first: the order of threads may differ.
+    """
     tracer, found = Tracer(root), dict[str, Walk]()
-    threading.setprofile(tracer)  # before the first thread starts, so that all of them are heard
+    threading.setprofile(tracer)  # before the first thread starts, so that every thread is traced
     sys.setprofile(tracer)
     with tempfile.TemporaryDirectory() as folder:
         for name, once in work(tracer, f"sqlite:///{folder}/books.db").items():
@@ -219,7 +226,7 @@ def trace(root: Path) -> dict[str, Walk]:
 
 
 def span(node: ast.stmt) -> set[int]:
-    """Return the numbers of the lines that the statement stands on."""
+    """Return the numbers of the lines that the statement takes."""
     return set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
 
 
@@ -242,7 +249,7 @@ class Source:
 
 
 def depth(statements: Sequence[ast.stmt]) -> int:
-    """Return how many blocks stand in each other; an `elif` is as deep as its `if`, nested functions do not count."""
+    """Return how deep blocks are nested. An `elif` is as deep as its `if`; nested functions do not count."""
     deepest = 0
     for one in (one for one in statements if isinstance(one, BLOCKS)):
         inner: list[list[ast.stmt]] = [getattr(one, part, []) for part in ("body", "orelse", "finalbody")]
@@ -254,7 +261,7 @@ def depth(statements: Sequence[ast.stmt]) -> int:
 
 
 def spread(name: str, numbers: Sequence[int]) -> Figures:
-    """Return the median, the 95th percentile by nearest rank, and the maximum."""
+    """Return the median, the 95th percentile by nearest rank and the maximum of `numbers`, under keys with `name`."""
     ranked = sorted(numbers) or [0]
     middle, high = len(ranked) // 2, ranked[-(-95 * len(ranked) // 100) - 1]
     median = (ranked[middle] + ranked[~middle]) / 2
@@ -262,7 +269,7 @@ def spread(name: str, numbers: Sequence[int]) -> Figures:
 
 
 def measure(found: Sequence[Source], rooms: dict[str, str]) -> Figures:
-    """Measure the files; `rooms` says in which room each module of the package is."""
+    """Return the measures of the source files; `rooms` maps each module of the package to its room."""
     nodes = [node for source in found for node in source.nodes]
     functions = [node for node in nodes if isinstance(node, FUNCTIONS)]
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
@@ -306,7 +313,7 @@ def measure(found: Sequence[Source], rooms: dict[str, str]) -> Figures:
 
 
 def read(root: Path) -> dict[str, Figures]:
-    """Measure the source of the engine, of Genie, and of both; symbolic links are not followed."""
+    """Return the measures of the engine's source, of Genie's, and of both; symbolic links are not followed."""
     walked = [Path(place, name) for folder in FOLDERS for place, _, names in os.walk(root / folder) for name in names]
     whole = [Source(str(path.relative_to(root)), path.read_text()) for path in sorted(walked) if path.suffix == ".py"]
     rooms = {source.module: source.room for source in whole if source.module != "bursar"}
@@ -316,7 +323,7 @@ def read(root: Path) -> dict[str, Figures]:
 
 
 def show(traced: dict[str, Walk], measured: dict[str, Figures]) -> None:
-    """Print both kinds of measures as text."""
+    """Print the measures of the traced walks and of the source as text."""
     for name, walk in traced.items():
         counts = f"{len(walk.files)} files (+ outside: {len(walk.outside)}), {len(walk.rooms)} rooms"
         print(f"{name}: {counts}, {walk.stays} stays, {walk.returns} returns")
@@ -330,7 +337,7 @@ def show(traced: dict[str, Walk], measured: dict[str, Figures]) -> None:
 
 
 def main() -> None:
-    """Measure a checkout and print what was found."""
+    """Measure a checkout and print its measures as text or JSON."""
     parser = argparse.ArgumentParser(description="Measure the structure of a checkout of Bursar.")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], metavar="DIR", help="the checkout")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -1,9 +1,9 @@
-"""What a run costs beside its handler: the specialist's node against a bare one, with and without its commits.
+"""Measures what a run costs beside its handler: the specialist's node against a bare node, with and without commits.
 
-The bare node awaits the same handler and returns its report. The commits are those of the run, booked by themselves:
-its beginning, where it may pay, and its end. Nothing of Bursar is in the last contender: as many commits of one row and
-its log entry by SQLite's driver, and a coroutine that asyncio runs on another thread's event loop, for a handler that
-blocks its own loop must not keep the caller's from its deadline.
+The bare node awaits the same handler and returns its report. Another contender makes only the run's commits: of its
+start, if the run may pay, and of its end. The last contender has nothing of Bursar: as many commits of a row and a log
+entry by SQLite's driver, and a coroutine on another thread's event loop. A run needs such a loop, so that a handler
+that blocks its own loop does not keep the caller from its deadline.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ CONFIG: Any = {"configurable": {"thread_id": "s"}, "metadata": {"langgraph_check
 
 
 async def answer(task: Task) -> Report:
-    """A handler that does nothing."""
+    """Return a report at once, as a handler that may pay."""
     return Report(answer="done")
 
 
 @deterministic
 async def tool(task: Task) -> Report:
-    """A handler that does nothing and may pay nothing."""
+    """Return a report at once, as an async handler that may not pay."""
     return Report(answer="done")
 
 
 @deterministic
 def blocking(task: Task) -> Report:
-    """A plain function that does nothing."""
+    """Return a report at once, as a sync handler that may not pay."""
     return Report(answer="done")
 
 
@@ -122,7 +122,7 @@ def _wrapped(coordinator: Coordinator, name: str) -> Callable[[int], None]:
 
 
 def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
-    """The run's transactions, as `run_agent` submits them."""
+    """Return a contender that makes only the transactions of a run of `name`, as `run_agent` submits them."""
     ledger, database = coordinator.ledger, coordinator.database
     pays = name in PAYING
     pauses = ("all", "tenant:t", f"agent:{name}")
@@ -149,7 +149,10 @@ def _commits(coordinator: Coordinator, name: str) -> Callable[[int], None]:
 
 
 def _least(connection: sqlite3.Connection, other: asyncio.AbstractEventLoop, name: str) -> Callable[[int], None]:
-    """As many commits, which wait for no disk, and the way to another loop and back, with nothing of Bursar's."""
+    """Return a contender without Bursar: as many commits, and the handler on the event loop `other`.
+
+    The commits do not wait for the disk, like the commits of a run.
+    """
     task, numbers = _task(name), itertools.count()
     connection.executescript(BARE_TABLES)
 
@@ -170,7 +173,7 @@ def _least(connection: sqlite3.Connection, other: asyncio.AbstractEventLoop, nam
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """One result for each kind of handler."""
+    """Measure each kind of handler, and return a result for each."""
     rounds, operations = (2, 20) if smoke else (15, 400)
     results: list[Result] = []
     other = asyncio.new_event_loop()
@@ -201,7 +204,10 @@ def run(*, smoke: bool) -> list[Result]:
 
 
 def _beside(result: Result) -> None:
-    """What the run adds to the node, with and without the commits, as a share of the bound; and the least it can."""
+    """Add to `result` the time that the run adds to the bare node, as ratios to `BOUND_MILLISECONDS`.
+
+    The ratios are of the whole run, of the run without its commits, and of the contender without Bursar.
+    """
     bare, whole, commits, least = (one.cpu for one in result.rounds)
     for what, added in (
         ("added", [a - b for a, b in zip(whole, bare, strict=True)]),

@@ -49,7 +49,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Genie:
-    """An open Genie: the compiled graph `app`, its ledger, and the engine of the household's `data`."""
+    """An open Genie: the compiled graph `app`, its ledger, and `data`, the engine of the household's tables."""
 
     app: Supervisor
     ledger: Ledger
@@ -89,7 +89,7 @@ class Genie:
         return import_files(self.data, files, now=self.clock(), **options)
 
     def close(self) -> None:
-        """Close every connection to the database: those of the data, the ledger and the checkpointer."""
+        """Close every connection to the database, of the data, of the ledger and of the checkpointer."""
         self.data.dispose()
         self.ledger.close()
 
@@ -107,7 +107,7 @@ class Genie:
 
 
 def _started(task: object) -> str:
-    """Return the name of the node that starts by this event of LangGraph's `tasks` stream; empty if the node ends."""
+    """Return the node's name if this event of LangGraph's `tasks` stream says that a node starts; otherwise ""."""
     event = cast("Mapping[str, object]", task)
     return "" if "result" in event else str(event["name"])
 
@@ -130,10 +130,12 @@ def open_genie(
     If `OPENAI_API_KEY` is in `environment` (by default the process's), the specialists use the model `BURSAR_MODEL`
     behind the gateway, at `OPENAI_BASE_URL` if that is set. Without a key nothing leaves the machine. `budget` is what
     one request may cost, in US dollars. Analyses take `as_of` as the present day; by default, the day of `clock`.
-    Raises `ConfigurationError` if the budget, the database or the price is wrong.
+    If `checkpointer` is False, the graph has no checkpointer: a LangGraph server gives it one. Raises
+    `ConfigurationError` if the budget, the database or the price is wrong.
     """
     cap = Budget(per_request=budget)
-    model = model_of(os.environ if environment is None else environment)  # before anything is opened: this may raise
+    # `model_of` may raise, so it runs before anything is opened.
+    model = model_of(os.environ if environment is None else environment)
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.url)
     source = Connector(data)
@@ -155,9 +157,9 @@ def open_genie(
 
 
 def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
-    """Return the graph that `bursar drill` drills: Genie over the sample household, its model at the drill's provider.
+    """Return the graph for `bursar drill`: Genie over the sample household, with its model at the drill's provider.
 
-    Without the extra `bursar[openai]` Genie has no model, so the drill has no provider to make fail.
+    Without the extra `bursar[openai]` Genie has no model, so the drill cannot make the provider fail.
     """
     from bursar.genie.household.sample import END, sample_files
 
@@ -170,8 +172,8 @@ def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
     """Return the metered model that `environment` names, or None if it has no `OPENAI_API_KEY`.
 
-    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the price of a model that
-    no price list knows. Raises `ConfigurationError` if that text is no price.
+    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the model's price. It is
+    needed if no price list has the model. Raises `ConfigurationError` if its text is no price.
     """
     if not environment.get("OPENAI_API_KEY"):
         return None

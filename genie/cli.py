@@ -193,7 +193,7 @@ def _stop(text: str, code: int) -> NoReturn:
 
 @contextmanager
 def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
-    """Show a status line on a terminal while the block runs. The block gets a function to call with each node's name.
+    """Show a status line on a terminal while the block runs; yield a function that writes a node's name into the line.
 
     Ctrl-C and SIGTERM end the command with one line that says how to resume the session, or to start again if `session`
     is empty. A `DataError` becomes a `ConfigurationError`.
@@ -217,7 +217,10 @@ def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
 
 
 def _where(database: str) -> str:
-    """Return the `--database` option for the next command; empty if `database` is the default. Masks a password."""
+    """Return ` --database URL` for a command that is shown to the user, with the password masked.
+
+    Return an empty text if `database` is the default, because the command then needs no such option.
+    """
     if database == os.environ.get("BURSAR_DATABASE", DEFAULT_DATABASE):
         return ""
     from sqlalchemy.engine import make_url

@@ -23,16 +23,16 @@ WIDTH_OF_FILES = 140
 
 
 def console(*, error: bool = False) -> Console:
-    """Return a console on stdout, or on stderr if `error`. If that is no terminal, lines are wide enough for tables."""
+    """Return a console on stdout, or on stderr if `error`. If it is no terminal, lines are wide enough for tables."""
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 
 
 @contextmanager
 def status() -> Generator[Callable[[str], None]]:
-    """Show a status line on stderr while the block runs. The block gets a function to call with each node's name.
+    """Show a status line on stderr while the block runs; yield a function that writes a node's name into the line.
 
-    Nothing is shown if stderr is no terminal.
+    If stderr is no terminal, nothing is shown and the function does nothing.
     """
     screen = console(error=True)
     if not screen.is_terminal:
@@ -44,9 +44,9 @@ def status() -> Generator[Callable[[str], None]]:
 
 @contextmanager
 def import_progress() -> Generator[Callable[[str], None]]:
-    """Show a progress line on stderr while the block runs. The block gets a function to call with each file's name.
+    """Show a progress line on stderr while the block runs; yield a function that shows the name of an imported file.
 
-    Nothing is shown if stderr is no terminal.
+    If stderr is no terminal, nothing is shown and the function does nothing.
     """
     screen = console(error=True)
     if not screen.is_terminal:
@@ -58,7 +58,7 @@ def import_progress() -> Generator[Callable[[str], None]]:
 
 
 def as_json(value: object) -> str:
-    """Return `value` as one JSON document; money becomes a decimal string."""
+    """Return `value` as one indented JSON document, in which money is a decimal string."""
     return to_json(value, indent=2, fallback=str).decode()
 
 
@@ -105,7 +105,7 @@ def _agents(runs: Sequence[Run]) -> RenderableType:
 
 
 def spend_bar(spend: Spend) -> RenderableType:
-    """Render what the request spent of its budget, as a bar and in figures; figures alone without a budget."""
+    """Render what the request spent of its budget, as a bar and in figures; without a budget, as a figure alone."""
     if spend.budget is None:
         return Text(f"spent {spend.spent}")
     share = spend.spent.nanos / spend.budget.nanos if spend.budget else 1.0
@@ -118,7 +118,7 @@ def spend_bar(spend: Spend) -> RenderableType:
 
 
 def imported(reports: Sequence["ImportReport"]) -> Table | None:
-    """Return a table with a row for each file that was stored, or None if no file was."""
+    """Return a table with a row for each file that was stored, or None if no file was stored."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("file", "kind", "added", "updated", "unchanged", "rejected", "from", "to"):
         table.add_column(column, overflow="fold")

@@ -44,9 +44,9 @@ def specialists(
 ) -> list[Specialist]:
     """Return Genie's specialists over the household's data in `source`.
 
-    `today` gives the day that an analysis takes as the present, from the task's time. A specialist's ceiling is
-    `CEILING`, or `budget` (that of a request) if that is less. Without a model, each specialist is a tool agent. With
-    a model, the model words the tool's findings, and the tool alone is its fallback. An agent that is `tool_only` has
+    `today` returns, for a task's time, the day that an analysis takes as the present. A specialist's ceiling is
+    `CEILING`, or the request's `budget` if that is less. Without a model, each specialist is a tool agent. With a
+    model, the model words the tool's findings, and the tool alone is the fallback. An agent that is `tool_only` has
     neither a model nor a fallback.
     """
     cap = USD(CEILING) if budget is None else min(USD(CEILING), budget)
@@ -86,7 +86,7 @@ def _specialist(
 
 @deterministic
 def unavailable(task: Task) -> Report:
-    """Report that the specialist has no answer, and the time.
+    """Return a report that says that the specialist has no answer at this time, with confidence 0.
 
     This is the last resort: it asks no model, opens no connection, reads no data and moves no money.
     """

@@ -41,7 +41,7 @@ class DataFirst:
     source: Source
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Score the candidates, as `Router` says. No model is asked while there is no data."""
+        """Return a score for each candidate, as `Router.route` does. While there is no data, ask no model."""
         # Race: an import may end just after this look. The database connector then answers from the new data.
         if not await asyncio.to_thread(is_empty, self.source):
             return await self.router.route(text, candidates)
@@ -60,5 +60,5 @@ class MaskedRouter:
     router: Router
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Score the candidates, as `Router` says."""
+        """Return the scores that the inner router gives to the masked request."""
         return await self.router.route(mask(text), candidates)

@@ -15,16 +15,16 @@ _opening = threading.Lock()
 
 
 async def graph() -> Supervisor:
-    """Return Genie's graph. The server calls this for every request; all requests share one Genie.
+    """Return Genie's graph. The server calls this function for every request; all requests share one Genie.
 
-    The first call opens Genie, in a thread, so that the server's event loop is not blocked.
+    The first call opens Genie. It does so in a thread, so that the server's event loop is not blocked.
     """
     return (await asyncio.to_thread(_genie)).app
 
 
 @asynccontextmanager
 async def checkpointer() -> AsyncGenerator[SQLAlchemySaver]:
-    """Open the saver that the server gives to the graph, for the server's lifetime."""
+    """Yield the checkpointer that the server gives to the graph and uses for its lifetime."""
     yield await asyncio.to_thread(SQLAlchemySaver, _database())
 
 

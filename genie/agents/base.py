@@ -17,7 +17,10 @@ from bursar.genie.wording.facts import Analysis
 
 
 class Analyse(Protocol):
-    """A function that answers a question from the household's data, with `today` as the present; it asks no model."""
+    """A function that answers the question `text` from the household's data, with `today` as the present day.
+
+    It asks no model.
+    """
 
     def __call__(self, source: Source, text: str, /, *, today: date) -> Analysis: ...
 
@@ -27,8 +30,8 @@ class Agent:
     """An agent that the router can choose.
 
     The router chooses by `description`, one line on what the agent answers, and by `examples` of such questions.
-    `analyse` computes the answer. If the agent is `tool_only`, no model words its answer and it has no fallback: if it
-    fails, the answer names the gap.
+    `analyse` computes the answer. If the agent is `tool_only`, no model words its answer and the agent has no fallback:
+    if `analyse` fails, the session's answer names the gap.
     """
 
     name: str

@@ -4,5 +4,5 @@ import unicodedata
 
 
 def fold(text: str) -> str:
-    """Return `text` in lower case and without accents, for comparison with other folded text."""
+    """Return `text` case-folded and without accents, so that it can be compared with other folded text."""
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))

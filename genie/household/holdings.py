@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Period = Literal["day", "week", "month"]
 
 MAX_PRICE_AGE_DAYS = 35
-"""The most days since a close by which a holding may be valued: a month, with room for month-end prices."""
+"""A close older than this many days values no holding. Month-end prices are up to a month old, and some days more."""
 PERIODS_PER_YEAR: dict[Period, int] = {"day": 252, "week": 52, "month": 12}
 
 
 class _Step(NamedTuple):
-    """The days between two prices of a period: the usual least and most, and the most that is not a break."""
+    """How many days apart the prices of a period are: usually `least` to `most`. More than `longest` is a break."""
 
     period: Period
     least: int
@@ -38,7 +38,7 @@ _STEPS = (_Step("day", 1, 1, 7), _Step("week", 6, 8, 14), _Step("month", 28, 31,
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """All units of one symbol, at the close of `priced_on`."""
+    """All units of one symbol that the household owns, priced at the close of the day `priced_on`."""
 
     symbol: str
     name: str
@@ -49,13 +49,13 @@ class Holding:
 
     @property
     def value(self) -> Decimal:
-        """The market value, exact."""
+        """The market value: quantity times close, exact."""
         return self.quantity * self.close
 
 
 @dataclass(frozen=True, slots=True)
 class Valuation:
-    """Holdings in order of symbol, and a sentence for each lot or symbol that could not be valued."""
+    """The holdings in order of symbol; `gaps` has a sentence for each lot or symbol that could not be valued."""
 
     holdings: tuple[Holding, ...]
     gaps: tuple[str, ...]
@@ -67,13 +67,16 @@ class Valuation:
 
     @property
     def as_of(self) -> date | None:
-        """The day of the oldest close used: the total is no newer than this day."""
+        """The day of the holdings' oldest close: the total is no newer than this day. None if there is no holding."""
         return min((holding.priced_on for holding in self.holdings), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Simple returns of `symbols` over successive common price days: `returns[t, i]`, one row less than `days`."""
+    """The simple returns of `symbols` between successive `days`, on each of which every symbol has a price.
+
+    `returns[t, i]` is the return of symbol `i` from `days[t]` to `days[t + 1]`, so there is one row less than `days`.
+    """
 
     symbols: tuple[str, ...]
     days: tuple[date, ...]
@@ -82,12 +85,12 @@ class History:
 
     @property
     def periods_per_year(self) -> int:
-        """The number of these periods in a year: 252 trading days, 52 weeks or 12 months."""
+        """How many of the history's periods a year has: 252 trading days, 52 weeks or 12 months."""
         return PERIODS_PER_YEAR[self.period]
 
 
 def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]:
-    """Return a sentence for each query whose rows were cut at the limit: figures over its rows may be incomplete."""
+    """Return a sentence for each query whose rows were cut at the row limit, so figures over them may be incomplete."""
     return tuple(
         f"The {each.query} were cut at the row limit: figures over them may be incomplete."
         for each in rows
@@ -96,7 +99,7 @@ def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]
 
 
 def latest_closes(prices: Iterable[ClosingPrice], *, currency: str, today: date) -> dict[str, ClosingPrice]:
-    """Return the newest price of each symbol in `currency` that is no newer than `today`."""
+    """Return each symbol's newest price among the prices in `currency` that are no newer than `today`."""
     newest: dict[str, ClosingPrice] = {}
     for price in prices:
         if price.currency == currency and price.day <= today:
@@ -107,9 +110,10 @@ def latest_closes(prices: Iterable[ClosingPrice], *, currency: str, today: date)
 
 
 def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str, today: date) -> Valuation:
-    """Value the lots bought by `today`, symbol by symbol, in `currency`.
+    """Return the value in `currency` of the lots that were bought by `today`, one holding for each symbol.
 
-    Nothing is converted or guessed: lots in another currency or without a recent price are left out and become a gap.
+    Nothing is converted or guessed. A lot in another currency, or without a price of the last `MAX_PRICE_AGE_DAYS`, is
+    left out and gets a gap.
     """
     closes = latest_closes(prices, currency=currency, today=today)
     by_symbol: dict[str, list[Lot]] = {}

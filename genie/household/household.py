@@ -10,9 +10,9 @@ BUSY_TIMEOUT_SECONDS = 10
 
 
 def open_household(url: URL) -> Engine:
-    """Return an engine over the household's tables, which exist afterwards.
+    """Create the household's tables at `url` if they are missing, and return an engine over them.
 
-    The engine has connections of its own; it does not share the ledger's.
+    The engine has its own connections; it does not share the ledger's.
     """
     if url.get_backend_name() != "sqlite":
         # A pooler such as PgBouncer may be in between, so no statement is prepared on the server.

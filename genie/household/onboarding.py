@@ -11,6 +11,6 @@ NO_DATA: Final = (
 
 
 def is_empty(source: Source) -> bool:
-    """Whether nothing was imported: no account, no posting, no holding, no price, no profile."""
+    """Whether `source` has nothing imported: no account, no transaction, no lot, no price, no profile."""
     held = source.accounts() or source.transactions(limit=1) or source.lots() or source.prices()
     return not held and source.profile() == Profile()

@@ -30,7 +30,7 @@ ResultRow = Row[*tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
-    """One query: its parameters, its statement, and the function that makes a record of a row.
+    """One named query: its parameters, its statement, and `record`, the function that turns a row into a record.
 
     With `newest_first`, the statement returns the newest rows first. `as_of` selects the newest day of the data, no
     matter which rows the parameters leave out.

@@ -16,7 +16,7 @@ RiskBand = Literal["cautious", "balanced", "growth"]
 
 @dataclass(frozen=True, slots=True)
 class BankAccount:
-    """An account of the household; `balance` is the balance that the bank stated for the day `balance_on`, if any."""
+    """An account of the household. `balance` is what the bank stated for the day `balance_on`, or None."""
 
     id: str
     name: str
@@ -44,7 +44,7 @@ class BankTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """One purchase of a security that is still held: `quantity` units at `unit_cost` each."""
+    """One purchase of a security that the household still owns: `quantity` units at `unit_cost` each."""
 
     id: str
     account_id: str
@@ -80,7 +80,10 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Suitability:
-    """The suitability record, without which no investment advice may be given, and until when it counts."""
+    """The household's suitability record, which is valid up to the day `valid_until`, inclusive.
+
+    No investment advice may be given without a valid record.
+    """
 
     risk_band: RiskBand
     horizon_years: int
@@ -90,7 +93,7 @@ class Suitability:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the household states about itself. A fact that it does not state is None; nothing is guessed."""
+    """What the household states about itself. A fact that the household does not state is None; nothing is guessed."""
 
     country: str | None = None
     tax_year: int | None = None
@@ -104,7 +107,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ImportedFile:
-    """A file that was imported: when, and how many of its records were new, known or rejected at its first import."""
+    """A file that was imported, and its day and counts at the first import.
+
+    The counts are of records that were added, records that were already stored, and rows that were rejected.
+    """
 
     name: str
     kind: str

@@ -83,7 +83,7 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _checking_csv(bookings: Sequence[Booking]) -> str:
-    """Return a statement with the newest booking first and a running balance, under two lines that name the account."""
+    """Return a CSV statement: two lines that name the account, then the newest booking first, with running balances."""
     balance = CHECKING_OPENS
     rows: list[tuple[object, ...]] = []
     for booking in bookings:
@@ -94,7 +94,7 @@ def _checking_csv(bookings: Sequence[Booking]) -> str:
 
 
 def _card_csv(bookings: Sequence[Booking]) -> str:
-    """Return a card statement with the signs of card companies: purchases are positive, payments negative."""
+    """Return a CSV card statement with the signs of card companies: purchases are positive, payments negative."""
     return _csv(
         ("Transaction Date", "Post Date", "Description", "Category", "Amount"),
         (
@@ -133,7 +133,7 @@ def _debt(name: str, balance: str, rate: str, payment: str) -> Iterable[str]:
 
 
 def _ofx_sgml(bookings: Sequence[Booking], end: date) -> str:
-    """OFX 1.0.2: SGML without closing tags on values."""
+    """Return the bookings as a statement in OFX 1.0.2, which is SGML; values have no closing tags."""
     head = (
         "OFXHEADER:100\nDATA:OFXSGML\nVERSION:102\nSECURITY:NONE\nENCODING:USASCII\nCHARSET:1252\nCOMPRESSION:NONE\n"
         "OLDFILEUID:NONE\nNEWFILEUID:NONE\n\n"
@@ -142,7 +142,7 @@ def _ofx_sgml(bookings: Sequence[Booking], end: date) -> str:
 
 
 def _ofx_xml(bookings: Sequence[Booking], end: date) -> str:
-    """OFX 2.2: XML."""
+    """Return the bookings as a statement in OFX 2.2, which is XML."""
     head = (
         '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
         '<?OFX OFXHEADER="200" VERSION="220" SECURITY="NONE" OLDFILEUID="NONE" NEWFILEUID="NONE"?>\n'
@@ -151,7 +151,10 @@ def _ofx_xml(bookings: Sequence[Booking], end: date) -> str:
 
 
 def _statement(bookings: Sequence[Booking], end: date, number: str, *, opening: Decimal, closed: bool) -> Iterable[str]:
-    """The body of a bank statement; `closed` writes closing tags after values, as XML must."""
+    """Yield the lines of an OFX statement of the account `number`, from `<OFX>` to `</OFX>`.
+
+    `opening` is the balance before the first booking. If `closed`, values get closing tags, which XML requires.
+    """
 
     def leaf(tag: str, value: object) -> str:
         text = str(value).replace("&", "&amp;")

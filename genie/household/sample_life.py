@@ -1,4 +1,4 @@
-"""Generates two years of an invented household's bookings; the constants at the top list every planted oddity."""
+"""Generates two years of an invented household's bookings; the constants at the top list the oddities planted there."""
 
 import calendar
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 MONTHS: Final = 24
-# The planted oddities, by how many months before the last one they happen.
+# The planted oddities; each number is how many months before the last month the oddity happens.
 PRICE_RISE: Final = 10
 DUPLICATE: Final = 4
 FRAUD: Final = 2
@@ -23,7 +23,7 @@ _CENT: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One posting: an amount above zero is money that comes in."""
+    """One posting of the invented household. An amount above zero is money that comes in."""
 
     day: date
     payee: str
@@ -145,7 +145,7 @@ def _in_order(bookings: list[Booking], end: date) -> tuple[Booking, ...]:
 
 
 def _counted(months: list[date]) -> Iterator[tuple[int, date]]:
-    """Yield each month, with the number of months after it."""
+    """Yield, for each month, the number of `months` that follow it, and the month itself."""
     return ((len(months) - 1 - index, first) for index, first in enumerate(months))
 
 

@@ -15,7 +15,10 @@ _CENT: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Fund:
-    """An invented fund: yearly drift and volatility as fractions; `beta` is its share in the common factor."""
+    """An invented fund. `drift` and `volatility` are yearly fractions.
+
+    `beta` is the weight of the market's common factor in the fund's returns.
+    """
 
     symbol: str
     name: str
@@ -62,7 +65,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class SamplePurchase:
-    """A lot as the holdings file lists it."""
+    """A purchase of a fund, which the sample's holdings file lists as one lot."""
 
     fund: Fund
     quantity: Decimal
@@ -71,7 +74,7 @@ class SamplePurchase:
 
 
 def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
-    """Return a close for each fund and trading day.
+    """Return a close for each fund and each trading day from `start` to `end`.
 
     A day's return mixes a factor that all funds share and a factor of the fund; both are nearly normal.
     """
@@ -91,7 +94,7 @@ def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
 
 
 def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[SamplePurchase, ...]:
-    """Return the lots that are held: old lots with gains, lots bought on the dearest day, lots bought near the end."""
+    """Return the lots that the household owns: old lots with gains, lots of the dearest day, lots bought recently."""
     funds = {fund.symbol: fund for fund in FUNDS}
     history: Mapping[str, list[Close]] = {
         symbol: [price for price in prices if price.symbol == symbol] for symbol in funds
@@ -113,7 +116,7 @@ def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[Sample
 def _normal(rng: Random) -> float:
     """Return a nearly normal number with variance 1.
 
-    Sums are the same on every platform; logarithms and cosines are not.
+    It is computed with sums only: sums are the same on every platform, logarithms and cosines are not.
     """
     return sum(rng.random() for _ in range(12)) - 6
 

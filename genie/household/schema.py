@@ -151,7 +151,7 @@ imports = Table(
 
 
 def prepare(engine: Engine) -> None:
-    """Create the tables that are missing. Several processes may do so at the same time."""
+    """Create the household's tables that are missing. Several processes may call this function at the same time."""
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             # Race: another process may create the same table between IF NOT EXISTS's look and its create, and then

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class QueryRows(Generic[T]):
-    """The rows of a named query. `as_of` is the newest day in the data; `truncated` is True if a row limit cut rows."""
+    """The rows of a named query. `as_of` is the newest day in the data.
+
+    `truncated` is True if more rows matched than the row limit allows.
+    """
 
     items: tuple[T, ...]
     as_of: date | None
@@ -27,7 +30,10 @@ class QueryRows(Generic[T]):
 
 
 class Source(Protocol):
-    """Named queries over one household. The database connector implements them; tests use a double over tuples."""
+    """The named queries over one household's data.
+
+    The database connector implements this protocol over the tables, and tests implement it over tuples.
+    """
 
     def accounts(self) -> QueryRows[BankAccount]: ...
     def transactions(
@@ -41,7 +47,8 @@ class Source(Protocol):
     ) -> QueryRows[BankTransaction]:
         """Return transactions, oldest first.
 
-        `start` and `end` are inclusive. `payee` is a substring, compared without case. `limit` keeps the newest.
+        `start` and `end` are inclusive. `payee` is a part of the payee's name, in any case. If more rows match than
+        `limit`, the newest are returned.
         """
         ...
 

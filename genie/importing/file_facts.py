@@ -16,7 +16,7 @@ _DATES: Final[tuple[Role, ...]] = ("booked", "traded", "valued", "acquired")
 
 
 def number_style(table: TextTable, roles: Sequence[Role], options: Options) -> NumberStyle:
-    """Return the number style of the columns `roles`. Raises `ImportFailed` if the decimal mark stays ambiguous."""
+    """Return how the columns of these `roles` print numbers. Raises `ImportFailed` if the decimal mark is ambiguous."""
     texts = [text for role in roles for text in _texts(table, (role,))]
     found = infer_style(texts)
     if options.decimal_mark is not None:
@@ -25,16 +25,16 @@ def number_style(table: TextTable, roles: Sequence[Role], options: Options) -> N
         )
     if found is not None:
         return found
-    # Files separate columns by semicolons because their amounts have decimal commas.
+    # A file separates columns by semicolons because its amounts have decimal commas.
     if table.delimiter == ";":
         return NumberStyle(",")
     raise ImportFailed("writes amounts like 1.234 that could be thousands or decimals; say --decimal-mark . or ,")
 
 
 def date_order(table: TextTable, options: Options) -> DateOrder | None:
-    """Return the file's order of day and month, or None if no date needs it.
+    """Return the file's order of day and month, or None if its dates can be read without an order.
 
-    Raises `ImportFailed` if the order stays ambiguous.
+    Raises `ImportFailed` if the order is needed but ambiguous.
     """
     if options.date_order is not None:
         return options.date_order
@@ -47,7 +47,7 @@ def date_order(table: TextTable, options: Options) -> DateOrder | None:
 
 
 def file_currency(table: TextTable, options: Options) -> tuple[str, str]:
-    """Return the currency of rows that state none, and how that currency was found."""
+    """Return the currency of the rows that state no currency, and how it was found, for the import report."""
     if options.currency is not None:
         return options.currency, "as stated"
     if table.columns.currency is not None:
@@ -69,7 +69,7 @@ def is_currency(text: str) -> bool:
 
 
 def describe_style(style: NumberStyle) -> str:
-    """Return the decimal mark's name for the import report."""
+    """Return the name of the style's decimal mark, for the import report."""
     return "comma" if style.mark == "," else "point"
 
 

@@ -30,7 +30,7 @@ _CLASSES: Final[tuple[tuple[AssetClass, tuple[str, ...]], ...]] = (
 def read_holdings(table: TextTable, path: Path, options: Options) -> Content:
     """Read one lot from each row. Raises `ImportFailed` if the file's number style or date order stays ambiguous.
 
-    If no row is rejected, the file counts as the whole position of its accounts.
+    If no row is rejected, the file counts as a list of all lots of its accounts.
     """
     style, order, currency, inferred = _reading(table, ("quantity", "unit_cost", "cost"), options)
     stated = options.account or account_in_preamble(table.preamble)
@@ -62,7 +62,7 @@ def read_holdings(table: TextTable, path: Path, options: Options) -> Content:
 
 
 def read_prices(table: TextTable, options: Options) -> Content:
-    """Read one closing price from each row. Raises `ImportFailed` if number style or date order stay ambiguous."""
+    """Read one closing price from each row. Raises `ImportFailed` if the number style or date order is ambiguous."""
     style, order, currency, inferred = _reading(table, ("close",), options)
     columns = table.columns
 
@@ -78,7 +78,7 @@ def read_prices(table: TextTable, options: Options) -> Content:
 
 
 def number_lots(lots: Sequence[Lot]) -> tuple[Lot, ...]:
-    """Give each lot a deterministic id. Equal purchases on one day get different ids, so that none is lost."""
+    """Return the lots with deterministic ids. Equal purchases on one day get different ids, so that none is lost."""
     seen: Counter[tuple[str, ...]] = Counter()
     numbered: list[Lot] = []
     for lot in lots:
@@ -89,7 +89,7 @@ def number_lots(lots: Sequence[Lot]) -> tuple[Lot, ...]:
 
 
 def asset_class(text: str) -> AssetClass:
-    """Return the asset class that the text names, or "other" if it names no known class."""
+    """Return the asset class that the text names, or "other" if it names none of the asset classes."""
     folded = fold(text)
     for kind, words in _CLASSES:
         if any(word in folded for word in words):

@@ -1,4 +1,4 @@
-"""Lots that are still held, from an investment statement's trades."""
+"""Computes, from the trades in an investment statement, the lots that the household still owns."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -13,7 +13,10 @@ from bursar.genie.importing.import_options import cost_of_one
 
 @dataclass(frozen=True, slots=True)
 class StatementTrade:
-    """A purchase (units above zero) or a sale (below), and its total in the account's currency, fees included."""
+    """A purchase (`units` above zero) or a sale (`units` below zero) of a security.
+
+    `total` is in the account's currency and includes fees.
+    """
 
     symbol: str
     name: str
@@ -23,9 +26,9 @@ class StatementTrade:
 
 
 def fifo_lots(trades: Iterable[StatementTrade], account_id: str, currency: str) -> tuple[Lot, ...]:
-    """What is left of each purchase of one symbol when sales use the oldest units first.
+    """Return what is left of each purchase of one symbol, as lots, if each sale takes the oldest units first.
 
-    Units sold beyond all purchases are ignored: the caller compares what is left with the stated position.
+    Units that were sold beyond all purchases are ignored: the caller compares the lots with the stated position.
     """
     open_buys: deque[tuple[StatementTrade, Decimal]] = deque()
     for trade in sorted(trades, key=lambda one: (one.day, one.units < 0)):

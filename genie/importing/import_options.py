@@ -13,9 +13,9 @@ from bursar.genie.importing.parsing.dates import DateOrder
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user states about a file. The reader works out a value that is None.
+    """What the user states about a file. The file's reader works out each value that is None.
 
-    `household_currency` is the currency of the stored profile, for a file that names none.
+    `household_currency` is the currency of the stored profile. It is used if the file names no currency.
     """
 
     currency: str | None = None
@@ -30,7 +30,7 @@ class Content:
     """The records of a file, and its rejected rows.
 
     `origin` is the file's format: two formats may give the same posting different ids. The file lists every lot of the
-    accounts in `whole_accounts`: a stored lot that it does not list was sold.
+    accounts in `whole_accounts`, so a stored lot of these accounts that the file does not list was sold.
     """
 
     kind: FileKind
@@ -45,7 +45,7 @@ class Content:
     whole_accounts: frozenset[str] = frozenset()
 
     def days(self) -> list[date]:
-        """Return every day that the file's records are about."""
+        """Return the days of the file's transactions, prices and purchases."""
         return [
             *(row.booked_on for row in self.transactions),
             *(price.day for price in self.prices),

@@ -12,12 +12,12 @@ FileKind = Literal["statement", "holdings", "prices", "profile", "unknown"]
 
 
 class ImportFailed(BursarError, ValueError):
-    """A file could not be read, and nothing of it was stored. The message is one line that says what to do."""
+    """A file could not be read, and nothing of the file was stored. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """One row that was not stored: its line in the file (an OFX entry: its number), why, and its text."""
+    """One row that was not stored: its line in the file (or an OFX entry's number), the reason, and its text."""
 
     row: int
     reason: str
@@ -28,8 +28,8 @@ class Rejected:
 class ImportReport:
     """The result of one file's import. `added`, `updated`, `unchanged` and `removed` count records.
 
-    `inferred` says what the reader decided: delimiter, decimal mark, columns, sign rule, date order, currency. If
-    `error` is set, nothing of the file was stored.
+    `inferred` maps each thing that the reader decided (delimiter, decimal mark, columns, sign rule, date order,
+    currency) to its text. If `error` is set, nothing of the file was stored.
     """
 
     file: Path

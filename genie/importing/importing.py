@@ -50,7 +50,7 @@ def import_files(
     options = Options(currency, account, date_order, decimal_mark)
     files = _expand(paths)
     reports: dict[Path, ImportReport] = {}
-    # Profiles come first, because statements that name no currency get the profile's.
+    # Profiles come first, because a statement that names no currency gets the profile's currency.
     for file in sorted(files, key=lambda file: file.suffix.lower() != ".toml"):
         try:
             report = import_file(engine, file, now=now, options=options)
@@ -63,7 +63,10 @@ def import_files(
 
 
 def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) -> ImportReport:
-    """Import one file into tables that exist. Raises `ImportFailed`, which names the file and says what to do."""
+    """Import one file into tables that exist, and return its report.
+
+    Raises `ImportFailed`, which names the file and says what to do.
+    """
     try:
         content = _load(path)
         # Race: another process may store a profile after this read. The result is as if this file had come first.
@@ -91,7 +94,10 @@ def import_file(engine: Engine, path: Path, *, now: datetime, options: Options) 
 
 
 def read_content(content: bytes, path: Path, options: Options) -> Content:
-    """Find the kind of file by its content, and read it; store nothing. Raises `ImportFailed` if it cannot be read."""
+    """Find the kind of a file by its `content`, read its records, and return them; store nothing.
+
+    Raises `ImportFailed` if the content cannot be read.
+    """
     if not content.strip():
         raise ImportFailed("is empty")
     if looks_like_ofx(content):
@@ -117,7 +123,7 @@ def _load(path: Path) -> bytes:
 
 
 def _expand(paths: Iterable[Path | str]) -> list[Path]:
-    """Return the files that the paths name, and those in the folders that they name, each once."""
+    """Return each file once: the paths that are files, and the files in the paths that are folders."""
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         inside = (

@@ -37,7 +37,7 @@ class Identity:
 
 
 def kind_of(*texts: str) -> AccountKind | None:
-    """Return an account's kind by its name, type or file name, or None if no word says the kind."""
+    """Return the kind of account that the texts (a name, type or file name) say, or None if no word says a kind."""
     for text in texts:
         folded = fold(text)
         for kind, pattern in _KINDS:
@@ -47,7 +47,10 @@ def kind_of(*texts: str) -> AccountKind | None:
 
 
 def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | None = None) -> Identity:
-    """Return the identity of an account number or name. The same number with other spaces gives the same id."""
+    """Return the identity of an account by its `label`, a number or a name.
+
+    The same number with other spaces gives the same id. If `kind` is None, the label and `hints` say the kind.
+    """
     plain = re.sub(r"[^0-9a-z]", "", fold(label))
     known = kind or kind_of(label, *hints)
     if sum(character.isdigit() for character in plain) >= 6:
@@ -59,18 +62,18 @@ def identify(label: str, *, hints: tuple[str, ...] = (), kind: AccountKind | Non
 
 
 def identify_file(path: Path) -> Identity:
-    """Return the identity of a file that names no account.
+    """Return an account's identity for a file that names no account.
 
-    It is the file's name without dates, counters and words like "export".
+    The identity is made from the file's name without dates, counters and words like "export".
     """
     words = [word for word in re.findall(r"[^\W_]+", path.stem) if not _PASSING.match(fold(word))]
     return identify(" ".join(words) or path.stem)
 
 
 def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction]:
-    """Give each row an id of its account, day, amount, currency, payee, memo and number among identical rows.
+    """Return the rows with ids, made from account, day, amount, currency, payee, memo and number among identical rows.
 
-    Two identical coffees on one day stay two. Shuffled, overlapping and repeated files give the same ids.
+    So two identical coffees on one day stay two. Shuffled, overlapping and repeated files give the same ids.
     """
     seen: Counter[str] = Counter()
     numbered: list[BankTransaction] = []
@@ -83,7 +86,7 @@ def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction
 
 
 def digest(*parts: str) -> str:
-    """Return a short, stable id of the parts."""
+    """Return a short id that is always the same for the same parts."""
     return sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 

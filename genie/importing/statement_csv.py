@@ -30,7 +30,10 @@ _NOT_BOOKED = frozenset(["pending", "declined", "failed", "reverted", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A row that could be read, its amounts with the printed sign: `debit` or `credit`, otherwise `printing.amount`."""
+    """A row that could be read; its amounts still have their printed signs.
+
+    The amount is in `debit` or `credit` if the file has such columns, otherwise in `printing.amount`.
+    """
 
     number: int
     text: str
@@ -46,7 +49,11 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How the cells of a file are read."""
+    """How the cells of a file are read.
+
+    If `split`, amounts are in a debit and a credit column. If `direction_column`, a column says whether a row is debit
+    or credit; if also `directed_by_type`, that is the type column.
+    """
 
     columns: Columns
     style: NumberStyle
@@ -114,7 +121,7 @@ def _file_identity(table: TextTable, path: Path, options: Options) -> Identity:
 
 
 def _type_is_direction(table: TextTable) -> bool:
-    """Whether the type column says debit or credit in every row, and has both."""
+    """Whether the type column says debit or credit in every row, and both occur."""
     if "type" not in table.columns.at:
         return False
     found = {direction_of(table.columns.cell(row, "type")) for _, row in table.rows}
@@ -175,7 +182,10 @@ def _debit_and_credit(row: tuple[str, ...], reading: _Reading) -> tuple[Decimal 
 
 
 def _sign(lines: Sequence[_Line], reading: _Reading) -> tuple[list[_Signed], dict[str, tuple[str, AccountKind]]]:
-    """Return every line with its signed amount and balance, in the file's order, and each account's rule and kind."""
+    """Return each line with its signed amount and balance, in the file's order.
+
+    Also return, by account id, the sign rule (as text for the import report) and the kind of account.
+    """
     signed: dict[int, _Signed] = {}
     rules: dict[str, tuple[str, AccountKind]] = {}
     for identity in {line.identity.id: line.identity for line in lines}.values():
@@ -209,7 +219,7 @@ def _from_directions(lines: Sequence[_Line]) -> list[Decimal]:
     """Return the signed amounts of lines that state their direction.
 
     If most outgoing amounts are printed negative, every amount is kept. Otherwise outgoing amounts are negated, so that
-    a negative outgoing amount is a reversal. If only credits (or only debits) are marked, unmarked rows are the other.
+    a negative outgoing amount is a reversal. If only credits are marked, unmarked lines are debits, and the reverse.
     """
     marked = {line.printing.direction for line in lines}
     unmarked: Direction = "in" if marked == {"out", None} else "out"

@@ -1,6 +1,6 @@
-"""Bank, card and investment statements in OFX 1 (SGML) and OFX 2 (XML).
+"""Reads bank, card and investment statements in OFX 1 (SGML) and OFX 2 (XML).
 
-The tree is read entry by entry rather than converted whole: one bad entry is rejected, the others are kept.
+The tree is read entry by entry, not converted as a whole, so that one bad entry is rejected and the others are kept.
 """
 
 import html
@@ -39,7 +39,7 @@ _MAX_ENTRIES: Final = 500_000
 
 @dataclass(slots=True)
 class _Found:
-    """What has been read so far."""
+    """The records and the rejected entries that have been read so far; `entries` counts all entries read."""
 
     accounts: dict[str, BankAccount] = field(default_factory=dict[str, BankAccount])
     transactions: list[BankTransaction] = field(default_factory=list[BankTransaction])
@@ -49,7 +49,10 @@ class _Found:
     entries: int = 0
 
     def read(self, entries: Iterable[Element], reader: Callable[[Element], T]) -> list[T]:
-        """Read each entry; one that raises `ValueError` is rejected by its number in the file."""
+        """Return what `reader` makes of each entry. An entry for which it raises `ValueError` is added to `rejected`.
+
+        Raises `ImportFailed` if the file has too many entries.
+        """
         kept: list[T] = []
         for entry in entries:
             self.entries += 1
@@ -64,13 +67,17 @@ class _Found:
 
 
 def looks_like_ofx(content: bytes) -> bool:
-    """Whether the file starts as OFX does."""
+    """Whether `content` starts as an OFX file does."""
     start = content[:4096].lstrip(b"\xef\xbb\xbf \r\n\t").upper()
     return start.startswith(b"OFXHEADER") or b"<?OFX" in start or (start.startswith(b"<") and b"<OFX>" in start)
 
 
 def read_ofx(content: bytes, path: Path, options: Options) -> Content:
-    """All statements of the file. Raises `ImportFailed` when it is no OFX, or names no account."""
+    """Read the accounts, transactions, lots and prices of all statements in an OFX file.
+
+    Raises `ImportFailed` if the file is no OFX, has no statement, states no currency, or has several accounts although
+    `options.account` names one.
+    """
     root = _tree(content)
     statements = [element for tag in _STATEMENTS for element in root.iter(tag)]
     if not statements:
@@ -135,7 +142,7 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
         own = entry.find("CURRENCY/CURSYM")
         booked = moment.date()
         return BankTransaction(
-            # Some banks use one FITID for several postings: day and amount keep those apart.
+            # Some banks use one FITID for several postings, so day and amount are in the id too.
             id=digest("fitid", identity.id, fitid, booked.isoformat(), plain(amount)),
             account_id=identity.id,
             booked_on=booked,
@@ -150,7 +157,10 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
 
 
 def _with_real_times(rows: Sequence[BankTransaction]) -> list[BankTransaction]:
-    """Drop times that are no times: banks without them print midnight, or one and the same hour for every posting."""
+    """Return the rows, with `at` set to None if the printed time is not real.
+
+    A bank that has no times prints midnight, or the same time for every posting.
+    """
     clocks = {row.at.time() for row in rows if row.at is not None}
     meant = len(clocks - {time(0)}) > 1
     return [row if meant and row.at is not None and row.at.time() != time(0) else replace(row, at=None) for row in rows]
@@ -175,7 +185,11 @@ def _read_account(statement: Element, identity: Identity, *, found: _Found, curr
 
 
 def _read_positions(statement: Element, root: Element, identity: Identity, *, found: _Found, currency: str) -> None:
-    """Lots from the purchases the statement lists, sales taken off first in first out; prices from its positions."""
+    """Add to `found` the price of each position in the statement, and the lots that the position consists of.
+
+    The lots are what the statement's sales leave of its purchases, first in, first out. If they do not add up to the
+    position's units, the position is rejected.
+    """
     securities = {
         _text(info, "UNIQUEID"): (_text(info, "TICKER") or _text(info, "UNIQUEID") or "", _text(info, "SECNAME") or "")
         for info in root.iter("SECINFO")
@@ -213,7 +227,10 @@ def _read_positions(statement: Element, root: Element, identity: Identity, *, fo
 
 
 def _moment(text: str) -> datetime:
-    """The bank's own wall-clock time: its offset is not applied, as that could move a posting to another day."""
+    """Return the bank's wall-clock time. Its UTC offset is ignored, because it could move a posting to another day.
+
+    Raises `ValueError` if `text` is no date.
+    """
     match = _MOMENT.match(text)
     if match is None:
         raise ValueError(f"{text!r} is no date")
@@ -238,6 +255,6 @@ def _own(element: Element) -> str:
 
 
 def _text(element: Element, tag: str) -> str | None:
-    """The text of the first element of that tag below, None when there is none."""
+    """Return the text of the first element with this tag inside `element`; None if there is none or it is empty."""
     found = element.find(f".//{tag}")
     return None if found is None else _own(found) or None

@@ -42,7 +42,7 @@ class FileRecord:
 
 
 def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
-    """Store all of the content, or none of it if an error is raised. Importers wait for each other."""
+    """Store all of the content, or nothing if an error is raised. Importers wait for each other."""
     stored = StoreCounts()
     with engine.begin() as connection:
         # Race: two importers of the same rows would both find them missing. The second waits here for the first.
@@ -80,7 +80,7 @@ def household_currency(engine: Engine) -> str | None:
 
 
 def _lock(connection: Connection) -> None:
-    """Take the write lock before the first read, so that no importer changes what is read before the commit."""
+    """Take the write lock. The caller does so before its first read, so no other importer changes the rows it read."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(schema.WRITE_LOCK)))
     else:
@@ -131,9 +131,10 @@ def _words(payee: str, memo: str) -> set[str]:
 
 
 def _take_twin(candidates: list[set[str]], words: set[str]) -> bool:
-    """Remove from `candidates` the first posting that shares a word with `words`; return whether there was one.
+    """Remove from `candidates` the first posting that shares a word with `words`; return whether one was removed.
 
-    A posting without words matches every other.
+    A candidate is the words of a stored posting with the same account, day and amount. Without words on one side, the
+    two match.
     """
     for index, candidate in enumerate(candidates):
         if not candidate or not words or candidate & words:
@@ -204,7 +205,10 @@ def _store_profile(connection: Connection, profile: Profile, stored: StoreCounts
 
 
 def _store_balance(connection: Connection, account: BankAccount) -> None:
-    """Store the account's newest balance: the stored balance, the file's, or the last balance of its transactions."""
+    """Store the newest of three balances: the stored one, the file's, and the last that the transactions state.
+
+    If their days are equal, the transactions come before the file, and the file before the stored balance.
+    """
     table = schema.accounts
     before = connection.execute(select(table.c.balance, table.c.balance_on).where(table.c.id == account.id)).one()
     candidates: list[tuple[date, int, Decimal]] = []
@@ -220,10 +224,10 @@ def _store_balance(connection: Connection, account: BankAccount) -> None:
 
 
 def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
-    """Return the newest day and the balance at its end, by the balances that rows state; None if they do not say it.
+    """Return the account's newest day and its closing balance, worked out from the balances that the rows state.
 
-    A day whose rows add up to zero ends with the balance of the day before. If such a day's rows do not say its end,
-    the rows of the day before are used.
+    If the rows of the newest day do not determine the closing balance but add up to zero, it is that of the day before,
+    and the rows of that day are used. Return None if no rows determine it.
     """
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)
@@ -233,7 +237,7 @@ def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, De
     days: dict[date, list[tuple[Decimal, Decimal | None]]] = defaultdict(list)
     for row in rows:
         days[row.booked_on].append((row.amount, row.balance_after))
-    # The limit may have cut off some rows of the oldest day.
+    # The limit may have cut off some rows of the oldest day, so that day is not used.
     whole = sorted(days, reverse=True)[: None if len(rows) < _CHUNK else -1]
     for day in whole:
         stated = [(amount, balance) for amount, balance in days[day] if balance is not None]

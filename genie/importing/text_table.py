@@ -33,7 +33,7 @@ class TextTable:
 
     @property
     def inferred(self) -> dict[str, str]:
-        """What the reader decided about the file's form, for the import report."""
+        """The file's encoding, delimiter and columns as the reader found them, in words for the import report."""
         return {
             "encoding": self.encoding,
             "delimiter": _DELIMITERS[self.delimiter],
@@ -42,7 +42,7 @@ class TextTable:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """Return the text and its encoding: UTF-16 by its mark, UTF-8, otherwise Windows-1252.
+    """Return the text and its encoding: UTF-16 if it has the byte order mark, UTF-8 if valid, otherwise Windows-1252.
 
     Raises `ImportFailed` if the content is binary.
     """
@@ -58,9 +58,9 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read_table(content: bytes) -> TextTable:
-    """Read the rows under the header, with the delimiter by which most columns are known.
+    """Find the header and read the rows under it, with the delimiter that makes most columns recognisable.
 
-    Raises `ImportFailed` if no line is a known header, or if there are too many rows.
+    Raises `ImportFailed` if no line is recognised as a header, or if there are too many rows.
     """
     text, encoding = decode(content)
     lines = io.StringIO(text, newline=None).readlines()
@@ -86,7 +86,7 @@ def read_table(content: bytes) -> TextTable:
 
 
 def kind_of_header(columns: Columns) -> FileKind:
-    """Return the kind of a file with these columns."""
+    """Return the kind of a file with these columns, or "unknown" if they are the columns of no kind."""
     has = columns.at.keys()
     if "symbol" in has and "quantity" in has and ("unit_cost" in has or "cost" in has):
         return "holdings"
@@ -98,9 +98,9 @@ def kind_of_header(columns: Columns) -> FileKind:
 
 
 def overflow(columns: Columns, row: tuple[str, ...]) -> str | None:
-    """Return why the row does not fit under its header, or None if it fits.
+    """Return why the row has more cells than its header, or None if it fits.
 
-    An unquoted delimiter in a text shifts every cell after it.
+    An unquoted delimiter in a text shifts every cell after the text.
     """
     if any(cell.strip() for cell in row[len(columns.header) :]):
         return f"has {len(row)} cells under {len(columns.header)} columns; quote the text that holds the delimiter"
@@ -108,7 +108,7 @@ def overflow(columns: Columns, row: tuple[str, ...]) -> str | None:
 
 
 def account_in_preamble(preamble: tuple[tuple[str, ...], ...]) -> str | None:
-    """Return the account number or name that a line before the header states, as in "Kontonummer;DE12…", or None."""
+    """Return the account number or name that a line before the header states ("Kontonummer;DE12…"), otherwise None."""
     for cells in preamble:
         filled = [cell.strip().strip(":") for cell in cells if cell.strip()]
         for index, cell in enumerate(filled):
@@ -132,9 +132,9 @@ def _records(lines: Sequence[str], delimiter: str, limit: int, *, width: int = 0
 
 
 def _record(lines: Sequence[str], position: int, delimiter: str, width: int) -> tuple[tuple[str, ...], int]:
-    """Return the record that starts at the line `position`, and how many lines it takes.
+    """Return the record that starts at the line `position`, and the number of lines that it takes.
 
-    A quote that is not closed would take in the rows below: such a line is read by itself.
+    If a quote is not closed, the line is read by itself, because the record would take in the rows below.
     """
     line = lines[position]
     if '"' not in line:

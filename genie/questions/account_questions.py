@@ -22,7 +22,7 @@ _SPENT_ON: Final = re.compile(r"\b(?:on|at|to)\s+(?:(?:my|the|our|a|an)\s+)?(?P<
 
 @dataclass(frozen=True, slots=True)
 class _Signs:
-    """The words of account_questions.toml by which a question's kind is found."""
+    """The words and phrases of account_questions.toml by which the kind of a question is found."""
 
     phrases: tuple[tuple[Kind, tuple[str, ...]], ...]
     kinds: tuple[tuple[Kind, frozenset[str]], ...]
@@ -48,9 +48,9 @@ def _signs() -> _Signs:
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """The categories that a question names, otherwise its merchants, to which its answer is narrowed.
+    """The categories that a question names, otherwise the merchants that it names; its answer is narrowed to these.
 
-    `label` names them for the answer. A focus without any is false.
+    `label` is their names for the answer. A focus without categories and merchants is false.
     """
 
     categories: frozenset[str] = frozenset()
@@ -65,7 +65,7 @@ class Focus:
 
 
 def kind_of(text: str) -> Kind:
-    """Return the kind of answer that `text` asks for; "overview" if no word of it says a kind."""
+    """Return the kind of answer that `text` asks for, or "overview" if no word of `text` says a kind."""
     asked = words(text)
     if _signs().regular.intersection(asked) and _signs().risen.intersection(asked):
         return "rises"
@@ -100,7 +100,7 @@ def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
-    """Return the merchants of `entries` that `text` names, of any category."""
+    """Return the merchants that `text` names, of all merchants to whom `entries` have spending or a refund."""
     spent = [entry for entry in entries if entry.flow in ("spending", "refund")]
     asked = words(text)
     merchants = {merchant for merchant in {entry.merchant for entry in spent} if _names(asked, merchant.split())}
@@ -109,9 +109,9 @@ def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def unknown_name(text: str) -> str | None:
-    """Return the word after "on", "at" or "to" that says what money was spent on, or None.
+    """Return the word of `text` after "on", "at" or "to" that says what money was spent on, or None.
 
-    For a question without a focus: the word then names nothing in the data.
+    Call this only for a question without a focus, because the word then names nothing in the data.
     """
     for match in _SPENT_ON.finditer(text):
         word = match.group("word")
@@ -121,13 +121,13 @@ def unknown_name(text: str) -> str | None:
 
 
 def _within(category: str, meant: set[str]) -> bool:
-    """Whether a bank's category is another word for a category that is meant: "Dining" for "eating out"."""
+    """Whether a bank's `category` is another word for categories in `meant`: "Dining" is one for "eating out"."""
     known = rules().asked.get(category.casefold(), ())
     return bool(known) and meant.issuperset(known)
 
 
 def _names(asked: tuple[str, ...], merchant: list[str]) -> bool:
-    """Whether the question has the merchant's name, or its first word if that word is long enough to be a name."""
+    """Whether the question's words have the merchant's name, or its first word if that has at least four letters."""
     first = merchant[0] if merchant else ""
     if len(first) < 3 or first in _signs().empty:
         return False

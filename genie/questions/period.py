@@ -50,7 +50,7 @@ class Period:
         return (self.start, self.end) == (date(self.start.year, 1, 1), date(self.start.year, 12, 31))
 
     def before(self) -> "Period":
-        """Return the period of the same length that ends the day before `start`: whole months stay whole months."""
+        """Return the period of the same length that ends the day before `start`; whole months give whole months."""
         end = self.start - timedelta(days=1)
         whole_months = self.start.day == 1 and (self.end + timedelta(days=1)).day == 1
         if not whole_months:
@@ -62,15 +62,18 @@ class Period:
 def parse_period(text: str, *, newest: date) -> Period | None:
     """Return the period that `text` names, or None. A month without a year is the newest such month that has begun.
 
-    `newest` is the newest day in the data: "last month" is the calendar month before its month, "last 3 months" the
-    three newest whole months. "may" counts as a month only after a word such as "in", before a year, or as "May"
-    inside a sentence. An impossible day is ignored: "31 February" names February.
+    `newest` is the newest day in the data. "last month" is the calendar month before the month of `newest`, "last 3
+    months" the three newest whole months. "may" counts as a month only after a word such as "in", before a year, or as
+    "May" inside a sentence. An impossible day is ignored: "31 February" names February.
     """
     return next(iter(parse_periods(text, newest=newest, most=1)), None)
 
 
 def parse_periods(text: str, *, newest: date, most: int = 2) -> tuple[Period, ...]:
-    """Return up to `most` periods that `text` names, the most exactly named first, as `parse_period` reads them."""
+    """Return up to `most` periods that `text` names, each read as `parse_period` says.
+
+    A period that is named more exactly comes first: "3 March 2025" before "in March", and "in March" before "2025".
+    """
     plain = re.sub(r"\s+", " ", text)
     found: list[Period] = []
     for _ in range(most):
@@ -95,7 +98,7 @@ def _first(plain: str, newest: date) -> tuple[re.Match[str], Period] | tuple[Non
 
 
 def _is_month_name(match: re.Match[str]) -> bool:
-    """Whether the match is a month's name, unlike "may I" and "march on".
+    """Whether the matched word is meant as a month, unlike in "may I" and "march on".
 
     "May" and "March" must have their capital, and "May" must not be the first word of the text.
     """
@@ -111,9 +114,9 @@ def month_of(day: date) -> Period:
 
 
 def when(period: Period) -> str:
-    """Return the period in words: `in March 2025`, `in 2025`, `on 3 March 2025`, or with both its days.
+    """Return the period in words: `in March 2025`, `in 2025`, `on 3 March 2025`, `from 1 March 2025 to 9 April 2025`.
 
-    Each is a form of the facts that record the period's first and last day.
+    If the first and the last day are recorded as facts, these facts support every date in the words.
     """
     if period.start == period.end:
         return f"on {formatting.day(period.start)}"
@@ -197,7 +200,10 @@ def _last_n(match: re.Match[str], newest: date) -> Period:
 
 
 def _relative(match: re.Match[str], newest: date) -> Period:
-    """Return the unit of the newest day, up to the unit's end, for "this", or the whole unit before for "last"."""
+    """Return the whole week, month, quarter or year that "this" or "last" means, counted from the day `newest`.
+
+    "This" is the one with `newest`, up to its end; "last" is the one before.
+    """
     back = 0 if match.group("which").casefold() in ("this", "current") else 1
     match match.group("unit").casefold():
         case "week":

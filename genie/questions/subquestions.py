@@ -19,7 +19,7 @@ _OPENS: Final = re.compile(
     re.IGNORECASE,
 )
 _GOES_ON: Final = re.compile(r"(?:on|for|at|in|to)\b", re.IGNORECASE)
-# A clause of one of these kinds that names no period means its neighbour's: "what did I spend and earn in May".
+# A clause of these kinds that names no period means its neighbour's period: "what did I spend and earn in May".
 _SHARES_DAYS: Final[frozenset[Kind]] = frozenset({"spending", "income", "saved", "largest", "monthly", "overview"})
 
 
@@ -41,8 +41,9 @@ class Clause:
 def read_clauses(text: str, entries: Sequence[Entry], *, newest: date) -> tuple[Clause, ...]:
     """Return the questions in `text`, in order, each once: at least one, at most `MOST_CLAUSES`.
 
-    Periods count from the day `newest`. A question that no rule understands is left out if another is understood: it is
-    meant for another specialist. A question about sums that names several periods becomes one question for each.
+    Periods count from the day `newest`. If a rule understands one question, each question that no rule understands is
+    left out, because it is meant for another specialist. A question about sums that names several periods becomes one
+    question for each period.
     """
     parts = [_read(part, entries, newest) for part in _parts(text, entries, newest)]
     shared = [_with_days(clause, parts[:at][::-1] + parts[at + 1 :]) for at, clause in enumerate(parts)]
@@ -75,7 +76,10 @@ def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
 
 
 def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
-    """Return the clause with the periods of the first of `neighbours` that names any, if the clause names none."""
+    """Return the clause; if it names no period, with the periods of the first of `neighbours` that names any.
+
+    Only clauses of the kinds in `_SHARES_DAYS` take and give periods.
+    """
     if clause.asked or clause.kind not in _SHARES_DAYS:
         return clause
     named = [other.asked for other in neighbours if other.asked and other.kind in _SHARES_DAYS]
@@ -83,7 +87,10 @@ def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
 
 
 def _by_period(clause: Clause) -> list[Clause]:
-    """Return one clause for each period of the clause, the earlier first; a comparison keeps its two periods."""
+    """Return the clause once for each of its periods, the earlier first.
+
+    A clause of another kind than `_SHARES_DAYS`, such as a comparison, stays one clause.
+    """
     if clause.kind not in _SHARES_DAYS or len(clause.asked) < 2:
         return [clause]
     ordered = sorted(clause.asked, key=lambda period: (period.start, period.end))

@@ -25,7 +25,10 @@ ZERO: Final = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A classified posting: its flow, category and merchant. `size` is the amount without its sign."""
+    """A classified posting `row`: whether it is income, spending, refund or transfer, its category and its merchant.
+
+    `size` is the amount without its sign.
+    """
 
     row: BankTransaction
     flow: Flow
@@ -38,7 +41,7 @@ class Entry:
 
     @property
     def month(self) -> date:
-        """The first day of the booking month."""
+        """The first day of the month in which the posting was booked."""
         return self.row.booked_on.replace(day=1)
 
 
@@ -52,15 +55,16 @@ class Totals:
 
     @property
     def net(self) -> Decimal:
-        """What is left: the sum of the postings' signed amounts, exact."""
+        """Income plus refunds less spending, exact: the sum of the postings' signed amounts."""
         return self.income + self.refunds - self.spending
 
 
 def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
     """Classify every posting, and return the entries by day and id; the order of `transactions` does not matter.
 
-    Money in is a refund if its merchant was paid before and its category is none of income. Pass the whole history, not
-    one month: transfers and refunds are recognised by other postings.
+    Money that comes in is a refund if its merchant was paid before and its category is not one of income. Pass the
+    whole history, not one month: whether a posting is a transfer or a refund depends on other postings. `accounts` are
+    the household's own accounts, by whose names and kinds more transfers are found.
     """
     rows = sorted(transactions, key=lambda row: (row.booked_on, row.id))
     moved = own_movements(rows, accounts)
@@ -137,9 +141,10 @@ def category_totals(
 def median_essential_spend(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """Return the median over whole months of essential spending less its refunds, unrounded.
+    """Return what a whole month costs in essentials: the median of essential spending less its refunds, unrounded.
 
-    A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is none.
+    A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is no whole
+    month.
     """
     entries = classify(transactions, accounts)
     essential = totals_by_month(
@@ -152,7 +157,7 @@ def median_essential_spend(
 def monthly_income(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """Return the median income over whole months, unrounded, without refunds; None without a whole month."""
+    """Return the median of the whole months' income, unrounded, without refunds; None if there is no whole month."""
     entries = classify(transactions, accounts)
     sums = totals_by_month(entries)
     values = [sums.get((month, currency), Totals()).income for month in whole_months(entries)]
@@ -197,7 +202,7 @@ def _plus(sums: Totals, entry: Entry) -> Totals:
 
 
 def _spellings(rows: Iterable[BankTransaction]) -> Mapping[str, str]:
-    """Return the bank's spelling of each folded category, so that a rule's "groceries" joins the bank's "Groceries"."""
+    """Map each category in lower case to the bank's spelling, so that a rule's "groceries" joins "Groceries"."""
     spelled: dict[str, str] = {UNCATEGORISED: UNCATEGORISED}
     for own in sorted({row.category.strip() for row in rows} - {""}):
         spelled.setdefault(own.casefold(), own)

@@ -1,4 +1,4 @@
-"""Finds what a posting was for: the bank's own category, otherwise a rule's over whole words, or "uncategorised"."""
+"""Finds a posting's category: the bank's own, otherwise that of a rule over whole words, otherwise "uncategorised"."""
 
 import re
 import tomllib
@@ -23,7 +23,10 @@ _NOISE: Final = frozenset({"pos", "purchase", "debit", "credit", "card", "visa",
 
 @dataclass(frozen=True, slots=True)
 class CategoryRules:
-    """The rule table: `phrases` maps words to a category, `asked` maps a question's word to categories it can mean."""
+    """The rule table: `phrases` maps words of a posting to a category, `asked` words of a question to categories.
+
+    `income`, `spending` and `essential` are sets of categories. A posting with a phrase of `transfer` is a transfer.
+    """
 
     phrases: Mapping[tuple[str, ...], str]
     asked: Mapping[str, tuple[str, ...]]
@@ -61,10 +64,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def category_of(row: BankTransaction) -> str:
-    """Return the bank's own category, or the category that the rule table gives the payee, otherwise the memo.
+    """Return the bank's own category; otherwise the category of a rule that matches the payee, or else the memo.
 
     If no rule matches, return "transfers" if the bank's words call the posting a transfer, otherwise "uncategorised". A
-    rule matches whole words only: "premium" does not match "emi", nor "specs" "ecs".
+    rule matches whole words only: the rule "emi" does not match "premium".
     """
     own = row.category.strip()
     if own:
@@ -77,12 +80,12 @@ def category_of(row: BankTransaction) -> str:
 
 
 def is_income(category: str) -> bool:
-    """Whether money in under this category is income, and no refund."""
+    """Whether money that comes in under this category is income rather than a refund."""
     return category.casefold() in rules().income or category.casefold() in {"income", "paycheck", "wages"}
 
 
 def is_essential(category: str) -> bool:
-    """Whether spending under this category goes on when money is short; banks' usual names are known too."""
+    """Whether spending under this category goes on when money is short. The category is a rule's or a bank's name."""
     return category.casefold() in rules().essential or category.casefold() in BANK_ESSENTIALS
 
 
@@ -93,9 +96,10 @@ def says_transfer(row: BankTransaction) -> bool:
 
 
 def merchant_of(payee: str) -> str:
-    """Return a name that all postings of one payee share, without case, reference numbers, dates and bank's jargon.
+    """Return the payee in lower case and without reference numbers, dates and banks' jargon.
 
-    "POS NETFLIX.COM 866-579" and "Netflix" are both "netflix". A payee of jargon and numbers only keeps its words.
+    All postings of one payee share this name: "POS NETFLIX.COM 866-579" and "Netflix" are both "netflix". If the payee
+    has only jargon and numbers, all its words stay.
     """
     all_words = words(payee)
     kept = [word for word in all_words if word not in _NOISE and not any(letter.isdigit() for letter in word)]
@@ -104,7 +108,7 @@ def merchant_of(payee: str) -> str:
 
 
 def _grams(text: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return every sequence of up to four neighbouring words, the longest first."""
+    """Return every sequence of up to four neighbouring words of `text`, the longest sequences first."""
     return [
         text[start : start + length]
         for length in range(min(_LONGEST_PHRASE, len(text)), 0, -1)

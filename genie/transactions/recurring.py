@@ -1,8 +1,8 @@
 """Finds regular payments (weekly, bi-weekly, monthly, quarterly or annual) by the gaps between their days.
 
-A stream's cadence is that of its median gap and of the median absolute deviation (MAD) from it, so that one late
-payment does not hide the stream. Monthly dates are compared as month ends: 31 January, 28 February and 31 March are one
-stream.
+A stream is a merchant's postings at regular gaps. Its cadence is found by the median gap and the median absolute
+deviation (MAD) from it, so that one late payment does not hide the stream. Monthly dates are compared as month ends:
+31 January, 28 February and 31 March are one stream.
 """
 
 from calendar import monthrange
@@ -28,7 +28,11 @@ _STEADY_SPREAD: Final = Decimal("1.5")
 
 @dataclass(frozen=True, slots=True)
 class _Rhythm:
-    """A cadence: the median gap in days and the MAD that it allows, and its months (0 if it is counted in days)."""
+    """A cadence, and the gaps between payments that fit it, in days.
+
+    The median gap is `shortest` to `longest`, and its MAD at most `mad`. The period has `months` months, or is counted
+    in days if `months` is 0. `per_year` is the number of payments in a year.
+    """
 
     cadence: Cadence
     shortest: int
@@ -57,15 +61,15 @@ class PriceRise:
 
     @property
     def points(self) -> Decimal:
-        """The rise in percentage points of the old price."""
+        """The rise in percent of the old price."""
         return (self.new - self.old) / self.old * 100
 
 
 @dataclass(frozen=True, slots=True)
 class Recurring:
-    """One stream of postings with a cadence. `amount` is the newest posting's, with its sign.
+    """A stream: postings of one merchant at regular gaps. `amount` is the newest posting's, with its sign.
 
-    `steady` is True if the amounts stay on a few price levels, like those of a subscription or a rent.
+    `steady` is True if the amounts stay on a few price levels, like the amounts of a subscription or a rent.
     """
 
     merchant: str
@@ -85,21 +89,21 @@ class Recurring:
 
     @property
     def monthly(self) -> Decimal:
-        """The newest amount as an amount for an average month, unrounded."""
+        """The newest amount, times the payments in a year, divided by 12; unrounded."""
         return self.amount * _rhythm(self.cadence).per_year / 12
 
     def active(self, on: date) -> bool:
-        """Whether the stream still runs on the day `on`: its next payment is at most half a period late."""
+        """Whether the stream still runs on the day `on`: its next payment is late by at most half a period."""
         return (on - self.next_due).days <= _rhythm(self.cadence).shortest // 2
 
 
 def find_recurring(transactions: Iterable[BankTransaction]) -> tuple[Recurring, ...]:
-    """Return all streams in `transactions`, by merchant; a posting is in at most one stream.
+    """Return the regular payments in `transactions` as streams, by merchant; a posting is in at most one stream.
 
-    The order of `transactions` does not matter. A merchant's postings are tried together, then in clusters of similar
-    amounts, then amount by amount, so that a price rise stays in its stream and two subscriptions at one merchant are
-    two streams. A stream needs at least three payments in distinct periods. A weekly or bi-weekly stream also needs a
-    steady amount, so that a habit does not count as a stream.
+    The order of `transactions` does not matter. All postings of a merchant make one stream if their gaps are regular.
+    Otherwise each cluster of similar amounts may make one, and otherwise each single amount. So a price rise stays in
+    its stream, and two subscriptions at one merchant are two streams. A stream needs at least three payments in
+    distinct periods. A weekly or bi-weekly stream also needs a steady amount, so that a habit is no stream.
     """
     groups: defaultdict[tuple[str, str, bool], list[BankTransaction]] = defaultdict(list)
     for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
@@ -128,7 +132,10 @@ def _streams(merchant: str, rows: Sequence[BankTransaction]) -> Iterator[Recurri
 
 
 def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
-    """Cut the rows, ordered by size, at each amount over a quarter above the amount before; order each part by date."""
+    """Return the rows in clusters of similar amounts, each cluster in order of date.
+
+    In order of size, a row begins a new cluster if it is more than a quarter larger than the row before.
+    """
     clusters: list[list[BankTransaction]] = []
     for row in sorted(rows, key=lambda row: (abs(row.amount), row.booked_on, row.id)):
         if clusters and abs(row.amount) <= abs(clusters[-1][-1].amount) * _CLUSTER_STEP:
@@ -139,7 +146,10 @@ def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
 
 
 def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
-    """Return the rows as one stream, or None if they are none: no cadence, or days counted and no steady amount."""
+    """Return the rows as one stream, or None if the rows have no cadence, or if a cadence in days has no steady amount.
+
+    `rows` are in order of date.
+    """
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)
     if rhythm is None:
@@ -180,7 +190,10 @@ def _fits(days: Sequence[date]) -> _Rhythm | None:
 
 
 def _levels(rows: Sequence[BankTransaction]) -> list[tuple[date, Decimal]]:
-    """Return the price levels in time, each with its first day and size; a change of half a percent is no new level."""
+    """Return the first day and the size of each price level, in order of time.
+
+    A price that differs from its level by at most half a percent makes no new level.
+    """
     levels: list[tuple[date, Decimal]] = []
     for row in rows:
         size = abs(row.amount)
@@ -196,7 +209,10 @@ def _rise(levels: Sequence[tuple[date, Decimal]]) -> PriceRise | None:
 
 
 def _next_due(days: Sequence[date], rhythm: _Rhythm) -> date:
-    """Return the day of the next payment: a month or a number of days later, whichever fits the gaps so far better."""
+    """Return the day of the payment after the last of `days`.
+
+    It is the cadence's months later, or the median gap in days later, whichever fits the past payments better.
+    """
     step = round(median((later - earlier).days for earlier, later in pairwise(days)))
     nominal = max(day.day for day in days)
     if rhythm.months:
@@ -212,7 +228,10 @@ def _error(pairs: Iterable[tuple[date, date]]) -> int:
 
 
 def add_months(day: date, months: int, nominal: int) -> date:
-    """Return the day `nominal` of the month that is `months` later, or the last day of that month if it is shorter."""
+    """Return the day `nominal` of the month that is `months` after the month of `day`.
+
+    If that month is too short, return its last day.
+    """
     index = day.year * 12 + day.month - 1 + months
     year, month = divmod(index, 12)
     return date(year, month + 1, min(nominal, monthrange(year, month + 1)[1]))

@@ -26,10 +26,11 @@ def match_transfers(
 ) -> tuple[Transfer, ...]:
     """Return the transfers among `transactions`, oldest first; each posting is in at most one transfer.
 
-    The two postings have opposite amounts in one currency, two accounts, and at most `window_days` between them. Also,
-    the bank's words must say transfer or name an own account, or nothing may be known of either posting: a salary is
-    no transfer only because a rent of the same amount left another account. Of all possible pairings, the pairing with
-    the most pairs and then the fewest days between them is chosen. The order of `transactions` does not matter.
+    The two postings have opposite amounts in one currency, two accounts, and at most `window_days` between them. If the
+    bank's words neither say transfer nor name an own account, the pair counts only if no posting of it has a category
+    and the payer is no card: a salary is no transfer only because a rent of the same amount left another account. Of
+    all possible pairings, the pairing with the most pairs and then the fewest days between them is chosen. The order of
+    `transactions` does not matter.
     """
     held = {account.id: account for account in accounts}
     groups: defaultdict[tuple[str, Decimal], list[BankTransaction]] = defaultdict(list)
@@ -50,9 +51,9 @@ def own_movements(
 ) -> frozenset[str]:
     """Return the ids of all postings that move money inside the household.
 
-    These are the matched transfers and two kinds of postings with one side only. A payment that arrives on a card or
-    loan account is no income. Buying and selling inside a brokerage account change what is owned, not what is earned;
-    the account's dividends, interest, fees and taxes still count.
+    These are the postings of matched transfers, and two kinds of postings without a match: a transfer, by the bank's
+    words, that arrives on a card or loan account, and a purchase or sale inside a brokerage account. A brokerage
+    account's dividends, interest, fees and taxes are not among the ids, because they are income or spending.
     """
     held = {account.id: account for account in accounts}
     ids = {
@@ -77,7 +78,10 @@ def _sides(pair: Transfer) -> tuple[BankTransaction, BankTransaction]:
 
 
 def _near(group: Sequence[BankTransaction], window_days: int) -> Iterator[list[BankTransaction]]:
-    """Cut rows in date order wherever neighbours are more than `window_days` apart: no pair can cross such a cut."""
+    """Cut `group`, which is in order of date, between neighbours more than `window_days` apart, and yield the parts.
+
+    No pair can have its postings in two parts.
+    """
     run: list[BankTransaction] = []
     for row in group:
         if run and (row.booked_on - run[-1].booked_on).days > window_days:
@@ -101,7 +105,7 @@ def _assign(near: Sequence[BankTransaction], held: Mapping[str, BankAccount], wi
 
 
 def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Return row and column of each pair of the assignment with the lowest total cost (linear assignment problem)."""
+    """Assign rows to columns at the lowest total cost (linear assignment problem); return each pair (row, column)."""
     from scipy import optimize
 
     solve = cast("Callable[[object], tuple[Iterable[int], Iterable[int]]]", optimize.linear_sum_assignment)  # pyright: ignore[reportUnknownMemberType]
@@ -110,9 +114,9 @@ def _cheapest(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
 
 
 def _cost(out: BankTransaction, into: BankTransaction, held: Mapping[str, BankAccount], window_days: int) -> float:
-    """Return the cost of a pair: the days between, plus one if only the amount suggests a transfer.
+    """Return the cost of the pair: the days between the two postings, plus one if only the amount suggests a transfer.
 
-    If the two cannot be a pair, the cost is `_FORBIDDEN_COST`.
+    If the two postings cannot be a pair, the cost is `_FORBIDDEN_COST`. `held` has the own accounts by id.
     """
     days = abs((into.booked_on - out.booked_on).days)
     if out.account_id == into.account_id or days > window_days:
@@ -125,7 +129,7 @@ def _cost(out: BankTransaction, into: BankTransaction, held: Mapping[str, BankAc
 
 
 def _names(row: BankTransaction, other: BankTransaction, held: Mapping[str, BankAccount]) -> bool:
-    """Whether the payee or memo of `row` has the name of the account of `other`."""
+    """Whether the payee or memo of `row` has the name of the account that `other` is booked on."""
     account = held.get(other.account_id)
     name = words(account.name) if account else ()
     text = words(row.payee) + words(row.memo)

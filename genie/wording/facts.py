@@ -11,7 +11,7 @@ Unit = Literal["money", "percent", "months", "count", "ratio", "date", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One computed value, with all that is needed to check it again.
+    """One computed value, with everything that is needed to check the value again.
 
     `unit="percent"` is percentage points (12.5 is 12.5 %). `currency` is set for money only. `tool` names the function
     that computed the value, `source` the query or the file's rows that the value came from.
@@ -40,8 +40,8 @@ class Finding:
 class Analysis:
     """What a tool agent returns: facts, findings, a templated text that states them, and what is missing.
 
-    Every number in `text` is one of the facts, also those of findings, as `ungrounded` in `wording/grounding.py`
-    checks. `tables` maps a name to rows, for pictures and for `--json`; each cell is a string, an int or a Decimal.
+    Every number in `text` is a fact of the analysis or of one of its findings, as `ungrounded` in
+    `wording/grounding.py` checks. `tables` maps a table's name to its rows, for pictures and for `--json`.
     """
 
     text: str

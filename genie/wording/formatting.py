@@ -34,22 +34,22 @@ def money(amount: Decimal, currency: str) -> str:
 
 
 def rounded_money(amount: Decimal, currency: str) -> Decimal:
-    """Round `amount` half to even to the currency's decimals: two, unless ISO 4217 says otherwise."""
+    """Return `amount` rounded half to even to the currency's decimals: two, unless ISO 4217 says otherwise."""
     return amount.quantize(Decimal(1).scaleb(-DECIMALS.get(currency, 2)), rounding=ROUND_HALF_EVEN)
 
 
 def percent(points: Decimal) -> str:
-    """Write percentage points with one decimal, or none if that is zero: `12.5%`."""
+    """Write percentage points with one decimal, which is left out if it is zero: `12.5%`, `12%`."""
     return f"{_short(points, 1)}%"
 
 
 def ratio(value: Decimal) -> str:
-    """Write a number with two decimals, without trailing zeros: `0.42`."""
+    """Write a number with at most two decimals and no trailing zeros: `0.42`, `0.5`."""
     return _short(value, 2)
 
 
 def months(value: Decimal) -> str:
-    """Write a number of months with one decimal, or none if that is zero: `3.2 months`."""
+    """Write a number of months with one decimal, which is left out if it is zero: `3.2 months`, `1 month`."""
     number = _short(value, 1)
     return f"{number} month" if number == "1" else f"{number} months"
 
@@ -65,14 +65,15 @@ def day(value: date) -> str:
 
 
 def month(value: date) -> str:
-    """Write the month of a day: `March 2025`."""
+    """Write the month that the day is in: `March 2025`."""
     return f"{MONTH_NAMES[value.month - 1]} {value.year}"
 
 
 def forms(fact: Fact) -> tuple[str, ...]:
     """Return every text by which an answer may write this fact, the usual text first.
 
-    A date may be written as its day, its month or its year; an amount of money also without its sign ("you spent …").
+    A date may be written as its day, its month or its year. An amount of money or a percentage may also be written
+    without its sign ("you spent …").
     """
     value = fact.value
     if isinstance(value, str):

@@ -27,13 +27,13 @@ _SMALLEST_BARE_AMOUNT = 100
 def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) -> tuple[str, ...]:
     """Return the numbers and dates in `text` that no fact supports, as written, in order of appearance.
 
-    A number is supported if a fact of a fitting unit (and currency) rounds to it at the precision it is written with;
-    signs are ignored. A date or a year is supported if a date fact, a fact's `as_of`, or a date in a fact's key or
-    words agrees with every part of it. The words of a text fact may be repeated verbatim. `allowed` holds numbers as
-    the user wrote them (`numbers(question)`); they may be repeated with the same value.
+    A number is supported if a fact of a fitting unit (and currency), rounded to the places that the number is written
+    with, equals the number; signs are ignored. A date or a year is supported if a date fact, a fact's `as_of`, or a
+    date in a fact's key or words agrees with every part of the date. The words of a text fact may be repeated verbatim.
+    `allowed` holds numbers as the user wrote them (`numbers(question)`); a text may repeat their values.
 
-    A number without a unit may state a count, months or a ratio. It may state money or a percentage only if it is
-    written with decimals, or is an amount of at least 100: $5.20 must not support "5 accounts".
+    A number without a unit may state a count, months or a ratio. It may state a percentage only if it is written with
+    decimals, and money only if it is written with decimals or is at least 100: $5.20 must not support "5 accounts".
     """
     grounds = _Grounds(facts, allowed)
     dates, numerals = scan(grounds.without_words(text))
@@ -43,7 +43,7 @@ def ungrounded(text: str, facts: Sequence[Fact], allowed: Collection[str] = ()) 
 
 
 def numbers(text: str) -> tuple[str, ...]:
-    """Return every number and date in `text`, as written. An answer may repeat those of its question."""
+    """Return every number and date in `text`, as written. An answer may repeat the numbers of its question."""
     dates, numerals = scan(text)
     return tuple(written for _, written in sorted((item.start, item.written) for item in (*dates, *numerals)))
 
@@ -51,7 +51,11 @@ def numbers(text: str) -> tuple[str, ...]:
 def choose(
     templated: str, worded: str, facts: Sequence[Fact], allowed: Collection[str] = ()
 ) -> tuple[str, tuple[str, ...]]:
-    """Return `worded` without reasons if every number in it is supported; otherwise `templated` and the reasons."""
+    """Return the text to show, and the reasons against `worded` if it may not be shown.
+
+    The text is `worded`, without reasons, if the facts support every number in it. Otherwise, or if `worded` is blank,
+    the text is `templated`. `facts` and `allowed` are those of `ungrounded`.
+    """
     if not worded.strip():
         return templated, ("the model returned no words",)
     missing = ungrounded(worded, facts, allowed)
@@ -61,7 +65,7 @@ def choose(
 
 
 class _Grounds:
-    """What a text may state, collected once from the facts and the allowed numbers."""
+    """The numbers, dates and words that a text may state, collected once from the facts and the allowed numbers."""
 
     def __init__(self, facts: Sequence[Fact], allowed: Collection[str]) -> None:
         self._facts = facts
@@ -88,7 +92,7 @@ class _Grounds:
             self._words.append(words.strip())
 
     def without_words(self, text: str) -> str:
-        """Blank the verbatim words of text facts in `text`, longest first, so that numbers in names are not checked."""
+        """Return `text` with the words of text facts blanked, longest first, so that numbers in names go unchecked."""
         for words in sorted(self._words, key=len, reverse=True):
             text = blank(text, re.compile(rf"(?<![\w.,]){re.escape(words)}(?!\w|[.,]\d)", re.IGNORECASE))
         return text
@@ -122,7 +126,10 @@ class _Grounds:
 
 
 def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
-    """Yield the value of `fact` if a number with this reading and mark may state it, in the unit of the mark."""
+    """Yield the absolute value of `fact`, in the unit of the mark, if a number so read and marked may state the fact.
+
+    Otherwise yield nothing.
+    """
     if isinstance(fact.value, str | date):
         return
     if mark.kind == "plain":
@@ -144,7 +151,10 @@ def _rounds_to(value: Decimal, reading: Reading) -> bool:
 
 
 def _same(numeral: Numeral, said: Numeral) -> bool:
-    """Whether a number repeats `said`: it has the same value, and is a percentage only if `said` is one."""
+    """Whether `numeral` repeats the number `said`: one value in common, and in the same unit or one without a unit.
+
+    A percentage repeats only a percentage.
+    """
     values = {reading.value for reading in numeral.readings} & {reading.value for reading in said.readings}
     kinds = {mark.kind for mark in numeral.marks} & {mark.kind for mark in said.marks}
     bare = any(mark.kind == "plain" for mark in (*numeral.marks, *said.marks))

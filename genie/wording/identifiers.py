@@ -62,9 +62,10 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class _Recogniser:
-    """How one kind is recognised: `shape`, whose first group is the candidate, and the check that `proves` it.
+    """How one kind of identifier is recognised.
 
-    `context` matches the words that must stand before a weak kind.
+    The first group of `shape` is the candidate, and `proves` checks the candidate without its separators. `context`
+    matches the words that must stand before a candidate of a weak kind.
     """
 
     kind: Kind
@@ -74,7 +75,10 @@ class _Recogniser:
 
 
 def _overlapping(pattern: str, *, after: str = r"(?![A-Za-z0-9])") -> re.Pattern[str]:
-    """Compile `pattern` so that `finditer` also yields candidates that start inside a rejected one."""
+    """Return an expression whose group 1 is `pattern`, and whose `finditer` yields overlapping candidates too.
+
+    So a candidate is found although it starts inside a rejected candidate. `after` must match what follows.
+    """
     return re.compile(rf"(?<![A-Za-z0-9])(?=({pattern}){after})")
 
 
@@ -205,7 +209,10 @@ def _has_context(text: str, start: int, words: re.Pattern[str]) -> bool:
 
 
 def _ibans(text: str) -> Iterator[tuple[Kind, int, int]]:
-    """Yield the longest valid IBAN at each candidate start, by dropping what follows it one character at a time."""
+    """Yield kind, start and end of the longest valid IBAN at each place at which an IBAN may start.
+
+    The end of a candidate is found by dropping its last characters, one at a time, until the rest is a valid IBAN.
+    """
     for match in _IBAN.finditer(text):
         candidate = match.group(1)
         for end in range(len(candidate), 14, -1):
@@ -230,7 +237,7 @@ def _candidates(text: str) -> Iterator[tuple[Kind, int, int]]:
 
 
 def find(text: str) -> tuple[Identifier, ...]:
-    """Return the identifiers in `text`, in order. Of two that overlap, the earlier (then the longer) counts.
+    """Return the identifiers in `text`, in order. Of two that overlap, only the earlier (then the longer) is returned.
 
     Session ids, UUIDs, dates, amounts and ticker symbols are not identifiers.
     """
@@ -249,8 +256,8 @@ def find(text: str) -> tuple[Identifier, ...]:
 def mask(text: str) -> str:
     """Return `text` with each identifier masked. `find` finds nothing in the result: a second call changes nothing.
 
-    The search repeats, because the last digits of a masked identifier can form one with the digits after them. Each
-    round masks at least one more, so there are at most as many rounds as the text has characters.
+    The search repeats, because the last digits of a masked identifier can form a new identifier with the digits after
+    them. Each round masks at least one more, so there are at most as many rounds as the text has characters.
     """
     for _ in range(len(text)):
         found = find(text)

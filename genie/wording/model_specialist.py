@@ -37,10 +37,10 @@ Tool = Callable[[Task, str], Analysis]
 
 
 def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel) -> Callable[[Task], Awaitable[Report]]:
-    """Return a handler in which the model asks the tool and words its findings.
+    """Return a handler in which the model calls `tool` and words the tool's findings.
 
-    Every number in the model's words must match a fact that the tool returned; otherwise the tool's own text is the
-    answer. Identifiers are masked before anything is sent to the model.
+    Every number in the model's words must match a fact that the tool returned, or a number of the request; otherwise
+    the tool's own text is the answer. Identifiers are masked before anything is sent to the model.
     """
     system = INSTRUCTIONS.format(title=name.replace("_", " "), description=description)
 
@@ -61,7 +61,10 @@ def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel)
 
 
 async def _look_up(tool: Tool, task: Task, call: dict[str, Any], analyses: list[Analysis]) -> ToolMessage:
-    """Run one tool call. If its arguments do not fit, tell the model what is wrong with them."""
+    """Run the model's tool call, add the analysis to `analyses`, and return the message for the model, masked.
+
+    If the arguments do not fit, run nothing and return a message that says what is wrong with the arguments.
+    """
     try:
         asked = look_up.model_validate(call["args"])
     except ValidationError as error:
@@ -83,7 +86,10 @@ def _some(analysis: Analysis) -> Sequence[Fact]:
 
 
 async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis]) -> Report:
-    """Report the model's words if every number in them is a fact; otherwise the tool's own answer to the request."""
+    """Return the report with the model's `words` if every number in them is a fact or is in the request.
+
+    Otherwise, or if the model never called the tool, the report has the tool's own answer to the request.
+    """
     own = await anyio.to_thread.run_sync(tool, task, task.text)
     facts = tuple(dict.fromkeys(fact for analysis in (*analyses, own) for fact in all_facts(analysis)))
     text, reasons = choose(own.text, words if analyses else "", facts, numbers(task.text))

@@ -163,7 +163,7 @@ _RANGE = re.compile(r"\s*(?:-|–|—|/|to|and|or)\s*")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One meaning of a written number: its absolute value, and the value of one in its last written place."""
+    """One meaning of a written number: its absolute value; `quantum` is the value of one in its last written place."""
 
     value: Decimal
     quantum: Decimal
@@ -171,7 +171,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The unit that a number is written with. `currencies` has the currencies that its sign may mean; empty is any."""
+    """The unit that a number is written with. `currencies` has the currencies that the written sign may mean.
+
+    If `currencies` is empty, every currency fits.
+    """
 
     kind: Literal["money", "percent", "months", "duration", "factor", "plain"]
     currencies: frozenset[str] = frozenset()
@@ -218,7 +221,7 @@ def scan(text: str) -> tuple[tuple[PartialDate, ...], tuple[Numeral, ...]]:
 
 
 def _alternatives(match: re.Match[str]) -> Iterator[tuple[int | None, int | None, int | None]]:
-    """Yield the dates that the match may mean; none if no calendar has such a date."""
+    """Yield each (year, month, day) that the match may mean; nothing if no calendar has such a month or day."""
     said = match.groupdict()
 
     def number(name: str) -> int | None:
@@ -289,7 +292,10 @@ def _mark(match: re.Match[str]) -> tuple[Mark, Decimal]:
 
 
 def _readings(digits: str, *, money: bool) -> Iterator[Reading]:
-    """Yield the numbers that digits with separators may mean; none if they follow no usual grouping."""
+    """Yield the numbers that `digits` with separators may mean; nothing if the separators group in no usual way.
+
+    If `money`, a point before three digits may also group thousands.
+    """
     bare = re.sub(r"[ \u00a0\u202f\u2009'’]", "", digits)
     if re.fullmatch(r"\d*\.?\d+", bare):
         yield _exact(bare)
@@ -308,7 +314,10 @@ def _exact(number: str) -> Reading:
 
 
 def _parts(match: re.Match[str], mark: Mark) -> Iterator[Numeral]:
-    """Yield the pieces of digits that may be several numbers: of "5 100" and "1,2,3", but not of "1,234.56"."""
+    """Yield each piece of the match's digits as a number, if the digits may be several numbers.
+
+    "5 100" and "1,2,3" may be several numbers, "1,234.56" may not.
+    """
     digits = match["digits"]
     pattern = r"[^ ]+" if " " in digits else r"\d+"
     if " " not in digits and (any(_readings(digits, money=True)) or match["scale"]):
@@ -334,7 +343,10 @@ def _spelled(words: str) -> Decimal:
 
 
 def _with_range_marks(text: str, numerals: list[Numeral]) -> tuple[Numeral, ...]:
-    """Give the end of a range that has no unit the unit of the other end, too: "12 to 15 %", "$1,200–1,500"."""
+    """Return the numerals; an end of a range without a unit may also have the unit of the other end.
+
+    Such ranges are "12 to 15 %" and "$1,200–1,500".
+    """
     for left in range(len(numerals) - 1):
         first, second = numerals[left], numerals[left + 1]
         if not _RANGE.fullmatch(text, first.end, second.start):

@@ -23,10 +23,10 @@ _VALUES: Mapping[Unit, Callable[[str], Decimal | int | str | date]] = {
 
 
 def report_of(analysis: Analysis, *, text: str | None = None) -> Report:
-    """Return the report of an analysis, with `text`, if given, in place of the analysis's own text.
+    """Return the analysis as a report. If `text` is given, the report's answer is `text`, not the analysis's own text.
 
-    The report's `data` holds `facts` (also those of findings), `findings` and `tables`, with every number as a decimal
-    string.
+    The report's `data` holds `facts` (also the facts of findings), `findings` and `tables`, with every number as a
+    decimal string.
     """
     data: dict[str, JsonValue] = {
         "facts": [_fact_json(fact) for fact in all_facts(analysis)],
@@ -51,7 +51,10 @@ def all_facts(analysis: Analysis) -> tuple[Fact, ...]:
 
 
 def facts_of(reports: Iterable[Report]) -> tuple[Fact, ...]:
-    """Return the facts that the reports carry. Raises `ValueError` or `KeyError` if a fact is damaged."""
+    """Return the facts in the reports' `data`, as `report_of` put them there.
+
+    Raises `ValueError` or `KeyError` if a fact is damaged.
+    """
     carried = (cast("list[Mapping[str, str | None]]", report.data.get("facts", [])) for report in reports)
     return tuple(_fact(row) for rows in carried for row in rows)
 

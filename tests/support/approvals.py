@@ -1,4 +1,4 @@
-"""What tests of approvals share: a double that pays and counts, and the answers of a person who approves."""
+"""Helpers for tests of approvals: a double that pays and counts, and the answers of a person who approves."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,13 +12,13 @@ from tests.support.graphs import session, specialist
 
 
 class Teller:
-    """A double whose handler pays; `paid` has the specialist of each payment."""
+    """A double whose `handler` pays. `paid` has the name of the specialist that made each payment."""
 
     def __init__(self) -> None:
         self.paid: list[str] = []
 
     def handler(self, task: Task) -> Report:
-        """Pay for the task's specialist, without a question."""
+        """Add the task's specialist to `paid`, without asking for approval."""
         self.paid.append(task.specialist)
         return Report(answer=f"{task.specialist} paid")
 
@@ -35,7 +35,7 @@ def approve(result: Any, by: str = "ann") -> Command[Any]:
 
 
 def risky(teller: Teller, *names: str) -> list[Specialist]:
-    """Return specialists of high risk, which pay at the teller."""
+    """Return specialists of high risk with these names (by default `transfer`), whose handler is the teller's."""
     return [specialist(name, teller.handler, risk="high") for name in names or ("transfer",)]
 
 
@@ -45,7 +45,7 @@ def verdicts(ledger: Ledger, name: str = "s-1") -> list[str]:
 
 
 def unless_busy(app: Any, answer: Any) -> Any:
-    """Resume the session with `answer`; return None if the session is busy with another resume."""
+    """Resume the session with `answer` and return the result; return None if another resume has the session."""
     # Race: another resume may hold the session's lease. The caller starts several, and any of them may win.
     with suppress(SessionBusy):
         return app.invoke(answer, session())

@@ -1,4 +1,4 @@
-"""A double of a bank, which keeps its own books of what happened in the world."""
+"""A double of a bank for tests of actions. It records the payments and the undone payments that really happened."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from tests.support.graphs import App, build, specialist
 
 
 class Bank:
-    """A bank: `done` is what happened, in order. The next payments raise the errors in `instead` or `after`.
+    """A bank. `done` has the payments that happened and the payments that were undone, in order.
 
-    An error in `instead` is raised in place of the payment, an error in `after` once the payment was made.
+    A payment raises the next error of `instead` and does not happen, or happens and raises the next error of `after`.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Bank:
         self.instead: list[BaseException] = []
 
     def pay(self, name: str, key: str = "") -> str:
-        """Pay `name` with the idempotency key `key`, or raise the next error."""
+        """Pay `name` with the idempotency key `key`, and return a text; raise the next error if there is one."""
         if self.instead:
             raise self.instead.pop(0)
         self.done.append(name)
@@ -30,11 +30,11 @@ class Bank:
         return f"{name} paid"
 
     def undo(self, call: ActionCall) -> None:
-        """Undo the call's payment: a compensation."""
+        """Record that the call's payment was undone. This is the action's compensation."""
         self.done.append(f"not {call.arguments['name']}")
 
     def look(self, call: ActionCall) -> Happened | None:
-        """Return that the call's payment happened, or None if the bank has no payment with its key."""
+        """Return `Happened` if the bank has a payment with the call's key, otherwise None."""
         return Happened(f"{call.arguments['name']} was paid") if call.key in self.keys else None
 
 
@@ -48,5 +48,5 @@ def states(ledger: Ledger) -> list[str]:
 
 
 def app_of(ledger: Ledger, handler: Any, **settings: Any) -> App:
-    """Return a graph of one specialist, `payer`, with this handler."""
+    """Return a graph with one specialist, `payer`, whose handler is `handler`."""
     return build(ledger, [specialist("payer", handler, **settings)])

@@ -1,4 +1,4 @@
-"""A provider on loopback, a ledger with a request in it, and scopes to spend from."""
+"""The bench for tests of the gateway: a provider on loopback, a ledger with a request, and scopes for paid calls."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ SECRET = "sk-a-key-that-must-not-leak"
 
 @dataclass(frozen=True)
 class Bench:
-    """The tools of a test of the gateway: a provider and a ledger, whose books the test compares."""
+    """What a test of the gateway works with: a provider and a ledger. The test compares what both have on record."""
 
     provider: Provider
     ledger: Ledger
@@ -37,17 +37,17 @@ class Bench:
     new_id: Callable[[], str]
 
     def chat(self, **settings: Any) -> ChatOpenAI:
-        """Return a real client of the provider, not metered."""
+        """Return a `ChatOpenAI` of the provider that is not behind the gateway."""
         fixed: dict[str, Any] = {"model": MODEL, "api_key": SECRET, "base_url": self.provider.url}
         merged: dict[str, Any] = {**fixed, "http_client": self.client, "timeout": 10, **settings}
         return ChatOpenAI(**merged)
 
     def model(self, **settings: Any) -> MeteredChatModel:
-        """Return a metered client of the provider."""
+        """Return a model of the provider that is behind the gateway."""
         return meter(self.chat(**settings))
 
     def scope(self, budget: str = "0.03", *, request: str = "r-1", **settings: Any) -> Scope:
-        """Return a scope in the request `request`, which is opened with `budget` if it is new."""
+        """Return a scope for paid calls in the request `request`. If the request is new, open it with `budget`."""
         accounts = (Account(f"request:{request}", USD(budget).nanos), Account(f"agent:{request}:spending", None))
         self.ledger.run(requests.open_session, SESSION, "acme", at=NOW)
         self.ledger.run(requests.open_request, SESSION, request, accounts=accounts, text_hash="0" * 64, at=NOW)
@@ -71,11 +71,11 @@ class Bench:
 
     @property
     def held(self) -> int:
-        """The nano-dollars in holds of calls in flight."""
+        """The nano-dollars in holds of the request's calls in flight."""
         return self.ledger.run(spend_of, "request:r-1").held.nanos
 
     def kinds(self) -> list[str]:
-        """Return the kinds of the session's events after the request was opened."""
+        """Return the kind of each event in the session's log, without the first event, which opens the request."""
         return [row.kind for row in self.ledger.audit(SESSION)][1:]
 
     def holds(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Time in tests: clocks that a test sets, and a stopwatch that knows how late this machine is."""
+"""Time in tests: clocks that a test sets, and a stopwatch that measures how late this machine wakes its threads."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ class Clock:
 
 @dataclass
 class RunningClock:
-    """A clock that runs with the real clock, `ahead` of it."""
+    """A clock that runs as fast as the real clock, and shows a time that is later by `ahead`."""
 
     ahead: timedelta = field(default_factory=timedelta)
 
@@ -32,10 +32,10 @@ class RunningClock:
 
 
 class Stopwatch:
-    """A context manager that measures its block: the `seconds` it took, and how late this machine was meanwhile.
+    """A context manager that measures its block: the `seconds` that it took, and how late this machine was meanwhile.
 
-    `late_seconds` is the time by which a thread that only sleeps woke up too late. By so much any other thread may have
-    been late, too.
+    `late_seconds` is the time, in all, by which a thread that only sleeps woke up too late. Any other thread may have
+    been late by as much.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Stopwatch:
         self.stop()
 
     def stop(self) -> float:
-        """Stop the stopwatch if it runs, and return its seconds."""
+        """Stop the stopwatch if it runs, and return the seconds that it ran."""
         if not self._ended.is_set():
             self.seconds = time.monotonic() - self._began
             self._ended.set()
@@ -73,7 +73,10 @@ class Stopwatch:
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
-    """Poll until `is_so` is true. Fail after `seconds`, which are no measure: they only keep a test from hanging."""
+    """Call `is_so` again and again until it returns a true value.
+
+    Fail after `seconds`. This limit measures nothing; it only keeps a test from hanging.
+    """
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, f"not so within {seconds} s"

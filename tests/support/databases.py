@@ -1,4 +1,4 @@
-"""Databases for tests, and ledgers on them. The root conftest makes these fixtures known to every test."""
+"""Fixtures for databases and for ledgers on them. The root conftest makes them available to every test."""
 
 import os
 import uuid
@@ -22,9 +22,9 @@ BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 @pytest.fixture(scope="session")
 def new_postgres() -> Callable[[], AbstractContextManager[str]]:
-    """`with new_postgres() as url`: an empty PostgreSQL database, dropped afterwards.
+    """A function for `with new_postgres() as url`, which makes an empty PostgreSQL database for the block.
 
-    `BURSAR_TEST_POSTGRES` names the server. If no server answers, the test is skipped, or fails if
+    `BURSAR_TEST_POSTGRES` names the server. If no server answers, the function skips the test, or fails it if
     `BURSAR_REQUIRE_POSTGRES` is set.
     """
     return _new_postgres
@@ -49,7 +49,10 @@ def _new_postgres() -> Generator[str]:
 
 @pytest.fixture(scope="session")
 def shared_postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """URL of a PostgreSQL database with our tables, still with the rows of earlier tests. Tests take `postgres`."""
+    """URL of a PostgreSQL database with Bursar's tables, which may have rows of earlier tests.
+
+    A test uses the fixture `postgres` instead, which empties the tables.
+    """
     with new_postgres() as url:
         database = Database(url)
         migrate(database)
@@ -59,7 +62,7 @@ def shared_postgres(new_postgres: Callable[[], AbstractContextManager[str]]) -> 
 
 @pytest.fixture
 def postgres(shared_postgres: str) -> str:
-    """URL of a PostgreSQL database with our tables, all empty."""
+    """URL of a PostgreSQL database with Bursar's tables, all empty."""
     database = Database(shared_postgres)
     database.run(_truncate)
     database.close()
@@ -67,14 +70,14 @@ def postgres(shared_postgres: str) -> str:
 
 
 def _truncate(connection: Connection) -> None:
-    """Delete every row of the tables, except the schema's version."""
+    """Delete every row of every table, except the row with the schema's version."""
     tables = [name for name in inspect(connection).get_table_names() if name != VERSION_TABLE]
     connection.execute(text("TRUNCATE " + ", ".join(f'"{name}"' for name in tables)))
 
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with our tables and no rows, for tests to copy."""
+    """An SQLite file with Bursar's tables and no rows, which tests copy because that is faster than making tables."""
     made = tmp_path_factory.mktemp("migrated") / "books.db"
     database = Database(f"sqlite:///{made}")
     migrate(database)
@@ -89,7 +92,7 @@ def sqlite_url(folder: Path) -> str:
 
 @pytest.fixture(params=BOTH)
 def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database, once on SQLite and once on PostgreSQL."""
+    """URL of an empty database. The test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path)
     return str(request.getfixturevalue("postgres"))
@@ -103,21 +106,21 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
-    """A ledger on `url`, which must verify when the test ends."""
+    """A ledger on `url`. The test fails if the ledger does not verify at the end."""
     with verified(url) as made:
         yield made
 
 
 @pytest.fixture
 def any_ledger(any_url: str) -> Iterator[Ledger]:
-    """A ledger, once on SQLite and once on PostgreSQL, which must verify when the test ends."""
+    """A ledger on `any_url`: the test runs on SQLite and on PostgreSQL. It fails if the ledger does not verify."""
     with verified(any_url) as made:
         yield made
 
 
 @contextmanager
 def verified(where: str | Database) -> Generator[Ledger]:
-    """Open a ledger for the block. At the end of the block it must verify."""
+    """Open a ledger for the block. At the end of the block, close it, and fail if its log does not verify."""
     ledger = Ledger(where)
     yield ledger
     found = ledger.verify()

@@ -1,4 +1,4 @@
-"""What tests of whole graphs share: a router that chooses every specialist, priced doubles, and graphs with both."""
+"""Helpers for tests of whole graphs: a router that chooses every specialist, priced model doubles, and graphs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ def rules(task: Task) -> Report:
 
 
 def priced(model: ScriptedModel, *, words: int = 5, least: int | None = None) -> MeteredChatModel:
-    """Put the double behind the gateway: an answer may have `words` words, each a tenth of a cent."""
+    """Put the double behind the gateway. An answer may have `words` words, and each costs a tenth of a cent."""
     return meter(model, price=PRICE, max_output_tokens=words, min_output_tokens=words if least is None else least)
 
 
 def scripted(*replies: Scripted) -> ScriptedModel:
-    """Return a double that gives these replies."""
+    """Return a model double that gives these replies, in this order."""
     return ScriptedModel(replies=replies)
 
 
@@ -79,7 +79,7 @@ def free(name: str, handler: Handler, **settings: Any) -> Specialist:
 
 
 def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) -> App:
-    """Build a graph with its checkpoints in the ledger's database, whose router chooses every specialist."""
+    """Build a graph whose checkpoints are in the ledger's database and whose router chooses every specialist."""
     usual: dict[str, Any] = {
         "budget": Budget("0.03"),
         "checkpointer": SQLAlchemySaver(ledger.database),
@@ -89,7 +89,7 @@ def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) ->
 
 
 def session(name: str = "s-1", **more: Any) -> RunnableConfig:
-    """Return the config of a session."""
+    """Return the config for the session `name`; `more` are further `configurable` values."""
     return {"configurable": {"thread_id": name, "tenant": "acme", **more}}
 
 
@@ -104,5 +104,5 @@ def answer_of(result: Any) -> str:
 
 
 def first_run(result: Any, name: str = "a") -> Any:
-    """Return the run of the specialist's own handler, not a run of its fallbacks."""
+    """Return the run of the own handler of the specialist `name`, not a run of a fallback."""
     return next(run for run in result["runs"] if run.specialist == name and run.level == 0)

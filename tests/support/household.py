@@ -14,14 +14,14 @@ from tests.support.databases import BOTH
 
 @pytest.fixture(scope="session")
 def postgresql_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """URL of a PostgreSQL database that these tests share. The fixture `engine` empties it."""
+    """URL of a PostgreSQL database that the tests of Genie share. The fixture `engine` empties it for each test."""
     with new_postgres() as url:
         yield url
 
 
 @pytest.fixture(params=BOTH)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine on an empty database, once on SQLite and once on PostgreSQL."""
+    """An engine on an empty database. The test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         made = create_engine(f"sqlite:///{tmp_path / 'household.db'}")
     else:

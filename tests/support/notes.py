@@ -1,4 +1,4 @@
-"""A table of notes, which shows what was committed, and a block that keeps SQLite's connection busy."""
+"""A table of notes, by which a test sees what was committed, and a block that keeps SQLite's connection busy."""
 
 import sqlite3
 import threading
@@ -30,7 +30,7 @@ def add(note: str, connection: Connection) -> str:
 
 
 def noting(*names: str) -> Work[str]:
-    """Return work that adds the notes."""
+    """Return work for `Database.run` that adds a note for each name, and returns the names joined."""
     return lambda connection: "".join(add(name, connection) for name in names)
 
 

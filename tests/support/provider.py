@@ -1,4 +1,4 @@
-"""A provider of chat completions on loopback. Its own books say what it billed: tests compare the ledger with them.
+"""A provider of chat completions on loopback. It records what it billed, and tests compare the ledger with its bills.
 
 It speaks OpenAI's protocol: plain and streamed answers, tool calls, structured output, embeddings, and every fault of a
 provider. A word is a token; the prompt's tokens are a third of its bytes. `RATES` has the prices of its models.
@@ -29,7 +29,11 @@ MAX_WAIT_SECONDS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How the provider answers one HTTP request."""
+    """How the provider answers one HTTP request.
+
+    With `tool`, the answer is a call of this tool, otherwise `text`. If `usage`, the answer reports its tokens. If
+    `ignores_cap`, the answer may be longer than the request allows.
+    """
 
     text: str = "all is well"
     tool: str = ""
@@ -38,10 +42,10 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     usage: bool = True
     ignores_cap: bool = False
-    cut_after: int | None = None  # chunks of a stream; 0 for a plain answer: nothing but the header
+    cut_after: int | None = None  # a stream stops after so many chunks; 0: a plain answer has only its header
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    waits_for: threading.Event | None = None  # before the last chunk of a stream, or before a plain answer
+    waits_for: threading.Event | None = None  # set before the last chunk or a plain answer is sent
 
     def words(self, cap: int) -> list[str]:
         """Return the words that the model writes under an output cap of `cap` tokens."""
@@ -52,7 +56,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Bill:
-    """The tokens of one billed HTTP request."""
+    """The tokens that the provider bills for one HTTP request."""
 
     input_tokens: int
     output_tokens: int
@@ -70,7 +74,10 @@ class Bill:
 
 
 class Provider:
-    """The server. `script` holds the replies to the next requests; if it is empty, `default` is the reply."""
+    """The provider's server, which runs from its creation until `close`.
+
+    `script` has the replies to the next requests; if `script` is empty, the reply is `default`.
+    """
 
     def __init__(self) -> None:
         self.script: deque[Reply] = deque()
@@ -97,7 +104,7 @@ class Provider:
             return sum(bill.nanos for bill in self.bills)
 
     def will(self, *replies: Reply) -> None:
-        """Answer the next requests with these replies, in this order."""
+        """Add these replies to the script: the provider gives them to its next requests, in this order."""
         self.script.extend(replies)
 
     def close(self) -> None:
@@ -107,8 +114,11 @@ class Provider:
         self._server.server_close()
 
     def take(self, body: dict[str, Any]) -> tuple[Reply, Bill]:
-        """Return the reply to a request and its bill. The request is billed here, before any of the reply is sent."""
-        # Threads of several requests race for the script and the books: each takes its reply and its bill in one step.
+        """Return the reply to a request, and its bill. If the reply's status is 200, add the bill to `bills`.
+
+        So the request is billed before any of the reply is sent.
+        """
+        # Race: threads of several requests take from the script and add bills. The lock makes that one step for each.
         with self.lock:
             self.requests.append(body)
             reply = self.script.popleft() if self.script else self.default
@@ -135,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Say nothing."""
+        """Print nothing; the base class would print a line for each request."""
 
     def do_POST(self) -> None:
         body = cast("dict[str, Any]", json.loads(self.rfile.read(int(self.headers["content-length"]))))
@@ -262,7 +272,7 @@ def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    """A provider of chat completions, with its own books. The root conftest makes it known to every test."""
+    """A provider of chat completions for one test. The root conftest makes this fixture available to every test."""
     made = Provider()
     yield made
     made.close()

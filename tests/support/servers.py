@@ -1,4 +1,4 @@
-"""Servers on loopback for one test alone: a PostgreSQL that the test may restart, and a PgBouncer before a server."""
+"""Servers on loopback for a single test: a PostgreSQL that the test may restart, and a PgBouncer before a server."""
 
 import os
 import pwd
@@ -31,7 +31,7 @@ class Postgres:
 
     @cached_property
     def url(self) -> str:
-        """The URL of the database, for Bursar."""
+        """The URL of the database `postgres`, in the form that Bursar takes."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
 
     def make(self) -> None:
@@ -60,7 +60,7 @@ class Postgres:
         self.start()
 
     def execute(self, statement: str) -> None:
-        """Run an SQL statement on a connection of its own, not one of Bursar's."""
+        """Run an SQL statement on a new connection, which is none of Bursar's."""
         with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(statement.encode())
 
@@ -73,7 +73,7 @@ class Postgres:
 
     @property
     def data(self) -> Path:
-        """The data directory."""
+        """The server's data directory."""
         return self.folder / "data"
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -94,7 +94,7 @@ class Postgres:
 
 
 def owner() -> str | None:
-    """Return the user that servers run as, or None for the present user. Servers refuse to run as root."""
+    """Return the user that servers run as, or None if they run as the present user. Servers refuse to run as root."""
     if os.getuid():
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -102,7 +102,7 @@ def owner() -> str | None:
 
 
 def _program(name: str) -> Path | None:
-    """Return the path of a PostgreSQL program, or None. On Debian the server's programs are not on the PATH."""
+    """Return the path of a PostgreSQL program, or None if it is not installed. Debian's are not on the PATH."""
     if found := shutil.which(name):
         return Path(found)
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda file: int(file.parts[4]))
@@ -111,7 +111,7 @@ def _program(name: str) -> Path | None:
 
 @contextmanager
 def folder() -> Generator[Path]:
-    """Make a folder that the servers' user may use; other users may not use pytest's folders."""
+    """Yield a new folder that the servers' user may use: pytest's folders are closed to other users."""
     with tempfile.TemporaryDirectory(prefix="bursar-") as made:
         if user := owner():
             shutil.chown(made, user)
@@ -144,9 +144,9 @@ def postgres(*settings: str) -> Generator[Postgres]:
 
 @contextmanager
 def frozen(server: Postgres, *, clients_only: bool = False) -> Generator[None]:
-    """Freeze the server for the block: it does nothing, though its host still acknowledges the packets sent to it.
+    """Freeze the server for the block: it does nothing, but its host still acknowledges the packets that it gets.
 
-    With `clients_only`, only the processes that serve a client now are frozen; new clients are served.
+    With `clients_only`, freeze only the processes that serve a client now, so that new clients are served.
     """
     processes = server.processes
     if clients_only:
@@ -164,7 +164,7 @@ def frozen(server: Postgres, *, clients_only: bool = False) -> Generator[None]:
 def pgbouncer(url: str, *, connections: int = 3) -> Generator[str]:
     """Run a PgBouncer for the block, in transaction mode before the server at `url`, and yield the PgBouncer's URL.
 
-    It has at most `connections` connections to the server. Skip the test if PgBouncer is not installed.
+    The PgBouncer has at most `connections` connections to the server. Skip the test if it is not installed.
     """
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:

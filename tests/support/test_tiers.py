@@ -9,7 +9,7 @@ from tests.support.tiers import ProcessStarted, marks_of
 
 
 def test_a_quick_test_cannot_start_a_process(request: pytest.FixtureRequest) -> None:
-    """The test fails, and the error names the mark that it needs."""
+    """A test without a mark that starts a process fails, and the error names the mark that the test needs."""
     assert request.node.get_closest_marker("quick") is not None
     assert marks_of(request.node) == []
     with pytest.raises(ProcessStarted, match="test_a_quick_test_cannot_start_a_process starts a process: give it @"):

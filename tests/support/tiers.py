@@ -44,12 +44,12 @@ sys.addaudithook(_watch)
 
 
 def marks_of(item: pytest.Item) -> list[str]:
-    """Return the marks of a test that keep it out of the quick tier."""
+    """Return those marks of a test that keep the test out of the quick tier; an empty list if it is quick."""
     return [mark for mark in MARKS if item.get_closest_marker(mark) is not None]
 
 
 def is_quick(config: pytest.Config) -> bool:
-    """Whether pytest was started for the quick tier only."""
+    """Whether pytest was started with `-m quick`, for the quick tier only."""
     return str(config.getoption("markexpr")) == "quick"
 
 
@@ -59,7 +59,10 @@ def _folder_mark(path: Path) -> str | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Ignore a folder that the quick tier leaves out as a whole, so that its tests are not even imported."""
+    """Return True, which ignores the path, if pytest runs the quick tier and the path is in a folder of `FOLDERS`.
+
+    So the tests of such a folder are not even imported. Otherwise return None, which leaves the decision to pytest.
+    """
     return True if is_quick(config) and _folder_mark(collection_path) is not None else None
 
 
@@ -76,13 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Count the tests that are left out, by the first mark of each."""
+    """Count the tests that pytest leaves out, in `left_out`, by the first mark of each."""
     left_out.update(marks_of(item)[0] for item in items if marks_of(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remember, for the audit hook, which test runs."""
+    """Keep the test in `_running` while it runs: the audit hook `_watch` looks there."""
     _running.append(item)
     try:
         return (yield)
@@ -91,7 +94,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Give the counts of a pytest-xdist worker to the process that prints them."""
+    """If this process is a pytest-xdist worker, send its counts to the process that prints them."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left_out"] = dict(left_out)
@@ -99,12 +102,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Take the counts of the first worker that ends: every worker has counted the same tests."""
+    """Take the counts of the first pytest-xdist worker that ends. Every worker has counted the same tests."""
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what the quick tier left out."""
+    """In a run of the quick tier, print how many tests and which folders it left out."""
     if is_quick(config):
         counts = ", ".join(f"{number} {mark}" for mark, number in sorted(left_out.items()))
         terminalreporter.write_line(f"Left out: {counts or 'no single tests'}, and the folders {', '.join(FOLDERS)}.")

@@ -105,7 +105,7 @@ def analyse(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _record(view: View) -> None:
-    """Record the totals of the period on the sheet, also totals that the text does not mention."""
+    """Record the totals of the view's period on its fact sheet, also totals that the text does not mention."""
     sheet = view.sheet
     sheet.day("coverage.start", view.covered.start)
     sheet.day("coverage.end", view.covered.end)
@@ -136,9 +136,9 @@ def _age_gaps(covered: Period, *, today: date, truncated: bool) -> list[str]:
 
 
 def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
-    """Return what is missing from one question's answer.
+    """Return texts that say what is missing from the answer to one question.
 
-    The first text stands above the answer, because it changes how to read the answer; it is empty if not needed.
+    The first text changes how to read the answer, so the caller puts it above the answer; it may be empty.
     """
     unknown = unknown_name(view.text) if kind in ("spending", "monthly") and not view.focus else None
     lead = ""
@@ -164,7 +164,7 @@ def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
 
 
 def _price_rises(view: View, source: str) -> tuple[Finding, ...]:
-    """Return a finding for every running payment whose newest price is above its price before."""
+    """Return a finding for each regular payment that still runs and whose newest price is above the price before."""
     findings: list[Finding] = []
     for number, stream in enumerate(view.streams):
         rise = stream.rise

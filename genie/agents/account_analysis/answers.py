@@ -1,4 +1,7 @@
-"""Writes the sentences of account analysis: one function for each kind of question, its numbers on a fact sheet."""
+"""Writes the answers of account analysis, one function for each kind of question.
+
+Each function returns the lines of its answer, and records their numbers on the view's fact sheet.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,8 +44,9 @@ _ACCOUNT_WORDS: Final[Mapping[str, frozenset[str]]] = {
 class View:
     """What an answer is written from: the classified postings, what the question asks for, and the fact sheet.
 
-    `covered` is the period of all the data, `asked` the periods that the question names. `period` is the first of
-    these, otherwise `covered`; `within` holds the entries of `period`.
+    `streams` are the regular payments. `covered` is the period of all the data, and `asked` has the periods that the
+    question names. `period` is the first period of `asked`, or `covered` if `asked` is empty; `within` holds the
+    entries of `period`.
     """
 
     entries: tuple[Entry, ...]
@@ -63,9 +67,9 @@ class View:
 
     @property
     def transfers(self) -> int:
-        """The number of transfers in the period: the postings that pay or those that receive, whichever are more.
+        """The number of transfers in the period: the number of paying or of receiving postings, whichever is larger.
 
-        A transfer may have one side only in the data.
+        The data may have only one side of a transfer.
         """
         moved = [entry for entry in self.within if entry.flow == "transfer"]
         return max(sum(entry.row.amount < 0 for entry in moved), sum(entry.row.amount > 0 for entry in moved))
@@ -81,12 +85,12 @@ def sentence(text: str) -> str:
 
 
 def shown_name(category: str) -> str:
-    """Return a category as a list shows it, with a capital: banks write "Groceries", Genie's rules "groceries"."""
+    """Return a category with a capital, as lists show it: banks write "Groceries", but Genie's rules "groceries"."""
     return sentence(category)
 
 
 def spending(view: View) -> list[str]:
-    """Write where the money went: the total and the largest categories, or the spending on the question's focus."""
+    """Return the lines on spending: the total and the largest categories, or the spending on the question's focus."""
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -148,7 +152,10 @@ def _largest(view: View, currency: str, sums: Totals) -> list[str]:
 
 
 def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "average") -> str:
-    """Return a sentence on the average of the period's whole months, or nothing if there are fewer than two."""
+    """Return a sentence on the monthly average of `paid` over the period's whole months; "" if fewer than two.
+
+    The facts have keys that start with `key`.
+    """
     whole = [month for month in whole_months(view.entries) if month in view.period]
     if len(whole) < 2:
         return ""
@@ -159,7 +166,7 @@ def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "av
 
 
 def monthly(view: View) -> list[str]:
-    """Write the spending of the period, its monthly average, and the spending of each of its newest twelve months."""
+    """Return the lines on monthly spending: the total, the monthly average, and each of the newest twelve months."""
     lines: list[str] = []
     chosen = [entry for entry in view.within if not view.focus or entry in view.focus]
     about = f" on {view.sheet.word('focus', view.focus.label)}" if view.focus else ""
@@ -180,7 +187,10 @@ def monthly(view: View) -> list[str]:
 
 
 def largest(view: View) -> list[str]:
-    """List the largest single payments, one for each payee. If the question has a focus, list payments to it only."""
+    """Return the lines on the largest single payments, one for each payee.
+
+    If the question has a focus, only payments to the focus are listed.
+    """
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
     for currency in sorted({entry.row.currency for entry in chosen}):
@@ -202,7 +212,7 @@ def largest(view: View) -> list[str]:
 
 
 def saved(view: View) -> list[str]:
-    """Write what was left of the income, and which share of the income that is."""
+    """Return the lines on savings: what was left of the income, and its share of the income."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
@@ -222,7 +232,7 @@ def saved(view: View) -> list[str]:
 
 
 def income(view: View) -> list[str]:
-    """Write what income came in, from which payers, and what a usual month brings."""
+    """Return the lines on income: the total, its payers, and the median of the whole months' income."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         earned = [entry for entry in view.within if entry.flow == "income" and entry.row.currency == currency]
@@ -248,7 +258,10 @@ def _usual_month(view: View, currency: str) -> str:
 
 
 def overview(view: View) -> list[str]:
-    """Write income, spending, what is left and the largest categories: the answer to a question of no known kind."""
+    """Return the lines on income, spending, the difference and the largest categories.
+
+    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on its spending.
+    """
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -264,7 +277,11 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """Write the last balance that the bank stated for each account, or for accounts of the kinds in the question."""
+    """Return the lines on balances: the newest that the bank stated for each account, and their sums.
+
+    If the question names kinds of accounts, only these accounts are listed. Without them, the sums are of current and
+    savings accounts.
+    """
     kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
     accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
     held = [found for found in balances(view) if found[0] in accounts]
@@ -299,7 +316,10 @@ def _kinds_asked(text: str) -> frozenset[str]:
 
 
 def balances(view: View) -> list[tuple[BankAccount, Decimal, date]]:
-    """Return the newest balance that the bank stated for each account, with its day; leave out accounts without any."""
+    """Return each account with the newest balance that the bank stated for the account, and the balance's day.
+
+    An account without a stated balance is left out.
+    """
     newest: dict[str, tuple[date, Decimal]] = {}
     for entry in view.entries:
         if entry.row.balance_after is not None:
@@ -323,12 +343,12 @@ def _transfers_left_out(view: View) -> list[str]:
 
 
 def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
-    """Return the sums in the order of their currency codes: amounts in different currencies cannot be compared."""
+    """Return each currency and its totals in order of currency code: amounts of two currencies cannot be compared."""
     return sorted(sums.items())
 
 
 def sums_of(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
-    """Return the sum of each name's values, the largest first."""
+    """Return each name with the sum of its values, the largest sum first."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, value in pairs:
         sums[name] += value

@@ -1,4 +1,4 @@
-"""What changed between two periods: a bridge of steps, one for each category, that add up to the difference."""
+"""Writes what changed between two periods: steps, one for each category, that add up to the difference in spending."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,9 +23,9 @@ class ChangeStep:
 
 
 def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
-    """Return the steps from the spending of `before` to the spending of `after`, the largest change first.
+    """Return the steps from the spending of the entries `before` to that of the entries `after`, in `currency`.
 
-    The changes add up to the difference of the two totals, to the cent.
+    The largest change comes first. The changes add up to the difference of the two totals, to the cent.
     """
     old, new = totals_by_category(before), totals_by_category(after)
     names = {category for category, held in (*old, *new) if held == currency}
@@ -39,9 +39,9 @@ def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str
 def compared(view: View) -> tuple[Period, Period]:
     """Return the earlier and the later period to compare.
 
-    These are the two periods that the question names, or the one that it names (otherwise the newest month) and the
-    period before. If the data end inside the later period, the two are compared day for day: 1 to 17 June with
-    1 to 17 May.
+    If the question names two periods, these are returned. Otherwise the later is the period that the question names, or
+    else the newest month, and the earlier is the period of the same length before. If the data end inside this later
+    period, both are cut to as many days: 1 to 17 June is compared with 1 to 17 May.
     """
     if len(view.asked) > 1:
         first, second = sorted(view.asked, key=lambda period: (period.start, period.end))
@@ -57,7 +57,7 @@ def compared(view: View) -> tuple[Period, Period]:
 
 
 def change(view: View) -> list[str]:
-    """Write how much spending differs between the two periods, and which categories drove it; then the income."""
+    """Return the lines on how much spending differs between the two periods, by which categories, and on the income."""
     earlier, later = compared(view)
     sheet = view.sheet
     for name, period in (("before", earlier), ("after", later)):

@@ -1,4 +1,4 @@
-"""Writes the sentences about subscriptions, other regular payments, and regular payments whose price rose."""
+"""Writes the lines on subscriptions, on essential regular payments, and on regular payments whose price rose."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,9 +14,9 @@ _SUBSCRIPTIONS = frozenset({"subscription", "subscriptions", "membership", "memb
 
 
 def recurring(view: View) -> list[str]:
-    """List the running subscriptions, then the other regular payments.
+    """Return the lines on the subscriptions that still run, then on the essential regular payments.
 
-    The others get one line if there are subscriptions and the question does not ask for all regular payments.
+    If there are subscriptions and the question does not ask for all regular payments, the essential ones get one line.
     """
     subscriptions, others = _running(view)
     lines: list[str] = []
@@ -35,7 +35,11 @@ def recurring(view: View) -> list[str]:
 
 
 def rises(view: View) -> list[str]:
-    """List the running payments whose price rose in the period. If the question has a focus, list its payments only."""
+    """Return the lines on the regular payments that still run and whose price rose in the period.
+
+    If the question asks for subscriptions, only subscriptions are listed. If it has a focus, only payments to the focus
+    are listed; if none of these is regular, the lines are on the change of their spending.
+    """
     subscriptions, others = _running(view)
     only_subscriptions = bool(_SUBSCRIPTIONS.intersection(words(view.text)) and not _ALL.intersection(words(view.text)))
     noun = "subscription" if only_subscriptions else "regular payment"
@@ -43,7 +47,7 @@ def rises(view: View) -> list[str]:
     if view.focus:
         meant = {entry.row.id for entry in view.entries if entry in view.focus}
         streams = [stream for stream in streams if meant.intersection(stream.ids)]
-        if not streams:  # irregular payments have no price that could rise
+        if not streams:  # Irregular payments have no price that could rise.
             return change(view)
     if not streams:
         return [f"You have no {noun}."]
@@ -60,7 +64,10 @@ def rises(view: View) -> list[str]:
 
 
 def _running(view: View) -> tuple[list[Recurring], list[Recurring]]:
-    """Return the subscriptions that run on the newest day of the data, and the other regular payments that do."""
+    """Return the subscriptions and the essential regular payments that still run on the newest day of the data.
+
+    A subscription has a steady amount and is not essential. A regular payment that is neither is left out.
+    """
     running = [stream for stream in view.streams if stream.amount < 0 and stream.active(view.covered.end)]
     essential = [stream for stream in running if is_essential(category_of(stream.rows[-1]))]
     return [stream for stream in running if stream.steady and stream not in essential], essential
@@ -76,7 +83,7 @@ def _monthly(view: View, streams: Iterable[Recurring], key: str) -> str:
 
 
 def _lines(view: View, streams: Sequence[Recurring]) -> list[str]:
-    """Return a line for each stream, the dearest first."""
+    """Return a line for each stream, the dearest per month first."""
     numbers = {id(stream): number for number, stream in enumerate(view.streams)}
     ordered = sorted(streams, key=lambda stream: (stream.monthly, stream.merchant))
     return [f"- {_line(view, stream, numbers[id(stream)])}" for stream in ordered]

@@ -48,11 +48,11 @@ class AnswerReview:
 
 @dataclass(frozen=True, slots=True)
 class ComplianceVerdict:
-    """What the checker decided, and by which rules of which policy.
+    """What the checker decided, by which rules, and the hash of the rules' file.
 
     `denied_agents` pairs each agent that may not run (or may not have contributed) with the rule that denies the agent.
     `text` is what may be shown: for an answer, the amended text, or the safe text if the answer is denied; for a plan,
-    the safe text if the plan is denied.
+    the safe text if the plan is denied, otherwise None.
     """
 
     action: Literal["allow", "allow_with_changes", "deny"]
@@ -83,7 +83,8 @@ class ComplianceChecker:
     def review_plan(self, plan: PlanReview) -> ComplianceVerdict:
         """Deny the whole plan if the request is prohibited; otherwise deny each agent that no rule lets run.
 
-        If all its agents are denied, the plan is denied. If only some are, the plan is allowed without them.
+        If all agents of the plan are denied, the plan is denied. If only some agents are denied, the plan is allowed
+        without these.
         """
         prohibited = self._rules.requests.hits(plan.text)
         if prohibited:

@@ -25,12 +25,15 @@ class ComplianceGate:
         self._today = today
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Deny the whole plan of a prohibited request, and otherwise each specialist that no rule lets run."""
+        """Deny the whole plan if the request is prohibited; otherwise deny each specialist that no rule lets run."""
         suitability = self._source.profile().suitability
         return _verdict(self._checker.review_plan(PlanReview(request.text, specialists, suitability, self._today(now))))
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
-        """Mask identifiers and add disclosures. Deny an answer with a promise or a number that no tool computed."""
+        """Deny an answer with a promise, or with a number that no tool computed and the user did not write.
+
+        In every other answer, mask identifiers and add the disclosures that the specialists in `reports` require.
+        """
         review = AnswerReview(
             text=answer,
             agents=tuple(reports),

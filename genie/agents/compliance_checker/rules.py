@@ -1,4 +1,4 @@
-"""Loads the compliance rules from their TOML file, and refuses a file with anything that it does not know."""
+"""Loads the compliance rules from their TOML file, and refuses a file that has an unknown key."""
 
 import hashlib
 import re
@@ -94,10 +94,10 @@ class AgentRule:
 
 @dataclass(frozen=True, slots=True)
 class PhraseRules:
-    """Phrases, each with the rule that forbids it; phrases match whole words only.
+    """Phrases, each with the rule that forbids the phrase; phrases match whole words only.
 
-    A phrase is harmless if `before` matches among the five words before it, or `after` among the five words after it,
-    in the same clause.
+    A phrase breaks no rule if, in the same clause, `before` matches among the five words before the phrase, or `after`
+    among the five words after the phrase.
     """
 
     rules: tuple[tuple[RuleHit, re.Pattern[str]], ...]
@@ -130,7 +130,7 @@ class ComplianceRules:
     policy_hash: str
 
     def denial(self, hit: RuleHit) -> str:
-        """Return the safe text that replaces what `hit` denied."""
+        """Return the safe text that the user sees in place of a plan or an answer that `hit` denied."""
         return self.denied.format(rule=hit.rule, reason=hit.reason)
 
 

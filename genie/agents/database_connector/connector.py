@@ -24,7 +24,7 @@ _STEPS_BETWEEN_CHECKS: Final = 1_000
 
 
 class DataError(Exception):
-    """A query was refused or stopped, and nothing was changed. The error's text says what to do.
+    """A query was refused or stopped. Nothing was changed in the database. The error's text says what to do.
 
     DataError
     ├── UnknownQuery     no query has that name, or it has no such parameter
@@ -53,8 +53,8 @@ class QueryTimeout(DataError):
 class Connector:
     """A `Source` that reads one household's data with named, read-only queries.
 
-    Every query runs in a read-only transaction, returns at most `max_rows` rows (the newest rows if the query is about
-    days), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
+    Every query runs in a read-only transaction, returns at most `max_rows` rows (of transactions and prices the
+    newest), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class Connector:
         self._turn = threading.Lock() if isinstance(engine.pool, StaticPool) else nullcontext()
 
     def run(self, name: str, **parameters: date | str | int | None) -> QueryRows[Record]:
-        """Run the query `name`, without the parameters that are None. Raises `DataError`."""
+        """Run the query `name` with the parameters that are not None, and return its rows.
+
+        Raises `DataError` if the query is refused or stopped.
+        """
         query = QUERIES.get(name)
         if query is None:
             raise UnknownQuery(f"no query is named {name!r}; there are {', '.join(sorted(QUERIES))}")
@@ -87,7 +90,7 @@ class Connector:
         return self.fetch(query, given)
 
     def fetch(self, query: NamedQuery, parameters: Parameters) -> QueryRows[Record]:
-        """Run `query`, with parameters that the caller has checked.
+        """Run `query`, with parameters that the caller has checked, and return its rows.
 
         Raises `DataError` if the query is stopped or its statement is no SELECT.
         """
@@ -121,13 +124,14 @@ class Connector:
     ) -> QueryRows[BankTransaction]:
         """Return transactions, oldest first.
 
-        `start` and `end` are inclusive. `payee` is a substring, compared without case. `limit` keeps the newest.
+        `start` and `end` are inclusive. `payee` is a part of the payee's name, in any case. If more rows match than
+        `limit`, the newest are returned.
         """
         found = self.run("transactions", start=start, end=end, account_id=account_id, payee=payee, limit=limit)
         return _typed(found, BankTransaction)
 
     def lots(self) -> QueryRows[Lot]:
-        """Return all lots that are held, ordered by symbol and day of purchase."""
+        """Return all lots that the household owns, ordered by symbol and day of purchase."""
         return _typed(self.run("lots"), Lot)
 
     def prices(self, *, start: date | None = None, end: date | None = None) -> QueryRows[ClosingPrice]:
@@ -145,9 +149,9 @@ class Connector:
 
     @contextmanager
     def _reading(self) -> Generator[Connection]:
-        """Open a read-only transaction with a time limit; roll it back at the end of the block.
+        """Yield a connection in a read-only transaction with a time limit; roll back at the end of the block.
 
-        Raises `DataError` instead of the database's errors.
+        Raises a `DataError` in place of each error of the database.
         """
         limit = self._sqlite_limits if self._engine.dialect.name == "sqlite" else self._postgresql_limits
         with self._turn, self._engine.connect() as connection:
@@ -174,7 +178,7 @@ class Connector:
         try:
             yield
         finally:
-            # The pool may give this connection to a writer next.
+            # The pool may give this connection to a writer next, so the read-only setting must go.
             raw.set_progress_handler(None, 0)
             connection.exec_driver_sql("PRAGMA query_only = OFF")
 

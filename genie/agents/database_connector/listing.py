@@ -19,7 +19,7 @@ MOST_LINES: Final = 40
 
 @runtime_checkable
 class KnowsImports(Protocol):
-    """A source that can also list the files that its data came from."""
+    """A source that can list the imported files that its data came from; `Source` does not require this."""
 
     def imports(self) -> QueryRows[ImportedFile]: ...
 
@@ -36,7 +36,7 @@ class _View:
 
 
 def answer(source: Source, text: str, *, today: date) -> Analysis:
-    """List the accounts, transactions, holdings, files or the coverage that `text` asks for.
+    """Return the listing that `text` asks for: accounts, transactions, holdings, files or the days that are covered.
 
     Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. `tables` has
     the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported.
@@ -228,6 +228,6 @@ def _when(view: _View) -> str:
 
 
 def _more(view: _View, number: int) -> list[str]:
-    """Return the line that says how many of `number` rows the text leaves out, or nothing if it shows all."""
+    """Return one line that says how many of `number` rows the text leaves out, or no line if it shows all."""
     left = number - MOST_LINES
     return [f"- and {view.sheet.count('left_out', left)} more in the table"] if left > 0 else []

@@ -87,10 +87,11 @@ _GRAMMAR: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RecordsRequest:
-    """A parsed question. A row matches if its payee and memo have all words of one of the `phrases`.
+    """A parsed question, as conditions on rows. An empty or None field is no condition.
 
-    `named` is a name that the question capitalises and that no row has. `least` and `greatest` bound the amount without
-    its sign. Only the `most` newest rows are asked for, unless `most` is None.
+    The payee and memo of a row must have all words of one of the `phrases`. `least` and `greatest` bound the amount
+    without its sign. Of the rows that match, the `most` newest are asked for. `named` is a name that the question
+    capitalises and that no row has.
     """
 
     subject: Subject
@@ -109,7 +110,7 @@ class RecordsRequest:
         return bool(self.phrases or self.named or self.account_ids or self.period or self.least or self.greatest)
 
     def admits(self, row: BankTransaction) -> bool:
-        """Whether the question asks for this row, apart from its period and its row limit."""
+        """Whether `row` meets all conditions of the question, without its period and its row limit."""
         size = abs(row.amount)
         return (
             (not self.phrases or any(phrase <= row_words(row) for phrase in self.phrases))
@@ -161,7 +162,7 @@ def read_request(
 
 
 def row_words(row: BankTransaction) -> frozenset[str]:
-    """Return the folded words of a row's payee and memo."""
+    """Return the words of a row's payee and memo, case-folded and without accents."""
     return frozenset(re.findall(r"\w+", fold(f"{row.payee} {row.memo}")))
 
 
@@ -177,9 +178,10 @@ def _with_subject(request: RecordsRequest, plain: str) -> RecordsRequest:
 
 
 def _phrases(plain: str, rows: Sequence[BankTransaction]) -> tuple[frozenset[str], ...]:
-    """Return groups of neighbouring words of the question that are together in some row.
+    """Return the groups of words by which the question names payees or memos of `rows`.
 
-    The words of a group that is in no row stand alone. A plural matches its singular.
+    Neighbouring words of the question that occur in one row are a group; otherwise each word that occurs in a row is
+    its own group. A plural matches its singular.
     """
     words = {word for row in rows for word in row_words(row) if word not in _GRAMMAR}
     runs: list[list[str]] = [[]]

@@ -152,7 +152,7 @@ def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, s
 
 
 def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
-    """Return a sentence on what bank data cannot show. This is no gap, because no import would fill it."""
+    """Return a sentence on what bank data cannot show. It is not a gap of the answer: no import could fill it."""
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
     if timed == len(checked):

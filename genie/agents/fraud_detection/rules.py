@@ -52,10 +52,10 @@ class Hit:
 
 
 def duplicates(entries: Sequence[Entry]) -> Iterator[Hit]:
-    """Yield charges that repeat the merchant, amount and currency of a charge at most three days before.
+    """Yield a hit for each charge that has the merchant, amount and currency of a charge at most three days before.
 
     Habits are left out: the same fare on several days of a week, or the same charge twice in one day at least three
-    times. A charge that was refunded within ten days has only the severity `info`.
+    times. If the charge was refunded within ten days, the hit has only the severity `info`.
     """
     groups: defaultdict[tuple[str, str, Decimal], list[Entry]] = defaultdict(list)
     refunds: defaultdict[tuple[str, str, Decimal], list[Entry]] = defaultdict(list)
@@ -79,10 +79,11 @@ def duplicates(entries: Sequence[Entry]) -> Iterator[Hit]:
 
 
 def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]:
-    """Yield first payments to a payee that exceed 95 % of the other payments and are three times their median or more.
+    """Yield a hit for each large first payment to a payee.
 
-    Regular payments are never flagged, and are not among the other payments. No payee counts as new in the first
-    30 days of the data. The rule needs more than 20 irregular payments in the currency.
+    A payment is large if it exceeds 95 % of the other payments and is at least three times their median. Payments whose
+    ids are in `regular` get no hit, and are not among the other payments. No payee counts as new in the first 30 days
+    of the data. The rule needs more than 20 irregular payments in the currency.
     """
     for currency in sorted({entry.row.currency for entry in entries}):
         paid = [entry for entry in entries if entry.flow == "spending" and entry.row.currency == currency]
@@ -107,7 +108,9 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 
 
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
-    """Yield, of each burst of at least five payments within one hour, the payment with the most in the hour up to it.
+    """Yield one hit for each burst of payments: at least five payments within one hour.
+
+    The hit is for the payment of the burst with the most payments in the hour that ends with this payment.
 
     Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
     are never compared.
@@ -145,12 +148,14 @@ def _burst(best: tuple[int, Entry]) -> Hit:
 
 
 def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]:
-    """Yield payments far above the usual for the merchant, or for the category if the merchant has little history.
+    """Yield a hit for each payment far above the usual amounts of its merchant.
 
-    Robust z = 0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993) against all *other* payments of the group, so
-    that no payment hides itself. With n others the limit is 3.5 (1 + k/n), which is stricter for small n: k is 10 and
-    n at least 3 for a merchant, 20 and 4 for a category. If MAD is 0, the mean absolute deviation replaces it. The
-    spread counts as at least 5 % of the median. The payment must also be at least twice the median.
+    If the merchant has little history, the payment is compared with its category. The measure is the robust z,
+    0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993), against all *other* payments of the group, so that no payment
+    hides itself. Against n others, z must exceed 3.5 (1 + k/n), which flags less if n is small: k is 10 and n at least
+    3 for a merchant, 20 and 4 for a category. If MAD is 0, the mean absolute deviation replaces it. The spread counts
+    as at least 5 % of the median. The payment must also be at least twice the median. Payments whose ids are in
+    `regular` get no hit.
     """
     merchants: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
     categories: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
@@ -170,7 +175,7 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
         ):
             if len(held) <= least:
                 continue
-            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # at most the others' median
+            if entry.size < OUTLIER_MULTIPLE * held[(len(held) - 3) // 2]:  # at most the median of the others
                 break
             others = list(held)
             others.remove(entry.size)
@@ -189,9 +194,9 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
 
 
 def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decimal]:
-    """Return the robust z of `value` against `others`, to two decimals, and the median of `others`.
+    """Return the robust z of `value` against `others` (see `outliers`), to two decimals, and the median of `others`.
 
-    `others` has at least one value, and all are positive.
+    `others` has at least one value, and all its values are positive.
     """
     middle = median(others)
     distances = [abs(other - middle) for other in others]
@@ -203,7 +208,7 @@ def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decima
 
 
 def regular_ids(streams: Iterable[Recurring]) -> frozenset[str]:
-    """Return the ids of the streams' payments, except payments over 1.5 times the median of their stream."""
+    """Return the ids of the payments in `streams`, without payments over 1.5 times the median of their stream."""
     ids: set[str] = set()
     for stream in streams:
         usual = median(abs(row.amount) for row in stream.rows)

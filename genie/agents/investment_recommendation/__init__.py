@@ -1,1 +1,1 @@
-"""Investment recommendation: target weights within caps for what is held, and the trades that lead there."""
+"""Investment recommendation: target weights for the household's holdings, and the trades that lead there."""

@@ -60,7 +60,7 @@ def covariance(past: History) -> Matrix:
 
 
 def deviation(weights: Sequence[Decimal], covariances: Matrix) -> float:
-    """Return the standard deviation of a portfolio with these weights, in the covariance's own period."""
+    """Return the standard deviation of a portfolio with these weights, for the period that the covariances are for."""
     import numpy as np
 
     held = np.array([float(weight) for weight in weights])
@@ -68,9 +68,10 @@ def deviation(weights: Sequence[Decimal], covariances: Matrix) -> float:
 
 
 def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: Caps) -> tuple[Decimal, ...] | None:
-    """Return the long-only weights of least variance within `caps`, or None if none exist or the solver found none.
+    """Return the weights of least variance within `caps`, none negative, which sum to exactly 1.
 
-    `classes` names each holding's asset class. The weights sum to exactly 1. The solver is Clarabel, by PyPortfolioOpt.
+    Return None if no such weights exist, or if the solver (Clarabel, through PyPortfolioOpt) found none. `classes` has
+    the asset class of each holding.
     """
     if not feasible(classes, caps):
         return None
@@ -96,7 +97,7 @@ def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: C
 
 
 def feasible(classes: Sequence[AssetClass], caps: Caps) -> bool:
-    """Whether any long-only weights over holdings of these classes sum to 1 within `caps`."""
+    """Whether there are weights within `caps`, none negative, that sum to 1 over holdings of these asset classes."""
     least = most = _ZERO
     for name, (low, high) in caps.classes.items():
         reach = min(high, caps.holding * classes.count(name))
@@ -108,7 +109,7 @@ def feasible(classes: Sequence[AssetClass], caps: Caps) -> bool:
 
 
 def obeys(weights: Sequence[Decimal], classes: Sequence[AssetClass], caps: Caps) -> bool:
-    """Whether weights sum to exactly 1, none is negative or above its cap, and every class is in its range."""
+    """Whether the weights sum to exactly 1, no weight is negative or above its cap, and each class is in its range."""
     sums = dict.fromkeys(caps.classes, _ZERO)
     for weight, name in zip(weights, classes, strict=True):
         sums[name] += weight
@@ -141,9 +142,9 @@ def quantised(weights: Sequence[float], classes: Sequence[AssetClass], caps: Cap
 
 
 def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[Decimal, ...]:
-    """Return the policy's class targets, split over the holdings of each class by their value and within their cap.
+    """Return the policy's target of each class, split over the holdings of the class by their value and within `caps`.
 
-    The weights sum to less than 1 if a class has no holding, or too few for its target under the cap of one holding.
+    The weights sum to less than 1 if a class has no holding, or too few holdings to reach its target within the cap.
     """
     cap = int(caps.holding / TICK)
     ticks = [0] * len(holdings)
@@ -159,10 +160,10 @@ def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[D
 
 
 def _apportion(wanted: Sequence[float], total: int, lows: Sequence[int], highs: Sequence[int]) -> list[int]:
-    """Return whole numbers near `wanted`, within `lows` and `highs`, that sum to `total`.
+    """Return whole numbers near `wanted`, each between its low and its high, that sum to `total`.
 
-    By largest remainder: the number furthest below (or above) its wanted value is changed first; in a tie, the earlier.
-    Raises `ValueError` if no such numbers exist.
+    Each wanted value is rounded down. Then the number furthest below (or above) its wanted value is changed by 1, in a
+    tie the first, until the sum is `total` (largest remainder). Raises `ValueError` if no such numbers exist.
     """
     if not sum(lows) <= total <= sum(highs):
         raise ValueError("the bounds leave no room for the total")

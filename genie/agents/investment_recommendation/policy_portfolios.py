@@ -22,7 +22,7 @@ class _Frozen(BaseModel):
 
 
 class Range(_Frozen):
-    """The least, target and most of an asset class, in whole percent of the portfolio."""
+    """The least, the target and the most weight of an asset class, in whole percent of the portfolio."""
 
     least: int
     target: int
@@ -80,14 +80,17 @@ def load() -> Policies:
 
 
 def suited_band(policies: Policies, band: RiskBand, horizon_years: int) -> RiskBand:
-    """Return `band`, or the next calmer band whose shortest horizon is at most `horizon_years`."""
+    """Return `band` if its shortest horizon is at most `horizon_years`, otherwise the next calmer band that fits.
+
+    If no band fits, return the calmest.
+    """
     calmer = BANDS[: BANDS.index(band) + 1]
     fitting: list[RiskBand] = [each for each in calmer if horizon_years >= policies.bands[each].min_horizon_years]
     return fitting[-1] if fitting else BANDS[0]
 
 
 def caps_of(policies: Policies, band: RiskBand) -> Caps:
-    """Return the caps of a band."""
+    """Return the limits that the policy of `band` sets to weights, as fractions."""
     hundredth = Decimal("0.01")
     ranges = policies.bands[band].classes
     classes: dict[AssetClass, tuple[Decimal, Decimal]] = {

@@ -54,12 +54,12 @@ class RebalancingPlan:
 
     @property
     def cost(self) -> Decimal:
-        """The cost of all trades."""
+        """The sum of the costs of all trades."""
         return sum((trade.cost for trade in self.trades), _ZERO)
 
     @property
     def turnover(self) -> Decimal:
-        """The amount of all sells or of all buys, whichever is larger."""
+        """The total amount of the sells or of the buys, whichever is larger."""
         sold, bought = (sum((t.amount for t in self.trades if t.side == side), _ZERO) for side in ("sell", "buy"))
         return max(sold, bought)
 
@@ -67,9 +67,9 @@ class RebalancingPlan:
 def rebalance(
     holdings: Sequence[Holding], weights: Sequence[Decimal], *, terms: TradingTerms, cash: Decimal = _ZERO
 ) -> RebalancingPlan:
-    """Return the trades that bring `holdings` plus `cash` to `weights`, the largest first on each side.
+    """Return the trades that bring `holdings` plus `cash` to `weights`: the sells, then the buys, each largest first.
 
-    Units are rounded down to `terms.step`: no sale exceeds what is held, and no buy passes its target. Amounts of sells
+    Units are rounded down to `terms.step`: no sale exceeds its holding, and no buy passes its target. Amounts of sells
     are rounded down to the cent, amounts of buys up. A buy is made smaller if the cash does not suffice. A trade below
     `terms.least` is left out, and so is a sale that does not bring more than it costs.
     """
@@ -85,7 +85,7 @@ def rebalance(
             made.append(Trade("sell", holding.symbol, units, amount, cost))
             cash += amount - cost
     for gap, holding in gaps:
-        # The amount and its cost are each rounded up by less than a cent, so two cents are kept back.
+        # The amount and its cost are each rounded up by less than a cent, so two cents of the cash are not spent.
         affordable = (cash - terms.costs.fixed - 2 * _CENT) / (_ONE + terms.costs.bps / _BPS)
         units = _stepped(min(gap, affordable) / holding.close, terms.step)
         amount = (units * holding.close).quantize(_CENT, rounding=ROUND_UP)

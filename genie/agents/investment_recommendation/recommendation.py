@@ -1,4 +1,4 @@
-"""The investment specialist: recommends target weights for what is held already, and the trades that lead there."""
+"""The investment specialist: recommends target weights for the household's holdings, and the trades that lead there."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from bursar.genie.wording.facts import Analysis, Finding
 
 TOOL = "investment_recommendation.recommend"
 MIN_RETURNS = 60
-"""The fewest returns that all holdings must share for a covariance; below it the weights are the policy's targets."""
+"""A covariance needs this many returns that all holdings share; with fewer, the weights are the policy's targets."""
 SHOWN = 6
 """The most weights and the most trades that the text names; the tables have all of them."""
 TERMS = TradingTerms()
@@ -35,8 +35,8 @@ _NEW_MONEY = re.compile(
 class _Target:
     """The weights of the holdings, in the holdings' order.
 
-    `reason` says why the weights are the policy's targets; it is empty if they have least variance. `now` and `then`
-    are the yearly deviations before and after the trades, if a covariance is known.
+    `reason` says why the weights are the policy's targets; it is empty if the weights have least variance. `now` and
+    `then` are the standard deviations of the yearly return before and after the trades, or None without a covariance.
     """
 
     weights: tuple[Decimal, ...]
@@ -49,9 +49,10 @@ def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = T
     """Recommend weights for the holdings, and the trades that lead there, if the suitability record is valid.
 
     Without a valid record there is no advice at all. The weights have least variance within the ranges of the risk
-    band, on a covariance shrunk by Ledoit and Wolf. If they cannot be computed, the weights are the band's own targets,
-    and the text says why. Only securities that are held get a weight: no new security is named. Money that the question
-    asks to invest ("invest $5,000") is placed too. Sells come before buys, on the `terms`.
+    band, by a covariance shrunk by Ledoit and Wolf's method. If such weights cannot be computed, the weights are the
+    band's own targets, and the text says why. Only securities that the household owns get a weight: no new security is
+    named. Money that the question asks to invest ("invest $5,000") is placed too. Sells come before buys, and all
+    trades keep the `terms`.
     """
     profile = source.profile()
     suitability = profile.suitability
@@ -107,7 +108,7 @@ def _refusal(suitability: Suitability | None, today: date) -> str:
 
 
 def _new_money(text: str) -> Decimal:
-    """Return the dollars that the question asks to invest, or zero."""
+    """Return the dollars that the question asks to invest, or zero if it names none."""
     match = _NEW_MONEY.search(text)
     return Decimal((match["sign"] or match["word"]).replace(",", "")) if match else _ZERO
 
@@ -138,7 +139,7 @@ def _target(
 
 
 def _unplaced(holdings: Sequence[Holding], weights: Sequence[Decimal], policy: Policy) -> dict[AssetClass, Decimal]:
-    """Return, by class, the shares that no holding has room for; empty if the weights sum to 1."""
+    """Return the share of each asset class that no holding has room for; empty if the weights sum to 1."""
     if sum(weights, _ZERO) == 1:
         return {}
     placed = _by_class(holdings, weights, {})
@@ -212,7 +213,7 @@ def _trades(sheet: Sheet, plan: RebalancingPlan, total: Decimal, *, terms: Tradi
 
 
 def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: Decimal, currency: str) -> str:
-    """Return the sentence that says how much of each class no holding covers; empty if all is covered."""
+    """Return the sentence that says how much of each class no holding has room for; "" if `unplaced` is empty."""
     if not unplaced or total <= 0:
         return ""
     parts = [
@@ -224,7 +225,7 @@ def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: De
 
 
 def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tuple[Finding, ...]:
-    """Return findings: until when the suitability record counts, and whether the horizon called for a calmer band."""
+    """Return findings: until when the suitability record is valid, and whether the horizon required a calmer band."""
     sheet = Sheet(as_of=today, tool=TOOL, source="profile")
     until = sheet.day("suitability_until", suitability.valid_until)
     found = [Finding("suitability", "info", f"The suitability record counts until {until}.", sheet.facts())]

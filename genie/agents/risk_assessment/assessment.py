@@ -23,7 +23,10 @@ CUSHION_FULL_MONTHS = Decimal(6)
 """Three to six months of essential spending are the usual advice to households."""
 DEBT_NOTICE_PERCENT = Decimal(36)
 DEBT_WARNING_PERCENT = Decimal(43)
-"""Of gross income: a common lending guideline, and the ceiling that 12 CFR 1026.43(e)(2)(vi) set until 2021."""
+"""Debt payments above this share of gross income get a warning.
+
+It is a common lending guideline, and the ceiling that 12 CFR 1026.43(e)(2)(vi) set until 2021.
+"""
 
 _ZERO = Decimal(0)
 _LIQUID = ("current", "savings")
@@ -51,10 +54,10 @@ _TOPICS: dict[Topic, re.Pattern[str]] = {
 def assess(source: Source, text: str, *, today: date) -> Analysis:
     """Assess the parts of the household's risk that `text` names, or all four parts if it names none.
 
-    Emergency fund: balances of current and savings accounts over the median essential spending of whole months.
-    Debt: monthly payments over gross monthly income. Concentration and market risk: see `market.py`. A missing input
-    is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted. `confidence` is the
-    share of the asked parts that could be answered.
+    The emergency fund is the balances of current and savings accounts over the median essential spending of whole
+    months. Debt is the monthly payments over gross monthly income. `market.py` assesses concentration and market risk.
+    A missing input is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted.
+    `confidence` is the share of the asked parts that could be answered.
     """
     currency = source.profile().currency
     asked: list[Topic] = [topic for topic, pattern in _TOPICS.items() if pattern.search(text)] or list(_TOPICS)
@@ -122,7 +125,7 @@ def _cushion(source: Source, currency: str, today: date) -> Analysis:
 
 
 def _debt(source: Source, currency: str, today: date) -> Analysis:
-    """Assess which share of the gross income the debt payments take."""
+    """Assess which share of the gross monthly income the debt payments take."""
     profile = source.profile()
     gaps: list[str] = []
     debts = [debt for debt in profile.debts if debt.currency == currency]

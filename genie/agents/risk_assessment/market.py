@@ -76,8 +76,9 @@ def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, c
     """Assess volatility, drawdown, value at risk and expected shortfall of today's weights over the common history.
 
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
-    for another horizon are scaled as for normal returns: deviation with the root of time, mean with time. `text` may
-    name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"), which is then applied to the equities.
+    for another horizon are scaled as for normal returns: the deviation grows with the root of time, the mean with time.
+    `text` may name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"), which is then applied to
+    the equities.
     """
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))
@@ -108,7 +109,7 @@ def _no_holdings(currency: str) -> str:
 
 
 def _tail_asked(text: str) -> tuple[Decimal, Period]:
-    """Return the confidence in percent and the horizon that a question about the tail names, or the defaults."""
+    """Return the confidence in percent and the horizon that `text` names for the tail figures, or their defaults."""
     confidence, horizon = CONFIDENCE_PERCENT, HORIZON
     if _TAIL.search(text):
         named = (Decimal(match[1]) for match in _CONFIDENCE.finditer(_SHOCK.sub(" ", text)))
@@ -119,7 +120,7 @@ def _tail_asked(text: str) -> tuple[Decimal, Period]:
 
 
 def _shocked(sheet: Sheet, valuation: Valuation, percent: Decimal, currency: str) -> str:
-    """Return the sentence that says what a fall of all equities by `percent` takes away."""
+    """Return the sentence that says what the household loses if all its equities fall by `percent`."""
     equities = sum((h.value for h in valuation.holdings if h.asset_class == "equity"), Decimal(0))
     lost = formatting.rounded_money(equities * percent / 100, currency)
     fall = sheet.percent("shock", percent)
@@ -130,7 +131,7 @@ def _shocked(sheet: Sheet, valuation: Valuation, percent: Decimal, currency: str
 
 
 def _swings(sheet: Sheet, valuation: Valuation, past: History) -> str:
-    """Return the sentence that says volatility and drawdown."""
+    """Return the sentence that says the volatility and the deepest fall of the holdings."""
     returns = past.returns @ _weights(valuation)
     yearly = sheet.count("periods_per_year", past.periods_per_year)
     volatility = measures.annualised_volatility(returns, past.periods_per_year)
@@ -183,5 +184,5 @@ def _weights(valuation: Valuation) -> list[float]:
 
 
 def _exact(value: float) -> Decimal:
-    """Return the shortest decimal that stands for this float, so that a statistic can become money again."""
+    """Return the shortest decimal that stands for this float, so that an amount can be computed from it exactly."""
     return Decimal(repr(value))

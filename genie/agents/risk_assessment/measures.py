@@ -49,7 +49,7 @@ def maximum_drawdown(returns: Returns) -> float:
 
 
 def historical_var(returns: Returns, confidence: float) -> float:
-    """Return the least loss that at least `confidence` of the observed losses do not exceed: a step quantile.
+    """Return the value at risk: the smallest observed loss such that a share `confidence` of the losses is no larger.
 
     Nothing is interpolated or scaled: the horizon is the period of `returns`. A negative result is a gain.
     """
@@ -62,7 +62,7 @@ def historical_var(returns: Returns, confidence: float) -> float:
 def expected_shortfall(returns: Returns, confidence: float) -> float:
     """Return the mean loss of the worst `1 - confidence` of the observations; at least the historical VaR.
 
-    The observation at the quantile counts with its fraction that belongs to the tail (Acerbi and Tasche, 2002,
+    Of the observation at the quantile, only the fraction that belongs to the tail counts (Acerbi and Tasche, 2002,
     definition 2.6).
     """
     import numpy as np
@@ -74,20 +74,29 @@ def expected_shortfall(returns: Returns, confidence: float) -> float:
 
 
 def gaussian_var(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the VaR of normal returns over `periods`, h: `z * s * sqrt(h) - m * h`; the mean grows with h itself."""
+    """Return the value at risk of normal returns over h `periods`: `z * s * sqrt(h) - m * h`.
+
+    m is the mean and s the deviation of one period, z the normal quantile of `confidence`.
+    """
     _check(confidence)
     return _NORMAL.inv_cdf(confidence) * deviation * sqrt(periods) - mean * periods
 
 
 def gaussian_expected_shortfall(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the expected shortfall of normal returns over `periods`, h: `s * sqrt(h) * pdf(z) / (1 - c) - m * h`."""
+    """Return the expected shortfall of normal returns over h `periods`: `s * sqrt(h) * pdf(z) / (1 - c) - m * h`.
+
+    m is the mean and s the deviation of one period, z the normal quantile of the confidence c.
+    """
     _check(confidence)
     tail = _NORMAL.pdf(_NORMAL.inv_cdf(confidence)) / (1.0 - confidence)
     return deviation * sqrt(periods) * tail - mean * periods
 
 
 def _rank(count: int, confidence: float) -> int:
-    """Return the quantile's index in sorted losses; the tolerance keeps 0.95 of 100 at the 95th in binary floats."""
+    """Return the index of the quantile among `count` sorted losses.
+
+    A small tolerance makes 0.95 of 100 the 95th loss, although 0.95 is not exact as a binary float.
+    """
     _check(confidence)
     return max(0, ceil(confidence * count - 1e-9) - 1)
 

@@ -40,14 +40,18 @@ class _FrozenTaxData(BaseModel):
 
 
 class TaxRates(_FrozenTaxData):
-    """Rates of the bands as fractions, lowest band first."""
+    """The rates of the bands as fractions, lowest band first: of ordinary income, and of long-term gains."""
 
     ordinary: tuple[Decimal, ...]
     gains: tuple[Decimal, ...]
 
 
 class StatusTable(_FrozenTaxData):
-    """One filing status: upper edges of every band but the last, the standard deduction, the loss limit (dollars)."""
+    """The amounts of one filing status, in dollars.
+
+    `ordinary` and `gains` have the upper edge of each band but the last. `loss_limit` is the most capital loss that may
+    be taken off ordinary income in a year (IRC 1211(b)).
+    """
 
     standard_deduction: Decimal
     ordinary: tuple[Decimal, ...]
@@ -56,7 +60,7 @@ class StatusTable(_FrozenTaxData):
 
 
 class TaxYear(_FrozenTaxData):
-    """The tables of one year, with the publication each figure comes from."""
+    """The tax tables of one year. `sources` names the publications that the figures come from."""
 
     country: Literal["US"]
     year: int
@@ -115,7 +119,7 @@ def load(year: int) -> TaxYear | None:
 
 
 def filing_status(words: str) -> FilingStatus | None:
-    """Return the filing status that `words` name ("Married filing jointly", "MFJ"), or None if they name none."""
+    """Return the filing status that `words` name ("Married filing jointly", "MFJ"), or None if `words` name none."""
     key = "_".join(words.casefold().replace("-", " ").replace("_", " ").replace("(", " ").replace(")", " ").split())
     for status in STATUSES:
         if key == status:
@@ -126,7 +130,10 @@ def filing_status(words: str) -> FilingStatus | None:
 def slices(
     amount: Decimal, edges: Sequence[Decimal], rates: Sequence[Decimal], *, start: Decimal = _ZERO
 ) -> tuple[Slice, ...]:
-    """Cut the income from `start` to `start + amount` at the band edges; the amounts sum to `amount` exactly."""
+    """Cut the income from `start` to `start + amount` at the band edges, and return its part in each band.
+
+    The parts' amounts sum to `amount` exactly.
+    """
     parts: list[Slice] = []
     end = start + amount
     lower = _ZERO
@@ -181,9 +188,9 @@ def _tax(parts: Sequence[Slice]) -> Decimal:
 
 
 def _carried(short: Decimal, long: Decimal, used: Decimal) -> tuple[Decimal, Decimal]:
-    """Return the short-term and long-term losses left for later years (IRC 1212(b)).
+    """Return the short-term and the long-term loss that are left for later years, both positive (IRC 1212(b)).
 
-    The loss that ordinary income absorbed first counts as a short-term gain.
+    `used` is the loss that was taken off ordinary income; it counts as a short-term gain.
     """
     short += used
     if short > 0 > long:

@@ -16,7 +16,7 @@ TaxOf = Callable[[Decimal, Decimal], Decimal]
 WASH_DAYS = 30
 """IRC 1091(a): a purchase within this many days before or after the sale disallows the loss."""
 MAX_CANDIDATES = 40
-"""The most lots that are weighed, largest losses first; the search compares all pairs, so its cost is quadratic."""
+"""The most lots that `harvest` weighs, largest losses first: it compares all pairs, so its cost is quadratic."""
 
 _ZERO = Decimal(0)
 
@@ -25,8 +25,8 @@ _ZERO = Decimal(0)
 class LossLot:
     """A lot worth less than it cost: `loss` dollars on the `quantity` that can be sold without a wash sale.
 
-    A sale of the lot's other `washed` units is a wash sale, because as many replacement units were bought in the
-    window. From the day `clean_on` it is none.
+    A sale of the lot's other `washed` units is a wash sale, because as many replacement units were bought within
+    `WASH_DAYS`. From the day `clean_on`, a sale of these units is no wash sale either, if nothing more is bought.
     """
 
     lot: Lot
@@ -39,7 +39,7 @@ class LossLot:
 
 @dataclass(frozen=True, slots=True)
 class HarvestAction:
-    """Sell `loss_lot.quantity` units: this year's tax falls by `saving`, given the actions ranked before it."""
+    """The sale of `loss_lot.quantity` units, which lowers this year's tax by `saving` after the sales ranked before."""
 
     loss_lot: LossLot
     saving: Decimal
@@ -47,7 +47,7 @@ class HarvestAction:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A part of a lot's loss, `amount` dollars, that is set against one bucket."""
+    """A part of a lot's loss, `amount` dollars, that is set against a gain or income, or is carried to later years."""
 
     lot_id: str
     bucket: Bucket
@@ -55,9 +55,9 @@ class Use:
 
 
 def long_term_from(acquired_on: date) -> date:
-    """Return the first day a sale is long-term: held for more than one year, not counting the day of purchase.
+    """Return the first day on which a sale is long-term, because the holding period is more than one year.
 
-    IRC 1222(3); Rev. Rul. 66-7: the year runs from the day after purchase, so a purchase on 28 or 29 February 2024
+    The year runs from the day after the purchase (IRC 1222(3); Rev. Rul. 66-7), so a purchase on 28 or 29 February 2024
     turns long-term on 1 March 2025.
     """
     begins = acquired_on + timedelta(days=1)
@@ -67,12 +67,12 @@ def long_term_from(acquired_on: date) -> date:
 
 
 def term_of(acquired_on: date, sold_on: date) -> Term:
-    """Return whether a sale on `sold_on` is long-term or short-term."""
+    """Return "long" if a sale on `sold_on` is long-term, otherwise "short"."""
     return "long" if sold_on >= long_term_from(acquired_on) else "short"
 
 
 def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
-    """Return the lots that are worth less than they cost at `closes`, with the units that a wash sale would disallow.
+    """Return the lots that are worth less at `closes` than they cost, and how many units' sale would be a wash sale.
 
     Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. Each replacement unit matches
     one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
@@ -100,7 +100,7 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
 
 
 def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
-    """Choose the lots to sell, largest saving first; `short` and `long` are the year's net gains so far.
+    """Return the lots to sell, largest saving first; `short` and `long` are the year's net gains before these sales.
 
     The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is used
     twice. No other choice saves more this year, because the tax never rises with a loss. Without any one of the chosen
@@ -131,11 +131,11 @@ def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: 
 
 
 def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: Decimal) -> tuple[Use, ...]:
-    """Set each lot's loss against gains of its term, then of the other, then ordinary income, then later years.
+    """Set each lot's loss against gains of its term, then gains of the other term, ordinary income and later years.
 
-    The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these sales; `limit` is the
-    dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a lot's uses sum to
-    its loss, and a bucket takes no more than it holds.
+    Return each use of a loss. The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these
+    sales; `limit` is the dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a
+    lot's uses sum to its loss, and the uses against a gain are no more than the gain.
     """
     crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
     room: dict[Bucket, Decimal] = {
@@ -160,9 +160,9 @@ def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: D
 
 
 def whole_cents(actions: Sequence[HarvestAction], cents: Callable[[Decimal], Decimal]) -> tuple[HarvestAction, ...]:
-    """Return the actions with savings in whole cents that add up to the rounded total.
+    """Return the actions with their savings in whole cents, so that the savings add up to the rounded total.
 
-    `cents` rounds the running total of the savings; each saving is the difference of two such totals.
+    `cents` rounds an amount to the cent. Each saving is the difference of two rounded running totals.
     """
     total = shown = _ZERO
     rounded: list[HarvestAction] = []

@@ -65,7 +65,10 @@ _STATED = (
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """The inputs of the estimate: each is from the profile, the tables or the question, and none is guessed."""
+    """The inputs of the tax estimate: tables, filing status, income, and the net short-term and long-term gains.
+
+    Each is from the profile, the tables or the question; none is guessed.
+    """
 
     year: TaxYear
     status: FilingStatus
@@ -135,7 +138,10 @@ def stated_gains(text: str) -> tuple[Decimal, Decimal]:
 
 @dataclass(frozen=True, slots=True)
 class _Sales:
-    """The lots and closing prices that were weighed, the loss lots among them, and the ranked sales at a loss."""
+    """The lots and closes that were weighed, the loss lots among the lots, and the ranked sales at a loss.
+
+    `uses` says against what each sale's loss is set. `priced_on` is the day of the oldest close.
+    """
 
     lots: tuple[Lot, ...] = ()
     closes: Mapping[str, Decimal] | None = None
@@ -146,7 +152,10 @@ class _Sales:
 
 
 def _covered(profile: Profile) -> tuple[TaxYear | None, tuple[str, ...]]:
-    """Return the year's tables (None if there are none) and a sentence for each reason against an estimate."""
+    """Return the tables of the profile's year, and a sentence for each reason why there can be no estimate.
+
+    The tables are None if the year is not covered.
+    """
     reasons: list[str] = []
     year = tax_bands.load(profile.tax_year) if profile.tax_year is not None else None
     if profile.country is None:
@@ -171,7 +180,7 @@ def _covered(profile: Profile) -> tuple[TaxYear | None, tuple[str, ...]]:
 
 
 def _answer(sheet: Sheet, case: _Case, estimate: Estimate) -> str:
-    """Return the sentences that say the tax, the income that it is on, and the rates."""
+    """Return the sentences that say the tax, the taxed income and the rates, with their numbers on `sheet`."""
     tax = sheet.money("tax", formatting.rounded_money(estimate.tax, CURRENCY), CURRENCY)
     year = sheet.word("tax_year", str(case.year.year))
     income = sheet.money("income", case.income, CURRENCY)
@@ -198,7 +207,10 @@ def _answer(sheet: Sheet, case: _Case, estimate: Estimate) -> str:
 
 
 def _sales(source: Source, case: _Case, *, today: date, gaps: list[str]) -> _Sales:
-    """Rank the sales at a loss that count in the case's year; append to `gaps` what could not be weighed."""
+    """Rank the sales at a loss that lower the tax of the case's year, and return them.
+
+    Append a sentence to `gaps` for everything that could not be weighed.
+    """
     if today.year != case.year.year:
         gaps.append("Loss sales were not weighed: a sale made today does not count in the tax year on record.")
         return _Sales()
@@ -250,7 +262,7 @@ def _advice(sheet: Sheet, sales: _Sales, *, today: date) -> list[str]:
 
 
 def _wash_findings(sales: _Sales, today: date) -> tuple[Finding, ...]:
-    """Return a warning for each loss lot whose loss recent purchases of the same symbol disallow, in part or whole."""
+    """Return a warning for each lot whose loss is disallowed, in part or whole, by recent purchases of its symbol."""
     findings: list[Finding] = []
     for candidate in sales.candidates:
         if candidate.clean_on is None:

@@ -18,7 +18,7 @@ _LIMIT: Final = Decimal(10) ** 15
 
 @dataclass(frozen=True, slots=True)
 class NumberStyle:
-    """How a file prints numbers. With `thirds`, numbers can have three decimals, so 1.234 is not a thousand."""
+    """How a file prints numbers. If `thirds`, numbers can have three decimals, so 1.234 is not read as 1234."""
 
     mark: DecimalMark
     thirds: bool = False
@@ -26,7 +26,7 @@ class NumberStyle:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """The parts of a printed amount: its digits, its minus sign, its CR/DR suffix, its currency."""
+    """The parts of a printed amount: its digits, whether it has a minus sign, its CR/DR suffix, its currency."""
 
     digits: str
     negative: bool
@@ -86,10 +86,10 @@ def _digits(digits: str, style: NumberStyle, text: str) -> Decimal:
 
 
 def infer_style(texts: Iterable[str]) -> NumberStyle | None:
-    """Return the number style of a file by all its amounts together, or None if it stays ambiguous.
+    """Return the number style of a file by all its amounts together, or None if the decimal mark stays ambiguous.
 
-    Evidence: the last of two different marks is the decimal mark. A mark that repeats groups thousands. A mark that is
-    not followed by exactly three digits, or that follows a lone zero or more than three digits, is the decimal mark.
+    The last of two different marks is the decimal mark. A mark that repeats groups thousands. A mark that is not
+    followed by exactly three digits, or that follows a lone zero or more than three digits, is the decimal mark.
     """
     votes: dict[DecimalMark, int] = {".": 0, ",": 0}
     thirds: dict[DecimalMark, bool] = {".": False, ",": False}

@@ -21,7 +21,8 @@ _WORDS: Final = cast(
 _CURRENCY_IN_HEADER: Final = re.compile(r"\(?\b(?:in\s+)?([A-Z]{3}|[€$£])\s*\)?\s*$")
 _PRICED: Final[tuple[Role, ...]] = ("amount", "debit", "credit", "close", "unit_cost", "cost", "balance")
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP"}
-# If no known header fits, the beginning of one of its words gives the role: "Amount in account currency" is an amount.
+# If a header is not recognised, the beginning of one of its words gives its role: "Amount in account currency" is an
+# amount.
 _STEMS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     ("balance", re.compile(r"\b(?:balance|saldo|solde|kontostand)")),
     (
@@ -72,7 +73,10 @@ class Columns:
 
 
 def read_header(cells: Sequence[str]) -> Columns:
-    """Give each known header cell one role. Of several cells for a role, header_words.toml's first word gets it."""
+    """Return the roles of the columns under these header cells; a cell that is not recognised has no role.
+
+    If several cells fit a role, the role goes to the cell whose words come first in header_words.toml.
+    """
     header = tuple(cell.strip() for cell in cells)
     words = [_plain(cell) for cell in header]
     at: dict[Role, int] = {}
@@ -89,7 +93,10 @@ def read_header(cells: Sequence[str]) -> Columns:
 
 
 def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Role, int]) -> int | None:
-    """Return the free column whose header is the earliest of the alternatives, or None if there is none."""
+    """Return a column without a role whose header is one of `alternatives`; the earlier alternative wins.
+
+    Return None if there is no such column.
+    """
     for word in alternatives:
         for index, cell in enumerate(words):
             if cell == word and index not in taken.values():
@@ -98,7 +105,7 @@ def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Rol
 
 
 def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Give roles that are still missing to free columns, by the beginnings of the words in their headers."""
+    """Add to `at` the roles that are missing, for columns without a role, by the beginnings of the header's words."""
     for role, stem in _STEMS:
         if role in at or (role == "amount" and "debit" in at and "credit" in at):
             continue
@@ -111,7 +118,7 @@ def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
 
 
 def _settle(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Give a missing role to a column that can take its place: a value date is then the booking date."""
+    """Fill roles that `at` still misses with columns of similar roles: a value date becomes the booking date."""
     if "booked" in at and "valued" in at and not at.keys() & {"amount", "debit", "credit"}:
         at["amount"] = at.pop("valued")
     for stand_in in ("traded", "valued"):

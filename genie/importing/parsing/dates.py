@@ -36,7 +36,7 @@ _MONTHS: Final = (
 def parse_date(text: str, order: DateOrder | None) -> tuple[date, time | None]:
     """Return the day, and the time of day if one follows it. Raises `ValueError` with a reason if there is no day.
 
-    `order` decides 03/04/2025; with None, only dates that read the same in both orders are accepted.
+    `order` decides 03/04/2025. If `order` is None, only dates that read the same in both orders are accepted.
     """
     stripped = fold(text.strip())
     if not stripped:
@@ -66,8 +66,8 @@ def parse_time(text: str) -> time:
 def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> DateOrder | Literal["ambiguous"] | None:
     """Return the order of day and month in a whole file: None if no date needs it, "ambiguous" if both are possible.
 
-    A first number above 12 proves day first, a second number above 12 month first; dates with dots are day first. If
-    both occur, the more frequent order is returned, and the other rows will fail as dates.
+    A first number above 12 proves day first, a second number above 12 month first. If `dots_are_day_first`, dates with
+    dots are day first. If both orders are proved, the more frequent is returned, and rows with the other will fail.
     """
     day_first = month_first = 0
     doubtful = False
@@ -88,7 +88,7 @@ def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> Dat
 
 
 def at_moment(day: date, moment: time | None) -> datetime | None:
-    """Return the bank's wall-clock time, or None if no time was printed: an unknown time does not count as midnight."""
+    """Return day and time together, without a zone; None if `moment` is None: an unknown time is not midnight."""
     return None if moment is None else datetime.combine(day, moment)
 
 

@@ -10,7 +10,7 @@ _TOKEN: Final = re.compile(
     r"|<(?P<end>/?)(?P<tag>[A-Za-z][\w.]*)[^<>]*?(?P<empty>/?)>|(?P<text>[^<]+|<)",
     re.DOTALL,
 )
-# Elements that are read one by one: if one lacks its closing tag, nobody can tell where the next one begins.
+# Elements that are read one by one: if an element lacks its closing tag, nobody can tell where the next begins.
 _MUST_CLOSE: Final = frozenset(
     (
         *("OFX", "STMTRS", "CCSTMTRS", "INVSTMTRS", "BANKTRANLIST", "STMTTRN", "LEDGERBAL"),
@@ -21,10 +21,10 @@ _MAX_DEPTH: Final = 100
 
 
 def parse_ofx(text: str) -> Element:
-    """Return the `OFX` element of a document; its header and what follows it are left out.
+    """Return the `OFX` element of a document; the text before and after the element is left out.
 
     Entities in an element's text stay as they are written. An element that has neither text nor a closing tag has no
-    children. Raises `ValueError` if there is no such element, or if tags do not match.
+    children. Raises `ValueError` if there is no `OFX` element, or if tags do not match.
     """
     begin = re.search(r"<OFX\b[^<>]*>", text)
     if begin is None:
@@ -55,11 +55,14 @@ def _open(open_: list[Element], tag: str) -> None:
 
 
 def _close(open_: list[Element], tag: str) -> Element:
-    """Close the innermost open element of that tag, and those inside it that lack a closing tag."""
+    """Close and return the innermost open element of this tag; also close the open elements inside it.
+
+    Raises `ValueError` if there is no such element, or if an element inside it must have its own closing tag.
+    """
     while (last := open_.pop()).tag != tag:
         if not open_ or last.tag in _MUST_CLOSE:
             raise ValueError(f"</{tag}> closes <{last.tag}>")
-        if not _is_leaf(last):  # it was left empty, and what follows it belongs beside it
+        if not _is_leaf(last):  # an element without text or closing tag is empty: its children are its siblings
             open_[-1].extend(list(last))
             last[:] = []
     return last

@@ -25,7 +25,7 @@ _CARD_PAYMENT: Final = re.compile(r"\b(?:payment|zahlung|paiement|pago|betaling)
 
 @dataclass(frozen=True, slots=True)
 class Printing:
-    """A row's amounts as printed: one signed amount, its direction if stated, its balance, its words."""
+    """A row as printed: its amount with its sign, its direction and its balance if stated, and its words."""
 
     amount: Decimal
     direction: Direction | None
@@ -35,7 +35,7 @@ class Printing:
 
 @dataclass(frozen=True, slots=True)
 class SignRule:
-    """Whether printed amounts are negated (`flip`), why, and whether payments received proved it (`payments`)."""
+    """Whether printed amounts must be negated (`flip`), why, and whether payments received show it (`payments`)."""
 
     flip: bool
     reason: str
@@ -49,9 +49,9 @@ def direction_of(text: str) -> Direction | None:
 
 
 def split_columns_sign(debits: Sequence[Decimal]) -> int:
-    """Return the factor for debits: 1 if most are printed negative, otherwise -1.
+    """Return the factor by which printed debits become negative: 1 if most are printed negative, otherwise -1.
 
-    With -1, a debit that is printed negative is a reversal.
+    If the factor is -1, a debit that is printed negative is a reversal.
     """
     negative = sum(1 for value in debits if value < 0)
     return 1 if negative * 2 > len(debits) else -1
@@ -70,7 +70,7 @@ def closing_balance(rows: Sequence[tuple[Decimal, Decimal]]) -> Decimal | None:
 
 
 def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
-    """Return the sign rule of a file with one amount column and no stated direction, by its rows in any order."""
+    """Return the sign rule of a file that has one amount column and states no direction; the rows are in any order."""
     by_balance = _by_balance(rows, kind)
     if by_balance is not None:
         return by_balance
@@ -82,15 +82,19 @@ def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
 
 
 def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
-    """Whether the balance states what is owed: more (signed amount, balance) rows chain if the balance is negated."""
+    """Whether the balance is money owed: it falls if money comes in. `rows` are (signed amount, balance).
+
+    This is so if, with negated amounts, more rows have an opening balance that is another row's balance.
+    """
     kept, negated = _chains(rows)
     return negated > kept
 
 
 def _chains(rows: Sequence[tuple[Decimal, Decimal | None]]) -> tuple[int, int]:
-    """Count the rows whose opening balance is another row's balance, for amounts as given and for negated amounts.
+    """Return two counts of the rows whose opening balance is another row's balance.
 
-    Both counts are 0 if neither covers half of the rows.
+    The first count is for the amounts as given, the second for negated amounts. Both counts are 0 if neither covers
+    half of the rows.
     """
     chained = [(amount, balance) for amount, balance in rows if balance is not None and amount != 0]
     known = {balance for _, balance in chained}
