@@ -33,8 +33,8 @@ class RunVerdict(NamedTuple):
 def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> RunVerdict:
     """Return the outcome of a run that had `seconds` until a deadline of the kind `deadline`.
 
-    The first refusal of a paid call counts, even if the handler swallowed it. Raises interrupts, which end no run, and
-    `LeaseLost`, because the session's new owner runs the handler again.
+    If `end` is None, the deadline has passed. The first refusal of a paid call counts, even if the handler swallowed
+    it. Raises interrupts, which end no run, and `LeaseLost`, because the session's new owner runs the handler again.
     """
     if end is None:
         return deadline_verdict(seconds, deadline)
@@ -60,7 +60,10 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
 
 
 def deadline_verdict(seconds: float, deadline: Limit) -> RunVerdict:
-    """Return the outcome of a run that had no answer by its deadline."""
+    """Return the outcome of a run that had no answer by its deadline.
+
+    `deadline` says whose deadline it was, the run's or the request's.
+    """
     if deadline is Limit.DEADLINE:
         return RunVerdict(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
     return RunVerdict(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)

@@ -1,6 +1,6 @@
 """Extension point: a gate, which reviews the plan before anything runs and the answer before anyone reads it.
 
-A gate fails closed.
+A gate that fails has denied what it reviews.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ Action = Literal["allow", "allow_with_changes", "deny"]
 class Verdict:
     """The decision of a gate.
 
-    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if it stays as it is.
+    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if the answer stays as
+    it is. `rules` and `policy_hash` name what decided; the log keeps them.
     """
 
     action: Action
@@ -41,12 +42,12 @@ class Gate(Protocol):
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Return the verdict on the plan. Specialists in `denied` do not run; `deny` stops all of them."""
+        """Return the verdict on the plan. Specialists in `denied` do not run; the action "deny" stops all of them."""
         ...
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
         """Return the verdict on the answer.
 
-        `text` replaces the answer. `deny` without `text` replaces the answer by the reason.
+        `text` replaces the answer. The action "deny" without `text` replaces the answer by the reason.
         """
         ...

@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 class RunObservers:
     """The observers of one run, as a context manager around it.
 
-    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end. The
-    end is passed on in reverse order, so that the user's observers run inside the run's span.
+    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end.
+    `run_ended` and `run_stopped` are called in reverse order, so that the user's observers run inside the run's span.
     """
 
     def __init__(self, users: Sequence[Observer], run: RunContext, config: RunnableConfig) -> None:
