@@ -133,7 +133,10 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return what a fallback may spend of what is left now, and its refusal if its expected cost does not fit."""
+    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and its refusal.
+
+    The cost must fit what is left now in the accounts of the request.
+    """
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
     room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))

@@ -151,7 +151,7 @@ def incidents(
 
 
 def _read_anchor(file: Path) -> "Anchor":
-    """Return the anchor in a file. Raises `ConfigurationError` if the file holds none."""
+    """Return the anchor that a file holds. Raises `ConfigurationError` if the file holds no anchor."""
     from pydantic import ValidationError
 
     from bursar.checkpoints.ledger.anchors import Anchor
