@@ -19,7 +19,7 @@ def new_attempt(new_id: Callable[[], str]) -> str:
 
 @contextmanager
 def running(attempt: str) -> Generator[None]:
-    """Count the attempt as running while the block runs."""
+    """Record the attempt as running in this process while the block runs."""
     with _lock:
         _running.add(attempt)
     try:

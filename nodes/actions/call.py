@@ -33,7 +33,10 @@ NO_DEADLINE_SECONDS = 3600.0
 
 
 class ActionCallState:
-    """One call of an action in a run, from its arguments to its key in the ledger."""
+    """One call of an action in a run, from its arguments to its key in the ledger.
+
+    If `takes_key`, the function has a parameter `idempotency_key`, which gets the key.
+    """
 
     def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
         assert scope.acting is not None

@@ -1,4 +1,4 @@
-"""The end of a run that acted: actions in doubt are checked, and finished actions are undone if the run failed."""
+"""The end of a run that did actions: actions in doubt are checked, finished actions are undone if the run failed."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -173,7 +173,7 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
 
 
 def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:
-    """Return the step that calls the check or the compensation of an action."""
+    """Return the step that calls `function`, the check or the compensation of an action, with `call`."""
 
     async def asynchronous() -> Any:
         result = function(call)

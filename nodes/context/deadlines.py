@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from bursar.state.run import Limit
 from bursar.state.session import Request
 
-# A last resort and a gate run even if the request's time is used up: they get this share of that time on top.
+# A last resort and a gate run even if the request's time is used up: they have at least this share of all its time.
 GRACE_SHARE = 0.05
 BOOKS_SECONDS = 0.25  # what a write gets on top of a deadline at least: a busy database is not a locked one
 

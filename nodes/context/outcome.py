@@ -50,7 +50,7 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
         return RunVerdict(Outcome.COMPLETED)
     if isinstance(error, Refused):
         return refusal_verdict(error, deadline)
-    # A hold waits for a lock until just after the deadline: on a busy machine its error comes before the loop's alarm.
+    # A hold waits for a lock until just after the deadline. On a busy machine its error comes before the loop's timer.
     if isinstance(error, DatabaseError) and scope.is_overdue:
         return deadline_verdict(seconds, deadline)
     if isinstance(error, GraphRecursionError):
@@ -70,7 +70,10 @@ def deadline_verdict(seconds: float, deadline: Limit) -> RunVerdict:
 
 
 def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVerdict:
-    """Return the outcome of a run whose paid call, action or approval was refused."""
+    """Return the outcome of a run whose paid call, action or approval was refused.
+
+    If the call was refused because the run's time was up, the outcome names `deadline` as its limit.
+    """
     reason = clean(text_of(refusal))
     match refusal:
         case Looping():
@@ -91,7 +94,7 @@ def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVe
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an exception's type and the beginning of its text."""
+    """Return an exception's type and the beginning of its text, in one line."""
     text = one_line(text_of(error), SHOWN_CHARACTERS)
     return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 

@@ -31,14 +31,14 @@ class Verdict:
 
 
 class Gate(Protocol):
-    """A deterministic reviewer. A gate that raises has denied what it reviews.
+    """A deterministic reviewer of plans and answers.
 
-    The request then goes on to its answer, without what was denied.
+    If a gate raises, it has denied what it reviews. The request then goes on to its answer, without what was denied.
     """
 
     @property
     def name(self) -> str:
-        """The gate's node in the graph, and its name in the log."""
+        """The name of the gate: its node in the graph has this name, and the log names it so."""
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:

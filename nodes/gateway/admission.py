@@ -99,9 +99,10 @@ class AdmissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class BreakerPass:
-    """The permission of a breaker for one call. `name` is "" if no breaker guards the call.
+    """The permission of a breaker to send one call. `name` is "" if no breaker guards the call.
 
-    `watched` says whether the breaker had counted faults lately when the call was admitted.
+    The breaker counts the call's end for `caller`. `watched` says whether the breaker had counted faults lately when
+    the call was admitted.
     """
 
     name: str
@@ -111,7 +112,10 @@ class BreakerPass:
 
 @dataclass(frozen=True, slots=True)
 class GrantedCall:
-    """A call whose hold is committed. It may be sent once, by the offer at index `place`, with the output cap `cap`."""
+    """A call whose hold is committed, so that it may be sent once.
+
+    `place` is the index of the offer by which the call is sent, and `cap` its output cap in tokens.
+    """
 
     hold: Hold
     cap: int
@@ -120,11 +124,11 @@ class GrantedCall:
 
 
 class _OutOfTurnsError(BursarError):
-    """The ledger counts more paid calls of this agent than `max_turns`. Raised to roll the hold back."""
+    """Raised to roll the hold back if the ledger counts more paid calls of the agent than `max_turns`."""
 
 
 class _ProbeTakenError(BursarError):
-    """Another caller has the probe of the half-open breaker. Raised to roll the hold back."""
+    """Raised to roll the hold back if another caller has the probe of the half-open breaker."""
 
 
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
@@ -213,7 +217,10 @@ def settle(
 
 
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
-    """Free the call's whole hold. Nothing is owed for the call."""
+    """Free the call's whole hold, because nothing is owed for the call.
+
+    `reason` goes into the log, and `says` tells the breaker how the call ended.
+    """
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -226,7 +233,7 @@ def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: Brea
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
-    """Keep the call charged at its hold, because nobody saw its end."""
+    """Keep the call charged at its hold, because nobody saw its end. `reason` and `says` are as in `void`."""
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -237,9 +244,9 @@ def mark_unknown(
 
 
 def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
-    """Return the name of a model's breaker. There is one for each model of each provider.
+    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
 
-    If `base_url` is given, each server has its own breaker for the model.
+    If `base_url` is given, the model has one breaker for each server.
     """
     parts = urlsplit(base_url or "")
     port = f":{parts.port}" if parts.port else ""

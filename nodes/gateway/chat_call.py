@@ -211,14 +211,18 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
 
 
 def chat(call: ChatCall) -> Flow[ChatResult]:
-    """Return the answer to a call, paid for once. Raises `Refused`, or the error of the provider's SDK."""
+    """Return the answer to a call, which is paid for once: a repeated run gets the answer from the ledger.
+
+    Raises `Refused`, or the error of the provider's SDK.
+    """
     return _not_again(call, (yield from purchase(_WholeAnswer(call.claim, call))))
 
 
 def chat_stream(call: ChatCall) -> Flow[None]:
-    """Emit the chunks of the answer to a call, paid for once.
+    """Emit the chunks of the answer to a call, which is paid for once.
 
-    The stream is closed when more tokens have arrived than the hold pays for. Raises as `chat` does.
+    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the hold pays for, the
+    stream is closed. Raises as `chat` does.
     """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)

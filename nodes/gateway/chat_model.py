@@ -173,7 +173,7 @@ class MeteredChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools as the inner model does. Every call of the result goes through the gateway."""
+        """Return the wrapped model with the tools bound, so that every call still goes through the gateway."""
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)
@@ -181,7 +181,7 @@ class MeteredChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Bind a schema as the inner model does. Every call of the result goes through the gateway."""
+        """Return the wrapped model's chain for this schema, so that every call still goes through the gateway."""
         structured = self._inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
         return rebind(structured, self._inner, self)
 

@@ -29,14 +29,14 @@ from bursar.state.refusals import NoSession
 
 TOKENS_PER_TEXT = 8  # marks around one text; the known models add 0 to 2
 NAMES = ("model", "model_name", "model_id")
-# The settings in the journal's key. Credentials and transport are not among them: they do not change the answer.
+# The settings in the key of an answer in the ledger. Credentials and transport do not change the answer.
 SETTINGS = ("model", "model_name", "model_id", "deployment", "dimensions", "model_kwargs", "encode_kwargs")
 
 Vectors = list[list[float]]
 
 
 class _Endpoint(Protocol):
-    """The resource of an SDK that makes embeddings, with the signature of openai's client."""
+    """The part of an SDK's client that makes embeddings, with the signature of openai's."""
 
     def create(self, **options: Any) -> Any: ...
 
@@ -230,7 +230,8 @@ def _part(value: object, name: str) -> object:
 def _write(vectors: Vectors) -> bytes | None:
     """Return the vectors as bytes: a JSON line with their sizes, then the numbers.
 
-    The numbers are written in single precision if that is exact (providers send them so), otherwise in double.
+    If single precision loses nothing, as with the numbers that providers send, the numbers are written so; otherwise in
+    double precision.
     """
     kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
     head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()

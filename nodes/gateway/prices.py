@@ -101,7 +101,7 @@ class PricedModel:
     lists: tuple[Rates, ...]
 
     def worst_case(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most nano-dollars that a call of at most this size can cost, however its tokens are classed."""
+        """Return the most nano-dollars that a call of at most this size can cost, whatever kinds of token it has."""
         return max(
             _nanos(
                 rates.per_call

@@ -24,7 +24,7 @@ from bursar.state.run import Report
 T = TypeVar("T")
 R = TypeVar("R")
 
-LATE_SECONDS = 0.02  # from a run's deadline until its hold is given up: the run then fails by its deadline
+LATE_SECONDS = 0.02  # from a run's deadline until the commit of its hold is given up: the deadline ends the run first
 # Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
 SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio.", "bursar.")
 OWN_POOLS = "bursar-"
@@ -241,7 +241,7 @@ class Scope:
         self._tally.closed = True
 
     def latch(self, refusal: Refused) -> Refused:
-        """Keep the refusal if it is the first of the run, and return it for the caller to raise."""
+        """Keep the refusal as the run's if it is the run's first, and return it for the caller to raise."""
         tally = self._tally
         with tally.lock:
             if tally.refusal is None:
@@ -261,7 +261,7 @@ class Scope:
         return True
 
     def repeat(self, call: str) -> int:
-        """Count a tool call that the model asks for, and return how often it has asked for that call in this run."""
+        """Count a tool call, whose hash is `call`, and return how often the model has asked for it in this run."""
         tally = self._tally
         with tally.lock:
             number = tally.repeats[call] = tally.repeats.get(call, 0) + 1

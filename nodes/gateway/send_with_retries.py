@@ -70,7 +70,7 @@ class PaidCall(ABC, Generic[T]):
         """Return the result from the bytes that `write` wrote."""
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """Return the cost of a failed call if it is known; None if `failure.owed` alone says what is owed."""
+        """Return the cost of a failed call if it is known; otherwise None, and `failure.owed` says what is owed."""
         return None
 
     def is_the_providers(self, failure: Failure) -> bool:

@@ -18,7 +18,7 @@ class AbandonedWork(Protocol):
     over: bool
 
     def stop(self) -> None:
-        """Ask the work, once more, to end."""
+        """Ask the work to end. The reaper calls this again and again until it ends."""
         ...
 
 

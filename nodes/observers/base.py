@@ -33,7 +33,10 @@ class Observer(Protocol):
     """
 
     def run_started(self, run: RunContext) -> None:
-        """Called before the handler, in the context in which the handler runs. A resumed run starts again."""
+        """Called before the handler, in the context in which the handler runs.
+
+        If a run is cut off and resumed, this is called again.
+        """
         ...
 
     def turn(self, run: RunContext, number: int, model: str) -> None:
@@ -46,7 +49,7 @@ class Observer(Protocol):
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Called when the run has ended and the ledger has its outcome. `error` is what the handler raised.
 
-        `head` is the event of this end in the session's log. Kept outside the database, it is an anchor.
+        `head` is the last event of the session's log: the end of this run. Kept outside the database, it is an anchor.
         """
         ...
 

@@ -52,7 +52,7 @@ class RunObservers:
         self._tell(reversed(range(len(self._observers))), "run_ended", run, error, head)
 
     def _tell(self, places: Iterable[int], method: str, *what: object) -> None:
-        # An observer may ask LangGraph for the current config: inside a handler that is a graph, that is another one.
+        # An observer may ask LangGraph for the current config. Inside a handler that is a graph, it is that graph's.
         token = AMBIENT_CONFIG.set(self._config)
         try:
             for place in places:

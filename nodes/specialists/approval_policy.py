@@ -59,7 +59,7 @@ NO_APPROVALS = Approvals()
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What a run needs so that it may act: its request, its specialist and the approvals.
+    """What a run needs so that it may do actions: its request, its specialist and the approvals.
 
     `acted` has the actions that the run called, by name.
     """

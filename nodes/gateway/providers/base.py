@@ -37,10 +37,10 @@ class BilledUsage(Usage):
 class Failure:
     """How a call failed. `owed` is "nothing" if the provider refused the call or never saw it, otherwise "unknown".
 
-    `retry`: the same call may be sent again, after `pause_seconds` if the server named them. `at_fault`: the provider
-    is at fault, not the call, and the failure counts for the model's breaker. `usage`: the usage billed for an answer
-    that arrived whole but could not be read; it is charged, whatever `owed` says. `reason` is kept in the log, so it
-    never quotes the request.
+    If `retry`, the same call may be sent again, after `pause_seconds` if the server asks for a pause. If `at_fault`,
+    the provider is at fault, not the call, and the failure counts for the model's breaker. `usage` is the usage billed
+    for an answer that arrived whole but could not be read; it is charged, whatever `owed` says. `reason` is kept in the
+    log, so it never quotes the request.
     """
 
     owed: Literal["nothing", "unknown"]
@@ -90,7 +90,7 @@ class Provider(Protocol):
         ...
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """Return the most input tokens that the provider adds out of sight to a call with `tools` tools."""
+        """Return the most input tokens that the provider itself adds to a call with `tools` tools."""
         ...
 
 

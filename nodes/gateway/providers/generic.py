@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @runtime_checkable
 class _SDKClient(Protocol):
-    """The clients of openai, anthropic and groq: one generator makes all three."""
+    """An SDK's client whose retries can be set, as those of openai, anthropic and groq."""
 
     max_retries: int
 
@@ -74,7 +74,7 @@ class GenericProvider(Provider):
         return sent
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
-        """Return the `usage_metadata` of the answer; None if it counts no input or no output."""
+        """Return the `usage_metadata` of the answer; None if it reports no input tokens or no output tokens."""
         for generation in result.generations:
             reported = getattr(generation.message, "usage_metadata", None)
             if isinstance(reported, Mapping):
@@ -86,7 +86,7 @@ class GenericProvider(Provider):
         return failure_of(error, answered=answered, now=now, seconds_left=seconds_left)
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """Return 0: a generic provider adds nothing."""
+        """Return 0: a generic provider adds no tokens of its own to a call."""
         return 0
 
 

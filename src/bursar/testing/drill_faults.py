@@ -1,4 +1,4 @@
-"""The faults that a drill forces on an agent, and the ends that a run under each fault may have."""
+"""The faults that a drill forces on an agent, and how a run under each fault may end."""
 
 import asyncio
 import sqlite3

@@ -126,7 +126,7 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
 
 
 class _Drilled:
-    """One graph that is drilled cell by cell."""
+    """One graph, and the requests that drill it: each agent under each fault."""
 
     def __init__(
         self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float
@@ -264,7 +264,10 @@ class _Drilled:
         return _Asked(result, seconds, requests - before, later.spent.nanos, tuple(problems))
 
     def _settle(self) -> None:
-        """Wait until abandoned handlers have ended, so that they do not disturb the next cell."""
+        """Wait until abandoned handlers have ended, so that they disturb no later request.
+
+        The wait is at most `SETTLE_SECONDS`.
+        """
         until = time.monotonic() + SETTLE_SECONDS
         while abandoned_count() and time.monotonic() < until:
             time.sleep(0.01)
