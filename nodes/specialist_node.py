@@ -91,8 +91,9 @@ async def _prepare(
     `asked` is the permit so far, with the refusal of a person. The transaction marks paid calls that a crash cut off as
     unknown, opens the run's accounts, and records the run's start and, for a fallback, the step to the fallback. A
     fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may pay. If the
-    request forked, the run pays again, and a decision says so. Of several refusals the first counts, in this order: a
-    person's, actions that were being undone, a pause, the budget, the breaker.
+    agent paid for the request at another place in the graph (a fork, an edited state), it pays again, and a decision
+    says so. Of several refusals the first counts, in this order: a person's, actions that were being undone, a pause,
+    the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):

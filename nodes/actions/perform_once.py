@@ -38,7 +38,10 @@ def perform(doing: ActionCallState) -> Flow[Any]:
 
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
-    """Go on from the action's state in the ledger until it is done, and return its result. Raises `ActionRefused`."""
+    """Go on from the action's state in the ledger until it is done, and return its result.
+
+    Raises `ActionRefused` if the action is not done and may not be done, or what the function raises.
+    """
     deed = yield from doing.transact(actions.find, doing.key)
     if deed is None:
         deed = yield from _intended(doing)
@@ -153,7 +156,8 @@ def _do(doing: ActionCallState) -> Flow[Any]:
     """Run the function, let the ledger keep its result, and return the result.
 
     The caller has committed the intent, and no other attempt may do the action. If the function raises, the action is
-    in doubt, or void if the exception is one of `not_done_on`.
+    in doubt, or not done if the exception is one of `not_done_on`. Raises what the function raises, `ActionRefused` if
+    the run has ended before, or `InDoubt` if the action was settled meanwhile.
     """
     clock, attempt = doing.scope.clock, doing.attempt
     with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead

@@ -207,7 +207,7 @@ def _lessons(candidate: Candidate) -> Iterator[str]:
 
 
 def _clauses(text: str) -> list[str]:
-    """Return the parts of a text that asks several things; empty if it has one part."""
+    """Return the clauses of a text that has several, `CLAUSES_LIMIT` at most; an empty list if it has only one."""
     parts = [part for piece in _CLAUSE_ENDS.split(text) if (part := piece.strip())]
     return parts[:CLAUSES_LIMIT] if len(parts) > 1 else []
 

@@ -104,10 +104,11 @@ def _messages(task: Task) -> list[tuple[str, str]]:
 
 
 def report_of(result: object) -> Report:
-    """Return a report from a report, a text, a message, or a graph state whose last message is the answer.
+    """Return a report from what a handler returned: a report, a text, a message, or a graph state with messages.
 
-    A report is validated again: a handler may have changed it after making it, and no unchecked change may reach the
-    checkpoint. Raises `BadOutput`, which names the type that came instead or what is wrong with the report.
+    The last message of a graph state is the answer. A report is validated again: a handler may have changed it after
+    making it, and no unchecked change may reach the checkpoint. Raises `BadOutput`, which names the type that came
+    instead or what is wrong with the report.
     """
     if isinstance(result, Report):
         return _checked(result)
