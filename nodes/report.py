@@ -89,8 +89,8 @@ def _reports(state: SessionState) -> dict[str, Report]:
 def _gaps(state: SessionState) -> list[str]:
     """Return the gaps of the answer, one line each.
 
-    A gap is a specialist that was denied, a router that gave no answer, a run that was cut, exhausted, failed or
-    unsure, or a gap that a report names.
+    A gap is a specialist that was denied, a router that gave no answer, a request that no specialist fits, a run that
+    was cut, exhausted, failed or unsure, or a gap that a report names.
     """
     gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
     if state["plan"].steps and (fault := next((d.note for d in state["decisions"] if d.kind == "route"), "")):

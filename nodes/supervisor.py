@@ -36,9 +36,10 @@ NO_QUESTION = "there is no question in the last message"
 
 
 async def supervise(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Choose the specialists when the node first runs for a request. When it runs again, after them, do nothing.
+    """Choose the specialists when the node first runs for a request. When it runs again, do nothing.
 
-    Only a router that asks a model costs money; the router's call goes through the gateway.
+    It runs again after all branches of the plan. Only a router that asks a model costs money; the router's call goes
+    through the gateway.
     """
     if state["decisions"]:
         return {}

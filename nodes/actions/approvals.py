@@ -79,7 +79,7 @@ def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Ap
     """Return the person's answer to `asked`; if the resume values have no valid answer to it, None and the reason.
 
     Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again.
-    Values that answer one of `others` are skipped.
+    Values that answered another approval, one of `others`, are skipped.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}

@@ -24,7 +24,7 @@ WAIT_SECONDS = 0.05
 
 
 def perform(doing: ActionCallState) -> Flow[Any]:
-    """Return the result of an action: of this call, or the result kept if the action was done before.
+    """Do the action unless it was done before, and return its result.
 
     Raises `ActionRefused`, or what the function raises.
     """
@@ -124,9 +124,9 @@ def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
 
 
 def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
-    """Bring an action whose earlier attempt left it without an end further. Return whether this call must do it now.
+    """Return whether this call must do an action that an earlier attempt left without an end.
 
-    If True, the ledger has this call's attempt as the one that does the action. If False, the action's state has
+    If True, the ledger names this call's attempt as the one that does the action. If False, the action's state may have
     changed, and the caller reads it again. Raises `InDoubt` if only a person can tell whether the action was done.
     """
     clock = doing.scope.clock

@@ -18,7 +18,7 @@ from bursar.state.session import Request, SessionState
 
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
-    """Write the gate's verdict, which `review` returns, to the log, and return it.
+    """Return the verdict that `review` gets from the gate, after writing it to the log.
 
     If the gate raises, or gives no verdict by its deadline, the verdict is a denial that names the gate. The gate runs
     in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.

@@ -53,7 +53,7 @@ class DrillFault:
 
 
 def made(fault: DrillFault, stage: FaultStage) -> Function:
-    """Return a function that fails by `fault`, for a router or a gate, which have no handler that it could replace.
+    """Return a function that fails by `fault`, for a router or a gate, which has no handler to replace.
 
     Raises `AssertionError` if `fault.make` is None.
     """

@@ -203,8 +203,8 @@ class _Drilled:
     def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
         """Return the result of the router or the gate, called `agent`, under the fault.
 
-        Without the router's scores the words of the request must choose, and the answer must say so. The gate must have
-        denied.
+        If the router fails, the words of the request must choose, and the answer must say so. If the gate fails, it
+        must have denied.
         """
         chain = next(iter(self._at.chains.values()))
         stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
