@@ -20,7 +20,7 @@ NONE_FITS = "None of the specialists fits this request"
 
 
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Write the one answer of the request, whatever happened before, and close the request in the ledger."""
+    """Write the one answer of the request, even if everything before failed, and close the request in the ledger."""
     request = state["request"]
     reports, gaps, answer = _composed(coordinator, state)
     ending: Ending = "answered_with_gaps" if gaps else "answered"
@@ -55,7 +55,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
-    """Return the reports, the gaps and the answer. If merging raises, the answer says so."""
+    """Return the reports by specialist, the gaps and the answer. If merging raises, the answer says so."""
     composed = capture_call(_parts, coordinator, state)
     if isinstance(composed.error, KeyboardInterrupt):
         raise composed.error
@@ -74,8 +74,8 @@ def _parts(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Rep
 def _reports(state: SessionState) -> dict[str, Report]:
     """Return the report of each planned specialist, in plan order.
 
-    The report is that of the run that answers; otherwise of the surest run that completed; otherwise the last partial
-    report.
+    If a run of the specialist answers, its report counts. Otherwise the report of the surest run that completed counts;
+    if no run completed, the last partial report.
     """
     reports: dict[str, Report] = {}
     for step in state["plan"].steps:
@@ -87,7 +87,11 @@ def _reports(state: SessionState) -> dict[str, Report]:
 
 
 def _gaps(state: SessionState) -> list[str]:
-    """Return the gaps of the answer, a line each: runs cut, denied, exhausted or failed, and the reports' own gaps."""
+    """Return the gaps of the answer, one line each.
+
+    A gap is a specialist that was denied, a router that gave no answer, a request that no specialist fits, a run that
+    was cut, exhausted, failed or unsure, or a gap that a report names.
+    """
     gaps = [f"{name}: {reason}" for name, reason in state["plan"].denied]
     if state["plan"].steps and (fault := next((d.note for d in state["decisions"] if d.kind == "route"), "")):
         gaps.append(f"routing: {fault}; chosen by the words of the request")
@@ -105,7 +109,10 @@ def _gaps(state: SessionState) -> list[str]:
 
 
 def _answering(runs: list[Run]) -> Run | None:
-    """Return the run whose report is given: a run that answers, otherwise the surest run that completed."""
+    """Return the run whose report is given: a run that answers, otherwise the surest run that completed.
+
+    Returns None if no run completed.
+    """
     completed = [run for run in runs if run.outcome is Outcome.COMPLETED]
     return next((run for run in completed if run.answers), max(completed, key=_confidence, default=None))
 
@@ -148,7 +155,7 @@ def _title(name: str) -> str:
 
 
 def _with_gaps(answer: str, gaps: list[str]) -> str:
-    """Return the answer, followed by the gaps that it does not already name word for word."""
+    """Return the answer, followed by each gap that the answer does not already name word for word."""
     unsaid = [gap for gap in gaps if gap not in answer and (gap.partition(": ")[2] or gap) not in answer]
     if not unsaid:
         return answer

@@ -31,7 +31,10 @@ UNDONE = RunVerdict(
 async def run_agent(
     coordinator: Coordinator, chain: Chain, level: int, state: SessionState, config: RunnableConfig
 ) -> Update:
-    """Run the handler at `level` of the chain for the request, and add its run to the state, whatever its outcome."""
+    """Run the handler at `level` of the chain for the request, and add the run to the state, whatever its outcome.
+
+    Level 0 is the specialist's own handler; fallbacks have higher levels.
+    """
     request, link = state["request"], chain.links[level]
     step = state["plan"].step(chain.specialist.name)
     grant = link.ceiling if level or step is None else step.allowance
@@ -61,10 +64,10 @@ async def run_agent(
 
 
 class RunPermit(NamedTuple):
-    """Whether a run may begin: it may spend `grant`, unless there is a `refusal`, which is then its outcome.
+    """Whether a run may begin. If `refusal` is None, the run may spend `grant`; otherwise `refusal` is its outcome.
 
-    `decisions` were made for the permit. `watched`: its breaker counted faults lately, so that the run's end is
-    reported.
+    `decisions` were made for the permit. If `watched`, the breaker of the run's handler counted faults lately, and the
+    run's end is reported to the breaker.
     """
 
     decisions: list[Decision]
@@ -83,12 +86,14 @@ async def _prepare(
     failed: Run | None,
     config: RunnableConfig,
 ) -> RunPermit:
-    """Return the permit of a run, in one transaction with what is written before the run begins.
+    """Return the permit of a run, in one transaction with what the ledger must have before the run begins.
 
-    The transaction accounts for an attempt that a crash cut off, opens the run's accounts, and records the run's start
-    and, for a fallback, that it was taken. A fallback is admitted anew: by its breaker, unless it is the last resort,
-    and by its price if it may pay. A fork pays again, and a decision says so. Of several refusals the first counts, in
-    this order: a person's, actions that were being undone, a pause, the budget, the breaker.
+    `asked` is the permit so far, with the refusal of a person. The transaction marks paid calls that a crash cut off as
+    unknown, opens the run's accounts, and records the run's start and, for a fallback, the step to the fallback. A
+    fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may pay. If the
+    agent paid for the request at another place in the graph (a fork, an edited state), it pays again, and a decision
+    says so. Of several refusals the first counts, in this order: a person's, actions that were being undone, a pause,
+    the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
@@ -129,7 +134,10 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return what a fallback may spend of what is left now, and its refusal if its expected cost does not fit."""
+    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and its refusal.
+
+    The cost must fit what is left now in the accounts of the request.
+    """
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
     room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))
@@ -142,7 +150,10 @@ def _admitted(
 def _forked(
     coordinator: Coordinator, link: Link, request: Request, elsewhere: tuple[int, int], transaction: Transaction
 ) -> list[Decision]:
-    """Return the decision to pay again if the agent paid for this request at another place, no decision otherwise."""
+    """If the agent paid for this request at another place in the graph, return the decision to pay again; otherwise [].
+
+    `elsewhere` is the number of paid calls there, and the nano-dollars that they cost.
+    """
     number, nanos = elsewhere
     if not number:
         return []
@@ -161,14 +172,14 @@ def _forked(
 
 
 def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
-    """Return the conversation before the request's own message."""
+    """Return what user and assistant said before the request's own message, `HISTORY_TURNS` messages at most."""
     earlier = messages[:-1][-HISTORY_TURNS:]
     roles = {"human": "user", "ai": "assistant"}
     return tuple(Turn(role=roles[m.type], text=m.text) for m in earlier if m.type in roles and m.text)
 
 
 def after(chain: Chain, level: int, state: SessionState) -> str:
-    """Return the node after the handler at `level`: its next fallback, or the supervisor."""
+    """Return the node after the handler at `level`: its next fallback if the run does not answer, or the supervisor."""
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
         return "supervisor"  # no person approved the run, so no fallback does it instead

@@ -36,9 +36,10 @@ NO_QUESTION = "there is no question in the last message"
 
 
 async def supervise(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Choose the specialists at the first pass. At later passes, when every branch has ended, do nothing.
+    """Choose the specialists when the node first runs for a request. When it runs again, do nothing.
 
-    Only a router that asks a model costs money; its call goes through the gateway.
+    It runs again after all branches of the plan. Only a router that asks a model costs money; the router's call goes
+    through the gateway.
     """
     if state["decisions"]:
         return {}
@@ -92,7 +93,7 @@ def _decision(
 def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
     """Return the plan: chosen specialists start with their own handler.
 
-    Specialists that the budget cut start with their first free fallback.
+    Specialists for which the budget has no room start with their first free fallback.
     """
     steps: list[Step] = []
     for considered in decision.candidates:
@@ -106,7 +107,7 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
 
 
 async def _open(coordinator: Coordinator, request: Request, config: RunnableConfig) -> None:
-    """Account for a routing call that a crash cut off, and open the router's account."""
+    """Open the router's account. Mark paid calls of the router that a crash cut off as unknown."""
     at = coordinator.clock()
 
     def work(transaction: Transaction) -> None:
@@ -121,10 +122,10 @@ async def _open(coordinator: Coordinator, request: Request, config: RunnableConf
 async def _scores(
     coordinator: Coordinator, request: Request, config: RunnableConfig, *, paid: bool
 ) -> tuple[Scores, str]:
-    """Return the router's scores, and why there are none, "" if there are scores.
+    """Return the router's scores and "". If the router gives none, return empty scores and the reason.
 
     A fault of the router does not end the request. Raises interrupts, and errors that only a user can mend (an unknown
-    price).
+    price). Without `paid` every paid call of the router is refused.
     """
     if not request.text.strip():
         return _no_scores(NO_QUESTION), NO_QUESTION
@@ -165,7 +166,7 @@ async def _scores(
 
 
 def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
-    """Return scores by shared words in place of a router that gave no answer. Their rule says so."""
+    """Return scores by shared words, used because the router gave no answer. `rule` begins with `fault`, the reason."""
     scores = by_words(request.text, coordinator.candidates)
     return replace(scores, rule=f"{fault}; {scores.rule}")
 
@@ -186,7 +187,10 @@ def _checked(scores: object) -> Scores:
 
 
 def _fault(error: BaseException | None) -> str:
-    """Return why the router gave no scores, in words that quote neither the request nor a provider."""
+    """Return why the router gave no scores, in words that quote neither the request nor a provider.
+
+    Raises interrupts, and Bursar's own errors that are no refusals.
+    """
     if isinstance(error, Refused):
         return f"the router was refused: {error}"
     if isinstance(error, KeyboardInterrupt | GraphBubbleUp | BursarError):

@@ -25,7 +25,8 @@ def await_approval(
     """Return the id of an approval that may be used for `asking`. Raises `GraphInterrupt` until a person has answered.
 
     Raises `NotApproved`, with the reason, if the approval was denied or expired, if nobody may give it, or if the
-    answer names something else or comes from a person who may not give it. The next call raises the same.
+    answer names something else or comes from a person who may not give it. If called again for the same approval,
+    raises the same.
     """
     if approvals.nobody:
         raise NotApproved(NOBODY)
@@ -51,7 +52,7 @@ def await_approval(
 
 
 def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[str, str, str]:
-    """Return the verdict on a waiting approval, the person who gave it, and the reason.
+    """Return the verdict on a waiting approval ("approved", "denied" or "refused"), the person, and the reason.
 
     Raises `GraphInterrupt` until there is an answer.
     """
@@ -68,16 +69,17 @@ def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[Approv
 
 
 def _shown(asked: ApprovalRecord) -> ApprovalRequest:
-    """Return what the person was shown, from the ledger. Raises `NotApproved` if its hash is not the one recorded."""
+    """Return what the person was shown, from the ledger. Raises `NotApproved` unless its hash is the hash recorded."""
     if asked.shown is None or asked.shown.digest() != asked.subject_hash:
         raise NotApproved("what was shown to be approved is not in the books any more")
     return asked.shown
 
 
 def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
-    """Return the answer to what was asked, or None and the reason. Raises `GraphInterrupt` until there is an answer.
+    """Return the person's answer to `asked`; if the resume values have no valid answer to it, None and the reason.
 
-    A node that runs again gets its earlier resume values again. Values that answer something else are skipped.
+    Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again.
+    Values that answered another approval, one of `others`, are skipped.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}

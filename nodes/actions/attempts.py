@@ -1,4 +1,4 @@
-"""Attempts of actions: whether one still runs, in this process, in another on this host, or on another host."""
+"""Attempts of actions: whether an attempt still runs, in this process, in another on this host, or on another host."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -12,14 +12,14 @@ _lock = threading.Lock()  # held for `_running`: several threads begin, end and 
 
 
 def new_attempt(new_id: Callable[[], str]) -> str:
-    """Return a new name for an attempt of this process."""
+    """Return a new name for an attempt of this process. The name begins with the host and the process."""
     ours = Process.current()
     return f"{ours.host}|{ours.process}|{new_id()}"
 
 
 @contextmanager
 def running(attempt: str) -> Generator[None]:
-    """Count the attempt as running while the block runs."""
+    """Record the attempt as running in this process while the block runs."""
     with _lock:
         _running.add(attempt)
     try:
@@ -38,7 +38,8 @@ def is_running_here(attempt: str) -> bool:
 def may_be_running(attempt: str, *, until: datetime, now: datetime) -> bool:
     """Whether the attempt may still be running.
 
-    On this host that is known. An attempt on another host may be running until `until`.
+    If its process is on this host, that process is looked up. If its process is on another host, the attempt may be
+    running until `until`.
     """
     process, ours = _process(attempt), Process.current()
     if process == ours:

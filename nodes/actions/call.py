@@ -33,7 +33,10 @@ NO_DEADLINE_SECONDS = 3600.0
 
 
 class ActionCallState:
-    """One call of an action in a run, from its arguments to its key in the ledger."""
+    """One call of an action in a run, from its arguments to its key in the ledger.
+
+    If `takes_key`, the function has a parameter `idempotency_key`, which gets the key.
+    """
 
     def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
         assert scope.acting is not None
@@ -85,7 +88,10 @@ class ActionCallState:
         return do(Commit(ledger.database, ledger.bind(posting, *args, **kwargs), outlast=True))
 
     def refuse(self, error: ActionRefused | LeaseLost) -> Refused:
-        """Keep the refusal in the run, which then cannot complete even if its handler swallows it. Return it."""
+        """Keep the refusal in the run, and return it for the caller to raise.
+
+        The run then cannot complete, even if its handler swallows the exception.
+        """
         return self.scope.latch(error)
 
     def invoke(self) -> Any:
@@ -94,14 +100,14 @@ class ActionCallState:
 
 
 def called(deed: ActionRecord) -> ActionCall:
-    """Return the call that an action record describes."""
+    """Return the call that an action record of the ledger describes, with its result if there is one."""
     arguments: dict[str, Any] = {} if deed.arguments is None else json.loads(deed.arguments)
     result = None if deed.result is None else json.loads(deed.result)
     return ActionCall(deed.key, deed.name, arguments, result)
 
 
 def scope_of(declared: Action) -> Scope:
-    """Return the scope of the run that the action is called in.
+    """Return the scope of the run in which the action is called.
 
     Raises `ActionRefused` outside any run, and in a run that may not act.
     """
@@ -116,10 +122,11 @@ def scope_of(declared: Action) -> Scope:
 
 
 def _place(scope: Scope) -> str:
-    """Return the place in the graph of this call. A crash, a retry and an interrupt repeat the call at the same place.
+    """Return the place in the graph at which this action is called, as part of the call's key.
 
-    If a handler runs a graph that keeps its own checkpoints, the place is the inner node. Such a graph, when resumed,
-    does not repeat the nodes before, so that only the node's own calls may count there.
+    A crash, a retry and an interrupt repeat the call at the same place. If a handler runs a graph that keeps its own
+    checkpoints, the place is the inner node: when such a graph is resumed, it does not repeat its earlier nodes, so
+    only the inner node's own calls may be counted.
     """
     try:
         inner: Mapping[str, Any] = get_config().get("configurable", {})
@@ -141,7 +148,7 @@ def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def encode_result(result: object) -> bytes:
-    """Return the result as JSON; `null`, so that a replay gives None, if it has no JSON or is too long."""
+    """Return the result as JSON. If it has no JSON or is too long, return `null`: a replay then gives None."""
     try:
         written = to_json(result, fallback=repr, inf_nan_mode="constants")
         json.loads(written)

@@ -1,4 +1,4 @@
-"""The end of a run that acted: actions in doubt are checked, and finished actions are undone if the run failed."""
+"""The end of a run that did actions: actions in doubt are checked, finished actions are undone if the run failed."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
 async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
-    """Bring the run's actions to an end, and return the run's verdict, whose reason says what became of them.
+    """Bring the run's actions to an end, and return the verdict `why` with what became of the actions in its reason.
 
     Actions in doubt are checked. If the run completed, finished actions stay. Otherwise they are undone, the last
     first, unless an irreversible action was done or may have been done. An action that cannot be brought to an end is
@@ -50,7 +50,10 @@ async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
 
 
 async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
-    """Undo finished actions, the last first, and return what became of them, in words."""
+    """Undo finished actions, the last first, and return sentences that say what became of them.
+
+    If an irreversible action was done or may have been done, nothing is undone.
+    """
     last = next((deed for deed in deeds if deed.irreversible and deed.state in {"intended", "in_doubt", "done"}), None)
     done = [deed for deed in deeds if deed.state in {"done", "undoing"}]
     if last is not None:
@@ -66,7 +69,11 @@ async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
 
 
 async def _find_out(scope: Scope, deed: ActionRecord) -> None:
-    """Mark an action that has not ended as in doubt, unless it still runs elsewhere or its check finds its end."""
+    """Find out by its check whether an action that has not ended was done, and write that to the ledger.
+
+    If another process may still be doing the action, nothing is changed. If nobody can tell whether it was done, the
+    action is in doubt.
+    """
     run, at = scope.ledger.arun, scope.clock
     here = is_running_here(deed.attempt)
     if deed.state == "intended":
@@ -91,7 +98,8 @@ async def _find_out(scope: Scope, deed: ActionRecord) -> None:
 async def _undo(scope: Scope, deed: ActionRecord) -> bool:
     """Undo a finished action, and return whether it is undone.
 
-    If the compensation fails, or this program has none for the action, an incident is recorded.
+    If another attempt is undoing it, return False. If the compensation fails, or this program has none for the action,
+    record an incident and return False.
     """
     run, at = scope.ledger.arun, scope.clock
     if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
@@ -119,9 +127,9 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
 
 
 async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
-    """Call a user's function outside the coordinator and return how it ended.
+    """Call a check or a compensation where handlers run, and return its value or error.
 
-    It may hang: after `UNDO_SECONDS` its end is a `TimeoutError`.
+    If it has not ended after `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
     """
     if is_async(function):
         end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
@@ -143,7 +151,10 @@ def _names(deeds: Sequence[ActionRecord]) -> str:
 
 
 def compensate_late(doing: ActionCallState) -> Flow[None]:
-    """Undo an action that was done after its run had ended. If that fails, record an incident."""
+    """Undo an action that was done after its run had ended.
+
+    If the action has no compensation, or if the compensation fails, record an incident.
+    """
     clock, name = doing.scope.clock, doing.declared.short
     deed = yield from doing.transact(actions.find, doing.key)
     ended = Captured[None]()
@@ -162,7 +173,7 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
 
 
 def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:
-    """Return the step that calls the check or the compensation of an action."""
+    """Return the step that calls `function`, the check or the compensation of an action, with `call`."""
 
     async def asynchronous() -> Any:
         result = function(call)

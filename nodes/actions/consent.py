@@ -23,8 +23,8 @@ async def require_consent(
 ) -> RunVerdict | None:
     """Return None if the handler may run, otherwise the verdict that says why not.
 
-    It may run if no approval is needed, or if an approval was given, which is used up now. An approval is good for one
-    run: a run that repeats this one (after a crash, by another resume) asks again. Raises `GraphInterrupt` until a
+    It may run if no approval is needed, or if a person gave an approval, which is used up now. An approval is good for
+    one run: a run that repeats this run (after a crash, by another resume) asks again. Raises `GraphInterrupt` until a
     person has answered.
     """
     if not _needed(coordinator.must_approve, link, task):
@@ -56,7 +56,10 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether the run needs approval. A predicate means yes unless it returns False; if it raises, it means yes."""
+    """Whether a person must approve the run.
+
+    If `required` is a function of the task, a person must approve unless it returns False; also if it raises.
+    """
     if link.high_risk:
         return True
     if not callable(required):

@@ -31,19 +31,20 @@ def action(
     interrupt) gets the result again. Arguments are plain values, and so should the result be: a replay gives what JSON
     makes of it. A parameter `idempotency_key: str = ""` gets the action's key, by which the outside can recognise the
     action; a model that calls the function as a tool does not see that parameter. The key is made of the session, the
-    place in the graph, the name, the arguments and how often they came before. If `key` is given, the key is made of
-    the session, the name and what `key` returns for the arguments.
+    place in the graph, the name, the arguments, and how often the same call came before. If `key` is given, the key is
+    made of the session, the name and what `key` returns for the arguments.
 
     If a run fails, its actions are undone by `compensate`, the last first. An `irreversible` action is the last of its
     run: no action is done after it, and once it is done nothing of the run is undone.
 
     If the process died, or the function raised anything but `not_done_on`, nobody knows whether the action was done.
-    Then `check` asks the outside: it returns `Happened(result)` or None. Without `check`, an `idempotent` action is
-    done again under the same key, and any other action waits for a person (`bursar incidents`). `check` and
-    `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the same `ActionCall`.
+    Then `check` asks the outside: it returns `Happened(result)` if the action was done, otherwise None. Without
+    `check`, an `idempotent` action is done again under the same key, and any other action waits for a person (`bursar
+    incidents`). `check` and `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the
+    same `ActionCall`.
 
-    With `approval` a person must approve each call, as for a specialist of high risk. Called outside a run, in a
-    deterministic handler, or after its run's end, an action raises `ActionRefused` and does nothing.
+    With `approval` a person must approve each call, as for a specialist of high risk. If it is called outside a run, in
+    a deterministic handler, or after its run's end, an action raises `ActionRefused` and does nothing.
 
     Raises `ConfigurationError` unless either `compensate` or `irreversible` is given, and for a generator.
     """

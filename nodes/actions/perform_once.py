@@ -1,4 +1,4 @@
-"""The doing of an action once: from its state in the ledger to done, or to a refusal."""
+"""Performs an action once: goes on from its state in the ledger until it is done or refused."""
 
 import json
 from datetime import datetime
@@ -24,7 +24,10 @@ WAIT_SECONDS = 0.05
 
 
 def perform(doing: ActionCallState) -> Flow[Any]:
-    """Return the result of an action that is done once. Raises `ActionRefused`, or what the function raises."""
+    """Do the action unless it was done before, and return its result.
+
+    Raises `ActionRefused`, or what the function raises.
+    """
     ended = Captured[Any]()
     with ended:
         ended.value = yield from _follow(doing)
@@ -35,7 +38,10 @@ def perform(doing: ActionCallState) -> Flow[Any]:
 
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
-    """Go on from the action's state in the ledger until it is done, and return its result. Raises `ActionRefused`."""
+    """Go on from the action's state in the ledger until it is done, and return its result.
+
+    Raises `ActionRefused` if the action is not done and may not be done, or what the function raises.
+    """
     deed = yield from doing.transact(actions.find, doing.key)
     if deed is None:
         deed = yield from _intended(doing)
@@ -65,7 +71,7 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
 def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     """Commit the intent, use up the approval if the action needs one, and return None.
 
-    If another attempt has intended the action, return its record.
+    If another attempt has intended the action before, return the record of that attempt instead.
     """
     _check_open(doing)
     approval = None
@@ -118,9 +124,10 @@ def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
 
 
 def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
-    """Find out about an action that may not have been done. Return whether this call must do it now.
+    """Return whether this call must do an action that an earlier attempt left without an end.
 
-    If True, the action is intended by this call's attempt. Raises `InDoubt` if only a person can tell.
+    If True, the ledger names this call's attempt as the one that does the action. If False, the action's state may have
+    changed, and the caller reads it again. Raises `InDoubt` if only a person can tell whether the action was done.
     """
     clock = doing.scope.clock
     if is_running_here(deed.attempt):
@@ -146,7 +153,12 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
 
 
 def _do(doing: ActionCallState) -> Flow[Any]:
-    """Run the function and keep its result. Its intent is committed, and only this attempt may do the action."""
+    """Run the function, let the ledger keep its result, and return the result.
+
+    The caller has committed the intent, and no other attempt may do the action. If the function raises, the action is
+    in doubt, or not done if the exception is one of `not_done_on`. Raises what the function raises, `ActionRefused` if
+    the run has ended before, or `InDoubt` if the action was settled meanwhile.
+    """
     clock, attempt = doing.scope.clock, doing.attempt
     with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead
         if (why := _closed(doing)) is not None:

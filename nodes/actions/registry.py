@@ -14,7 +14,7 @@ _known: dict[str, "Action"] = {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """The declaration of an action."""
+    """The declaration of an action: its function, its name, and the arguments of `@action`."""
 
     name: str
     function: Callable[..., Any]
@@ -37,7 +37,7 @@ class Action:
 
 
 def declare(declared: Action) -> None:
-    """Register the action under its name. It replaces an action of that name."""
+    """Register the action under its name. It replaces an earlier action of the same name."""
     _known[declared.name] = declared
 
 

@@ -28,9 +28,9 @@ ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The one writer: agents propose, and the coordinator writes state and ledger. It holds no state of a session.
+    """The one writer of state and ledger, and what all nodes share for that. It holds no state of a session.
 
-    `timeout` is a request's, in seconds; None is no timeout.
+    Agents propose, and the coordinator writes. `timeout` is the time for a request, in seconds; None is no timeout.
     """
 
     chains: dict[str, Chain]
@@ -56,9 +56,9 @@ class Coordinator:
         )
 
     async def commit(self, posting: Callable[[Transaction], T], request: Request, *, durable: bool = False) -> T:
-        """Run `posting` for the request in a transaction and return its result.
+        """Run `posting` for the request in a transaction of the ledger, and return its result.
 
-        If the request has a deadline, the transaction is given up a little after it (see `request_until`).
+        If the request has a deadline, the transaction is given up a little after that deadline (see `request_until`).
         """
         until = request_until(request, now=self.clock())
         return await self.database.arun(self.ledger.bind(posting), durable=durable, brief=True, until=until)
@@ -69,10 +69,10 @@ class Coordinator:
 
 
 def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
-    """Return the accounts that a request's calls touch, outermost first.
+    """Return the accounts that a request's calls are charged to, outermost first.
 
-    The tenant's account is that of the day on which the request was opened. The account of the whole ledger is among
-    them only if it has a cap, because every call would wait for that one account.
+    The tenant's account is that of the day on which the request was opened. The account of the whole ledger is charged
+    only if it has a cap, because every call would wait for that one account.
     """
     return (
         *(() if budget.total is None else ("global",)),
@@ -83,7 +83,7 @@ def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
 
 
 def agent_scope(request: Request, node: str) -> str:
-    """Return the account of one agent's runs in a request."""
+    """Return the name of the account of one agent's runs in a request."""
     return f"agent:{request.id}:{node}"
 
 
@@ -101,11 +101,11 @@ def text_hash(text: str) -> str:
 
 
 def setting(config: RunnableConfig, key: str) -> str:
-    """Return a setting of the caller's `configurable` as a string, empty if there is none."""
+    """Return the setting `key` of the caller's `configurable` as a string, "" if it has no such setting."""
     value = config.get("configurable", {}).get(key)
     return "" if value is None else str(value)
 
 
 def checkpoint_ns(config: RunnableConfig) -> str:
-    """Return the place in the graph of this node. A crash, a retry and an interrupt run it again at the same place."""
+    """Return this node's place in the graph. A crash, a retry and an interrupt run the node again at the same place."""
     return str(config.get("metadata", {}).get("langgraph_checkpoint_ns", ""))

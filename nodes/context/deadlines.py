@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from bursar.state.run import Limit
 from bursar.state.session import Request
 
-# A last resort and a gate run even if the request's time is used up: they get this share of that time on top.
+# A last resort and a gate run even if the request's time is used up: they have at least this share of all its time.
 GRACE_SHARE = 0.05
 BOOKS_SECONDS = 0.25  # what a write gets on top of a deadline at least: a busy database is not a locked one
 
@@ -14,8 +14,8 @@ BOOKS_SECONDS = 0.25  # what a write gets on top of a deadline at least: a busy 
 def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> tuple[float, Limit]:
     """Return the seconds left to run, 0 or less if none, and whose deadline is nearer: the run's or the request's.
 
-    `timeout` is the run's own, in seconds. With `last` the request has at least the grace left, `GRACE_SHARE` of its
-    whole time.
+    `timeout` is the run's own, in seconds. With `last`, for a last resort or a gate, the request counts as having at
+    least `GRACE_SHARE` of its whole time left.
     """
     if request.deadline is None:
         return timeout, Limit.DEADLINE
@@ -27,16 +27,17 @@ def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> 
 
 
 def books_until(deadline: float, seconds: float) -> float:
-    """Return when a write to the ledger is given up, in seconds of `time.monotonic`.
+    """Return when a write to the ledger is given up, in seconds of `time.monotonic`: a little after `deadline`.
 
-    `deadline` is that of the work, which had `seconds`. The result is a little later: a write needs time after the
-    work, but an outcome that cannot be written must be reported in time too.
+    `deadline` is when the work before the write must end; the work had `seconds` in all. If `deadline` has passed, the
+    result is a little after now. The write needs time after the work, but an outcome that cannot be written must be
+    reported in time too.
     """
     return max(deadline, time.monotonic()) + max(seconds * GRACE_SHARE, BOOKS_SECONDS)
 
 
 def request_until(request: Request, *, now: datetime) -> float | None:
-    """Return when a write for the request is given up, as `books_until`; None if it has no deadline."""
+    """Return when a write for the request is given up, as `books_until`; None if the request has no deadline."""
     if request.deadline is None:
         return None
     second = timedelta(seconds=1)

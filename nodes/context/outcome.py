@@ -33,8 +33,8 @@ class RunVerdict(NamedTuple):
 def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> RunVerdict:
     """Return the outcome of a run that had `seconds` until a deadline of the kind `deadline`.
 
-    The first refusal of a paid call counts, even if the handler swallowed it. Raises interrupts, which end no run, and
-    `LeaseLost`, because the session's new owner runs the handler again.
+    If `end` is None, the deadline has passed. The first refusal of a paid call counts, even if the handler swallowed
+    it. Raises interrupts, which end no run, and `LeaseLost`, because the session's new owner runs the handler again.
     """
     if end is None:
         return deadline_verdict(seconds, deadline)
@@ -50,7 +50,7 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
         return RunVerdict(Outcome.COMPLETED)
     if isinstance(error, Refused):
         return refusal_verdict(error, deadline)
-    # A hold waits for a lock until just after the deadline: on a busy machine its error comes before the loop's alarm.
+    # A hold waits for a lock until just after the deadline. On a busy machine its error comes before the loop's timer.
     if isinstance(error, DatabaseError) and scope.is_overdue:
         return deadline_verdict(seconds, deadline)
     if isinstance(error, GraphRecursionError):
@@ -60,14 +60,20 @@ def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, de
 
 
 def deadline_verdict(seconds: float, deadline: Limit) -> RunVerdict:
-    """Return the outcome of a run that had no answer by its deadline."""
+    """Return the outcome of a run that had no answer by its deadline.
+
+    `deadline` says whose deadline it was, the run's or the request's.
+    """
     if deadline is Limit.DEADLINE:
         return RunVerdict(Outcome.EXHAUSTED, f"no answer within {seconds:g} s", limit=deadline)
     return RunVerdict(Outcome.EXHAUSTED, "the time for this request is used up", limit=deadline)
 
 
 def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVerdict:
-    """Return the outcome of a run whose paid call, action or approval was refused."""
+    """Return the outcome of a run whose paid call, action or approval was refused.
+
+    If the call was refused because the run's time was up, the outcome names `deadline` as its limit.
+    """
     reason = clean(text_of(refusal))
     match refusal:
         case Looping():
@@ -88,7 +94,7 @@ def refusal_verdict(refusal: Refused, deadline: Limit = Limit.DEADLINE) -> RunVe
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an exception's type and the beginning of its text."""
+    """Return an exception's type and the beginning of its text, in one line."""
     text = one_line(text_of(error), SHOWN_CHARACTERS)
     return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 

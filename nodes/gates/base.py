@@ -1,6 +1,6 @@
 """Extension point: a gate, which reviews the plan before anything runs and the answer before anyone reads it.
 
-A gate fails closed.
+A gate that fails has denied what it reviews.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ Action = Literal["allow", "allow_with_changes", "deny"]
 class Verdict:
     """The decision of a gate.
 
-    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if it stays as it is.
+    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if the answer stays as
+    it is. `rules` and `policy_hash` name what decided; the log keeps them.
     """
 
     action: Action
@@ -30,23 +31,23 @@ class Verdict:
 
 
 class Gate(Protocol):
-    """A deterministic reviewer. A gate that raises has denied what it reviews.
+    """A deterministic reviewer of plans and answers.
 
-    The request then goes on to its answer, without what was denied.
+    If a gate raises, it has denied what it reviews. The request then goes on to its answer, without what was denied.
     """
 
     @property
     def name(self) -> str:
-        """The gate's node in the graph, and its name in the log."""
+        """The name of the gate: its node in the graph has this name, and the log names it so."""
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Return the verdict on the plan. Specialists in `denied` do not run; `deny` stops all of them."""
+        """Return the verdict on the plan. Specialists in `denied` do not run; the action "deny" stops all of them."""
         ...
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
         """Return the verdict on the answer.
 
-        `text` replaces the answer. `deny` without `text` replaces the answer by the reason.
+        `text` replaces the answer. The action "deny" without `text` replaces the answer by the reason.
         """
         ...

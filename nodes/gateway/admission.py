@@ -1,8 +1,8 @@
 """Admission of a paid call before it is sent, and the posting of its end.
 
-Before: `admit` returns the journal's answer if the call was paid for before. Otherwise it commits a hold, or raises a
-refusal. After: `settle`, `void` or `mark_unknown` ends the hold, and reports the end to the model's breaker in the same
-transaction.
+Before: `admit` returns the answer that the ledger keeps if the call was paid for before. Otherwise it commits a hold,
+or raises a refusal. After: `settle`, `void` or `mark_unknown` ends the hold, and reports the end to the breaker of the
+model or function in the same transaction.
 """
 
 import time
@@ -52,9 +52,9 @@ class SizedOffer:
 class Offer:
     """One way to answer a call: a model or a function, at a price.
 
-    `least` is the smallest worst case of the call, in nano-dollars. `shape` sizes the call for the nano-dollars left
-    (None is no limit), and returns None if the call does not fit. `breaker` names the breaker that guards the call, ""
-    if there is none.
+    `least` is the worst case, in nano-dollars, of the call with the smallest output cap that is useful. `shape` sizes
+    the call for the nano-dollars left (None is no limit), and returns None if the call does not fit. `breaker` names
+    the breaker that guards the call, "" if there is none.
     """
 
     model: str
@@ -66,7 +66,11 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:
-    """A call that asks for admission: its scope, its answer's key in the journal, and its offers, the best first."""
+    """A call that asks for admission: its scope, the key under which the ledger keeps its answer, and its offers.
+
+    The key is `request_hash` and `occurrence`, the number of equal requests that the run made before. The best offer is
+    the first.
+    """
 
     scope: Scope
     request_hash: str
@@ -74,17 +78,17 @@ class AdmissionRequest:
     offers: tuple[Offer, ...]
 
     def commit(self, posting: Callable[[Transaction], None]) -> Commit[None]:
-        """Return the step that commits `posting`.
+        """Return the step that runs `posting` in a transaction of the ledger and commits it.
 
-        If a fault of the database stops the commit, it is tried again in the background.
+        If a fault of PostgreSQL prevents the commit, the database tries it again in the background.
         """
         ledger = self.scope.ledger
         return Commit(ledger.database, ledger.bind(posting), lasting=True)
 
     def give_back(self) -> None:
-        """Free the call's occurrence for the next such request, because this call got no answer.
+        """Let the run's next equal request have this call's key in the ledger, because this call got no answer.
 
-        A caller that tries again makes the same call again, and must get the same key in the journal.
+        If the caller tries again, it makes the same call, which must have the same key.
         """
         self.scope.give_back(self.request_hash, self.occurrence)
 
@@ -95,9 +99,10 @@ class AdmissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class BreakerPass:
-    """The permission of a breaker for one call. `name` is "" if no breaker guards the call.
+    """The permission of a breaker to send one call. `name` is "" if no breaker guards the call.
 
-    `watched` says whether the breaker had counted faults lately when the call was admitted.
+    The breaker counts the call's end for `caller`. `watched` says whether the breaker had counted faults lately when
+    the call was admitted.
     """
 
     name: str
@@ -107,7 +112,10 @@ class BreakerPass:
 
 @dataclass(frozen=True, slots=True)
 class GrantedCall:
-    """A call whose hold is committed. It may be sent once, by the offer at index `place`, with the output cap `cap`."""
+    """A call whose hold is committed, so that it may be sent once.
+
+    `place` is the index of the offer by which the call is sent, and `cap` its output cap in tokens.
+    """
 
     hold: Hold
     cap: int
@@ -116,18 +124,18 @@ class GrantedCall:
 
 
 class _OutOfTurnsError(BursarError):
-    """The ledger counts more paid calls of this agent than `max_turns`. Raised to roll the hold back."""
+    """Raised to roll the hold back if the ledger counts more paid calls of the agent than `max_turns`."""
 
 
 class _ProbeTakenError(BursarError):
-    """Another caller has the probe of the half-open breaker. Raised to roll the hold back."""
+    """Raised to roll the hold back if another caller has the probe of the half-open breaker."""
 
 
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
-    """Return the journal's answer if this call was paid for before; otherwise commit a hold and return the grant.
+    """If the call was paid for before, return its answer from the ledger; otherwise commit a hold and return the grant.
 
-    If `first`, one turn of the run is counted; it is False for a retry of the same call. Raises `Refused` if the call
-    may not be sent.
+    `first` is False for a retry of the same call; otherwise one turn of the run is counted. Raises `Refused` if the
+    call may not be sent.
     """
     scope = claim.scope
     why_not = _closed(scope)
@@ -186,7 +194,10 @@ def settle(
     response: bytes | None,
     says: BreakerVote = "well",
 ) -> Flow[None]:
-    """Book `cost` nano-dollars in place of the call's hold, and keep `response` in the journal."""
+    """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
+
+    `says` tells the breaker how the call ended.
+    """
     hold, at = admitted.hold, claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -206,7 +217,10 @@ def settle(
 
 
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
-    """Free the call's whole hold. Nothing is owed for the call."""
+    """Free the call's whole hold, because nothing is owed for the call.
+
+    `reason` goes into the log, and `says` tells the breaker how the call ended.
+    """
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -219,7 +233,7 @@ def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: Brea
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
-    """Keep the call charged at its hold, because nobody saw its end."""
+    """Keep the call charged at its hold, because nobody saw its end. `reason` and `says` are as in `void`."""
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -230,9 +244,9 @@ def mark_unknown(
 
 
 def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
-    """Return the name of a model's breaker. There is one for each model of each provider.
+    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
 
-    If `base_url` is given, each server has its own breaker for the model.
+    If `base_url` is given, the model has one breaker for each server.
     """
     parts = urlsplit(base_url or "")
     port = f":{parts.port}" if parts.port else ""
@@ -248,7 +262,7 @@ def seconds_left(scope: Scope) -> float | None:
 def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVote, at: datetime) -> None:
     """Report the end of a call to its breaker, in the transaction that ends the call.
 
-    Does nothing unless the provider or function was at fault, or the breaker had counted faults at the admission.
+    If the breaker had counted no faults at the admission, only a fault is reported.
     """
     if not passed.name or not (passed.watched or says == "at fault"):
         return
@@ -262,9 +276,9 @@ def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVo
 
 
 def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | bytes:
-    """Admit the call in one transaction, and return the grant, the refusal or the journal's answer.
+    """Admit the call in one transaction, and return the grant, the refusal, or the answer that the ledger keeps.
 
-    The order is: check the lease, look in the journal, read accounts, pauses and breakers, size the first offer that
+    The order is: check the lease, look for the answer, read accounts, pauses and breakers, size the first offer that
     fits, hold, count the turns, claim the breaker's probe. Raises `BudgetExceeded`, `AccountClosed`, `_OutOfTurnsError`
     or `_ProbeTakenError` to roll the hold back.
     """
@@ -347,7 +361,10 @@ def _hold(claim: AdmissionRequest, offer: Offer, amount: int) -> Hold:
 
 
 def _refused(claim: AdmissionRequest, refusal: Refused) -> Flow[Refused]:
-    """Write the refusal to the log, keep it in the scope, and return it for the caller to raise."""
+    """Write the refusal to the log, keep it in the scope, and return it for the caller to raise.
+
+    A `BreakerOpen` is kept as the provider's error, not as the run's refusal.
+    """
     account = refusal.scope if isinstance(refusal, BudgetExceeded | Paused) else "run"
     if isinstance(refusal, BreakerOpen):  # not latched: a handler may ask another model instead, and complete
         account = refusal.breaker
@@ -374,7 +391,7 @@ def _closed(scope: Scope) -> Refused | None:
 
 
 def _breaker_open(name: str, breaker: Breaker) -> BreakerOpen:
-    """Return the refusal of a call that the breaker does not let through."""
+    """Return the error to raise for a call that the breaker called `name` does not let through."""
     what = name.replace(":", " ", 1)
     until = breaker.open_until
     when = "" if until is None else f" until {until:%H:%M:%S} UTC, then one call tries it"

@@ -31,7 +31,7 @@ NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that repeat 
 
 @dataclass(frozen=True, slots=True)
 class WrittenRequest:
-    """A request in the journal's form: the hash of its JSON, and the most input tokens that it can have."""
+    """The hash of a request's JSON, by which the ledger finds its answer again, and a bound of its input tokens."""
 
     hash: str
     input_tokens: int
@@ -42,7 +42,7 @@ def write_request(
 ) -> WrittenRequest:
     """Return the hash and the token bound of a request.
 
-    What differs from run to run (message ids, response metadata) is left out of both. `identity` is the model's own
+    Message ids and response metadata differ from run to run, and count in neither. `identity` is the model's own
     settings as JSON. Raises `Refused` for content whose tokens have no bound: images, audio, files, tools that run at
     the provider, a conversation that the provider keeps.
     """
@@ -96,10 +96,10 @@ def output_cap(
 ) -> int | None:
     """Return the output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
 
-    If the caller `asked` for a cap, that cap is lowered only as far as the money requires. Otherwise the worst case of
-    the call is at most a quarter of what is left, but at least `ORDINARY_OUTPUT_TOKENS`: a model that may write 16,000
-    tokens must not block the other calls of its budget. `choices` is the number of answers that the call asks for at
-    once.
+    If `left` is None, the money has no limit. If the caller `asked` for a cap, that cap is lowered only as far as the
+    money requires. Otherwise the cap is lowered until the call's worst case is at most a quarter of what is left, but
+    not below `ORDINARY_OUTPUT_TOKENS`: a model that may write 16,000 tokens must not block the other calls of its
+    budget. `choices` is the number of answers that the call asks for at once.
     """
     wanted = maximum if asked is None else min(asked, maximum)
     fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
@@ -165,7 +165,10 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Return a JSON form of a value that JSON does not know. A schema is written in full, because it is sent."""
+    """Return a JSON form of a value that JSON does not know.
+
+    A schema is written in full, because it is sent in full.
+    """
     if isinstance(value, type) and issubclass(value, BaseModel):
         schema = value.model_json_schema()
         return [schema, schema]  # a provider's strict form of a schema is longer than ours, but not twice as long

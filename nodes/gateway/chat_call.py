@@ -35,7 +35,7 @@ class PricedModelCall:
     """A model that may answer a call, with its price.
 
     `input_tokens` is the bound of the request's input with this model. `asked` is the output cap that the caller set,
-    `maximum` the model's own, `minimum` the smallest useful one, in tokens. `choices` is the number of answers.
+    `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
     """
 
     provider: Provider
@@ -53,11 +53,11 @@ class PricedModelCall:
         return self.price.worst_case(self.input_tokens, output_tokens)
 
     def bill(self, usage: BilledUsage) -> Bill:
-        """Return the cost of a call with this usage."""
+        """Return the cost of a call with this usage, and the usage."""
         return Bill(self.price.cost(usage, long_cache_write_tokens=usage.long_cache_write_tokens), usage)
 
     def offer(self) -> Offer:
-        """Return the offer of this model: its smallest worst case, and the function that sizes the call."""
+        """Return the offer of this model: its least worst case, its breaker, and the function that sizes the call."""
         wanted = self.maximum if self.asked is None else min(self.asked, self.maximum)
         least = self.worst_case(min(self.minimum, wanted) * self.choices)
         breaker = model_breaker(self.client.name, self.client.seller, self.client.base_url)
@@ -78,7 +78,7 @@ class PricedModelCall:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A call as the caller made it. `candidates` may answer: the metered model first, then the cheaper models."""
+    """A call of a metered chat model. `candidates` may answer: the metered model first, then the cheaper models."""
 
     claim: AdmissionRequest
     candidates: tuple[PricedModelCall, ...]
@@ -90,27 +90,27 @@ class ChatCall:
         return self.claim.scope
 
     def chosen(self, granted: GrantedCall) -> PricedModelCall:
-        """Return the model for which the money is held."""
+        """Return the candidate that was granted the call: the model for which the money is held."""
         return self.candidates[granted.place]
 
     def to_send(self, granted: GrantedCall) -> tuple[BaseChatModel, dict[str, Any]]:
-        """Return the model and the options to send the call with."""
+        """Return the model and the options with which the granted call is sent."""
         model = self.chosen(granted)
         left = seconds_left(self.scope)
         options = model.provider.send_options(model.client, model.options, cap=granted.cap, timeout_seconds=left)
         return model.client.model, options
 
     def replaces(self, granted: GrantedCall) -> str | None:
-        """Return the name of the metered model if a cheaper model answers in its place, None otherwise.
+        """If a cheaper model answers in place of the metered model, return the metered model's name; otherwise None.
 
-        The metered model was too dear, or its breaker was open.
+        A cheaper model answers if the metered model was too dear, or if its breaker was open.
         """
         return self.candidates[0].price.name if granted.place else None
 
 
 @dataclass(slots=True)
 class _Answer(PaidCall[A]):
-    """The paid call that gets an answer of type A. `received` is what has arrived of a stream."""
+    """A paid call of a chat model with an answer of type A. `received` has the chunks of a stream that have arrived."""
 
     call: ChatCall
     received: Received = field(default_factory=Received)
@@ -118,7 +118,8 @@ class _Answer(PaidCall[A]):
     def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
         """Return what the provider billed.
 
-        If the provider did not say, return the hold, or the worst case of what was received if that is more.
+        If the provider did not say, return the hold, or the worst case of the chunks received if that worst case is
+        more.
         """
         model = self.call.chosen(granted)
         billed = None if result is None else model.provider.usage(result)
@@ -132,9 +133,10 @@ class _Answer(PaidCall[A]):
         return provider.failure(error, answered=answered, now=scope.clock(), seconds_left=left)
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """Return the usage billed for an answer that could not be read, or the cost of what was received.
+        """Return the cost of a failed call if more is known of it than `failure.owed`; otherwise None.
 
-        The second applies if that cost is more than the hold. Returns None if neither is known.
+        If the provider billed an answer that could not be read, the cost is what it billed. If the chunks received have
+        a worst case above the hold, the cost is that worst case.
         """
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
@@ -209,14 +211,18 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
 
 
 def chat(call: ChatCall) -> Flow[ChatResult]:
-    """Return the answer to a call, paid for once. Raises `Refused`, or the error of the provider's SDK."""
+    """Return the answer to a call, which is paid for once: a repeated run gets the answer from the ledger.
+
+    Raises `Refused`, or the error of the provider's SDK.
+    """
     return _not_again(call, (yield from purchase(_WholeAnswer(call.claim, call))))
 
 
 def chat_stream(call: ChatCall) -> Flow[None]:
-    """Emit the chunks of the answer to a call, paid for once.
+    """Emit the chunks of the answer to a call, which is paid for once.
 
-    The stream is closed when more tokens have arrived than the hold pays for. Raises as `chat` does.
+    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the hold pays for, the
+    stream is closed. Raises as `chat` does.
     """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)
@@ -228,7 +234,10 @@ def chat_stream(call: ChatCall) -> Flow[None]:
 
 
 def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
-    """Return the answer. Raises `Looping` if the model asks more than `max_repeats` times for the same tool call."""
+    """Count the answer's tool calls in the run, and return the answer.
+
+    Raises `Looping` if the model has asked more than `max_repeats` times for the same tool call.
+    """
     most = call.scope.max_repeats
     if most is None:
         return result

@@ -40,8 +40,9 @@ NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how t
 class MeteringTerms:
     """What the gateway knows of a metered model: its provider, client, settings, price and output caps in tokens.
 
-    `identity` is the model's own settings as JSON. `allowed` are the names of the request fields that may be sent.
-    `cheaper` are the terms of the models that may replace the model.
+    `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
+    smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the
+    names of the request fields that may be sent. `cheaper` are the terms of the models that may replace the model.
     """
 
     provider: Provider
@@ -54,7 +55,10 @@ class MeteringTerms:
     cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
-        """Return the price of the model that the call names. Raises `UnknownPrice`."""
+        """Return the price of the model that `options` names; if `options` names none, of the metered model.
+
+        Raises `UnknownPrice` if that model has no price.
+        """
         named = options.get("model")
         name = named if isinstance(named, str) else self.client.name
         return price_of(
@@ -81,7 +85,7 @@ class MeteredChatModel(BaseChatModel):
     def wrap(cls, model: BaseChatModel, terms: MeteringTerms) -> "MeteredChatModel":
         """Return the metered form of `model`.
 
-        Callbacks, tags and caching move to the metered form, so that each of them happens once.
+        The metered form takes over the callbacks, tags and caching of `model`, so that each of them happens once.
         """
         own: dict[str, Any] = {name: getattr(model, name) for name in BaseChatModel.model_fields}
         if "streaming" in model.model_fields_set:
@@ -106,7 +110,7 @@ class MeteredChatModel(BaseChatModel):
         return self._terms.client.model
 
     def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> ChatCall:
-        """Return the call, priced and with its key in the journal.
+        """Return the call, ready to be paid: its key in the ledger, and the models that may answer it, with prices.
 
         Raises `NoSession` outside any session, and `Refused` if the call's cost has no bound.
         """
@@ -170,7 +174,7 @@ class MeteredChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools as the inner model does. Every call of the result goes through the gateway."""
+        """Return the wrapped model with the tools bound, so that every call still goes through the gateway."""
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)
@@ -178,7 +182,7 @@ class MeteredChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Bind a schema as the inner model does. Every call of the result goes through the gateway."""
+        """Return the wrapped model's chain for this schema, so that every call still goes through the gateway."""
         structured = self._inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
         return rebind(structured, self._inner, self)
 
@@ -244,7 +248,7 @@ def _candidate(
     options: Mapping[str, object],
     scope: Scope,
 ) -> tuple[str, PricedModelCall]:
-    """Return the hash of the request to this model, and the model as a candidate to answer the request."""
+    """Return the hash of the request to the model of `terms`, and that model as a candidate to answer the request."""
     client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)

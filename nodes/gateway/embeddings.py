@@ -29,21 +29,21 @@ from bursar.state.refusals import NoSession
 
 TOKENS_PER_TEXT = 8  # marks around one text; the known models add 0 to 2
 NAMES = ("model", "model_name", "model_id")
-# The settings in the journal's key. Credentials and transport are not among them: they do not change the answer.
+# The settings in the key of an answer in the ledger. Credentials and transport do not change the answer.
 SETTINGS = ("model", "model_name", "model_id", "deployment", "dimensions", "model_kwargs", "encode_kwargs")
 
 Vectors = list[list[float]]
 
 
 class _Endpoint(Protocol):
-    """The resource of an SDK that makes embeddings, with the signature of openai's client."""
+    """The part of an SDK's client that makes embeddings, with the signature of openai's."""
 
     def create(self, **options: Any) -> Any: ...
 
 
 @dataclass(slots=True)
 class _Counting:
-    """A wrapper of an SDK's endpoint that notes the tokens billed by each answer. Each request has its own."""
+    """A wrapper of an SDK's endpoint that notes the tokens billed by each answer. Each sending has its own wrapper."""
 
     endpoint: _Endpoint
     counted: list[int | None] = field(default_factory=list[int | None])
@@ -63,7 +63,7 @@ class _Counting:
 
     @property
     def tokens(self) -> int | None:
-        """The sum of the tokens of all answers; None if an answer did not report them."""
+        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if there is none."""
         said = [count for count in self.counted if count is not None]
         return sum(said) if said and len(said) == len(self.counted) else None
 
@@ -71,10 +71,10 @@ class _Counting:
 class MeteredEmbeddings(Embeddings):
     """An embedding model behind the gateway, made by `meter`.
 
-    Texts are sent in the model's own batches. For each batch, the bytes of its texts are held as tokens, and the hold
-    is settled with the tokens that the provider reports (OpenAI's clients do). Otherwise the batch stays charged at its
-    hold. Vectors are kept for replay. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch
-    does not fit.
+    Texts are sent in the model's own batches. The hold of a batch pays for one token per byte of its texts, and a few
+    more per text. It is settled with the tokens that the provider reports (OpenAI's clients do). If the provider
+    reports none, the batch stays charged at its hold. The ledger keeps the vectors, so that a repeated run does not pay
+    again. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch does not fit.
     """
 
     def __init__(self, model: Embeddings, price: Price | None, name: str) -> None:
@@ -147,9 +147,9 @@ class MeteredEmbeddings(Embeddings):
 
 @dataclass(slots=True)
 class _Batch(PaidCall[Vectors]):
-    """The paid call that embeds the texts of one request.
+    """The paid call that embeds one batch of texts or, if `is_query`, one question.
 
-    `counting` has one counting endpoint for each time that the request was sent, if the SDK has an endpoint.
+    Each sending adds its token-counting endpoint to `counting`, if the SDK has an endpoint that can be wrapped.
     """
 
     model: Embeddings
@@ -159,7 +159,7 @@ class _Batch(PaidCall[Vectors]):
     counting: list[_Counting] = field(default_factory=list[_Counting])
 
     def send(self, granted: GrantedCall) -> Flow[Vectors]:
-        """Send the texts by the model itself, whose SDK may split them into several requests."""
+        """Send the texts once. The model's SDK may split them into several requests."""
         return send_once(Invoke(self._sync, self._asynchronous))
 
     def bill(self, granted: GrantedCall, result: Vectors) -> Bill:
@@ -190,9 +190,9 @@ class _Batch(PaidCall[Vectors]):
 
 
 def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbeddings:
-    """Return the embedding model behind the gateway.
+    """Return the embedding model behind the gateway. A model that is metered already is returned as it is.
 
-    Raises `UnknownPrice` if the model has no price, and `ConfigurationError` if the model does not name itself.
+    Raises `UnknownPrice` if the model has no price, and `ConfigurationError` if no attribute of the model has its name.
     """
     if isinstance(model, MeteredEmbeddings):
         return model
@@ -205,7 +205,10 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 
 
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
-    """Return a copy of the model whose SDK endpoint counts tokens, or the model itself if it has no endpoint."""
+    """Return a copy of the model whose SDK endpoint, in the attribute `place`, counts tokens.
+
+    The counting endpoint is added to `counting`. If the model has no endpoint, return the model itself.
+    """
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
         return model
@@ -227,7 +230,8 @@ def _part(value: object, name: str) -> object:
 def _write(vectors: Vectors) -> bytes | None:
     """Return the vectors as bytes: a JSON line with their sizes, then the numbers.
 
-    The numbers are written in single precision if that is exact (providers send them so), otherwise in double.
+    If single precision loses nothing, as with the numbers that providers send, the numbers are written so; otherwise in
+    double precision.
     """
     kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
     head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()

@@ -34,7 +34,7 @@ def arm(environment: Mapping[str, str]) -> None:
     """Arm the failpoint named by `BURSAR_FAILPOINT=name[:n]`: the n-th hit of `name` kills the process with SIGKILL.
 
     Without `BURSAR_TESTING=1` in the environment nothing is armed. Raises `ConfigurationError` for an unknown name, or
-    if `n` is no number from 1.
+    if `n` is not a whole number from 1 up.
     """
     global _armed  # noqa: PLW0603 - a process has one
     wanted = environment.get(VARIABLE, "") if environment.get(TESTING) == "1" else ""
@@ -47,7 +47,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def hit(name: str) -> None:
-    """Record that the process reached the place `name`; kill the process if that is the armed hit."""
+    """Count that the process reached the place `name`. If the failpoint of that name is due, kill the process."""
     if _armed is not None:
         _armed.hit(name)
 

@@ -21,7 +21,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class FlowStep(Protocol):
-    """One action of a flow, which can run in sync and in async code."""
+    """One step of a flow: `run` executes it from sync code, `arun` from async code."""
 
     def run(self) -> object: ...
 
@@ -47,7 +47,7 @@ Flow = Generator[FlowStep | EmitChunk, Any, T]
 
 
 def do(step: "TypedFlowStep[T]") -> Flow[T]:
-    """Run one step, and return its result with the step's result type."""
+    """Yield a step to the driver, which runs it, and return what the step returned, with the step's result type."""
     return cast(T, (yield step))
 
 
@@ -61,11 +61,12 @@ class TypedFlowStep(FlowStep, Protocol[R_co]):
 
 @dataclass(slots=True)
 class Commit(Generic[T]):
-    """The step that commits one piece of work. Once submitted the work is finished, even if the caller is cancelled.
+    """The step that runs `work` in a transaction of `database` and commits it.
 
-    With `outlast` a cancelled caller waits for the commit before the cancellation goes on, and `result` then holds what
-    the work returned. `until` and `lasting` are as in `Database.run`; from async code `lasting` has no effect with
-    `outlast`.
+    Once submitted, the work is finished even if the caller is cancelled. With `outlast` a cancelled caller waits for
+    the commit before the cancellation goes on, and `result` then holds what the work returned. `until` is when the work
+    is given up, in seconds of `time.monotonic`. `lasting`: if a fault of PostgreSQL prevents the commit, the database
+    tries the work again in the background; from async code `lasting` has no effect with `outlast`.
     """
 
     database: Database
@@ -99,7 +100,7 @@ class Commit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Invoke(Generic[T]):
-    """The step that calls a function of a model, given in its sync and its async form."""
+    """The step that calls a function and returns its result: `sync` from sync code, `asynchronous` from async code."""
 
     sync: Callable[[], T]
     asynchronous: Callable[[], Awaitable[T]]
@@ -125,7 +126,7 @@ class Sleep:
 
 
 class ChunkSource:
-    """A model's stream. The first read opens it."""
+    """A model's stream of chunks, which sync or async code can read. The first read opens the stream."""
 
     __slots__ = ("_aopen", "_chunks", "_open")
 
@@ -139,11 +140,11 @@ class ChunkSource:
         self._chunks: Iterator[ChatGenerationChunk] | AsyncIterator[ChatGenerationChunk] | None = None
 
     def next(self) -> Invoke[ChatGenerationChunk | None]:
-        """Return the step that reads the next chunk; its result is None at the end of the stream."""
+        """Return the step that reads the next chunk. The step's result is None at the end of the stream."""
         return Invoke(self._next, self._anext)
 
     def close(self) -> Invoke[None]:
-        """Return the step that closes the stream; chunks that were not read are lost."""
+        """Return the step that closes the stream. Chunks that were not read are lost."""
         return Invoke(self._close, self._aclose)
 
     def _next(self) -> ChatGenerationChunk | None:
@@ -168,7 +169,7 @@ class ChunkSource:
 
 
 def drive(flow: Flow[T]) -> T:
-    """Run a flow's steps from sync code, and return its result."""
+    """Run a flow's steps from sync code, and return the flow's result. Chunks that the flow emits are dropped."""
     chunks = drive_stream(flow)
     with shielded():
         while True:
@@ -179,7 +180,7 @@ def drive(flow: Flow[T]) -> T:
 
 
 async def adrive(flow: Flow[T]) -> T:
-    """Run a flow's steps from async code, and return its result."""
+    """Run a flow's steps from async code, and return the flow's result. Chunks that the flow emits are dropped."""
     action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:
@@ -192,7 +193,7 @@ async def adrive(flow: Flow[T]) -> T:
 
 
 def drive_stream(flow: Flow[T]) -> Generator[ChatGenerationChunk, None, T]:
-    """Run a flow's steps from sync code, and yield the chunks that the flow emits."""
+    """Run a flow's steps from sync code, yield the chunks that the flow emits, and return the flow's result."""
     action: Callable[[], FlowStep | EmitChunk] = lambda: next(flow)  # noqa: E731
     while True:
         try:

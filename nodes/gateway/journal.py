@@ -1,4 +1,4 @@
-"""The journal's forms of an answer: answers to bytes, and bytes to an answer or to a stream."""
+"""The journal: the answers that the ledger keeps for replay. Here an answer becomes bytes, and bytes an answer."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the 
 
 @dataclass(slots=True)
 class Received:
-    """What has arrived of a stream. `tokens` is never more than a provider could have billed for it."""
+    """The chunks of a stream that have arrived. `tokens` is never more than a provider could have billed for them."""
 
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
     tokens: int = 0
@@ -41,16 +41,19 @@ class Received:
 
 
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
-    """Write the name of the replaced model into an answer or its first chunk. None as name changes nothing."""
+    """If a cheaper model answered, write `too_dear`, the model that it replaced, into the message's metadata.
+
+    `message` is the answer or its first chunk. If `too_dear` is None, no model was replaced, and nothing is changed.
+    """
     if too_dear is not None:
         known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
         message.response_metadata = {**known, INSTEAD_OF: too_dear}
 
 
 def tool_calls_in(result: ChatResult) -> dict[str, str]:
-    """Return the names of the tool calls in an answer, by a hash of each call's name and arguments.
+    """Return the name of each tool call in an answer, keyed by a hash of the call's name and arguments.
 
-    Equal calls appear once.
+    Equal calls have one entry.
     """
     found: dict[str, str] = {}
     for generation in result.generations:
@@ -62,7 +65,7 @@ def tool_calls_in(result: ChatResult) -> dict[str, str]:
 
 
 def encode(result: ChatResult) -> bytes | None:
-    """Return the answer as bytes for the journal; None if it has no JSON, so that it cannot be replayed."""
+    """Return the answer as bytes for the ledger to keep; None, so that it is not kept, if it has no form in JSON."""
     generations = [
         {"message": generation.message, "info": generation.generation_info} for generation in result.generations
     ]
@@ -77,7 +80,7 @@ def encode(result: ChatResult) -> bytes | None:
 
 
 def decode(answer: bytes) -> ChatResult:
-    """Return the answer from the bytes that `encode` wrote, marked as replayed."""
+    """Return the answer from the bytes that `encode` wrote, with `replayed` set in its `response_metadata`."""
     written = from_json(answer)
     generations = [
         ChatGeneration(message=_message(entry["message"]), generation_info=entry["info"])

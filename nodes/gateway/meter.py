@@ -54,23 +54,26 @@ def meter(
     """Return the model behind the gateway: every call is held, sent and settled, within what its session may spend.
 
     A call's output cap is the cap that its caller asks for, or `max_output_tokens` (by default the maximum in the
-    model's profile), lowered to what the money left can pay. If that is below `min_output_tokens`, the first of the
+    model's profile), lowered to what the money left can pay. If that cap is below `min_output_tokens`, the first of the
     `cheaper` models that fits answers instead, at its own price, with the same tools and options. The answer's
     `response_metadata` then names the model that was too dear (`instead_of`). If no model fits, the call is refused.
-    `price` takes the place of genai-prices. `model` itself is not changed; metering a metered model returns it.
+    `price` replaces the price that genai-prices lists. `model` itself is not changed. If `model` is metered already, it
+    is returned as it is.
 
-    `provider` says what the model and its cheaper models take, bill and raise. By default it is the newest registered
-    provider that matches the model, or a provider that Bursar knows itself.
+    `provider` prepares the model and its cheaper models for the gateway, and says what their answers bill and what
+    their errors mean. By default it is the newest registered provider that matches the model, or a provider that Bursar
+    knows itself.
 
     Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
     that they cost nothing more. A call with another field is refused, and the refusal names the field.
 
-    Embeddings are held at the bytes of their texts. They have no output, so the settings of output do not apply to
-    them.
+    An embedding model has no output, so the settings of output do not apply to it. The hold of its call is worked out
+    from the bytes of the texts.
 
-    Raises `UnknownPrice` without a price. Raises `ConfigurationError` if the model takes no output cap, if it is billed
-    in a way that has no bound, if one of its settings is a field that may not be sent, if a cheaper model is of another
-    class, to which the same options may mean something else, or if a metered model is given `cheaper` models.
+    Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model takes no output cap, if it
+    is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a limit of output
+    tokens is below 1, if a cheaper model is of another class, to which the same options may mean something else, or if
+    a metered model is given `cheaper` models.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -113,9 +116,9 @@ def _provider_of(model: BaseChatModel) -> Provider:
 
 
 def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringTerms, ...]:
-    """Return the terms of a model that may replace `model`, and of the models that may replace that model.
+    """Return the terms of `metered`, which may replace `model`, and of the models that may replace `metered`.
 
-    Raises `ConfigurationError` if `metered` wraps a model of another class.
+    Raises `ConfigurationError` if `metered` wraps a model of another class than `model`.
     """
     inner = metered.terms.client.model
     if type(inner) is not type(model):
@@ -137,7 +140,7 @@ def require_price(model: BaseChatModel) -> None:
 
 
 def _check_price(client: ProviderClient, price: Price | None) -> None:
-    """Raise `UnknownPrice` unless the client's model has a price."""
+    """Raise `UnknownPrice` unless `price` is given or genai-prices has a price for the client's model."""
     tier = asked_tier(client, {})
     price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
 
@@ -150,6 +153,9 @@ def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
 
 
 def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the settings in which two models may differ and answer differently, as the model names them."""
+    """Return the settings by which two models may answer differently: those that the model identifies itself by.
+
+    The name of the model's class is added as `_class`.
+    """
     identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     return {**identifying, "_class": type(model).__name__}

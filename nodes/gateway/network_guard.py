@@ -1,9 +1,9 @@
-"""The network guard: a last resort that opens a connection by Python's sockets, loopback included, is refused.
+"""The network guard: refuses a connection that a last resort opens by Python's sockets, loopback included.
 
 When the first last resort runs, the methods of `socket.socket` that reach another process are wrapped, and the
-functions that resolve a name. For all other code that costs a look at a context variable for each connection. An audit
-hook would see a little more, but costs time at every event of the process and cannot be removed. Neither sees what C
-libraries open by themselves, nor what is sent over a connection that was open before.
+functions that resolve a name. The wrapper costs all other code a look at a context variable for each connection. An
+audit hook would see a little more, but costs time at every event of the process and cannot be removed. Neither a
+wrapper nor a hook sees what C libraries open by themselves, or what is sent over a connection that was open before.
 """
 
 import socket
@@ -26,7 +26,10 @@ _wrapped = False
 
 
 def watch_network() -> None:
-    """Wrap Python's sockets, so that last resorts cannot open connections. A second call changes nothing."""
+    """Wrap Python's sockets, so that a last resort that opens a connection gets `NetworkRefused`.
+
+    A second call changes nothing.
+    """
     global _wrapped  # noqa: PLW0603 - a process has one
     if _wrapped:
         return
@@ -52,6 +55,6 @@ def _refusing(function: Callable[..., R], name: str) -> Callable[..., R]:
 def _is_of_its_own(name: str, args: tuple[Any, ...]) -> bool:
     """Whether the call uses a connection that was open before: `sendmsg` without an address.
 
-    That is how event loops use `sendmsg`.
+    Event loops call `sendmsg` in this way.
     """
     return name == "sendmsg" and len(args) < 5

@@ -36,13 +36,14 @@ def priced(
 ) -> Callable[[F], F]:
     """Put a sync or async function that costs `price` US dollars per call behind the gateway.
 
-    A call is held before the function runs and settled when the function returns. If the price depends on the result,
-    `price` is a function of the result, and `at_most` is held; a price above `at_most` is booked in full, as an
+    The price is held before the function runs and settled when the function returns. If the price depends on the
+    result, `price` is a function of the result, and `at_most` is held; a price above `at_most` is booked in full, as an
     incident. A call that raises stays charged at its hold, as unknown, until it is reconciled. If it raises one of
-    `free_on`, nothing is owed. A result of plain JSON is kept, and a run that is repeated gets the result again without
-    paying; arguments are equal if their JSON is equal. Other results are paid for each time.
+    `free_on`, nothing is owed. If the result is plain JSON, the ledger keeps it: a run that is repeated gets the result
+    again without paying, if the JSON of the arguments is the same. A call with any other result is paid for each time.
 
-    Timeouts, broken connections and 5xx that the function raises count for its breaker, as a model's do.
+    The function has a breaker, as a model has. Timeouts, broken connections and 5xx that the function raises are
+    counted as faults.
 
     Raises `ConfigurationError` for a bad price or for a generator. A call raises `NoSession` outside any session, and
     `BudgetExceeded` if its price does not fit.
@@ -83,7 +84,11 @@ def priced(
 
 @dataclass(slots=True)
 class _FunctionCall(PaidCall[Any]):
-    """A paid call of a priced function. `cost_of` returns the price of a result; None: the price is the hold."""
+    """A paid call of a priced function.
+
+    `cost_of` returns the price of a result; if `cost_of` is None, the price is the hold. After an exception in
+    `free_on` nothing is owed.
+    """
 
     sending: Invoke[Any]
     cost_of: Callable[[Any], Amount] | None
@@ -96,10 +101,10 @@ class _FunctionCall(PaidCall[Any]):
         return Bill(granted.hold.amount if self.cost_of is None else _nanos(self.cost_of(result)))
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
-        """Return what an error of the function means.
+        """Return what is owed after an error of the function, and whether the error counts for the function's breaker.
 
-        Only a timeout, a broken connection or a 5xx is a fault of the service that the function calls. Every other
-        error is the function's own.
+        Only a timeout, a broken connection or a 5xx counts: it is a fault of the service that the function calls. Every
+        other error is the function's own. The function is not called again.
         """
         name, scope = type(error).__name__, self.claim.scope
         if isinstance(error, self.free_on):
@@ -108,7 +113,7 @@ class _FunctionCall(PaidCall[Any]):
         return Failure("unknown", retry=False, reason=name, at_fault=read.at_fault)
 
     def write(self, result: Any) -> bytes | None:
-        """Return the result as JSON; None if the JSON would not read back as the same result."""
+        """Return the result as JSON for the ledger to keep; None, so that it is not kept, if JSON would change it."""
         return json.dumps(result).encode() if _is_json(result) else None
 
     def read(self, answer: bytes) -> Any:

@@ -61,16 +61,19 @@ class Rates:
     per_call: int = 0
 
     def dearest_input(self, input_tokens: int) -> int:
-        """Return the highest rate of a token in an input of at most `input_tokens` tokens."""
+        """Return the highest rate, of all kinds of input token, in an input of at most `input_tokens` tokens."""
         kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
         return max(_dearest(steps, input_tokens) for steps in kinds)
 
     def dearest_output(self, input_tokens: int) -> int:
-        """Return the highest rate of a token in the answer to an input of at most `input_tokens` tokens."""
+        """Return the highest rate of an output token in the answer to an input of at most `input_tokens` tokens."""
         return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
 
     def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
-        """Return the cost of a call, in femto-dollars."""
+        """Return the cost of a call with this usage, in femto-dollars.
+
+        `long_cache_write_tokens` of the cache writes are kept for an hour, at a rate of their own.
+        """
         size = usage.input_tokens
         long_writes = min(long_cache_write_tokens, usage.cache_write_tokens)
         plain = max(0, size - usage.cache_read_tokens - usage.cache_write_tokens)
@@ -88,9 +91,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class PricedModel:
-    """A model with its price lists. If several lists may hold at this moment, the dearest counts.
+    """A model with its price lists. If several lists may hold on the day of the call, the dearest counts.
 
-    `version` names the source of the price. It is kept with every call.
+    `version` names the source of the price. The ledger keeps it with every call.
     """
 
     name: str
@@ -98,7 +101,7 @@ class PricedModel:
     lists: tuple[Rates, ...]
 
     def worst_case(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most nano-dollars that a call of at most this size can cost, however its tokens are classed."""
+        """Return the most nano-dollars that a call of at most this size can cost, whatever kinds of token it has."""
         return max(
             _nanos(
                 rates.per_call
@@ -143,8 +146,9 @@ def price_of(
 ) -> PricedModel:
     """Return the price of a model: `override` if given, otherwise the price in the bundled data of genai-prices.
 
-    `base_url` names the seller if genai-prices knows that URL; otherwise `provider` does. `on` is the day of the call
-    in UTC. Without `on` every price list that the model has or will have counts. Raises `UnknownPrice`.
+    If genai-prices knows `base_url`, that URL names the seller; otherwise `provider` does. `on` is the day of the call
+    in UTC. Without `on` every price list that the model has or will have counts. Raises `UnknownPrice` if there is no
+    price.
     """
     if override is not None:
         return _given(model_name, override)
@@ -159,7 +163,7 @@ def embedding_price_of(
     base_url: str | None = None,
     on: date | None = None,
 ) -> PricedModel:
-    """Return the price of a model without output, as `price_of`. Only its input needs a price."""
+    """Return the price of an embedding model, found as by `price_of`. Only input needs a price: there is no output."""
     if override is not None:
         return _given(model_name, override)
     return _listed(model_name, provider, base_url, None, on, outputs=False)
@@ -228,7 +232,8 @@ def _snapshot() -> "DataSnapshot":
 def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> "list[ModelPrice]":
     """Return the price lists that may hold on the day `on`, the day before or the day after.
 
-    A day's midnight here is not the seller's midnight. Without `on`, return all price lists.
+    The neighbouring days count because midnight in UTC is not the seller's midnight. Without `on`, return all price
+    lists. If `service_tier` is given, its prices replace those of each list.
     """
     from genai_prices.types import ModelPrice, StartDateConstraint
 

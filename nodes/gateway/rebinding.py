@@ -1,6 +1,6 @@
-"""Rebinding: replaces the inner model by the metered model in what the inner model built.
+"""Rebinding: replaces a wrapped model by its metered form in a chain that the wrapped model built.
 
-A chain in which the inner model can still be reached is refused.
+A chain in which the wrapped model can still be reached is refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ R = TypeVar("R", bound="Runnable[Any, Any]")
 
 
 def rebind(runnable: R, inner: BaseChatModel, outer: BaseChatModel) -> R:
-    """Return a copy of `runnable` in which `outer` takes the place of `inner`.
+    """Return a copy of `runnable` in which `outer`, the metered model, takes the place of `inner`, the model it wraps.
 
     Raises `ConfigurationError` if `inner` can still be reached, because a call through `inner` would not be metered.
     """
@@ -50,7 +50,8 @@ def _swap(value: object, inner: BaseChatModel, outer: BaseChatModel) -> object:
 def _reaches(root: object, inner: BaseChatModel, outer: BaseChatModel) -> bool:
     """Whether `inner` can be reached from `root` without going through `outer`.
 
-    The search follows fields, closures, partials and methods. It returns True after `MAX_OBJECTS` objects.
+    The search follows fields, closures, partials and methods. After `MAX_OBJECTS` objects the search ends, and the
+    result is True.
     """
     pending, seen = [root], {id(outer)}
     while pending:

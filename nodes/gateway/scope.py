@@ -1,4 +1,4 @@
-"""The scope of one run of one handler, to which paid calls are charged, in every task and thread of that run."""
+"""Scopes: which run a paid call is charged to, and under which limits, in every task and thread of that run."""
 
 import heapq
 import threading
@@ -24,18 +24,19 @@ from bursar.state.run import Report
 T = TypeVar("T")
 R = TypeVar("R")
 
-LATE_SECONDS = 0.02  # from a run's deadline until its hold is given up: the run then fails by its deadline
+LATE_SECONDS = 0.02  # from a run's deadline until the commit of its hold is given up: the deadline ends the run first
 # Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
 SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio.", "bursar.")
 OWN_POOLS = "bursar-"
 
 
 class InheritedContextVar(Generic[T]):
-    """A context variable with a default of None. Each name has one per process.
+    """A context variable, None by default, whose value also reaches the threads and pool jobs that its block starts.
 
     A thread that was started under a value keeps that value as its default. A job given to a `ThreadPoolExecutor` runs
     under the submitter's value. For this, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped when a value is
-    first set. Nothing else of a context is carried. Threads of other pools have no value.
+    first set. Other context variables are not passed on. Threads of other pools have no value. Two variables of one
+    process must not have the same name.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,7 +46,7 @@ class InheritedContextVar(Generic[T]):
         self._wrapped = False
 
     def get(self) -> T | None:
-        """Return the value of this context or, if there is none, the value that its thread was started under."""
+        """Return the value set in this context; if none is set, the value under which this thread was started."""
         value = self._variable.get()
         return getattr(threading.current_thread(), self._attribute, None) if value is None else value
 
@@ -104,7 +105,7 @@ _current: InheritedContextVar["Scope"] = InheritedContextVar("bursar_scope")
 
 @dataclass(slots=True)
 class _Tally:
-    """The counts and the state that a run and its child scopes share."""
+    """The counts and the state of one run, shared by its scope and all scopes that `Scope.child` makes of it."""
 
     refusal: Refused | None = None
     turns: int = 0
@@ -115,21 +116,22 @@ class _Tally:
     repeats: dict[str, int] = field(default_factory=dict[str, int])
     occurrences: dict[str, int] = field(default_factory=dict[str, int])
     given_back: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    # Held for every count: a handler may pay from several threads at once.
+    # Race: a handler may pay from several threads at once; each takes the lock before it changes a count.
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(slots=True, kw_only=True)
 class Scope:
-    """One run of one handler: the accounts that its paid calls are charged to, and its limits.
+    """One run of one handler, as the gateway sees it: the accounts that its paid calls are charged to, and its limits.
 
-    `scopes` are the accounts that a call touches, outermost first. The first call opens the accounts in `opens`. With
-    `paid=False` every paid call is refused. `max_turns` caps the paid calls of this run, replayed calls included. In
-    the ledger it also caps this run's calls together with those of earlier runs of the same agent for the same request.
-    `max_repeats` is how often a model may ask for the same tool call. `deadline` is in seconds of `time.monotonic`.
-    `on_turn` gets the number and the model of each paid call. Each paid call needs `lease` to hold. The first refusal
-    of a run stays, even if the handler swallows the exception. Without `acting` no action is done. `offline` marks a
-    last resort, which opens no connection.
+    `agent` names the agent, or the path of agents `caller → called`. `checkpoint_ns` is the run's place in the graph.
+    `scopes` are the accounts that each call is charged to, outermost first. Before the first call the accounts in
+    `opens` are opened. With `paid=False` every paid call is refused. `max_turns` caps the paid calls of this run,
+    replayed calls included. In the ledger it also caps this run's calls together with the calls of earlier runs of the
+    same agent for the same request. `max_repeats` is how often a model may ask for the same tool call. `deadline` is in
+    seconds of `time.monotonic`. `on_turn` gets the number and the model of each paid call. If there is a `lease`, a
+    paid call is refused unless the lease still holds. The first refusal of a run is kept, even if the handler swallows
+    the exception. Without `acting` the run does no action. `offline` marks a last resort, which opens no connection.
     """
 
     ledger: Ledger
@@ -168,24 +170,25 @@ class Scope:
 
     @property
     def provider_error(self) -> BaseException | None:
-        """The last error of a provider after which the call was not sent again."""
+        """The last error of a provider after which the gateway did not send the call again, None if there is none."""
         return self._tally.provider_error
 
     @property
     def kept(self) -> Report | str | None:
-        """What the handler last passed to `keep`, None if it kept nothing."""
+        """The partial report that the handler last passed to `keep`, None if it passed none."""
         return self._tally.kept
 
     @property
     def books_gone(self) -> bool:
-        """Whether the run has outlived its ledger: a ledger in memory ends with its session."""
+        """Whether the run's ledger is closed and takes no more entries: a ledger in memory ends with its session."""
         return self._tally.books_gone
 
     @property
     def until(self) -> float | None:
-        """When a hold is given up, in seconds of `time.monotonic`: shortly after the run's deadline.
+        """When the commit of a hold is given up, in seconds of `time.monotonic`; None if the run has no deadline.
 
-        By then the graph has gone on without the run, and must not wait for the run's locks.
+        This is shortly after the deadline. By then the graph has gone on without the run, and must not wait for the
+        database locks that the run holds.
         """
         return None if self.deadline is None else self.deadline + LATE_SECONDS
 
@@ -200,28 +203,28 @@ class Scope:
         return self.agent.partition(PATH)[0]
 
     def check_lease(self, transaction: Transaction) -> None:
-        """Raise `LeaseLost` unless the run owns its session. The session then stays owned until the transaction ends.
+        """Raise `LeaseLost` unless the run's lease on its session holds. It then holds until the transaction ends.
 
-        A lease in another database is not checked here.
+        If the run has no lease, or its lease is in another database than the ledger, nothing is checked.
         """
         if self.lease is not None and self.lease.database is self.ledger.database:
             self.lease.check(transaction.connection)
 
     @property
     def tenant(self) -> str:
-        """The tenant whose account is charged; empty if there is none."""
+        """The name of the tenant whose account is charged; empty if no tenant's account is charged."""
         account = next((scope for scope in self.scopes if scope.startswith("tenant:")), "")
         return account.partition(":")[2].rpartition(":")[0]
 
     def enter(self) -> AbstractContextManager[None]:
-        """Make this the current scope of the block and of every task, thread and executor call started in the block."""
+        """Make this the current scope in the block, and in every task, thread and pool job that the block starts."""
         return _current.bound_to(self)
 
     def child(self, name: str) -> "Scope":
-        """Return a scope of the same run that charges calls to the path `agent → name` and to this scope's accounts.
+        """Return a scope of the same run that also charges the account of the path `agent → name`.
 
-        Turns, deadline, refusal and the end are shared with the run. Raises `ConfigurationError` for an empty name or a
-        name that holds the arrow.
+        Both scopes share turns, deadline, refusal and the end of the run. Raises `ConfigurationError` for an empty name
+        or a name that holds the arrow.
         """
         if not name.strip() or PATH.strip() in name:
             raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")
@@ -232,13 +235,13 @@ class Scope:
     def close(self, *, books_gone: bool = False) -> None:
         """End the run: code of the run that still executes can no longer spend.
 
-        With `books_gone` the ledger is gone too, so that a later refusal is not written to it.
+        `books_gone` says that the ledger is closed too; then a later refusal is not written to the ledger.
         """
         self._tally.books_gone = books_gone
         self._tally.closed = True
 
     def latch(self, refusal: Refused) -> Refused:
-        """Keep the refusal if it is the first of the run, and return it for the caller to raise."""
+        """Keep the refusal as the run's if it is the run's first, and return it for the caller to raise."""
         tally = self._tally
         with tally.lock:
             if tally.refusal is None:
@@ -258,25 +261,26 @@ class Scope:
         return True
 
     def repeat(self, call: str) -> int:
-        """Count a tool call that the model asks for, and return how often it has asked for that call in this run."""
+        """Count a tool call, whose hash is `call`, and return how often the model has asked for it in this run."""
         tally = self._tally
         with tally.lock:
             number = tally.repeats[call] = tally.repeats.get(call, 0) + 1
             return number
 
     def keep(self, work: Report | str) -> None:
-        """Keep what the handler has so far, in place of what it kept before. Does nothing once the run has ended."""
+        """Keep `work` as the handler's partial report, in place of an earlier one. After the run's end, do nothing."""
         if not self._tally.closed:
             self._tally.kept = work
 
     def provider_failed(self, error: BaseException) -> None:
-        """Record the error of a provider after which the call is not sent again."""
+        """Record the error of a provider after which the gateway does not send the call again."""
         self._tally.provider_error = error
 
     def next_occurrence(self, request_hash: str) -> int:
-        """Return how many equal requests of this run came before: 0 for the first.
+        """Count a request of this run, and return how many requests with the same hash came before: 0 for the first.
 
-        A run that is repeated gets the same numbers, so that its calls find their answers in the journal.
+        A number that `give_back` freed is returned again first. A run that is repeated gets the same numbers, and so
+        finds the answers that the ledger keeps under hash and number.
         """
         tally = self._tally
         with tally.lock:
@@ -287,9 +291,9 @@ class Scope:
             return occurrence
 
     def give_back(self, request_hash: str, occurrence: int) -> None:
-        """Free an occurrence for the next equal request.
+        """Let the next request with this hash have the number `occurrence` again.
 
-        Its call got no answer, so no answer in the journal has that key.
+        The call that had the number got no answer, so the ledger keeps no answer under it.
         """
         with self._tally.lock:
             heapq.heappush(self._tally.given_back.setdefault(request_hash, []), occurrence)
@@ -298,15 +302,16 @@ class Scope:
 def current_scope() -> Scope | None:
     """Return the scope that a paid call made here is charged to, None outside any session.
 
-    A raw thread has the scope in which it was started.
+    In a thread that was started by hand, this is the scope in which the thread was started.
     """
     return _current.get()
 
 
 def offline_agent() -> str | None:
-    """Return the agent of the last resort whose run executes here and may open no connection, None if there is none.
+    """If this code runs as part of a last resort, which may open no connection, return its agent; otherwise None.
 
-    A thread that the run started and that outlives the run, as tracers' threads do, may open connections after its end.
+    A thread that the run started and that outlives the run, as tracers' threads do, may open connections after the
+    run's end.
     """
     scope = _current.get()
     if scope is None or not scope.offline or (scope.closed and not _current.is_bound_to(scope)):
@@ -316,10 +321,10 @@ def offline_agent() -> str | None:
 
 @contextmanager
 def charged_as(name: str) -> Generator[None]:
-    """Charge the paid calls of the block to `agent → name`, and to the current agent too.
+    """Charge the paid calls of the block to the path `agent → name`, besides the accounts of the current `agent`.
 
-    A handler uses it to call another agent's function: the calling agent is charged, and the path is kept. Outside any
-    session it does nothing, and a paid call is refused.
+    A handler uses it to call another agent's function: the calling agent is charged, and the ledger names both agents.
+    Outside any session it does nothing, and a paid call is refused.
     """
     scope = current_scope()
     if scope is None:

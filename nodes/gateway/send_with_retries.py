@@ -31,7 +31,10 @@ MAX_PAUSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """The cost of a call in nano-dollars, and its usage. `nanos` is None if nobody reported it: the hold is charged."""
+    """The cost of a call in nano-dollars, and its usage. If `nanos` is None, nobody reported the cost.
+
+    The call is then charged at its hold.
+    """
 
     nanos: int | None
     usage: Usage = NO_USAGE
@@ -39,7 +42,10 @@ class Bill:
 
 @dataclass(slots=True)
 class PaidCall(ABC, Generic[T]):
-    """A paid call with a result of type T: how to send it, bill it, write its result to the journal and read it."""
+    """A paid call with a result of type T: how it is sent and billed, and how the ledger keeps its result.
+
+    `claim` is the request for the call's admission.
+    """
 
     claim: AdmissionRequest
 
@@ -49,47 +55,61 @@ class PaidCall(ABC, Generic[T]):
 
     @abstractmethod
     def bill(self, granted: GrantedCall, result: T) -> Bill:
-        """Return what the result cost."""
+        """Return the cost and the usage of the call that gave this result."""
 
     @abstractmethod
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
-        """Return what an error of sending means."""
+        """Return what is owed after an error of sending, and whether the same call may be sent again."""
 
     @abstractmethod
     def write(self, result: T) -> bytes | None:
-        """Return the result as bytes for the journal; None if the result cannot be replayed."""
+        """Return the result as bytes, which the ledger keeps for a repeated run; None if it cannot be replayed."""
 
     @abstractmethod
     def read(self, answer: bytes) -> T:
         """Return the result from the bytes that `write` wrote."""
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """Return the cost of a failed call if it is known; None if `failure.owed` alone says what is owed."""
+        """Return the cost of a failed call if it is known; otherwise None, and `failure.owed` says what is owed."""
         return None
 
     def is_the_providers(self, failure: Failure) -> bool:
-        """Whether the error that the caller gets is the provider's, not the application's."""
+        """Whether the error of a failed call comes from the provider, not from the application.
+
+        If True, the error is recorded in the scope.
+        """
         return failure.at_fault
 
     def hang_up(self) -> Flow[None]:
-        """Close what sending left open. Runs after the hold was settled, voided or marked unknown."""
+        """Close what sending left open, such as a stream.
+
+        Runs if a call failed and is not sent again, after its hold was settled, voided or marked unknown.
+        """
         yield from ()
 
 
 def fixed_offer(name: str, price_version: str, amount: int, breaker: str) -> Offer:
-    """Return the offer of a call whose cost nothing can lower: it fits if `amount` nano-dollars are left."""
+    """Return the offer of a call at a fixed worst case: the call fits if `amount` nano-dollars are left.
+
+    `name` is the model or the function, and `breaker` the name of its breaker.
+    """
     return Offer(name, price_version, amount, lambda left: _whole(amount, left), breaker)
 
 
 def send_once(send: Invoke[T]) -> Flow[T]:
-    """Run the step that sends the call, and return its result."""
+    """Run the step `send`, which sends the call once, and return its result."""
     result = yield from do(send)
     failpoints.hit("after_send")
     return result
 
 
 def purchase(call: PaidCall[T]) -> Flow[T]:
-    """Return the result of a call, paid for once. Raises `Refused`, or what sending raises."""
+    """Return the result of a call that is paid for once: from the ledger, or by sending the call.
+
+    If the run is a repetition, and the ledger keeps the result, nothing is sent. After a transient failure the call is
+    sent again, `MAX_ATTEMPTS` times in all at most. Raises `Refused` if the call is not admitted, or what sending
+    raises.
+    """
     claim, attempt = call.claim, 0
     while True:  # bounded by MAX_ATTEMPTS in `pause_before_retry`
         granted = yield from admit(claim, first=attempt == 0)
@@ -110,7 +130,7 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
 
 
 def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
-    """Charge what the result cost, or its hold, and keep the result.
+    """Charge the cost of the result, or the hold if the cost is not known, and let the ledger keep the result.
 
     If reading the bill raises, the hold is charged, and the error is raised afterwards.
     """
@@ -128,9 +148,10 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
 
 
 def pause_before_retry(failure: Failure, attempt: int, seconds_left: float | None) -> float | None:
-    """Return the seconds to wait before the next attempt; None if there is none.
+    """Return the seconds to wait before the next attempt; None if the call is not sent again.
 
-    `attempt` is the number of the attempt that failed, from 0.
+    `attempt` is the number of the attempt that failed, from 0. `seconds_left` is the time to the run's deadline, None
+    without a deadline.
     """
     if not failure.retry or attempt + 1 >= MAX_ATTEMPTS:
         return None
@@ -145,7 +166,11 @@ def _whole(amount: int, left: int | None) -> SizedOffer | None:
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
-    """Settle, void or keep the hold of a failed call. Return the seconds to wait before a retry, None: no retry."""
+    """Settle or void the hold of a failed call, or keep it as unknown. Return the seconds to wait before a retry.
+
+    Returns None if the call is not sent again. If `call.failure` raises, the hold is kept as unknown, and what it
+    raised is raised.
+    """
     claim = call.claim
     left = seconds_left(claim.scope)
     reading = Captured[Failure]()

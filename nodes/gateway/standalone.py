@@ -28,9 +28,9 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
 
     `async with` works too. Without a ledger the books are kept in memory, for this block alone. With a ledger and a
     `session_id`, a block that was cut off by a crash or an error goes on when it is entered again: calls that it had
-    paid for are replayed, and the budget is the first budget given. Only one block at a time may use a session id. In
-    the block a model that is not metered is vetoed. Raises `ConfigurationError` for a bad budget, and inside another
-    session, whose own budget holds.
+    paid for are replayed, and the first budget given still holds. Only one block at a time may use a session id. In the
+    block a model that is not metered raises `Unmetered`. Raises `ConfigurationError` for a bad budget, for a
+    `session_id` without a ledger, and inside another session, whose own budget holds.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
 
     @property
     def spend(self) -> Spend:
-        """What the session was charged so far. It stays readable after the block."""
+        """What the session was charged so far. It can still be read after the block."""
         if self._spend is not None:
             return self._spend
         return self.ledger.run(spend_of, f"request:{self.session_id}")

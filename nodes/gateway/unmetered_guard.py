@@ -1,6 +1,7 @@
-"""The second line behind the gateway: a callback that vetoes every model that was not metered.
+"""The guard against models that were not put behind the gateway: a callback that raises when such a model starts.
 
-It misses `callbacks=[]`, raw threads and direct calls of an SDK, so it does not replace the gateway.
+The guard misses models that are called with `callbacks=[]`, in threads started by hand, or directly through an SDK. So
+it does not replace the gateway.
 """
 
 from collections.abc import Generator
@@ -35,7 +36,7 @@ class UnmeteredGuard(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Veto a chat model that does not carry the gateway's mark."""
+        """Raise `Unmetered` unless the chat model carries the mark that `meter` puts into its metadata."""
         if not MARK.items() <= (metadata or {}).items():
             _veto(serialized)
 
@@ -50,7 +51,7 @@ class UnmeteredGuard(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Veto every text model, because none can be metered."""
+        """Raise `Unmetered` for every text model, because a text model cannot be metered."""
         _veto(serialized)
 
 
@@ -59,7 +60,11 @@ _VETO = UnmeteredGuard()
 
 @contextmanager
 def forbid_unmetered(config: RunnableConfig) -> Generator[None]:
-    """In the block, give `config` and the veto to every Runnable that is called without its own config."""
+    """Make every model that is not metered raise `Unmetered` in the block.
+
+    For this, `config` and an `UnmeteredGuard` become the config of every Runnable that the block calls without a config
+    of its own.
+    """
     ours = ensure_config(config)  # a copy of `config`, filled up from the ambient config
     callbacks = ours.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):

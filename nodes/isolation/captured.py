@@ -31,21 +31,21 @@ class Captured(Generic[T]):
         return True
 
     def result(self) -> T:
-        """Return the value, or raise the error."""
+        """Return the value; if the work raised an error, raise that error."""
         if self.error is not None:
             raise self.error
         return cast(T, self.value)
 
 
 def capture_call(function: Callable[..., T], *arguments: object) -> Captured[T]:
-    """Call the function and return how it ended."""
+    """Call the function, and return its value or the error that it raised. Nothing is raised here."""
     with Captured[T]() as captured:
         captured.value = function(*arguments)
     return captured
 
 
 async def capture(work: Callable[[], Awaitable[T]]) -> Captured[T]:
-    """Await the work and return how it ended."""
+    """Await the work, and return its value or the error that it raised. Nothing is raised here."""
     with Captured[T]() as captured:
         captured.value = await work()
     return captured

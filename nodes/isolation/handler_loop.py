@@ -19,7 +19,7 @@ GRACE_SECONDS = 0.05  # a loop that does not run a cancellation for this long is
 
 
 class HandlerStopped(BaseException):
-    """Raised inside a handler that goes on computing after its run has ended."""
+    """Raised inside a handler that goes on computing after its run has ended, to make the handler end."""
 
 
 class Coroutine(AbandonedWork, Protocol):
@@ -29,12 +29,15 @@ class Coroutine(AbandonedWork, Protocol):
     handler_loop: "HandlerLoop"
 
     def begin(self) -> None:
-        """Start the coroutine; called on the loop."""
+        """Start the coroutine. Its handler loop calls this in the loop's own thread."""
         ...
 
 
 class HandlerLoop:
-    """One event loop in a daemon thread, and the coroutines on it."""
+    """One event loop in a daemon thread, and the coroutines on it.
+
+    `place` starts a coroutine on another handler loop, once this loop has retired.
+    """
 
     def __init__(self, reaper: Reaper, place: Callable[[Coroutine], None]) -> None:
         self.loop = asyncio.new_event_loop()
@@ -80,7 +83,10 @@ class HandlerLoop:
         coroutine.begin()
 
     def check(self, now: float) -> bool:
-        """Retire if the loop is blocked. Return whether the loop must be checked again."""
+        """Retire if the loop is blocked. Return whether the loop must be checked again.
+
+        `now` is in seconds of `time.monotonic`.
+        """
         if self.runs and self._silent(now) > BLOCKED_SECONDS:
             self.retire()
         elif self.retired:
@@ -88,7 +94,10 @@ class HandlerLoop:
         return bool(self.runs) or (self.retired and not self._over)
 
     def stop(self, coroutine: Coroutine) -> None:
-        """Cancel the coroutine. If a handler blocks the loop, which cannot cancel then, retire and stop the thread."""
+        """Cancel the coroutine. If a handler blocks the loop, so that the loop cannot cancel it, retire the loop.
+
+        If this coroutine blocks the loop, or if every coroutine on the loop was abandoned, the thread is stopped too.
+        """
         if coroutine.task is not None:
             self._call(coroutine.task.cancel)
         if self._silent(time.monotonic()) < GRACE_SECONDS:
@@ -127,7 +136,10 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return for how many seconds the loop has not answered, 0 if it has; ask it if it was not asked."""
+        """Return how many seconds ago the loop was asked for an answer that has not come yet.
+
+        If no answer is due, ask for one now, and return 0.
+        """
         if not self._is_asked:
             self._asked = now
             self._call(self._answer)
@@ -135,7 +147,7 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether the loop has neither answered nor returned from a wait for a disk since it was asked."""
+        """Whether an answer of the loop is due: since it was asked, it neither answered nor waited for a disk."""
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
@@ -145,7 +157,7 @@ class HandlerLoop:
 
 
 class LoopPool:
-    """The handler loop that takes new coroutines. A new loop takes its place once it has retired."""
+    """The handler loops of a process. One loop takes new coroutines; after it has retired, a new loop takes them."""
 
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
@@ -173,7 +185,8 @@ class LoopPool:
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
     """Raise `HandlerStopped` at the thread's next Python instruction, if `wanted()` still returns True.
 
-    A guarded section of the thread holds `lock`: then nothing is done, and the caller tries again later.
+    If the thread is in a section that must not be stopped, it holds `lock`. Then nothing is done, and the caller tries
+    again later.
     """
     if not lock.acquire(blocking=False):
         return
@@ -186,7 +199,7 @@ def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable
 
 
 async def _cancel_all() -> None:
-    """Cancel the tasks that handlers have left on the loop, and give them a turn to end."""
+    """Cancel the tasks that handlers have left on the running loop, and let each of them run once more to end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -1,4 +1,4 @@
-"""The reaper: one thread that stops abandoned handlers repeatedly, until they end or `MAX_STOPS` are used up."""
+"""The reaper: one thread that stops abandoned handlers again and again, until they end or `MAX_STOPS` are used up."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ class AbandonedWork(Protocol):
     over: bool
 
     def stop(self) -> None:
-        """Ask the work, once more, to end."""
+        """Ask the work to end. The reaper calls this again and again until it ends."""
         ...
 
 
 class Reaper:
-    """A daemon thread that stops abandoned work and checks event loops. It sleeps while there is neither."""
+    """A daemon thread that stops abandoned work and checks event loops. With nothing to stop or check it sleeps."""
 
     def __init__(self) -> None:
         self._stops: dict[AbandonedWork, int] = {}  # abandoned work that has not ended: how often it was stopped again
@@ -34,10 +34,7 @@ class Reaper:
         self._started = False
 
     def abandon(self, work: AbandonedWork) -> None:
-        """Stop the work now, and again until it ends or `MAX_STOPS` are used up.
-
-        Its run no longer waits for the work.
-        """
+        """Stop the work now, and again until it ends or `MAX_STOPS` are used up. The caller no longer waits for it."""
         if work.over:
             return
         # Race: the work may end before it is added; the next look then removes it.
@@ -48,7 +45,10 @@ class Reaper:
         work.stop()
 
     def check_with(self, check: Callable[[float], bool]) -> None:
-        """Call `check(now)` at every look, until it returns False. `now` is in seconds of `time.monotonic`."""
+        """Call `check(now)` every 0.02 to 0.1 seconds until it returns False.
+
+        `now` is in seconds of `time.monotonic`.
+        """
         with self._wake:
             self._checks.add(check)
             if not self._awake:
@@ -59,7 +59,7 @@ class Reaper:
         return work in self._stops
 
     def count(self, agent: str | None) -> int:
-        """Return how many handlers of the agent, or of all agents, were abandoned and have not ended."""
+        """Return how many handlers of the agent were abandoned and have not ended; of all agents if `agent` is None."""
         return len(self._stops) if agent is None else self._counts[agent]
 
     def _rouse(self) -> None:

@@ -1,4 +1,4 @@
-"""The one edge between sync and async: every node's body is a coroutine function; sync code runs it through here."""
+"""The one way from sync code to async code: every node's body is a coroutine function; sync code runs it here."""
 
 import os
 import threading
@@ -74,7 +74,7 @@ def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
 
 
 class AsyncNode(Runnable[S, Update], Generic[S]):
-    """A graph node with one body for `invoke` and `ainvoke`."""
+    """A graph node whose body, a coroutine function, serves both `invoke` and `ainvoke`."""
 
     def __init__(self, name: str, body: NodeBody[S]) -> None:
         self.name = name
@@ -90,7 +90,7 @@ class AsyncNode(Runnable[S, Update], Generic[S]):
 class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
     """A conditional edge's function. It must return for every state.
 
-    LangGraph, when it resumes, goes past an edge function that raised, without routing.
+    If it raised, LangGraph would go past it at the next resume, without routing.
     """
 
     def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The places where handlers run, apart from the coordinator: no handler can delay its deadlines or other runs.
+"""The places where handlers run, apart from the coordinator: no handler can delay a deadline or another run.
 
 A sync function runs in a thread of its own. Coroutines run together on one event loop that no caller uses: HTTP clients
 keep their connections, and code that blocks this loop blocks no deadline (see `handler_loop`).
@@ -31,7 +31,7 @@ MAX_ABANDONED = 32  # handlers of one agent that hang in calls which do not retu
 
 
 class TooManyAbandoned(BursarError):
-    """No more handlers of this agent start, because too many of them hang in calls that do not return."""
+    """The refusal to start a handler, because too many handlers of its agent hang in calls that do not return."""
 
 
 class _Work(ABC, Generic[T]):
@@ -45,7 +45,7 @@ class _Work(ABC, Generic[T]):
         self.over = False
 
     def tell(self, end: Captured[T]) -> None:
-        """Give the waiting event loop the end of the work. Any thread may call it."""
+        """Give `end`, what the work returned or raised, to the event loop that waits. Any thread may call this."""
         with suppress(RuntimeError):  # race: the waiting loop is closed, and nobody waits for this end
             self.loop.call_soon_threadsafe(_resolve, self.told, end)
 
@@ -55,7 +55,7 @@ class _Work(ABC, Generic[T]):
 
     @abstractmethod
     def stop(self) -> None:
-        """Make the work end soon, because no run waits for it."""
+        """Make the work end soon. No run waits for it any more."""
 
 
 class _Thread(_Work[T]):
@@ -110,7 +110,7 @@ class _Coroutine(_Work[T]):
         _process.loops.place(self)
 
     def begin(self) -> None:
-        """Start on the handler loop, unless the work was abandoned before its turn came."""
+        """Start the coroutine on the handler loop. If it was abandoned before its turn came, do not start it."""
         if self.told.done():
             self.over = True
             self.handler_loop.runs.discard(self)
@@ -141,10 +141,11 @@ class _ProcessState:
 
 
 async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Captured[T] | None:
-    """Run the function in a thread of its own and return how it ended; None at the deadline, when it is abandoned.
+    """Run `work` in a thread of its own for at most `seconds`, and return its value or error; None at the deadline.
 
-    The function sees the caller's context variables. If the caller is cancelled, the function is abandoned too. Raises
-    `TooManyAbandoned`.
+    At the deadline, or if the caller is cancelled, the function is abandoned: nobody waits for it, and it is stopped as
+    soon as it can be. If `THREADS_AT_ONCE` functions run already, it first waits for its turn, within `seconds`. The
+    function sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of `agent` hang.
     """
     _check(agent)
     began = time.monotonic()
@@ -167,7 +168,7 @@ async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) ->
 
 
 async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
-    """Run the coroutine on the handler loop and return how it ended; None at the deadline, when it is abandoned.
+    """Await `work` on the handler loop for at most `seconds`, and return its value or error; None at the deadline.
 
     Context variables, cancellation and errors are as in `run_in_thread`.
     """
@@ -176,12 +177,12 @@ async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, s
 
 
 def is_handlers_thread() -> bool:
-    """Whether this is the thread of a handler loop."""
+    """Whether the current thread is the thread of a handler loop."""
     return _process.loops.is_own(threading.current_thread())
 
 
 def abandoned_count(agent: str | None = None) -> int:
-    """Return how many handlers of the agent, or of all agents, were abandoned and have not ended."""
+    """Return how many handlers of the agent were abandoned and have not ended; of all agents if `agent` is None."""
     return _process.reaper.count(agent)
 
 

@@ -25,15 +25,18 @@ class Observer(Protocol):
     """A listener to runs: Bursar calls its methods when a run starts, at each of its paid calls, and when it ends.
 
     A method that an observer lacks is not called. If a method raises, the error is logged, and the observer gets no
-    more calls for that run; neither the run nor the other observers are affected. The calls are made in line: an
-    observer that waits makes the run wait. One observer serves many runs, several of them at the same time.
+    more calls for that run; neither the run nor the other observers are affected. The run waits until the method
+    returns. One observer serves many runs, several of them at the same time.
 
     An observer may have one method more, `run_stopped(run: RunContext, error)`. It is called if the run stops without
-    an end, for a person or with its process. A run that is resumed starts again.
+    an end, for a person or with its process. If the run is resumed, it starts again.
     """
 
     def run_started(self, run: RunContext) -> None:
-        """Called before the handler, in the context in which the handler runs. A resumed run starts again."""
+        """Called before the handler, in the context in which the handler runs.
+
+        If a run is cut off and resumed, this is called again.
+        """
         ...
 
     def turn(self, run: RunContext, number: int, model: str) -> None:
@@ -46,13 +49,16 @@ class Observer(Protocol):
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Called when the run has ended and the ledger has its outcome. `error` is what the handler raised.
 
-        `head` is the event of this end in the session's log. Kept outside the database, it is an anchor.
+        `head` is the last event of the session's log: the end of this run. Kept outside the database, it is an anchor.
         """
         ...
 
 
 def anchor_attributes(head: Head) -> dict[str, str | int]:
-    """Return the head of a session's log as attributes of a trace, which is kept outside the database."""
+    """Return `head`, the last event of a session's log, as attributes of a trace.
+
+    A trace is kept outside the database, so that there the head is an anchor.
+    """
     return {
         "bursar.session_id": head.session_id,
         "bursar.audit_sequence": head.sequence,

@@ -1,4 +1,4 @@
-"""LangSmith: adds the head of the session's log to the metadata of the node's run, if LangSmith traces."""
+"""LangSmith: adds the head of the session's log, its last event, to the node's run in LangSmith's trace."""
 
 import sys
 
@@ -8,7 +8,7 @@ from bursar.state.run import Run
 
 
 class LangSmithObserver:
-    """Adds the head of the log to the run that LangSmith traces: an anchor outside the database."""
+    """Adds the head of the log to the run that LangSmith traces. Kept there, outside the database, it is an anchor."""
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Add the head of the log to LangSmith's current run. Does nothing if LangSmith does not trace."""

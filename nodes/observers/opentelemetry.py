@@ -34,10 +34,10 @@ class OpenTelemetryObserver:
             self._around.__enter__()
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """Write outcome, cost, paid calls and the head of the log to the span, and end it.
+        """Write outcome, cost, paid calls and the head of the log to the span, and end the span.
 
         A failed run sets the span's status to error. The handler's exception is recorded with its traceback, which the
-        one line of the outcome leaves out.
+        outcome's one line leaves out.
         """
         if self._span is not None and self._span.is_recording():
             _describe(self._span, run, error, head)

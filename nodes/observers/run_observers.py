@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 class RunObservers:
     """The observers of one run, as a context manager around it.
 
-    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end. The
-    end is passed on in reverse order, so that the user's observers run inside the run's span.
+    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end.
+    `run_ended` and `run_stopped` are called in reverse order, so that the user's observers run inside the run's span.
     """
 
     def __init__(self, users: Sequence[Observer], run: RunContext, config: RunnableConfig) -> None:
@@ -52,7 +52,7 @@ class RunObservers:
         self._tell(reversed(range(len(self._observers))), "run_ended", run, error, head)
 
     def _tell(self, places: Iterable[int], method: str, *what: object) -> None:
-        # An observer may ask LangGraph for the current config: inside a handler that is a graph, that is another one.
+        # An observer may ask LangGraph for the current config. Inside a handler that is a graph, it is that graph's.
         token = AMBIENT_CONFIG.set(self._config)
         try:
             for place in places:

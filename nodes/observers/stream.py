@@ -1,4 +1,4 @@
-"""The stream observer: `stream_mode="custom"` gives a caller each run's `bursar.state.stream_events`."""
+"""The stream observer: writes the events of each run (`bursar.state.stream_events`) to `stream_mode="custom"`."""
 
 from contextlib import suppress
 from typing import TypedDict

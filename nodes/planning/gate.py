@@ -1,4 +1,4 @@
-"""Calls of a gate: its verdict is written to the log, and a gate that raises has denied."""
+"""Calls of a gate: its verdict is written to the log, and a gate that raises denies what it reviews."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ from bursar.state.session import Request, SessionState
 
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
-    """Return the gate's verdict, after writing it to the log. If the gate raises, the verdict is a denial naming it.
+    """Return the verdict that `review` gets from the gate, after writing it to the log.
 
-    The gate runs in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile. A
-    gate that gives no verdict by its deadline is abandoned, and has denied.
+    If the gate raises, or gives no verdict by its deadline, the verdict is a denial that names the gate. The gate runs
+    in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.
     """
     seconds, _ = time_for(request, coordinator.gate_timeout_seconds, now=coordinator.clock(), last=True)
     end = await _reviewed(gate, review, seconds=seconds)
@@ -61,7 +61,10 @@ def _checked(verdict: object) -> Verdict:
 
 
 async def review_plan(coordinator: Coordinator, gate: Gate, state: SessionState, config: RunnableConfig) -> Update:
-    """Take the specialists that the gate denies out of the plan. The decision and the answer name them."""
+    """Take the specialists that the gate denies out of the plan.
+
+    The decision and the answer name them with the gate's reason.
+    """
     request, plan = state["request"], state["plan"]
     names = tuple(step.name for step in plan.steps)
     verdict = await ask(coordinator, gate, request, lambda: gate.review_plan(request, names, now=request.opened_at))

@@ -17,12 +17,13 @@ from bursar.state.session import Plan, SessionState, Step
 
 
 async def guard(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Price the plan before it starts, in one transaction with the accounts that it opens.
+    """Price the plan before any specialist starts, and open the accounts of those that may pay, in one transaction.
 
-    Every admitted specialist gets an account, capped at its ceiling or at what is left, whichever is less. If its
-    expected cost does not fit what is left of request, session and tenant, or if it is paused, it starts with its first
-    fallback that costs nothing. If its breaker is open, it starts with its first fallback. Raises `Paused` if its
-    tenant, or everything, is paused: the request then waits unchanged.
+    An account is capped at the specialist's ceiling or at what is left, whichever is less. If the specialist's expected
+    cost does not fit what is left of request, session and tenant, the specialist starts with its first fallback that
+    costs nothing. So does a paused specialist; if it has no such fallback, it is denied. If the specialist's breaker is
+    open, it starts with its first fallback. Raises `Paused` if the tenant, or everything, is paused: the request then
+    waits unchanged.
     """
     request, plan = state["request"], state["plan"]
 

@@ -29,7 +29,7 @@ class Scores:
     """The value of each candidate for one request.
 
     `by_name` has every candidate, 0..1. `chosen` holds the candidates that fit, best first; empty means that none fits.
-    `confidence` (0..1) is that of the whole routing. `rule` says in one line why.
+    `confidence` (0..1) is how sure the router is of its choice as a whole. `rule` says in one line why it chose so.
     """
 
     by_name: Mapping[str, float]
@@ -41,16 +41,16 @@ class Scores:
 class Router(Protocol):
     """Scores the candidates for a request.
 
-    It must return for any text (empty, long, any script) and any candidates, none included. If it does not understand
-    the text, it returns an empty `chosen`.
+    A router must return for any text (empty, long, any script) and any candidates, none included. If it does not
+    understand the text, it returns an empty `chosen`.
 
     A router may have two more members:
 
     `free = True`: it never pays. The supervisor opens no account for it, and any paid call inside it is refused.
 
-    `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, it runs on the
-    request's event loop, without a deadline. Otherwise it runs on the handler loop, with a deadline. A `ready` that
-    raises means False.
+    `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, `route` runs on the
+    request's event loop, without a deadline. Otherwise `route` runs on the handler loop, with a deadline. A `ready`
+    that raises means False.
     """
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...
@@ -62,13 +62,13 @@ def is_free(router: Router) -> bool:
 
 
 def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
-    """Whether the router's `ready` returns True: it would answer at once."""
+    """Whether the router has a `ready` that returns True: `route` would return at once."""
     ready = getattr(router, "ready", None)
     return ready is not None and capture_call(ready, candidates).value is True
 
 
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
-    """Run a model's part of a routing, and return its scores or its error, so that the error does not end the request.
+    """Await `work`, a model's routing, and return its scores or its error, so that the error does not end the request.
 
     Raises cancellations, interrupts, refusals other than `BudgetExceeded` and `ScopeClosed`, and `ConfigurationError`,
     which only a user can mend.
@@ -82,7 +82,10 @@ async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
 
 
 def failure(error: Exception) -> str:
-    """Return an error as part of a rule. A provider's own message is left out: it may quote the request or a key."""
+    """Return the error as part of a `Scores.rule`.
+
+    A provider's own message is left out: it may quote the request or a key.
+    """
     if isinstance(error, BudgetExceeded | ScopeClosed):
         return f"model refused: {one_line(str(error), RULE_CHARACTERS)}"
     return f"model failed: {type(error).__name__}"

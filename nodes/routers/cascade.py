@@ -10,9 +10,9 @@ from bursar.nodes.routers.base import Candidate, Router, Scores, attempt, check_
 class CascadeRouter:
     """Asks the free router first, and the model's router only if the free one's confidence is below `threshold` (0..1).
 
-    Of two answers the surer counts. If the model fails, or its call is refused for lack of budget, the free scores
-    count, and `rule` says so. Raises errors that a user must mend (an unknown price, a model outside a session), and
-    interrupts.
+    If both answer, the scores with the higher confidence count. If the model fails, or its call is refused for lack of
+    budget, the free scores count, and `rule` says so. Raises errors that a user must mend (an unknown price, a model
+    outside a session), and interrupts.
     """
 
     free: Router

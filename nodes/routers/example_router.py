@@ -111,7 +111,7 @@ class ExampleRouter:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """One kind of n-gram: how a text is cut, and the column, idf and weights per class of each n-gram."""
+    """One kind of n-gram: how a text is cut into n-grams, and the column, idf and weights per class of each n-gram."""
 
     cut: Callable[[str], list[str]]
     columns: dict[str, int]
@@ -119,7 +119,7 @@ class _Block:
     weights: "NDArray[np.float64]"
 
     def logits(self, text: str) -> "tuple[NDArray[np.float64] | float, float]":
-        """Return the block's part of the logits, and the share of the text's n-grams that are known."""
+        """Return the block's part of the logits, and the share of the text's n-grams that the model has learned."""
         import numpy as np
 
         grams = self.cut(text)
@@ -134,7 +134,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A fitted model as plain arrays. Predicting through scikit-learn's checks would take ten times as long."""
+    """A fitted model as plain arrays: scikit-learn's own prediction, with its checks, would take ten times as long."""
 
     names: tuple[str, ...]
     words: _Block
@@ -142,7 +142,7 @@ class _Fitted:
     intercept: "NDArray[np.float64]"
 
     def probabilities(self, text: str) -> tuple[list[float], float]:
-        """Return a probability per name, and the share of the text that is known.
+        """Return a probability per name, and the share of the text's character n-grams that the model has learned.
 
         The rest of the probabilities, up to 1, is that of "none of these".
         """
@@ -197,9 +197,9 @@ def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
 
 
 def _lessons(candidate: Candidate) -> Iterator[str]:
-    """Return the texts that are learned of a candidate: its examples, its description, and the topics in it.
+    """Yield the texts that are learned of a candidate: its examples, its description, and the topics in it.
 
-    If all of them are blank, return its name.
+    If all of them are blank, yield the candidate's name.
     """
     topics = [topic for topic in _TOPIC_ENDS.split(candidate.description) if len(topic.strip()) > 2]
     lessons = [text for text in (*candidate.examples, candidate.description, *topics) if text.strip()]
@@ -207,7 +207,7 @@ def _lessons(candidate: Candidate) -> Iterator[str]:
 
 
 def _clauses(text: str) -> list[str]:
-    """Return the parts of a text that asks several things; empty if it has one part."""
+    """Return the clauses of a text that has several, `CLAUSES_LIMIT` at most; an empty list if it has only one."""
     parts = [part for piece in _CLAUSE_ENDS.split(text) if (part := piece.strip())]
     return parts[:CLAUSES_LIMIT] if len(parts) > 1 else []
 

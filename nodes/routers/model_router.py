@@ -95,9 +95,9 @@ class ModelRouter:
 
 
 def _schema(names: tuple[str, ...]) -> type[Routing]:
-    """Return the answer's schema, which offers only these names.
+    """Return the schema of the model's answer, which offers only these names to pick.
 
-    Parsing accepts any name, so that one wrong pick does not spoil the others.
+    Parsing accepts any name nevertheless, so that one wrong pick does not spoil the others.
     """
     pick = create_model("Pick", __base__=Pick, name=(Annotated[str, Field(json_schema_extra={"enum": [*names]})], ...))
     picks = cast(Any, GenericAlias(list, (pick,)))
@@ -113,7 +113,7 @@ def _request(text: str, candidates: Sequence[Candidate]) -> str:
 
 
 def _problem(error: object) -> str:
-    """Return what was wrong with an answer, in one line."""
+    """Return what was wrong with the model's answer, in one line. `error` is what parsing the answer raised."""
     if not error:
         return "it called no tool"
     if isinstance(error, ValidationError):

@@ -18,15 +18,15 @@ _WORD = re.compile(r"[^\W_]+")
 class WordOverlapRouter:
     """Chooses the candidates that share words with the request, and none if no candidate does.
 
-    A candidate is chosen if it has at least half the score of the best. The fewer candidates have a word, the more that
-    word counts. Two words are the same if their first five letters are. The confidence is always 0, so that a
-    `CascadeRouter` asks the model.
+    A candidate is chosen if its score is at least half the best score. A word that fewer candidates have counts more.
+    Two words are the same if their first five letters are. The confidence is always 0, so that a `CascadeRouter` asks
+    the model.
     """
 
     free = True
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
-        """True, because counting words is brief and waits for nothing; False for a subclass with its own `route`."""
+        """Whether `route` returns at once: True, but False for a subclass with its own `route`."""
         return type(self).route is WordOverlapRouter.route
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:

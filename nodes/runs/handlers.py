@@ -29,12 +29,13 @@ _serde = default_serde()
 
 
 async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Captured[Report] | None:
-    """Call the link's handler with the task, and return how it ended; None at the deadline, when it is abandoned.
+    """Call the link's handler with the task, and return its report or error; None at the deadline.
 
-    A handler on an event loop runs on the handler loop, any other in a thread of its own. A compiled graph gets
-    `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the task. After each step of a graph,
-    `keep` gets the answer so far. The captured error is what the handler raised, or `BadOutput` if it returned no
-    report, or a report that cannot be kept. Raises `TooManyAbandoned`.
+    At the deadline the handler is abandoned. A handler on an event loop runs on the handler loop, any other in a thread
+    of its own. A compiled graph gets `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the
+    task. After each step of a graph, `keep` gets the answer so far. The captured error is what the handler raised, or
+    `BadOutput` if it returned no report, or a report that cannot be kept. Raises `TooManyAbandoned` if too many
+    handlers of the link hang.
     """
     if link.awaited:
         return await run_on_handler_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
@@ -49,9 +50,10 @@ async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Capture
 
 
 async def call_directly(handler: Handler, task: Task) -> Report:
-    """Return the report of a handler that another handler calls: in the caller's place, time and limits.
+    """Call a handler from within another handler, and return its report.
 
-    Raises what the handler raises, and `BadOutput` if it returns no report.
+    The call is part of the calling handler's run, within the same deadline and limits. Raises what the handler raises,
+    and `BadOutput` if it returns no report.
     """
     if is_awaited(handler):
         return await _awaited(handler, task, lambda _: None)
@@ -60,9 +62,10 @@ async def call_directly(handler: Handler, task: Task) -> Report:
 
 
 def save_partial(work: Report | str) -> None:
-    """Keep what a handler has so far. It is the run's report if the run does not complete. Each call replaces the last.
+    """Keep `work` as what the handler has so far: the run's report if the run does not complete.
 
-    Does nothing outside a run, or once the run has ended. Raises `BadOutput` if `work` is no report.
+    Each call replaces the last. Does nothing outside a run, or once the run has ended. Raises `BadOutput` if `work` is
+    no report.
     """
     scope = current_scope()
     if scope is not None:
@@ -79,7 +82,7 @@ async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
 
 
 def _in_thread(function: Callable[[Task], object], task: Task) -> object:
-    """Return the report of a sync function, or the awaitable that it returned."""
+    """Call a sync function, and return its report or, if it returned an awaitable, the awaitable."""
     result = function(task)
     return result if inspect.isawaitable(result) else report_of(result)
 
@@ -101,10 +104,11 @@ def _messages(task: Task) -> list[tuple[str, str]]:
 
 
 def report_of(result: object) -> Report:
-    """Return a report from a report, a text, a message, or a graph state whose last message is the answer.
+    """Return a report from what a handler returned: a report, a text, a message, or a graph state with messages.
 
-    A report is validated again: a handler may have changed it after making it, and no unchecked change may reach the
-    checkpoint. Raises `BadOutput`, which names the type that came instead or what is wrong with the report.
+    The last message of a graph state is the answer. A report is validated again: a handler may have changed it after
+    making it, and no unchecked change may reach the checkpoint. Raises `BadOutput`, which names the type that came
+    instead or what is wrong with the report.
     """
     if isinstance(result, Report):
         return _checked(result)

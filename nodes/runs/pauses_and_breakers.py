@@ -26,14 +26,17 @@ LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a wh
 
 @dataclass(frozen=True, slots=True)
 class StartBlock:
-    """Why a specialist does not start with its own handler. `level` is where it starts, None if it may not start."""
+    """Why a specialist does not start with its own handler.
+
+    `level` is the level of the fallback with which it starts, None if it may not start.
+    """
 
     reason: str
     level: int | None
 
 
 def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transaction: Transaction) -> AdmissionFacts:
-    """Read what is left of the request's accounts, what is paused, and which agents of the plan failed lately."""
+    """Return what is left of the request's accounts, what is paused, and which agents of the plan failed lately."""
     return read_admission_facts(
         transaction,
         scopes_of(request, coordinator.budget),
@@ -46,10 +49,10 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transact
 def start_blocks(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Mapping[str, StartBlock]:
-    """Return the specialists of the plan that do not start with their own handler, with the reasons.
+    """Return, by name, why specialists of the plan do not start with their own handler.
 
-    Afterwards the request has the free probes of the agents that start with their own handler. Raises `Paused` if the
-    request's tenant, or everything, is paused.
+    If the breaker of an agent is half open and nobody probes it, the request probes it: the agent starts with its own
+    handler. Raises `Paused` if the request's tenant, or everything, is paused.
     """
     if (paused := now.refusal(pauses_of(request.tenant))) is not None:
         raise paused
@@ -67,9 +70,10 @@ def start_blocks(
 def mark_watched(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Plan:
-    """Return the plan with each step marked whose run must be reported to a breaker.
+    """Return the plan with `watched` set on each step whose run must be reported to a breaker.
 
-    If a step starts with a fallback, the probe of the specialist's breaker is released.
+    That is a step that starts with its own handler, and whose breaker counted faults lately. If a step starts with a
+    fallback, the request no longer probes the specialist's breaker.
     """
     at = coordinator.clock()
     steps: list[Step] = []
@@ -92,7 +96,7 @@ def check_paused(coordinator: Coordinator, request: Request, transaction: Transa
 def standing_of_link(
     coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, transaction: Transaction
 ) -> AdmissionFacts:
-    """Read the facts that decide whether a run of `link` at `place` may begin.
+    """Return the facts that decide whether a run of `link` at `place` in the graph may begin.
 
     For a handler that may pay: whether it is paused, whether it paid at another place, and whether its actions were
     being undone. For a fallback: its breaker; the guardian has asked the breakers of the handlers that it starts
@@ -110,7 +114,7 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """Return the outcome of a run that a pause of its agent stops before it begins; None if it may begin."""
+    """If the agent of the link is paused, return the outcome of its run, which then does not begin; otherwise None."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -118,9 +122,9 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """Return the outcome of a run that its breaker stops before it begins; None if it may begin.
+    """If the link's breaker lets no run through, return the outcome of its run, which does not begin; otherwise None.
 
-    If the breaker is half open, a run that may begin is its probe.
+    If the breaker is half open, the run that may begin is its probe.
     """
     if link.breaker not in now.breakers:
         return None
@@ -131,7 +135,10 @@ def breaker_refusal(
 
 
 async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
-    """Report the end of a run to the agent's breaker, if the agent was at fault or the breaker is watched."""
+    """Report the end of a run to the breaker of its handler, if the handler was at fault or the breaker is watched.
+
+    A last resort has no breaker, and nothing is reported.
+    """
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
         return
@@ -156,7 +163,7 @@ def breaker_of(agent: str) -> str:
 def _claimed(
     coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, transaction: Transaction
 ) -> bool:
-    """Whether the breaker of the step's agent lets it start. If the breaker is half open, the request gets its probe.
+    """Whether the breaker of the step's agent lets it start. If the breaker is half open, the request is its probe.
 
     An agent without a fallback always starts, because no other handler could answer for it.
     """

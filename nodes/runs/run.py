@@ -141,7 +141,10 @@ async def _attempt(
 
 
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
-    """Return the handler's report, or what it kept so far. The report of a last resort gets its time in `as_of`."""
+    """Return the handler's report or, if there is none, what the handler kept so far; None if it kept nothing.
+
+    The report of a last resort gets its time in `as_of`.
+    """
     report = None if end is None else end.value
     if report is None and (kept := scope.kept) is not None:
         report = kept if isinstance(kept, Report) else Report(answer=kept)
@@ -151,7 +154,7 @@ def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) 
 
 
 def _weighed(run: Run, link: Link) -> Run:
-    """Return the run, marked as unsure if its confidence is below the `min_confidence` of its specialist."""
+    """Return the run. If its report's confidence is below the specialist's `min_confidence`, mark it as unsure."""
     report = run.report
     if run.outcome is not Outcome.COMPLETED or report is None or report.confidence >= link.min_confidence:
         return run
@@ -162,7 +165,7 @@ def _weighed(run: Run, link: Link) -> Run:
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
     """Mark the run's calls that could not be settled as unknown, after a fault of the database.
 
-    If another program locks their accounts, the calls stay held until their settlement can be booked.
+    If another program locks the accounts of these calls, they stay held until their settlement can be booked.
     """
     at, place = coordinator.clock(), scope.checkpoint_ns
     work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)

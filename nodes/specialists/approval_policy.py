@@ -22,10 +22,10 @@ MAX_SECONDS = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """The people who may approve: these names, or everyone for whom the function returns True; None is nobody.
+    """Who may approve: the people with these names, or everyone for whom the function returns True; None is nobody.
 
-    The function gets what is shown and a name. A question expires after `seconds`. Raises `ConfigurationError` for bad
-    settings.
+    The function gets what the person is shown, and the person's name. A request for approval expires after `seconds`.
+    Raises `ConfigurationError` for bad settings.
     """
 
     approvers: Approvers | None = None
@@ -43,7 +43,10 @@ class Approvals:
         return self.approvers is None or (not callable(self.approvers) and not self.approvers)
 
     def permit(self, shown: ApprovalRequest, by: str) -> bool:
-        """Whether `by` may approve this. A function means no unless it returns True; if it raises, it means no."""
+        """Whether the person called `by` may approve what is `shown`.
+
+        If `approvers` is a function, the person may approve only if it returns True; not if it raises.
+        """
         if self.approvers is None or not by:
             return False
         if not callable(self.approvers):
@@ -56,7 +59,7 @@ NO_APPROVALS = Approvals()
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What a run needs so that it may act: its request, its specialist and the approvals.
+    """What a run needs so that it may do actions: its request, its specialist and the approvals.
 
     `acted` has the actions that the run called, by name.
     """
@@ -68,7 +71,11 @@ class ActionContext:
     acted: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
-        """Return what a person is shown, before the ledger adds its id, attempt and hash."""
+        """Return the request for approval that a person is shown. The ledger adds its id, attempt and hash.
+
+        `what` says what waits for approval, and `more` has further fields. The request for approval expires with the
+        user's request, if that has an earlier deadline.
+        """
         expires = now + timedelta(seconds=self.approvals.seconds)
         if self.request.deadline is not None:
             expires = min(expires, self.request.deadline)

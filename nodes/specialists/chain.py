@@ -14,8 +14,8 @@ from bursar.state.money import USD, ZERO
 class Link:
     """One handler of a chain, with its limits. `node` is its name in the graph; `last` marks the last resort.
 
-    `breaker` names the breaker that counts its faults: a specialist has one breaker, also if it is another's fallback.
-    `paid`: it may make paid calls. `awaited`: it runs on an event loop.
+    `breaker` names the breaker that counts the handler's faults: a specialist has one breaker, also if it is another's
+    fallback. If `paid`, the handler may make paid calls. If `awaited`, it runs on an event loop.
     """
 
     node: str
@@ -40,7 +40,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A specialist's own handler (level 0) and its fallbacks (level 1, 2, …). The last one is deterministic."""
+    """A specialist's own handler (level 0) and its fallbacks (level 1, 2, …). The last link is deterministic."""
 
     specialist: Specialist
     links: tuple[Link, ...]
@@ -52,13 +52,17 @@ class Chain:
 
     @property
     def entries(self) -> tuple[int, ...]:
-        """The levels at which a plan may start: the own handler, the next one, and the guardian's free ones."""
+        """The levels at which a plan may start the chain.
+
+        They are the specialist's own handler, its first fallback, its first handler that makes no paid call, and its
+        first fallback that makes no paid call.
+        """
         free = next((level for level, link in enumerate(self.links) if level and not link.paid), 0)
         return tuple(sorted({0, min(1, len(self.links) - 1), self.first_free, free}))
 
 
 def chains_of(specialists: Sequence[Specialist]) -> dict[str, Chain]:
-    """Return every specialist's chain by name, in the order of the specialists.
+    """Return the chain of every specialist by the specialist's name, in the order of the specialists.
 
     Raises `ConfigurationError`, naming the specialist, if names repeat or if a chain is missing, is cyclic, names an
     unknown specialist or does not end in a deterministic handler.
@@ -113,7 +117,10 @@ def _link(specialist: Specialist, node: str) -> Link:
 
 
 def _function_link(specialist: Specialist, function: Function) -> Link:
-    """Return the link of a fallback that is a function. It has the limits of the specialist that names it."""
+    """Return the link of a fallback that is a function. It has the limits of the specialist that names it.
+
+    A deterministic function has a ceiling of 0 and needs no approval.
+    """
     name, own = handler_name(function), _link(specialist, "")
     free = is_deterministic(function)
     return replace(

@@ -1,4 +1,4 @@
-"""The record of a specialist, which users write."""
+"""`Specialist`: the record by which users define an agent."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -48,14 +48,14 @@ def is_deterministic(handler: object) -> bool:
 class Specialist:
     """An agent: its purpose, its handler, its limits of cost and time, and its fallbacks.
 
-    `ceiling` and `expected_cost` are US dollars per run. Without an expected cost the ceiling counts, and nothing for a
-    `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `fallbacks` are
+    `ceiling` and `expected_cost` are US dollars per run. If `expected_cost` is None, the ceiling is expected, or 0 for
+    a `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `fallbacks` are
     asked in order: `@deterministic` functions, or names of other specialists; a name at the end goes on with that
-    specialist's own chain. `value` weighs the router's score. `models` declares the chat models that the handler uses,
-    so that a missing price is found when the graph is built. `max_repeats` is how often its model may ask for the same
-    tool call in a run. If a report's confidence is below `min_confidence` (0..1), its run completes, but the fallback
-    is asked too. A person must approve each run of a specialist with `risk="high"`. Raises `ConfigurationError`, naming
-    the specialist, for a bad field.
+    specialist's own chain. `examples` are questions that the specialist answers; the router reads them. `value` weighs
+    the router's score. `models` declares the chat models that the handler uses, so that a missing price is found when
+    the graph is built. `max_repeats` is how often its model may ask for the same tool call in a run. If a report's
+    confidence is below `min_confidence` (0..1), its run completes, but the fallback is asked too. A person must approve
+    each run of a specialist with `risk="high"`. Raises `ConfigurationError`, naming the specialist, for a bad field.
     """
 
     name: str

@@ -37,10 +37,10 @@ class BilledUsage(Usage):
 class Failure:
     """How a call failed. `owed` is "nothing" if the provider refused the call or never saw it, otherwise "unknown".
 
-    `retry`: the same call may be sent again, after `pause_seconds` if the server named them. `at_fault`: the provider
-    is at fault, not the call, and the failure counts for the model's breaker. `usage`: the usage billed for an answer
-    that arrived whole but could not be read; it is charged, whatever `owed` says. `reason` is kept in the log, so it
-    never quotes the request.
+    If `retry`, the same call may be sent again, after `pause_seconds` if the server asks for a pause. If `at_fault`,
+    the provider is at fault, not the call, and the failure counts for the model's breaker. `usage` is the usage billed
+    for an answer that arrived whole but could not be read; it is charged, whatever `owed` says. `reason` is kept in the
+    log, so it never quotes the request.
     """
 
     owed: Literal["nothing", "unknown"]
@@ -55,7 +55,7 @@ class Provider(Protocol):
     """What the gateway must know of a provider of chat models. The gateway charges by what its methods return."""
 
     def matches(self, model: BaseChatModel, /) -> bool:
-        """Whether the model is one of this provider's."""
+        """Whether this provider serves the model, so that `meter` uses this provider for it."""
         ...
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
@@ -68,25 +68,29 @@ class Provider(Protocol):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """Return the options to send: the caller's, with the output cap `cap`, in tokens.
+        """Return the options to send: the options of the caller, with the output cap `cap`, in tokens.
 
-        The call waits at most `timeout_seconds`, the time to the run's deadline; None is no deadline.
+        The call must wait at most `timeout_seconds`, the time to the run's deadline; None is no deadline.
         """
         ...
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
-        """Return the usage that the provider billed for an answer; None, and the hold is charged, if it did not say."""
+        """Return the usage that the provider billed for an answer.
+
+        If the provider did not say, return None: the call is charged at its hold.
+        """
         ...
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """Return what an error of sending means. `answered`: part of the answer had arrived.
+        """Return what is owed after an error of sending, and whether the same call may be sent again.
 
-        `seconds_left` is the time to the run's deadline, None without a deadline.
+        `answered`: part of the answer had arrived. `now` is the current time, for a date in the provider's
+        `Retry-After`. `seconds_left` is the time to the run's deadline, None without a deadline.
         """
         ...
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """Return the most input tokens that the provider adds out of sight to a call with `tools` tools."""
+        """Return the most input tokens that the provider itself adds to a call with `tools` tools."""
         ...
 
 
@@ -94,7 +98,7 @@ _registered: tuple[Provider, ...] = ()
 
 
 def register_provider(provider: Provider) -> None:
-    """Make `meter` ask this provider before all other providers. `meter` uses it for the models that it matches.
+    """Make `meter` use this provider for the models that it matches, before all providers known so far.
 
     Models that are metered already keep their provider.
     """

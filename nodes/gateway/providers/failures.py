@@ -25,8 +25,9 @@ SOON_SECONDS = 0.05  # a timeout this near to the run's deadline was caused by t
 
 
 def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Failure:
-    """Return what an error of sending means. `answered` says that part of the answer had arrived.
+    """Return what is owed after an error of sending, whether to send again, and whether the provider is at fault.
 
+    `answered` says that part of the answer had arrived. `now` is the current time, for a date in `Retry-After`.
     `seconds_left` is the time to the run's deadline: a timeout that the deadline caused is not the provider's fault.
 
     `reason` holds the error's type and status, never its text, which may quote the request.
@@ -50,7 +51,7 @@ def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_l
 
 
 def _is_at_fault(error: BaseException, status: int | None, seconds_left: float | None) -> bool:
-    """Whether the provider is at fault: a timeout, a 5xx or a broken connection.
+    """Whether the provider is at fault: a timeout before the run's deadline, a 5xx or a broken connection.
 
     A refused or cancelled call and an answer that could not be read are not the provider's fault.
     """
@@ -75,7 +76,7 @@ def _status_of(error: BaseException) -> tuple[int | None, Mapping[str, str]]:
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return the server's hint in seconds, None without a hint.
+    """Return how long the server asks the client to wait, in seconds; None if it does not ask.
 
     The hint is `retry-after-ms`, or `Retry-After` as seconds or as a date (RFC 9110, 10.2.3).
     """

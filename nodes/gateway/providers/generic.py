@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @runtime_checkable
 class _SDKClient(Protocol):
-    """The clients of openai, anthropic and groq: one generator makes all three."""
+    """An SDK's client whose retries can be set, as those of openai, anthropic and groq."""
 
     max_retries: int
 
@@ -37,7 +37,7 @@ class GenericProvider(Provider):
         return True
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return a copy that does not retry and that reports usage.
+        """Return a copy of the model that does not retry and that reports usage.
 
         Raises `ConfigurationError` if the model takes no output cap.
         """
@@ -58,13 +58,16 @@ class GenericProvider(Provider):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """Return the options with one output cap, without those that the gateway sets itself."""
+        """Return the caller's options with `cap` as their only output cap.
+
+        Options that ask for usage are left out, because the gateway decides these.
+        """
         sent = {key: value for key, value in options.items() if key not in CAP_OPTIONS and key not in USAGE_OPTIONS}
         sent[client.cap_option] = cap
         return sent
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
-        """Return the `usage_metadata` of the answer; None if it counts no input or no output."""
+        """Return the `usage_metadata` of the answer; None if it reports no input tokens or no output tokens."""
         for generation in result.generations:
             reported = getattr(generation.message, "usage_metadata", None)
             if isinstance(reported, Mapping):
@@ -72,11 +75,11 @@ class GenericProvider(Provider):
         return None
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """Return what the HTTP status and the class of the error mean."""
+        """Return what is owed and who is at fault, by the HTTP status and the class of the error."""
         return failure_of(error, answered=answered, now=now, seconds_left=seconds_left)
 
     def hidden_input_tokens(self, tools: int, /) -> int:
-        """Return 0: a generic provider adds nothing."""
+        """Return 0: a generic provider adds no tokens of its own to a call."""
         return 0
 
 
@@ -89,7 +92,10 @@ def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | No
 
 
 def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
-    """Return the number of answers that the call asks for; each may reach the cap. Raises `Refused` for a bad `n`."""
+    """Return the number of answers that the call asks for; each may reach the cap.
+
+    Raises `Refused` if the option `n` is no number of answers.
+    """
     asked = options.get("n") or setting(client.model, "n") or 1
     if not isinstance(asked, int) or asked < 1:
         raise Refused(f"n={asked!r} is no number of answers")
@@ -103,13 +109,13 @@ def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | N
 
 
 def known_max_output_tokens(model: BaseChatModel) -> int:
-    """Return the output maximum in the model's profile, or `DEFAULT_MAX_OUTPUT_TOKENS` if there is none."""
+    """Return the model's output maximum in tokens, by its profile; `DEFAULT_MAX_OUTPUT_TOKENS` if that has none."""
     known = _mapping(model.profile).get("max_output_tokens")
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 
 
 def without_retries(model: M) -> M:
-    """Return a copy of the model that sends each call once.
+    """Return a copy of the model that sends each call once, and whose answers report their usage.
 
     A retry inside the provider's SDK would be a second charge under one hold.
     """
@@ -136,7 +142,7 @@ def without_retries(model: M) -> M:
 
 
 def setting(model: BaseModel, name: str) -> object:
-    """Return the model's own setting of this name, None if it has none."""
+    """Return the model's own setting of this name, None if the model has no such setting."""
     return getattr(model, name, None)
 
 
@@ -175,7 +181,7 @@ def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
 
 
 def _sum(details: Mapping[str, object], name: str) -> int:
-    """Return the count of a detail, with or without a service tier before its name (`priority_cache_read`)."""
+    """Return the sum of the counts called `name`, also with a service tier before it (`priority_cache_read`)."""
     return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
 
 

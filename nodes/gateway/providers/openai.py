@@ -21,7 +21,7 @@ class OpenAIProvider(GenericProvider):
         return any(name in CAP_OPTION_OF for name in ancestry(model))
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return the client of any model, with the URL of its server, which names the seller.
+        """Return the client as for any model, with the URL of the model's server, by which the seller is found.
 
         Raises `ConfigurationError` also if the model goes on with the conversation that the provider keeps.
         """
@@ -40,7 +40,10 @@ class OpenAIProvider(GenericProvider):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """Return the options for any model, with a timeout no longer than `timeout_seconds`."""
+        """Return the options as for any model, with a request timeout of at most `timeout_seconds`.
+
+        A timeout of the caller's or the model's that is not a number of seconds is left as it is.
+        """
         sent = super().send_options(client, options, cap=cap, timeout_seconds=timeout_seconds)
         if timeout_seconds is not None and "BaseChatOpenAI" in ancestry(client.model):
             own = sent.get("timeout", setting(client.model, "request_timeout"))
@@ -49,9 +52,9 @@ class OpenAIProvider(GenericProvider):
         return sent
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """Return what the error means for any model.
+        """Return what is owed and who is at fault, as for any model.
 
-        If the SDK's error keeps an answer that it could not parse, the failure has that answer's usage.
+        If the SDK's error keeps an answer that it could not parse, the failure has the usage of that answer.
         """
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)

@@ -1,7 +1,7 @@
 """Commands and graphs of installed applications, found by their entry points.
 
-`bursar.commands`: a `typer.Typer` with commands. `bursar.drills`: a function that builds a graph, as `bursar.drill`
-takes it.
+An entry point in the group `bursar.commands` names a `typer.Typer` with commands. An entry point in the group
+`bursar.drills` names a function that builds a graph, as `bursar.drill` takes it.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,10 @@ def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor
 
 
 def _load(entry: EntryPoint, kind: type[T]) -> T:
-    """Return what `entry` names. Raises `ConfigurationError` if it is no `kind`, or if importing it raises an error."""
+    """Import and return what `entry` names.
+
+    Raises `ConfigurationError` if the import raises an error, or if what was imported is no instance of `kind`.
+    """
     with Captured[object]() as end:
         end.value = entry.load()
     if isinstance(end.error, Exception):

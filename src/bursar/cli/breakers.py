@@ -13,7 +13,7 @@ commands = typer.Typer()
 
 
 class What(StrEnum):
-    """The kinds of things that can be paused."""
+    """What can be paused: everything, an agent or a tenant."""
 
     ALL = "all"
     AGENT = "agent"

@@ -22,7 +22,7 @@ def drill(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make every agent fail in every way, on temporary sample data, and print what held."""
+    """Make every agent fail in every way, on temporary sample data, and print what passed and what failed."""
     from bursar.cli import render as show
     from bursar.cli.applications import graph_to_drill
     from bursar.testing import drill as run

@@ -19,7 +19,7 @@ ABOUT = "A supervisor for LangGraph agents that cannot overspend, and Genie, the
 
 
 def main() -> None:
-    """Run the command line. An error is printed as one line that says what to do, without a traceback."""
+    """Run the command line. If a command raises an error, print it as one line without a traceback, and exit."""
     try:
         make_app()()
     except SystemExit:  # first: the clauses below import the errors that they name, which `--help` does not need
@@ -35,7 +35,7 @@ def main() -> None:
 def make_app() -> typer.Typer:
     """Return the app with all commands.
 
-    If an application's command and one of Bursar's own have the same name, Bursar's own counts.
+    If a command of an application and one of Bursar's commands have the same name, Bursar's command counts.
     """
     app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback(help=ABOUT)(_options)

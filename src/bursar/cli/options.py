@@ -25,7 +25,10 @@ NoteOption = Annotated[str, typer.Option(help="Why, for the audit log.")]
 
 
 def open_ledger(database: str) -> "Ledger":
-    """Return the ledger of a database that exists. Raises `ConfigurationError` if there is no such database."""
+    """Return the ledger of an existing database.
+
+    Raises `ConfigurationError` if the URL names an SQLite file that does not exist.
+    """
     from bursar.checkpoints.ledger.ledger import Ledger
 
     check_exists(database)
@@ -35,7 +38,7 @@ def open_ledger(database: str) -> "Ledger":
 def check_exists(database: str) -> None:
     """Raise `ConfigurationError` if the URL names an SQLite file that does not exist.
 
-    Otherwise a command that only reads would create an empty file at a wrong path.
+    Without this check a command that only reads would create an empty file at a wrong path.
     """
     kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():

@@ -23,14 +23,20 @@ _NANOS = re.compile(r"-?\d+\.\d{9}")
 
 
 def console(*, error: bool = False) -> Console:
-    """Return the terminal. If output goes to a file or a pipe, lines are wide enough for any table."""
+    """Return the console for output, or for errors if `error`.
+
+    If the output goes to a file or a pipe, its lines are wide enough for any table.
+    """
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 
 
 @contextmanager
 def status() -> Generator[Callable[[str], None]]:
-    """Show a status line on a terminal's error stream; the yielded function sets its text. No terminal, no line."""
+    """Show a status line on a terminal's error stream. The yielded function sets its text.
+
+    If the error stream is no terminal, nothing is shown.
+    """
     screen = console(error=True)
     if not screen.is_terminal:
         yield lambda _: None
@@ -45,7 +51,7 @@ def as_json(value: object) -> str:
 
 
 def as_line(values: Mapping[str, Any]) -> str:
-    """Return names and values in one line, long values cut."""
+    """Return names and values in one line. Long values are cut."""
     return "  ".join(f"{name}={str(value)[:WIDTH_OF_VALUES]}" for name, value in values.items())
 
 
@@ -58,14 +64,14 @@ def _plain(value: object) -> object:
 
 
 def drill_json(found: "Drill") -> dict[str, Any]:
-    """Return what `bursar drill --json` prints of the cells."""
+    """Return the results of a drill as plain values, for `bursar drill --json`."""
     return {"deadline_seconds": found.deadline_seconds, "cells": [asdict(cell) for cell in found.cells]}
 
 
 def drill(found: "Drill") -> RenderableType:
-    """Return a table of the drill: a row for each fault, a column for each agent, seconds until the answer as cells.
+    """Return a table of a drill: a row for each fault, a column for each agent, the seconds until each answer.
 
-    Below the table stand the problems of cells that failed.
+    Below the table stand the problems of the cells that failed.
     """
     agents = list(dict.fromkeys(cell.agent for cell in found.cells))
     cells = {(cell.fault, cell.agent): cell for cell in found.cells}
@@ -89,7 +95,7 @@ def _drilled(cell: "DrillResult | None") -> Text:
 
 
 def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> RenderableType:
-    """Return a plain table. Cells are shown as they are, not read as markup."""
+    """Return a plain table. Text in it is shown as it is, not read as Rich's markup."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -99,7 +105,7 @@ def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Renderabl
 
 
 def event_line(event: Mapping[str, Any]) -> str:
-    """Return an audit event's own facts in one line."""
+    """Return in one line the facts of an audit event. Kind, version, request and empty facts are left out."""
     shown = {key: value for key, value in event.items() if key not in {"kind", "version", "request_id"}}
     decision = cast("Mapping[str, Any] | None", shown.pop("decision", None))
     if decision is not None:
@@ -125,7 +131,7 @@ def _score(score: float) -> str:
 
 
 def _short(value: object) -> str:
-    """Return a value for a person to read: hashes cut, amounts without zeros at the end."""
+    """Return a value as text for a person: hashes are cut, amounts lose the zeros at their end."""
     if isinstance(value, list):
         return ",".join(_short(item) for item in cast("list[object]", value))
     text = str(value)

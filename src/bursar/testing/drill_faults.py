@@ -1,4 +1,4 @@
-"""The faults that a drill forces on an agent, and the ends that a run under each fault may have."""
+"""The faults that a drill forces on an agent, and how a run under each fault may end."""
 
 import asyncio
 import sqlite3
@@ -25,7 +25,7 @@ RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tok
 
 @dataclass(slots=True)
 class FaultStage:
-    """The equipment of one cell of a drill: an event that ends what hangs, and the file of its SQLite database."""
+    """What one result of a drill needs: an event that ends handlers that hang, and the file of its SQLite database."""
 
     file: str
     over: threading.Event = field(default_factory=threading.Event)
@@ -38,9 +38,9 @@ Made = Callable[[FaultStage, Handler], Function]
 class DrillFault:
     """A fault by name. `make` makes the handler with the fault; None if only the provider fails, in mode `provider`.
 
-    `ends` are the right ends of the run: its outcome, with the limit or fault that it names. `to_deadline`: the fault
-    lasts until the deadline. `outlived`: the agent answers nevertheless, without a gap. `opens`: the breaker that is
-    open before the run, the agent's own or those of the models that it asks.
+    `ends` are the right ends of the run: its outcome, with the limit or fault that the outcome names. If `to_deadline`,
+    the fault lasts until the deadline. If `outlived`, the agent answers nevertheless, without a gap. `opens` says which
+    breaker is open before the run: the agent's own, or those of the models that the agent asks.
     """
 
     name: str
@@ -53,7 +53,10 @@ class DrillFault:
 
 
 def made(fault: DrillFault, stage: FaultStage) -> Function:
-    """Return a function with the fault, for a part without a handler. Raises `AssertionError` if `make` is None."""
+    """Return a function that fails by `fault`, for a router or a gate, which has no handler to replace.
+
+    Raises `AssertionError` if `fault.make` is None.
+    """
     assert fault.make is not None
     return fault.make(stage, _nothing)
 
@@ -63,7 +66,10 @@ def _nothing(task: Task) -> Report:
 
 
 def in_place_of(own: Handler, fault: DrillFault, stage: FaultStage) -> Handler:
-    """Return the handler with the fault. It is deterministic if the agent's own handler is."""
+    """Return a handler that fails by `fault`, to take the place of `own`. If only the provider fails, return `own`.
+
+    The handler is deterministic if `own` is.
+    """
     if fault.make is None:
         return own
     function = fault.make(stage, own)

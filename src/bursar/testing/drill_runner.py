@@ -1,7 +1,7 @@
 """Drills: every agent of a graph is made to fail in every way, and the request must be answered nevertheless.
 
-Each cell has its own graph: a copy of the drilled graph, with a copy of its coordinator that has the fault. All cells
-share ledger and checkpointer. No production code knows of drills.
+A cell is one agent under one fault. Each cell has its own graph: a copy of the drilled graph, whose coordinator is a
+copy with the fault. All cells share ledger and checkpointer. No production code knows of drills.
 """
 
 import tempfile
@@ -34,9 +34,10 @@ HEALTHY = DrillFault("none", frozenset({"completed"}), outlived=True)
 
 @dataclass(frozen=True, slots=True)
 class DrillEnvironment:
-    """What a drilled graph is built on: the URLs of a database of its own and of a provider on loopback.
+    """What a drilled graph is built on: the URL of a new database, and the URL of a provider on loopback.
 
-    The provider speaks OpenAI's protocol. A model that is to be drilled is made with it as its `base_url`.
+    The provider speaks OpenAI's protocol. A model that is to be drilled is made with the provider's URL as its
+    `base_url`.
     """
 
     database: str
@@ -48,10 +49,10 @@ Ground = DrillEnvironment  # its former name
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """The result of one agent under one fault: a cell. True if there are no `problems`.
+    """The result of one agent under one fault, called a cell. It is true if there are no `problems`.
 
-    `end` is how its run ended. `skipped` says why there was nothing to drill. `answered_by` is the handler whose answer
-    was given in its place.
+    `end` is how the agent's run ended. `skipped` says why there was nothing to drill. `answered_by` is the handler
+    whose answer was given in the agent's place.
     """
 
     agent: str
@@ -68,7 +69,7 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """The results of a drill. True if every cell passed and at least one was drilled."""
+    """All results of a drill. It is true if every cell passed and at least one cell was not skipped."""
 
     deadline_seconds: float
     cells: tuple[DrillResult, ...] = field(default=())
@@ -88,9 +89,10 @@ def drill(
     """Make every agent of a graph fail in every way, one request each, and check answer, time, spend and log.
 
     `factory` builds the graph with `build_supervisor` on the environment that it gets: a new SQLite database, and a
-    provider on loopback. `agents` and `faults` limit the drill to the named ones. `deadline` is each request's, in
-    seconds; an agent has 0.3 of it, and the answer must be there at 1.1 of it. Nothing leaves the machine, if the
-    graph's own handlers use only the provider that they get.
+    provider on loopback. If `agents` or `faults` are given, only these are drilled. `deadline` is the deadline of each
+    request, in seconds; an agent has 0.3 of it, and the answer must be there at 1.1 of it. `on_cell` gets each result
+    as soon as there is one. If the graph's own handlers use only the provider that they get, nothing leaves the
+    machine.
 
     Raises `ConfigurationError` for a graph that `build_supervisor` did not make, an unknown agent or fault, or a
     deadline that is not above 0 and at most `MAX_SECONDS`.
@@ -124,7 +126,7 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
 
 
 class _Drilled:
-    """One graph that is drilled cell by cell."""
+    """One graph, and the requests that drill it: each agent under each fault."""
 
     def __init__(
         self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float
@@ -139,7 +141,7 @@ class _Drilled:
         self.agents = (*coordinator.chains, ROUTER, *gate)
 
     def cells(self, agents: Sequence[str], faults: Sequence[str]) -> Iterator[DrillResult]:
-        """Yield the result of every agent under every fault. Each agent is first asked once without a fault."""
+        """Yield the result of every agent under every fault. A specialist is first asked once without a fault."""
         for agent in agents:
             chain = self._at.chains.get(agent)
             if chain is None:
@@ -181,7 +183,7 @@ class _Drilled:
     def _opened(self, chain: Chain, fault: DrillFault) -> list[str]:
         """Return the names of the breakers that must be open for the fault.
 
-        The breakers of an agent's models are known only after a fault, so its provider fails once first.
+        The breakers of an agent's models are found by a first request in which the agent's provider fails.
         """
         name = chain.specialist.name
         if fault.opens != "model":
@@ -192,13 +194,17 @@ class _Drilled:
         return [row.name for row in self._at.ledger.breakers() if row.name.startswith("model:")]
 
     def _time_for(self, fault: DrillFault) -> float:
-        """Return the seconds of a request. The first, without a fault, may load libraries, and gets `MAX_SECONDS`."""
+        """Return the seconds that a request under the fault has: the drill's deadline.
+
+        The request without a fault is the first and may load libraries, so it has `MAX_SECONDS`.
+        """
         return MAX_SECONDS if fault is HEALTHY else self._deadline
 
     def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
-        """Return the result of the router or the gate under the fault.
+        """Return the result of the router or the gate, called `agent`, under the fault.
 
-        A router must be replaced, and the answer must say so. A gate must have denied.
+        If the router fails, the words of the request must choose, and the answer must say so. If the gate fails, it
+        must have denied.
         """
         chain = next(iter(self._at.chains.values()))
         stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
@@ -222,7 +228,11 @@ class _Drilled:
     def _ask(
         self, question: str, faulty: Coordinator, fault: DrillFault, stage: FaultStage, opened: Sequence[str] = ()
     ) -> "_Asked":
-        """Send the question to a graph with the fault, and check what must hold for every request, under any fault."""
+        """Send the question to a graph with the fault, and return the answer with the problems that were found.
+
+        A problem is a breach of what must hold for every request, under any fault. The breakers in `opened` are open
+        before the request.
+        """
         self._count += 1
         session, before = f"drill-{self._count}", self._provider.requests
         self._provider.mode = fault.provider
@@ -254,7 +264,10 @@ class _Drilled:
         return _Asked(result, seconds, requests - before, later.spent.nanos, tuple(problems))
 
     def _settle(self) -> None:
-        """Wait until abandoned handlers have ended, so that they do not disturb the next cell."""
+        """Wait until abandoned handlers have ended, so that they disturb no later request.
+
+        The wait is at most `SETTLE_SECONDS`.
+        """
         until = time.monotonic() + SETTLE_SECONDS
         while abandoned_count() and time.monotonic() < until:
             time.sleep(0.01)
@@ -262,7 +275,10 @@ class _Drilled:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request's end. `requests` counts what its provider got; `spent` is in nano-dollars."""
+    """The answer to a drilled request, and its problems.
+
+    `requests` counts the requests that the provider got; `spent` is in nano-dollars.
+    """
 
     result: Any
     seconds: float
@@ -276,7 +292,7 @@ def _question(chain: Chain) -> str:
 
 
 def _end(run: Run) -> str:
-    """Return a run's outcome with its limit, fault or doubt; "left alone" if the run is a fallback's."""
+    """Return a run's outcome with its limit, its fault or "unsure"; "left alone" if the run is a fallback's."""
     if run.level:
         return "left alone"
     why = run.limit or run.fault or ("unsure" if run.unsure else "")
@@ -284,7 +300,7 @@ def _end(run: Run) -> str:
 
 
 def _of_chain(chain: Chain, fault: DrillFault, runs: Sequence[Run], result: Any) -> Iterator[str]:
-    """Yield what is wrong with the runs of the agent's chain, and with what the answer says about them."""
+    """Yield what is wrong with the runs of the agent's chain, and with what the answer says about these runs."""
     name, text = chain.specialist.name, result["messages"][-1].text
     if not runs:
         yield "the agent did not run"

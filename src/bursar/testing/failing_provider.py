@@ -11,7 +11,11 @@ USED = {"prompt_tokens": 40, "completion_tokens": 4, "total_tokens": 44}
 
 
 class FailingProvider:
-    """A server that answers every request as `mode` says. `requests` counts the requests."""
+    """A server that answers every request as `mode` says. `requests` counts the requests.
+
+    The modes are a good answer ("answers"), an HTTP error ("429", "500"), half an answer ("cut"), and no answer
+    ("hang").
+    """
 
     def __init__(self) -> None:
         self.mode: Mode = "answers"
@@ -33,7 +37,7 @@ class FailingProvider:
         self._hung_up = threading.Event()
 
     def wait(self) -> None:
-        """Wait until `release`, at most `MAX_WAIT_SECONDS`."""
+        """Wait until `release` is called, for `MAX_WAIT_SECONDS` at most."""
         self._hung_up.wait(MAX_WAIT_SECONDS)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class RouterToOne:
 
 @dataclass(frozen=True, slots=True)
 class FaultyRouter:
-    """A router with the fault, on the event loop on which it is called."""
+    """A router that fails by `fault`, on the event loop on which it is called."""
 
     fault: DrillFault
     stage: FaultStage
@@ -36,7 +36,7 @@ class FaultyRouter:
 
 @dataclass(frozen=True, slots=True)
 class FaultyGate:
-    """A gate with the fault in each of its reviews.
+    """A gate that fails by `fault` in each of its reviews.
 
     A gate is sync code: if the fault is a coroutine that hangs, the gate's thread waits instead.
     """
@@ -47,11 +47,11 @@ class FaultyGate:
     task: Task
 
     def review_plan(self, *asked: object, **options: object) -> Any:
-        """Run the fault."""
+        """Fail by `fault`."""
         return self._misbehave()
 
     def review_answer(self, *asked: object, **options: object) -> Any:
-        """Run the fault."""
+        """Fail by `fault`."""
         return self._misbehave()
 
     def _misbehave(self) -> Any:

@@ -32,7 +32,10 @@ class ScriptError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the model got it. `options` holds, among others, the tools and the output cap."""
+    """One call as the model got it, with the usage of its answer; None if it raised.
+
+    `options` holds, among others, the tools and the output cap.
+    """
 
     messages: tuple[BaseMessage, ...]
     options: dict[str, Any]
@@ -76,7 +79,7 @@ class ScriptedModel(BaseChatModel):
 
     @property
     def calls(self) -> list[Call]:
-        """The calls so far, refused and failed calls included."""
+        """The calls that took a reply so far, also if the reply was an exception that the call raised."""
         return list(self._script.calls)
 
     @property
@@ -107,7 +110,7 @@ class ScriptedModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the model with these tools in the options of its calls."""
+        """Return a Runnable that calls this model with these tools in the options of each call."""
         described = [convert_to_openai_tool(tool) for tool in tools]
         return self.bind(tools=described, tool_choice=tool_choice, **kwargs)
 
