@@ -1,4 +1,4 @@
-"""What a person is shown before something that they must approve is done, and how they answer."""
+"""What a person is shown before a run or action that they must approve, and the form of their answer."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ HASH = r"^[0-9a-f]{64}$"
 class ApprovalRequest(BaseModel):
     """What a person is asked to approve until `expires_at`: this specialist's run, or this action of the run.
 
-    `attempt` counts from 1: an approval is good for one attempt, and a later run asks anew. `ceiling` is what the
-    specialist may spend at most. `subject_hash` covers every other field. An answer names this hash, and approves
-    nothing else.
+    `attempt` counts from 1: an approval is good for one attempt, and a later run asks again. `ceiling` is the most that
+    the specialist may spend. `subject_hash` is a hash of every other field. An answer names this hash, and approves
+    only what has this hash.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,7 +73,7 @@ _ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
 
 
 def answer_of(value: object) -> Approve | Deny | None:
-    """Return the answer in a resume value, typed or as plain JSON; None if the value is no answer."""
+    """Return `value`, with which a graph was resumed, as `Approve` or `Deny`; None if it is neither, even as JSON."""
     try:
         return _ANSWERS.validate_python(value)
     except ValidationError:

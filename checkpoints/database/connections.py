@@ -40,7 +40,7 @@ class DriverConnection:
         self._durable = self._patient = True  # whether SQLite's commits wait for the disk, and begins for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
         self.line = None if self._sqlite else ConnectionDeadline(server, statement_seconds=settings.statement_timeout)
-        self._commits = -1  # durable commits since one that may move the log; the first may, as the process may end soon
+        self._commits = -1  # durable commits since one that may move the log: the first may, if the process ends soon
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """Begin a transaction and return its connection. SQLite takes its write lock at once, unless it only reads.
@@ -170,7 +170,7 @@ class DriverConnection:
         return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the connection is not open and idle, or the server closed it: then there is data that nobody asked."""
+        """Whether the connection is not open and idle, or the server sent something unasked: it has closed it."""
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 

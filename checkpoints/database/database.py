@@ -342,7 +342,7 @@ class Database:
         return True
 
     def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
-        """Move jobs from the queue to `jobs`. If the commit is not `durable`, stop at a job that needs a durable one."""
+        """Move jobs from the queue to `jobs`. If the commit is not `durable`, stop at a job whose commit must be."""
         while self._queue and len(jobs) < MAX_GROUP:
             job = self._queue[0]  # no race: only the thread that has the connection takes jobs from the queue
             if job.durable and not (durable or job.readonly):
@@ -381,7 +381,7 @@ class Database:
                 loop.call_soon_threadsafe(resolve, done)
 
     def _leave_to_parent(self) -> None:
-        """Begin anew in a forked child. The parent's connections are kept, never closed: they are still the parent's."""
+        """Begin anew in a forked child. The parent's connections are kept, never closed: the parent still uses them."""
         self._inherited.append((self.engine, self._one, self._free, self._executor))
         self._start()
 

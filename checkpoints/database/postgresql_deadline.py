@@ -86,7 +86,7 @@ class ConnectionDeadline:
         self._begun_by = None
 
     def replaced(self) -> bool:
-        """Let the work begin again on a new connection. Returns False, and does not, if it was given up after it began."""
+        """Let the work begin again on a new connection. Returns False if the work was given up after it had begun."""
         with self._lock:
             if self.given_up is not None and self._begun_by is None:
                 return False

@@ -22,9 +22,9 @@ class _Late:
 
 
 class RetryQueue:
-    """The work that one database could not commit, and a daemon thread that tries it again until no work is left.
+    """The work that one database could not commit. A daemon thread tries it again, and ends when no work is left.
 
-    All work must be safe to do twice: the second time it changes nothing, or raises a `BursarError`.
+    The work must be safe to do twice: the second time it changes nothing, or raises a `BursarError`.
     """
 
     def __init__(self, run: Callable[[Work[Any], float], object]) -> None:
@@ -34,7 +34,7 @@ class RetryQueue:
         self._working = False
 
     def add(self, work: Work[Any]) -> None:
-        """Try the work again in the background until it is committed, for at most an hour and while the process lives."""
+        """Try the work again in the background until it is committed, an hour has passed, or the process ends."""
         with self._lock:
             self._late.append(_Late(work))
             if not self._working:

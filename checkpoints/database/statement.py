@@ -146,7 +146,7 @@ def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], Sequence
 
 
 def insert_new(table: Table) -> Statement:
-    """Return a statement that inserts a row into `table`, or changes nothing if a row has that primary key already."""
+    """Return a statement that inserts a row into `table`. It changes nothing if a row has that primary key already."""
     columns = ", ".join(column.name for column in table.columns)
     values = ", ".join(f":{column.name}" for column in table.columns)
     # As text, which both databases understand: importing their dialects' own inserts takes longer than all of Bursar.

@@ -54,7 +54,7 @@ class ActionIntent:
 
 @dataclass(frozen=True, slots=True)
 class ActionRecord:
-    """An action's row in the database. `arguments` and `result` are JSON, None if erased; `result` is None before it."""
+    """An action's row in the database. `arguments` and `result` are JSON; None if erased, or if there is no result."""
 
     key: str
     session_id: str
