@@ -243,9 +243,9 @@ class LeaseHolder:
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """Return until when to try to give the session back, in seconds of `time.monotonic`, before `_leave`.
+        """Return until when, in seconds of `time.monotonic`, to try to give the session back. Then `_leave` does it.
 
-        After a run that ended by a database error this is now.
+        If the run ended by a database error, this is now.
         """
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 

@@ -78,7 +78,8 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
         """Return the `with` block in which to run, which owns the session; None if the run needs none.
 
-        It needs none without a `SQLAlchemySaver` or a session, or inside a run that owns the session or is not fenced.
+        A run needs none if it has no `SQLAlchemySaver` or no session, or is inside a run that owns the session or that
+        is not fenced.
         """
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})

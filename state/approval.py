@@ -47,7 +47,10 @@ class ApprovalRequest(BaseModel):
 
 
 class Approve(BaseModel):
-    """`by` approves the request with this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
+    """The person `by` approves the request with this hash.
+
+    As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +60,10 @@ class Approve(BaseModel):
 
 
 class Deny(BaseModel):
-    """`by` denies the request with this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
+    """The person `by` denies the request with this hash.
+
+    As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +79,10 @@ _ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
 
 
 def answer_of(value: object) -> Approve | Deny | None:
-    """Return `value`, with which a graph was resumed, as `Approve` or `Deny`; None if it is neither, even as JSON."""
+    """Return the answer in `value`, with which a graph was resumed: an `Approve` or `Deny`, or its JSON.
+
+    Returns None if `value` is no answer.
+    """
     try:
         return _ANSWERS.validate_python(value)
     except ValidationError:

@@ -8,7 +8,7 @@ from bursar.state.money import USD, ZERO, Amount
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Caps in US dollars; None means no cap of that kind. A request always has one.
+    """Caps in US dollars. None means no cap of that kind; only `per_request` is never None.
 
     `total` caps everything that is charged in one ledger, from the first request that is opened under a `total`. If a
     cap is changed, the new cap holds from the next request on; a request keeps the budget that it was opened with.

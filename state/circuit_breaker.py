@@ -85,7 +85,10 @@ class Breaker(BaseModel):
         return self.model_copy(update={"probe": token, "probe_until": until})
 
     def released(self, token: str) -> "Breaker":
-        """Return the breaker, without its probe if that was the call `token`, which was neither fault nor success."""
+        """Return the breaker after the call `token` ended as neither a fault nor a success.
+
+        If the call was the probe, the breaker has no probe now, and another call may become the probe.
+        """
         return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
 
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":

@@ -27,7 +27,7 @@ class Considered(BaseModel):
 class Decision(BaseModel):
     """Who was chosen or refused for a request, as it is kept in the state and in the audit log.
 
-    `by` is who decided, `rule` by which rule, and `left` the money that was left for it.
+    `by` names who decided, and `rule` the rule. `left` is the money that was left to be spent.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -31,7 +31,9 @@ class _Event(BaseModel):
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """Return the one JSON text of this event in its version. A payload that reads the same but differs is forged."""
+        """Return the one JSON text of this event in its version. A payload with the same meaning but other text is
+        forged.
+        """
         later = {name for name, version in self.since.items() if version > self.version}
         return self.model_dump_json(exclude=later)
 
@@ -150,7 +152,7 @@ class RunEnded(_Event):
 
 
 class FallbackTaken(_Event):
-    """`failed` did not complete and `next` runs in its place."""
+    """The handler `failed` did not complete, so its fallback `next` runs."""
 
     kind: Literal["fallback_taken"] = "fallback_taken"
     request_id: str

@@ -74,7 +74,7 @@ class USD:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Return a schema that accepts any `Amount`. It serialises to a decimal string, so that no reader makes floats."""
+        """Return a schema that accepts any `Amount` and serialises to a decimal string, so no reader gets a float."""
         return core_schema.no_info_plain_validator_function(
             _validate,
             serialization=core_schema.plain_serializer_function_ser_schema(

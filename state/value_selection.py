@@ -28,9 +28,9 @@ class ScoredCandidate:
 def select(candidates: Sequence[ScoredCandidate], left: USD) -> tuple[Considered, ...]:
     """Return a verdict on every candidate, in the order of worth per expected cost, the highest first.
 
-    A candidate that does not fit is `unfit`. A candidate whose expected cost is above what is left of `left` is
-    refused (`budget`); cheaper candidates after it may still be chosen. Every other candidate is `chosen`, and its
-    expected cost is taken from what is left.
+    Candidates that cost nothing come before, candidates that do not fit come last and are `unfit`. If a candidate's
+    expected cost is above what the candidates before it have left of `left`, the candidate is refused (`budget`);
+    cheaper candidates after it may still be chosen. Every other candidate is `chosen`.
     """
     judged: list[Considered] = []
     remaining = left

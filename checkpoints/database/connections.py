@@ -170,7 +170,7 @@ class DriverConnection:
         return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the connection is not open and idle, or the server sent something unasked: it has closed it."""
+        """Whether the connection is not open and idle, or the server has closed it, as unasked data from it shows."""
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 

@@ -108,10 +108,10 @@ class Database:
         The work must change nothing but the database: it may run more than once, and the last run counts. If
         `readonly`, the work must change nothing; then SQLite takes no write lock. If not `durable`, the commit survives
         the end of this process, but is on disk only with the next durable commit: both databases write commits to disk
-        in order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. If
-        PostgreSQL's work waits for a lock or the server at `until`, in seconds of `time.monotonic`, it is given up;
-        never if `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer
-        than a statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
+        in order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. If the
+        work still waits for PostgreSQL at `until`, in seconds of `time.monotonic`, the work is given up; never if
+        `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
+        statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
         If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
         the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, whose
         connection is to be used.
@@ -203,7 +203,7 @@ class Database:
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
     def _do_one(self, job: Job[Any]) -> None:
-        """Do the job on a PostgreSQL connection. If none is free within `pool_timeout` of its submission, it fails."""
+        """Do the job on a PostgreSQL connection. If none is free within `pool_timeout` or by `until`, the job fails."""
         seconds = self.settings.pool_timeout
         if job.until is not None:
             seconds = min(seconds, max(0.0, job.until - job.asked))
@@ -342,7 +342,7 @@ class Database:
         return True
 
     def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
-        """Move jobs from the queue to `jobs`. If the commit is not `durable`, stop at a job whose commit must be."""
+        """Move jobs from the queue to `jobs`. If not `durable`, stop before a job that needs a durable commit."""
         while self._queue and len(jobs) < MAX_GROUP:
             job = self._queue[0]  # no race: only the thread that has the connection takes jobs from the queue
             if job.durable and not (durable or job.readonly):

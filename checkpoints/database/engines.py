@@ -46,7 +46,7 @@ def make_engine(url: URL, settings: Settings) -> Engine:
 
 
 def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
-    """Set the time-outs for the connection's life. If a pooler is in between, turn off prepared statements instead.
+    """Set the time-outs for the connection's life. If a pooler is in between, only turn off prepared statements.
 
     A pooler gives the server's connection to others after each transaction, so nothing may outlast a transaction: each
     one sets the time-outs itself. There is a pooler if the server's process is not the one that the driver was told.

@@ -30,7 +30,7 @@ class LentThread:
 
 
 def lend_thread(lent: LentThread) -> None:
-    """Let `may_wait` judge this thread by `lent` from now on."""
+    """From now on, let the event loop of this thread wait for a disk while `lent.work` has one element."""
     _threads.lent = lent
 
 

@@ -105,9 +105,9 @@ class ConnectionDeadline:
             self._driver = opened
 
     def end(self) -> bool:
-        """End the watch over the work. Returns whether the work was given up; if so, the caller drops the connection.
+        """End the watch over the work, and return whether the work was given up.
 
-        Otherwise a cancellation that is under way could hit later work on the same connection.
+        If it was, the caller drops the connection, because a cancellation under way could hit later work on it.
         """
         with self._lock:  # race: the watch may be giving it up; afterwards it cannot
             self._busy = False
@@ -171,7 +171,7 @@ class ConnectionDeadline:
             return now + PULSE_SECONDS
 
     def _limits(self) -> tuple[float, float]:
-        """Return when the work is due, and for how many seconds the server must then have been quiet to be given up."""
+        """Return when the work is due, and the seconds of the server's silence after which due work is given up."""
         if self._begun_by is not None:
             return self._begun_by if self._until is None else min(self._begun_by, self._until), QUIET_SECONDS
         if self._until is None:

@@ -84,7 +84,7 @@ def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple
 
 
 def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run `sql` once for each of `rows`, which are the values of its parameters, in order. Raises as `execute`."""
+    """Run `sql` once for each of `rows`, the values of its parameters, in order. Raises SQLAlchemy's errors."""
     try:
         if connection.dialect.name == "postgresql":
             PostgresSession.of(connection).run_many(sql, rows)

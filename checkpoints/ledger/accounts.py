@@ -69,7 +69,7 @@ def check_amount(what: str, amount: int) -> None:
 
 
 def follows_configuration(scope: str) -> bool:
-    """Whether each new request sets the account's cap anew: True unless the account is a request's or an agent's."""
+    """Whether each new request sets the account's cap to the configured cap: not if it is a request's or an agent's."""
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 

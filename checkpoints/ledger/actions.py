@@ -123,7 +123,7 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let this attempt do a void or doubtful action again. Returns False if another attempt changed it since `deed`."""
+    """Let `attempt` do a void or doubtful action again. Returns False if the action changed since `deed` was read."""
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
 
@@ -138,25 +138,25 @@ def done(transaction: Transaction, key: str, *, attempt: str, result: bytes, at:
 
 
 def void(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Record that this attempt did not do the action. Returns False as `done` does."""
+    """Record that this attempt did not do the action. Returns False if another attempt or a person has changed it."""
     values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
     return _change(transaction, key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
 
 
 def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Record that nobody knows whether this attempt did the action. Returns False as `done` does."""
+    """Record that nobody knows whether this attempt did the action. Returns False if another has changed the action."""
     values = {"state": "in_doubt", "reason": clean(reason)}
     return _change(transaction, key, ("intended",), values, attempt=attempt, at=at)
 
 
 def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let this attempt undo a done or half undone action. Returns False if another attempt changed it since `deed`."""
+    """Let `attempt` undo a done or half undone action. Returns False if the action changed since `deed` was read."""
     values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
     return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
 
 
 def undone(transaction: Transaction, key: str, *, attempt: str, at: datetime) -> bool:
-    """Record that this attempt undid the action. Returns False as `done` does."""
+    """Record that this attempt undid the action. Returns False if another attempt or a person has changed it."""
     values = {"state": "undone", "ended_at": stamp(at), "reason": None}
     return _change(transaction, key, ("undoing",), values, attempt=attempt, at=at)
 
@@ -184,7 +184,10 @@ def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str
 
 
 def tell_incident(transaction: Transaction, session_id: str, key: str, what: str, *, at: datetime) -> None:
-    """Log an incident of the action `key`, unless the action's last incident was the same. It closes no session."""
+    """Log the incident `what` of the action `key`, unless the action's last incident was the same.
+
+    The incident does not close the session.
+    """
     lock_session(transaction, session_id)
     same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
     changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
@@ -201,7 +204,7 @@ def open_actions(transaction: Transaction, session_id: str | None) -> list[Actio
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove arguments and results of the session's ended actions. Returns from how many actions they were removed."""
+    """Remove arguments and results of the session's ended actions. Returns how many actions lost any."""
     ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
     kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
     erased = update(actions).values(arguments=None, result=None).where(ended, kept)
@@ -218,7 +221,7 @@ def _change(
     at: datetime,
     by: str = "",
 ) -> bool:
-    """Change the action to `values` and log that. Returns False if it is not in one of `states` under this attempt."""
+    """Change the action to `values` and log that. Returns False if this attempt does not have it in one of `states`."""
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()
     if session_id is None:

@@ -56,9 +56,9 @@ class AdmissionFacts:
 
 
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
-    """Return the scopes whose pause stops a call: `all`, its tenant, and each agent that is named in `paths`.
+    """Return the scopes whose pause stops a call: `all`, the tenant's, and that of each agent named in `paths`.
 
-    A path is the agents that call each other, such as `tax → lookup`.
+    A path names agents that call each other, such as `tax → lookup`.
     """
     names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))

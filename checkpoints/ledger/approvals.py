@@ -67,8 +67,8 @@ def ask(
 ) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
     """Return the newest approval for the same question, and all approvals of the same run.
 
-    If there is no such approval, or it was used, this makes a new approval, which waits for a person. If it waits or
-    was approved but its time is over, this changes it to expired.
+    If no approval exists for the question, or the newest was used, this makes a new approval, which waits for a person.
+    If the newest waits or was approved, and its time is over, this changes its state to expired.
     """
     # Race: of two callers that ask the same, the second waits for the session's row and then finds the first's.
     lock_session(transaction, asking.request.session_id)
@@ -89,7 +89,7 @@ def ask(
 def answer(
     transaction: Transaction, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
 ) -> tuple[ApprovalRecord, bool]:
-    """Change a waiting approval to `verdict`: approved, denied or refused. If it is approved too late, it expires.
+    """Change a waiting approval to `verdict`: approved, denied or refused; to expired if `approved` comes too late.
 
     Returns the approval as it is afterwards, and whether this changed it: False if it was answered before. Raises
     `LedgerError` if there is no such approval.
@@ -110,7 +110,7 @@ def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: 
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """Change an approval from approved to used. Raises `NotApproved` if it is late or in another state."""
+    """Change an approval from approved to used. Raises `NotApproved` if its time is over or it has another state."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
@@ -184,7 +184,7 @@ def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRe
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove what people were shown from the session's answered approvals. Returns how many approvals had it."""
+    """Remove, from the session's approvals that do not wait, what people were shown. Returns how many lost it."""
     condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
     return transaction.connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 

@@ -79,7 +79,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ClosedCall:
-    """A call that has just left a state. `amount` is its hold in nano-dollars; `scopes` are the accounts it touches."""
+    """A call whose state has just been changed. `amount` is its hold in nano-dollars, `scopes` are its accounts."""
 
     call_id: str
     session_id: str
@@ -112,7 +112,7 @@ class InFlightCalls:
             self._unwritten[call_id] = at
 
     def end(self, call_id: str) -> None:
-        """Forget the call, because its end is being written to the books."""
+        """Remove the call, because a transaction is writing its end to the database."""
         with self._lock:
             self._all.discard(call_id)
             self._unwritten.pop(call_id, None)
@@ -178,7 +178,7 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
 
 
 def settle(transaction: Transaction, call_id: str, row: Mapping[str, object]) -> ClosedCall:
-    """Change a held or sent call to settled, with the values of `row`. Raises `LedgerError` for any other call."""
+    """Change a held or sent call to settled, by `row`, and return the call. Raises `LedgerError` for any other call."""
     return _ended(_settle(transaction.connection, **row)) or _cannot(transaction, call_id, "settled")
 
 
@@ -220,7 +220,10 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> 
 def replayable(
     transaction: Transaction, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
 ) -> bytes | None:
-    """Return the newest answer that was paid for under this key; None if there is none and the call must be paid."""
+    """Return the newest kept answer to the same call of the same node; None if there is none, so the call must be paid.
+
+    `request_hash` says what is asked, and `occurrence` counts equal calls of the node.
+    """
     found = _replayable(
         transaction.connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence
     )

@@ -42,7 +42,8 @@ def stamp(at: datetime) -> str:
 def digest(key: bytes | None, fields: Sequence[object]) -> str:
     """Return the hash of one event over the JSON of `(session, sequence, at, kind, payload, previous)`, all as stored.
 
-    With a `key` it is HMAC-SHA256, so that only the key's holder can write a chain that verifies; otherwise SHA-256.
+    If there is a `key`, the hash is HMAC-SHA256, so that only the key's holder can write a chain that verifies.
+    Otherwise it is SHA-256.
     """
     text = f"[{','.join(map(_written, fields))}]".encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
@@ -97,8 +98,8 @@ def _extend(
 ) -> tuple[int, str] | None:
     """Append the events to the log if the log ends at `end` (sequence, hash), and return its new end.
 
-    If the log ends elsewhere, return None and do nothing. The same holds if an incident closed the session and `pays`
-    is true: one of the events is a hold.
+    If the log ends elsewhere, return None and change nothing. Do the same if an incident closed the session and one of
+    the events is a hold, which `pays` says.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []

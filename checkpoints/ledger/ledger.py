@@ -106,7 +106,7 @@ class OpenHold:
 
 
 class Ledger:
-    """The books in one database. Making a ledger creates the tables, or brings them up to date.
+    """The accounts, calls, decisions and outcomes in one database. Making a ledger creates or migrates the tables.
 
     `key` signs the audit log. By default it is the environment's `BURSAR_AUDIT_KEY`; without a key the log is chained
     but unkeyed. Any number of threads and event loops may use one ledger. Engine and gateway pass the functions of this
@@ -154,7 +154,7 @@ class Ledger:
         return self.database.run(self.bind(query, *args, **kwargs), readonly=True)
 
     def bind(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Work[T]:
-        """Return a function of a connection that calls `posting` with these arguments: `Database.run` takes it."""
+        """Return a function of a connection, for `Database.run`, that calls `posting` with these arguments."""
         return lambda connection: posting(Transaction(connection, self.key, self.in_flight), *args, **kwargs)
 
     def transaction(self, connection: Connection) -> Transaction:
@@ -232,7 +232,10 @@ class Ledger:
         return self.run(incidents, session_id)
 
     def acknowledge(self, session_id: str, note: str) -> str:
-        """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
+        """Open a session that an incident closed, and return the incident's text.
+
+        Raises `LedgerError` if no incident closed the session, or `note` is empty.
+        """
         return self.run(administration.acknowledge, session_id, note=note, at=self.clock())
 
     def approvals(self, session_id: str | None = None) -> list[ApprovalRecord]:
@@ -249,7 +252,7 @@ class Ledger:
     def deny(self, approval_id: str, *, by: str, reason: str = "") -> ApprovalRecord:
         """Record that the person `by` denies. The resumed session goes on without the run or action.
 
-        Raises the errors of `approve`.
+        Raises `LedgerError` if there is no such approval, `NotApproved` if the approval was answered before.
         """
         return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
 
@@ -289,7 +292,7 @@ class Ledger:
         return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
-        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` as `pause` does."""
+        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` if it cannot be paused."""
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:

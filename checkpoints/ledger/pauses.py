@@ -45,7 +45,7 @@ def scope_of(what: str) -> str:
 def pause(transaction: Transaction, row: PauseRow) -> bool:
     """Pause the row's scope and log it. Returns False, and keeps the first pause, if the scope was paused already.
 
-    Raises `LedgerError` as `scope_of` does.
+    Raises `LedgerError` if the scope is not `all`, `agent:NAME` or `tenant:NAME`.
     """
     scope, at = scope_of(row.scope), stamp(row.at)
     by, note = clean(row.by), clean(row.note)

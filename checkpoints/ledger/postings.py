@@ -87,8 +87,8 @@ def settle(
 
     If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
-    A cost above the hold is booked in full, because the provider has billed it. It is an `Incident`, which closes the
-    session to paid calls until a person acknowledges it.
+    A cost above the hold is booked in full, because the provider has billed it. Such a cost is an incident: it closes
+    the session to paid calls until a person acknowledges the incident.
     """
     check_amount("a cost", cost)
     when = stamp(at)
@@ -143,7 +143,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Mark every held call of the session as unknown, because an earlier process left it. Returns how many it marked.
+    """Mark every held call of the session as unknown, because an earlier process left it. Returns how many there were.
 
     If `checkpoint_ns` is given, only calls of this node's run, and of runs inside it, are marked. Only the session's
     owner may call this, and only before it sends a call: a call that is in flight now would be marked, too.

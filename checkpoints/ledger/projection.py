@@ -91,7 +91,10 @@ APPROVAL_FOLLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class LogTotals:
-    """What the calls of a log were charged, hold and number up to one event, and that event's hash; in nano-dollars."""
+    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and their number.
+
+    `hash` is the hash of that event.
+    """
 
     hash: str
     spent: int

@@ -63,7 +63,7 @@ def open_request(
 
     If the request is new, each of `accounts` that belongs to the session, the tenant's day or the ledger gets the given
     cap plus the account's top-ups. If the request is opened again, no cap and no spend changes: it gets no new budget.
-    If the request is new, `lease` is logged before the opening. Raises `LedgerError` if another session has the id.
+    If the request is new, `lease`, if any, is logged first. Raises `LedgerError` if another session has the request.
     """
     check_id("request", request_id)
     when = stamp(at)

@@ -43,7 +43,7 @@ Versions = dict[str, Version]
 
 
 class Encoded(NamedTuple):
-    """A channel's new value, as the serde encodes it."""
+    """The value of one version of a channel, as the serde encodes it."""
 
     channel: str
     version: str
@@ -83,9 +83,10 @@ class NewValues:
         )
 
     def encode_rows(self, codec: Codec, trails: DeltaChains, remembered: DeltaChains | None = None) -> None:
-        """Make the rows, as differences to the chains in `remembered`, or in the cache `trails` if that is None.
+        """Fill `whole` and `differences` with the rows of the values, and add the values to the cache `trails`.
 
-        The new values are added to the cache. This may run again, because its transaction may.
+        A value is stored as a difference if its chain is in `remembered`, or in `trails` if `remembered` is None.
+        This may run again, because its transaction may.
         """
         self.whole.clear()
         self.differences.clear()
@@ -212,7 +213,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
 
 
 def mark(base: str | None, stored: EncodedPayload) -> int:
-    """Return a hash of a value's row, by which a cached version is recognised if its row was overwritten."""
+    """Return a hash of a value's row. If it differs from the hash of a cached version, the row was overwritten."""
     return hash((base, stored.kind, stored.coding, stored.payload))
 
 
@@ -223,8 +224,8 @@ def _mark_of(row: Row) -> int:
 def _lasts(one: Encoded) -> bool:
     """Whether later values may be stored as differences to this value.
 
-    It must be large enough, its version unique, and its serde must encode equal values alike. A version is unique if
-    `get_next_version` of this saver made it; a plain number is not.
+    The value must be large enough, its version unique, and its serde must encode equal values alike. A version is
+    unique if `get_next_version` of this saver made it; a plain number is not.
     """
     return len(one.data) >= MIN_SIZE and len(one.version.partition(".")[2]) >= RANDOM and CHANGES not in one.kind
 

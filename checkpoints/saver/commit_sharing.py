@@ -75,7 +75,10 @@ def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
 
 
 class PendingWrites(NamedTuple):
-    """Writes of a session that wait for another transaction to take them along. `notice` tells their caller the end."""
+    """Writes of a session that wait for another transaction to take them along.
+
+    `notice` tells the caller of the writes whether they were stored.
+    """
 
     session: Session
     rows: RowsToStore
@@ -98,9 +101,9 @@ class StoreOperation(NamedTuple):
 
     @contextmanager
     def told(self) -> Generator[None]:
-        """After the block, tell the callers of the `taken` writes whether it succeeded.
+        """After the block, tell the callers of the `taken` writes whether the block succeeded.
 
-        If the block failed, those callers store their writes alone.
+        If it failed, these callers store their writes alone.
         """
         stored = False
         try:
@@ -150,7 +153,7 @@ class CommitSharing:
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Do what `wait` does, in a task. If the task is cancelled and nobody stores the writes, call `store`."""
+        """Do what `wait` does, in a task. If the task is cancelled and nobody took the writes, store them by `store`."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)
@@ -172,7 +175,7 @@ class CommitSharing:
             _resolve(told, stored=False)
 
     def _take_back(self, parcel: PendingWrites) -> bool:
-        """Stop the writes' wait, so that nobody takes them along. Returns False if somebody has taken them already."""
+        """Remove `parcel` from the waiting writes, so that nobody takes it. Returns False if somebody has taken it."""
         with self._lock:
             if self._waiting.get(parcel.session) is not parcel:
                 return False

@@ -20,7 +20,10 @@ _HEAD = struct.Struct("<8I")
 
 
 class Difference(NamedTuple):
-    """`old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]` is the newer encoding."""
+    """What turns the encoding `old` into a newer one.
+
+    The newer one is `old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]`.
+    """
 
     prefix: int
     offset: int
@@ -35,7 +38,7 @@ class Difference(NamedTuple):
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Change `body`, the older encoding, to the newer one. If only its start and end change, the rest stays put."""
+        """Change `body`, the older encoding, to the newer one. Bytes that stay where they are, are not copied."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first

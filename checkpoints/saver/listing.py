@@ -72,9 +72,10 @@ class Listing:
         return found
 
     def next_page(self, connection: Connection) -> Page:
-        """Return the next page of matching checkpoints, each as a function that decodes it, after the transaction.
+        """Return the next page of matching checkpoints. Each is a function that decodes it, to be called afterwards.
 
-        Until `take` gets the page, this returns the same page again, because its transaction may run again.
+        So no lock is held while values are decoded. Until `take` gets the page, this returns the same page again,
+        because its transaction may run again.
         """
         after, left = self._after, self._left
         size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)

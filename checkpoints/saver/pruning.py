@@ -17,7 +17,10 @@ _GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs cou
 
 
 def id_at(moment: datetime) -> str:
-    """Return how the id of a checkpoint made at `moment` starts, a UUID of version 6. Ids made earlier sort before."""
+    """Return the first 18 characters, the time, of a checkpoint id made at `moment`. Ids made earlier sort before it.
+
+    A checkpoint id is a UUID of version 6.
+    """
     ticks = (moment - _EPOCH) // timedelta(microseconds=1) * 10 + _GREGORIAN
     high, low = ticks >> 12, ticks & 0xFFF
     return f"{high >> 16:08x}-{high & 0xFFFF:04x}-6{low:03x}"

@@ -35,7 +35,7 @@ _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in colu
 def checkpoint_row(
     codec: Codec, at: Address, checkpoint: Checkpoint, metadata: CheckpointMetadata, parent_id: str | None
 ) -> Row:
-    """Return the row of `checkpoint`, whose address is `at`, with `metadata` as it is. Channel values have own rows."""
+    """Return the row of `checkpoint`, whose address is `at`, with `metadata` but without the channels' values."""
     versions = checkpoint["channel_versions"]
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
     if not _TEXT.issuperset(map(type, versions.values())):

@@ -116,8 +116,8 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         """Return a `with` or `async with` block that owns the session: in it, run `graph.invoke(x, owned.config)`.
 
         A run with that config is fenced: if another run takes the session over, the fenced run's writes are refused
-        with `LeaseLost`. A supervisor's graph enters this block by itself. A run of any other graph outside the block
-        is not fenced. Entering raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by
+        with `LeaseLost`. A supervisor's graph does this by itself. A run of any other graph without that config is not
+        fenced. Entering raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by
         default the saver's own. If `take_over`, the session is taken from an owner that still lives. `ledger` and
         `resumes` are for the engine: with them the change of owner is in the audit log.
         """
@@ -132,7 +132,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return Codec(self.serde, self._cipher)
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
-        """Return a version that sorts after `current`, with random digits: another branch's next version differs."""
+        """Return a version that sorts after `current`, with random digits that differ from another branch's version."""
         digits = current.partition(".")[0] if isinstance(current, str) else str(int(current or 0))
         # As wide as `current`, which another saver may have made, so that text sorts as numbers do.
         width = max(len(digits), DIGITS)
@@ -237,7 +237,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete everything that this saver stored of the session. The ledger's audit log keeps its hashes."""
+        """Delete everything that this saver stored of the session. The ledger's audit log, which has hashes, stays."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
         self._database.run(truncate_wal, readonly=True, apart=True)
 

@@ -23,10 +23,10 @@ _alembic_lock = threading.Lock()  # alembic keeps its context in module globals
 
 
 def migrate(database: Database) -> None:
-    """Bring `database` to the newest version: create its tables, or migrate them. If it is there, change nothing.
+    """Bring `database` to the newest version: create its tables, or migrate them. If it has that version, do nothing.
 
     If two processes start at once, one migrates and the other waits for it. Raises `DatabaseError`, and changes
-    nothing, if a newer Bursar wrote the database, one from before the first release did, or it cannot be used.
+    nothing, if a newer Bursar or one from before the first release wrote the database, or it cannot be used.
     """
     known = known_versions()
     # Race: another process may migrate after this look. `_upgrade` looks again under a lock.
