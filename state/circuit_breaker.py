@@ -18,8 +18,10 @@ MAX_VOTES_PER_TENANT = 16
 
 
 class Rule(BaseModel):
-    """When a breaker opens, and for how long. It opens if, of the votes in the window, `least_failing` or more are
-    faults, they are at least this `share` of all votes, and most tenants have that share of faults.
+    """When a breaker opens, and for how long.
+
+    It opens if, of the votes in the window, at least `least_failing` and at least this `share` are faults, and more
+    than half of the tenants have that share of faults. A single tenant is enough if no other has votes.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -43,7 +43,7 @@ class Step(BaseModel):
     """One planned specialist. `chain_index` is the handler that starts: 0 is its own handler, above 0 a fallback.
 
     `skip_reason` says why its own handler does not start. `allowance` is the most that it may spend. If `watched`, it
-    failed lately, so its breaker must be told how the run ends.
+    failed lately, so its breaker counts how the run ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,8 +82,9 @@ class SessionInput(TypedDict):
 
 
 class SessionOutput(SessionInput):
-    """The output of a graph. `decisions`, `runs` and `gaps` are this request's; those of earlier requests are in the
-    ledger. `gaps` names what is missing from the answer.
+    """The output of a graph. `decisions`, `runs` and `gaps` are this request's; the ledger has earlier requests'.
+
+    `gaps` names what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
     """
 
     decisions: Annotated[list[Decision], operator.add]

@@ -40,7 +40,7 @@ class DriverConnection:
         self._durable = self._patient = True  # whether SQLite's commits wait for the disk, and begins for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
         self.line = None if self._sqlite else ConnectionDeadline(server, statement_seconds=settings.statement_timeout)
-        self._commits = -1  # durable commits since one that may move the log: the first may, if the process ends soon
+        self._commits = -1  # durable commits since one that may move the log; the first may: the process may end soon
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """Begin a transaction and return its connection. SQLite takes its write lock at once, unless it only reads.

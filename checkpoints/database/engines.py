@@ -49,7 +49,7 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
     """Set the time-outs for the connection's life. If a pooler is in between, only turn off prepared statements.
 
     A pooler gives the server's connection to others after each transaction, so nothing may outlast a transaction: each
-    one sets the time-outs itself. There is a pooler if the server's process is not the one that the driver was told.
+    one sets the time-outs itself. There is a pooler if statements run in another process than the driver connected to.
     Raises the driver's error if the server refuses.
     """
     limits = " || ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits_of(settings).items())

@@ -12,7 +12,7 @@ from bursar.checkpoints.database.stop_guard import shielded
 T = TypeVar("T")
 
 WATCHER = "blockbuster"  # if it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
-OWN_TASKS = 3  # the one that keeps such a loop going, the caller's, and the one that LangChain makes of a model's call
+OWN_TASKS = 3  # the task that keeps the loop going, the caller's task, and the task that LangChain makes for a model
 LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
 
 _threads = threading.local()
@@ -21,7 +21,7 @@ _threads = threading.local()
 class LentThread:
     """A thread whose event loop may wait for a disk while `work` has one element, which is then the caller's.
 
-    `returned_at` is when the last such wait ended, by `time.monotonic`. During the wait the loop answered nobody.
+    `returned_at` is when the last such wait ended, by `time.monotonic`. During the wait the loop ran nothing else.
     """
 
     def __init__(self, work: Sized) -> None:

@@ -135,7 +135,7 @@ class Ledger:
         return self.database.url
 
     def close(self) -> None:
-        """Close every connection of this process to the database, also those of other ledgers and savers."""
+        """Close every connection of this process to the database, also if another ledger or a saver uses it."""
         self.database.close()
 
     def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -223,7 +223,8 @@ class Ledger:
         """Raise the cap of an account by `amount`, and return the account's scope.
 
         `account` is a request's id, a session's id, or a scope such as the one that a `BudgetExceeded` names. Raises
-        `LedgerError` if the account has no cap, or is a tenant's or the whole ledger's: those follow the configuration.
+        `LedgerError` if there is no such account, it has no cap, or it is a tenant's or the whole ledger's: only the
+        configuration sets the cap of such an account.
         """
         return self.run(administration.top_up, account, USD(amount).nanos, note=note, at=self.clock())
 

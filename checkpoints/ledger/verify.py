@@ -149,7 +149,7 @@ def _all_sessions(connection: Connection) -> set[str]:
         events,
         actions,
         approvals,
-    ):  # a session whose row is gone is found by what it left
+    ):  # if a session's row is gone, its rows in the other tables are found
         found.update(str(name) for name in connection.execute(select(table.c.session_id).distinct()).scalars())
     return found
 

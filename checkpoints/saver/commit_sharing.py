@@ -153,7 +153,7 @@ class CommitSharing:
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Do what `wait` does, in a task. If the task is cancelled and nobody took the writes, store them by `store`."""
+        """Do what `wait` does, in a task. If the task is cancelled and nobody stores the writes, `store` does so."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)

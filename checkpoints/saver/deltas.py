@@ -1,4 +1,4 @@
-"""Differences between two encodings of a channel's value, so that a step stores what it added and not the whole value.
+"""Differences between two encodings of a channel's value, so that a step stores only the bytes that it added.
 
 A difference takes three stretches of the older encoding (its start, one run from anywhere, its end) and puts new bytes
 between them. That fits what agents do to state: append (also behind a header that counts), prepend, edit, trim, and
@@ -38,7 +38,7 @@ class Difference(NamedTuple):
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Change `body`, the older encoding, to the newer one. Bytes that stay where they are, are not copied."""
+        """Change `body`, the older encoding, to the newer one. If only its start or end changes, no other byte moves."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first
