@@ -190,7 +190,7 @@ class LeaseHolder:
                 _dead_owners.append(self._owner)
 
     def _pauses(self) -> Iterator[float]:
-        """Yield the seconds to pause before each attempt to take the lease. Before the last attempt, set `_last`."""
+        """Yield the seconds to pause before each attempt to take the lease. `_last` is True before the last attempt."""
         self._last = False
         until = time.monotonic() + self._wish.wait_seconds
         yield 0.0

@@ -24,7 +24,8 @@ class Request(BaseModel):
     """One message of the user, `text`, until its answer. It is in the state, so a resume keeps its id and budget.
 
     `deadline` is by the wall clock, None if there is no deadline; specialists and fallbacks share the time until then.
-    If `capped_in_total`, the whole ledger had a cap when the request was opened, and its account is charged too.
+    If `capped_in_total`, the whole ledger had a cap when the request was opened, and the request's calls are charged to
+    the ledger's account too.
     """
 
     model_config = ConfigDict(frozen=True)

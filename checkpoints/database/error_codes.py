@@ -61,7 +61,8 @@ def to_database_error(url: URL, settings: Settings, error: Exception, *, committ
 def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
     """Return the error for work that was given up because its time was over.
 
-    `unheard` is whether the server did not answer at all. If `committing`, the work may have been kept.
+    `unheard` is whether the server did not answer at all. If `committing`, the commit was under way, and the message
+    says that the work may have been kept.
     """
     if unheard:
         why = "the server does not answer; it may be frozen, or cut off"

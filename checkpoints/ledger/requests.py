@@ -1,4 +1,4 @@
-"""Functions of a transaction that open sessions and requests with their accounts, and close requests."""
+"""Functions that open sessions and requests with their accounts, and close requests, each in a transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

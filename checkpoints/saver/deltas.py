@@ -38,7 +38,7 @@ class Difference(NamedTuple):
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Change `body`, the older encoding, to the newer one. If only its start or end changes, no other byte moves."""
+        """Change `body`, the older encoding, to the newer one. If only its start or end changes, nothing is moved."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first

@@ -31,7 +31,7 @@ def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> N
 
 
 def detach_dependents(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
-    """Store again, without them, the values that are differences to versions in `going`.
+    """Store again each value that is a difference to a version in `going`, as a difference to another version or whole.
 
     Afterwards the versions in `going` can be deleted or changed. The caller has called `lock_values`.
     """
