@@ -1,4 +1,4 @@
-"""Renewing leases while their owners work: a thread for each database, so that one that hangs delays no other."""
+"""Renewing leases while their owners work, by one thread for each database: a database that hangs delays no other."""
 
 import os
 import threading
@@ -23,8 +23,8 @@ class _Scheduled:
 class LeaseRenewer:
     """The leases of this process in one database, and the thread that renews them. It sleeps until a lease is due.
 
-    A run that ends within a third of its lease never wakes the thread. The thread works on while handlers block or
-    compute: it needs no event loop, only its turn of the interpreter.
+    A run that ends within a third of its lease never wakes the thread. The thread needs no event loop, so it renews
+    while handlers block or compute, as long as they let other threads run.
     """
 
     _of: "WeakKeyDictionary[Database, LeaseRenewer]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
@@ -36,7 +36,7 @@ class LeaseRenewer:
 
     @classmethod
     def of(cls, database: Database) -> "LeaseRenewer":
-        """Return this process's renewer for `database`."""
+        """Return the one renewer that this process has for `database`."""
         with cls._lock:
             if database not in cls._of:
                 cls._of[database] = cls()

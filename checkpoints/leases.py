@@ -1,8 +1,8 @@
-"""One owner per session: a lease with an epoch. A run takes it before it reads the session, and each write checks it.
+"""Leases: a session has one owner at a time. A run takes the lease before it reads the session; each write checks it.
 
 A lease expires by the database's clock and is renewed while its owner works. SQLite's clock is the machine's, which all
 processes of such a database share. A run that takes a lease over begins a new epoch. If the owner of an earlier epoch
-still writes or pays, that is refused in the very transaction that would do it.
+still writes or pays, the transaction that would do so fails.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from bursar.state.events import LeaseChanged as LeaseEvent
 from bursar.state.refusals import LeaseLost
 
 LEASE = "__bursar_lease"  # in `configurable`: the lease under which a run writes
-# Owners of this process whose runs have ended, but whose leases may stand: the database could not be told.
+# Owners of this process whose runs have ended, but whose leases may still stand: giving them back failed.
 _dead_owners: deque[str] = deque(maxlen=10_000)
 RELEASE_SECONDS = 1.0  # how long giving a session back may wait for another program's lock
 PAUSE_SECONDS = 0.05  # between two attempts to take a lease that another has
@@ -47,7 +47,7 @@ class Lease:
     epoch: int
 
     def check(self, connection: Connection) -> None:
-        """Raise `LeaseLost` unless the lease holds. If it does, it holds until the connection's transaction ends."""
+        """Raise `LeaseLost` if the lease was lost. Otherwise it cannot be lost before this transaction ends."""
         # Race: another run may take the lease over. This locks its row, so that a take-over waits for the transaction.
         if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
             raise self.lost()
@@ -60,21 +60,21 @@ class Lease:
         )
 
     def event(self, action: str) -> LeaseEvent:
-        """Return the event with which the audit log says that the lease was taken, taken over or released."""
+        """Return the event for the audit log; `action` is `taken`, `taken_over` or `released`."""
         return LeaseEvent.model_validate(
             {"action": action, "owner": f"{Process.current().name} ({self.owner})", "epoch": self.epoch}
         )
 
 
 def lease_of(config: RunnableConfig) -> Lease | None:
-    """Return the lease that a run with this config writes under; None if the run is not fenced."""
+    """Return the lease in `config`, which each write of the run checks; None if there is none, and no write checks."""
     found = config.get("configurable", {}).get(LEASE)
     return found if isinstance(found, Lease) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _HeldByOther:
-    """The other owner of a session: its process, and for how many milliseconds at least the session is its own."""
+    """A session that another run owns: the run's `owner` id, its process, and the milliseconds `left` of its lease."""
 
     session_id: str
     owner: str
@@ -91,10 +91,11 @@ class _HeldByOther:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRequest:
-    """What a run asks for: how long to wait for another's lease, and whether to take it from an owner that lives.
+    """How a run takes a lease: how long it waits for another owner, and whether it takes over from an owner that lives.
 
-    With a `ledger` in the same database a take-over is written to its audit log, and the calls that the earlier owner
-    left in flight become unknown. `resumes` says that no new request is opened, which would log the lease.
+    If a `ledger` in the same database is given, a take-over is logged there, and the calls that the earlier owner left
+    in flight become unknown. `resumes` says that the run opens no new request. Then the lease is logged when it is
+    taken; otherwise opening the request logs it.
     """
 
     wait_seconds: float = 0.0
@@ -104,9 +105,9 @@ class LeaseRequest:
 
 
 class LeaseHolder:
-    """Ownership of a session for the time of a `with` or `async with` block. Runs in the block are given its `config`.
+    """A `with` or `async with` block that owns a session. Pass its `config` to the runs in the block.
 
-    Entering raises `SessionBusy` if another owns the session.
+    Entering raises `SessionBusy` if another run owns the session.
     """
 
     def __init__(self, database: Database, session_id: str, *, seconds: float, owner: str, wish: LeaseRequest) -> None:
@@ -161,7 +162,7 @@ class LeaseHolder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Shielded: a caller that is cancelled, or closes a stream, still frees the session.
+        # Race: the caller may be cancelled, or close a stream, meanwhile. So a shielded task frees the session.
         with self._known():
             await asyncio.shield(asyncio.ensure_future(self._areleased(error)))
 
@@ -176,7 +177,10 @@ class LeaseHolder:
 
     @contextmanager
     def _known(self) -> Generator[None]:
-        """Mark this owner dead if the block ends by an error or a cancellation: this process can retake the lease."""
+        """If the block ends by an error or a cancellation, mark this owner dead, so this process can retake the lease.
+
+        The owner is not marked if the lease is another run's.
+        """
         seen = False
         try:
             yield
@@ -186,7 +190,7 @@ class LeaseHolder:
                 _dead_owners.append(self._owner)
 
     def _pauses(self) -> Iterator[float]:
-        """Yield the pause before each attempt. `_last` says that the attempt after it is the last, which may raise."""
+        """Yield the seconds to pause before each attempt to take the lease. `_last` is True before the last attempt."""
         self._last = False
         until = time.monotonic() + self._wish.wait_seconds
         yield 0.0
@@ -229,7 +233,7 @@ class LeaseHolder:
         return work
 
     def _renew(self, lease: Lease) -> Callable[[], bool]:
-        """Return a function that extends the lease, and returns False if the lease does not hold any more."""
+        """Return a function that extends the lease and returns True, or returns False if the lease was lost."""
         values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
 
         def work(connection: Connection) -> bool:
@@ -239,13 +243,17 @@ class LeaseHolder:
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """Return when to leave giving the session back for later: at once if the run ended by a database error."""
+        """Return until when, in seconds of `time.monotonic`, to try to give the session back. Then `_leave` does it.
+
+        If the run ended by a database error, this is now.
+        """
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 
     def _leave(self, release: Work[None], fault: DatabaseError) -> None:
-        """Give the session back later, in the background. If that fails, others can have it when the lease expires.
+        """Give the session back later, in the background. This process can take the session again at once.
 
-        This process can have the session at once. Raises `fault` on SQLite, where no locked row is the cause.
+        If that fails, others can take the session when the lease expires. Raises `fault` on SQLite, because there the
+        cause is no locked row.
         """
         if self._database.dialect == "sqlite":
             raise fault
@@ -253,8 +261,9 @@ class LeaseHolder:
         _dead_owners.append(self._owner)
 
     def _release(self, error: BaseException | None) -> Work[None]:
-        """Return work that gives the session back. Its durable commit puts the run's writes on disk before the caller
-        hears of the end.
+        """Stop renewing the lease, and return work that gives the session back and logs that.
+
+        The work's durable commit puts the run's writes on disk before the run's caller goes on.
         """
         lease, ledger = self.lease, self._wish.ledger
         # Race: a renewal may be under way. Once the lease is given back it changes nothing, for it names the owner.

@@ -1,4 +1,4 @@
-"""Which process this is, so that another one on the same host can tell whether it is gone."""
+"""`Process`: an identity of this process, by which another process on the same host can tell whether it has ended."""
 
 import os
 import platform
@@ -11,10 +11,10 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, identified by its host, its number and its start.
+    """A process, identified by its host, its number (pid) and the time of its start.
 
-    So a later process that gets the same number, or a process of another container with that number, is not taken for
-    it. `host` and `process` are text that only this module reads.
+    So a later process with the same number, or a process with that number in another container, is a different
+    `Process`. `host` and `process` are text that only this module reads.
     """
 
     host: str
@@ -32,7 +32,7 @@ class Process:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process has surely ended: it was on this host, and is there no more. False for other hosts."""
+        """Whether the process has surely ended: it was on this host and is not there any more. False on other hosts."""
         if self.host != _host():
             return False
         number, _, start = self.process.partition(" ")
@@ -49,7 +49,7 @@ def _process(number: int) -> Process:
 
 @cache
 def _host() -> str:
-    """Return the host's name and what tells it from a host of the same name: on Linux, its boot and PID namespace."""
+    """Return the host's name; on Linux also its boot id and PID namespace, which tell hosts of the same name apart."""
     boot = _PROC / "sys/kernel/random/boot_id"
     try:
         return f"{platform.node() or 'host'} {boot.read_text().strip()} {os.readlink(_PROC / 'self/ns/pid')}"
@@ -58,7 +58,7 @@ def _host() -> str:
 
 
 def _start(number: int) -> str | None:
-    """Return when the process began, in ticks since the boot; empty for a zombie; None if the system does not tell."""
+    """Return when the process began, in ticks since the boot; "" if it is a zombie; None if that cannot be read."""
     try:
         fields = (_PROC / str(number) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -67,7 +67,7 @@ def _start(number: int) -> str | None:
 
 
 def _is_free(number: int) -> bool:
-    """Whether no process has this number. A system that hides others' processes still refuses to signal them."""
+    """Whether no process has this number. Signal 0 finds that out even if the system hides the processes of others."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:

@@ -1,1 +1,1 @@
-"""How the nodes are wired to a graph: `build_supervisor`, the graph that owns its session, and graceful shutdown."""
+"""How nodes become a graph: `build_supervisor`, the graph whose runs own their session, and graceful shutdown."""

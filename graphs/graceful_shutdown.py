@@ -1,4 +1,4 @@
-"""Draining: a process that is told to end finishes and keeps the steps that it is in, and begins no other."""
+"""Draining: after SIGTERM, a process finishes and stores the steps that are under way, and begins no other step."""
 
 import os
 import signal
@@ -17,16 +17,16 @@ _installed: list[RunControl] = []  # of this process, the innermost last
 
 @contextmanager
 def drain_on_sigterm() -> Generator[RunControl]:
-    """Inside the block, SIGTERM lets every run of a supervisor's graph end before its next step.
+    """Inside the block, SIGTERM ends every run of a supervisor's graph before the run's next step.
 
-    Runs of all threads and event loops finish the step that they are in, which has a deadline, and keep it. Then they
-    free their session and raise LangGraph's `GraphDrained`, and so does a run that begins later. Each session can be
-    resumed as after a crash, at once and in any process: `invoke(None, config)`. A second SIGTERM ends the process at
-    once, without any of this; what was paid for is kept all the same.
+    A run, in whatever thread or event loop, finishes its present step, which has a deadline, and stores it. Then the
+    run frees its session and raises LangGraph's `GraphDrained`; a run that begins later raises that too. Each session
+    can be resumed as after a crash, at once and in any process: `invoke(None, config)`. A second SIGTERM ends the
+    process at once, without any of this; answers that were paid for are kept all the same.
 
-    The block gets the `RunControl` for runs of other graphs: `graph.invoke(…, control=control)`. A run that is given
-    another `control` listens to that one. An earlier handler of SIGTERM is called too, at the first SIGTERM, and is
-    restored afterwards. Raises `ConfigurationError` outside the main thread, where Python handles no signals.
+    The block gets the `RunControl` for runs of other graphs: `graph.invoke(…, control=control)`. If a run is given
+    another `control`, SIGTERM does not end the run. An earlier handler of SIGTERM is called too, at the first SIGTERM,
+    and is restored after the block. Raises `ConfigurationError` outside the main thread, which alone handles signals.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigurationError("signals are handled in the main thread: enter drain_on_sigterm() there")
@@ -53,8 +53,8 @@ def drain_on_sigterm() -> Generator[RunControl]:
 
 
 def installed() -> RunControl | None:
-    """Return the control for a run that is given none: one that is drained already, otherwise the innermost block's.
+    """Return the `RunControl` for a run that is given none: that of the innermost `drain_on_sigterm` block.
 
-    Returns None outside every block.
+    If SIGTERM came already, return the control that it drained. Returns None outside every block.
     """
     return next((control for control in _installed if control.drain_requested), _installed[-1] if _installed else None)

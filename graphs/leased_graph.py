@@ -1,4 +1,4 @@
-"""A compiled graph whose every run owns its session: from before the session is read until what it wrote is on disk."""
+"""`OwnedGraph`: a graph whose runs own their session from before they read it until their writes are on disk."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, cast
@@ -22,10 +22,10 @@ WAIT, TAKE_OVER = "wait_seconds", "take_over"
 class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]):
     """A `CompiledStateGraph` that takes the lease of its session for each run and each update of state.
 
-    `configurable` may ask for `wait_seconds`, and for `take_over` of a session whose owner still lives. A run raises
-    `SessionBusy` if another owns the session, and `LeaseLost` if another takes it over meanwhile. Without a
-    `SQLAlchemySaver` it is a graph as any other. Inside `drain_on_sigterm`, SIGTERM ends its runs before their next
-    step.
+    In `configurable`, `wait_seconds` is how long to wait for a session that another run owns, and `take_over` takes the
+    session from an owner that still lives. A run raises `SessionBusy` if another owns the session, and `LeaseLost` if
+    another takes it over meanwhile. If the checkpointer is no `SQLAlchemySaver`, no lease is taken. Inside
+    `drain_on_sigterm`, SIGTERM ends each run before its next step.
     """
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # noqa: A002
@@ -65,7 +65,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return await super().abulk_update_state(_under(owned, config), supersteps)
 
     def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Add the process's control to the options, unless they have one, or the run is inside another and has its."""
+        """Return the options with the control of `drain_on_sigterm`.
+
+        If they have a control, or the run is inside another run, which has one, return the options as they are.
+        """
         control = installed()
         if control is None or options.get("control"):
             return options
@@ -73,7 +76,11 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
-        """Return what to enter before the session is read; None if it is owned already, or there is nothing to own."""
+        """Return the `with` block in which to run, which owns the session; None if the run needs none.
+
+        A run needs none if it has no `SQLAlchemySaver` or no session, or is inside a run that owns the session or that
+        is not fenced.
+        """
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
         given: object = asked.get(CHECKPOINTER, self.checkpointer)  # pyright: ignore[reportUnknownMemberType]
@@ -83,7 +90,7 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return None
         lease = lease_of(merged)
         if (lease is not None and lease.session_id == session_id) or (lease is None and READ in asked):
-            return None  # inside a run that owns the session, or that nobody fenced
+            return None  # inside a run that owns the session, or inside a run that is not fenced
         wait = asked.get(WAIT)
         return saver.own(
             str(session_id),
@@ -95,12 +102,12 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
 
 def _resumes(entered: object) -> bool:
-    """Whether the input opens no new request, whose opening would log the lease."""
+    """Whether a run with this input resumes, and so opens no new request; opening a request logs the lease."""
     return entered is None or isinstance(entered, Command)
 
 
 def _under(owned: LeaseHolder, config: RunnableConfig | None) -> RunnableConfig:
-    """Return `config` with the lease, and without `WAIT` and `TAKE_OVER`, which are not kept with the checkpoints."""
+    """Return `config` with the lease of `owned`, and without `WAIT` and `TAKE_OVER`, so that no checkpoint has them."""
     given: RunnableConfig = config or {}
     asked = {name: value for name, value in given.get("configurable", {}).items() if name not in {WAIT, TAKE_OVER}}
     return {**given, "configurable": {**asked, LEASE: owned.lease}}

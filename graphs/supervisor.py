@@ -1,4 +1,4 @@
-"""`build_supervisor`: specialists, a budget, a ledger and a checkpointer become one compiled LangGraph graph."""
+"""`build_supervisor`: make one compiled LangGraph graph of specialists, a budget, a ledger and a checkpointer."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -62,16 +62,16 @@ def build_supervisor(
 ) -> Supervisor:
     """Wire the specialists under one supervisor and one budget, and return a `CompiledStateGraph`.
 
-    Without a router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
+    If there is no router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
     `WordOverlapRouter` routes by shared words; both are free and offline. A gate reviews the plan and the answer.
-    Without a checkpointer nothing can be resumed; the ledger holds all the same. Runs use `durability="sync"` unless
-    the caller says otherwise: under LangGraph's default a hard kill repeats finished nodes.
+    Without a checkpointer nothing can be resumed, but every budget holds. Runs use `durability="sync"` unless the
+    caller says otherwise: under LangGraph's default, nodes that had finished before a hard kill run again.
     `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
-    not begin it anew. When it has passed, chains go to their ends at once.
+    not begin it anew. When the time is over, each fallback chain goes to its last resort at once.
     Before a specialist of high risk runs, or a specialist or task that `require_approval` selects, the graph stops
-    with an interrupt: a person among the `approvers` answers within `approval_seconds`. If it is denied or late, or
-    nobody may approve it, the specialist does not run, and neither do its fallbacks.
-    `observers` are told of each run beside the stream, OpenTelemetry and LangSmith.
+    with an interrupt: a person among the `approvers` answers within `approval_seconds`. If the answer is a denial or
+    late, or nobody may approve, the specialist does not run, and neither do its fallbacks.
+    `observers` get the events of each run, as the stream, OpenTelemetry and LangSmith do.
     Raises `ConfigurationError`, which names the specialist, if names repeat, a fallback chain is missing, cyclic, names
     an unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
     `UnknownPrice` if a declared model has no price.
@@ -99,15 +99,15 @@ def build_supervisor(
 
 
 def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
-    """Return the same graph, led by another coordinator, with its name, its checkpointer and its configuration.
+    """Return a copy of `app` with another coordinator. A coordinator holds the arguments of `build_supervisor`.
 
-    `app` itself is left as it is. A drill puts faults into a graph in this way.
+    The copy has the same name, checkpointer and configuration. A drill puts faults into a graph in this way.
     """
     return _compile(coordinator, app.checkpointer, app.name).with_config(app.config)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def coordinator_of(app: Supervisor) -> Coordinator:
-    """Return the coordinator of a graph that `build_supervisor` made. Raises `ConfigurationError` for other graphs."""
+    """Return the coordinator of `app`. Raises `ConfigurationError` if `build_supervisor` did not make the graph."""
     coordinator = _built.get(app.builder)
     if coordinator is None:
         raise ConfigurationError("this graph was not made by build_supervisor")
@@ -170,7 +170,9 @@ def _check_names(chains: dict[str, Chain], gate: Gate | None) -> None:
 
 
 def _wire(coordinator: Coordinator) -> Graph:
-    """START → intake → supervisor → guardian (→ gate) → specialists → fallbacks → supervisor → report → END."""
+    """Return the graph: START → intake → supervisor → guardian (→ gate) → specialists and their fallbacks → supervisor
+    → report → END.
+    """
     graph = StateGraph(SessionState, input_schema=SessionInput, output_schema=SessionOutput)
     _add(graph, "intake", partial(intake, coordinator))
     # Deferred, so that it runs once when every branch has ended, however long their fallback chains are.
@@ -205,12 +207,12 @@ def _wire_chain(graph: Graph, coordinator: Coordinator, chain: Chain) -> None:
 
 
 def _to_guardian(state: SessionState) -> str:
-    """Return the node after the supervisor: the guardian on the first pass if the plan has steps, otherwise report."""
+    """Return the node after the supervisor: `guardian` on the first pass if the plan has steps, otherwise `report`."""
     return "guardian" if state["plan"].steps and len(state["decisions"]) == 1 else "report"
 
 
 def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
-    """Return the first node of each planned step, which all run in parallel; the report if there are no steps."""
+    """Return the first node of each planned step, which all run in parallel; `report` if there are no steps."""
     return [first_node(coordinator.chains[step.name], step) for step in state["plan"].steps] or ["report"]
 
 

@@ -1,4 +1,4 @@
-"""An action as its own functions see it: what was intended, under which key, and what came of it."""
+"""What the `check` and the compensation of an action get and return: one call of the action, and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class ActionCall:
-    """One call of an action. `result` is what it returned, as JSON gives it back; None before it has returned.
+    """One call of an action. `result` is what the action returned, read back from JSON; None before it has returned.
 
-    `key` is the idempotency key that the action itself was given, by which the system outside knows the call.
+    `key` is the idempotency key that the action passed to the outside system.
     """
 
     key: str
@@ -21,6 +21,6 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What a `check` returns if the system outside says that the action was done. `result` is the action's result."""
+    """What a `check` returns if the outside system says that the action was done. `result` is the action's result."""
 
     result: JsonValue = None

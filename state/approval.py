@@ -1,4 +1,4 @@
-"""What a person is shown before something that they must approve is done, and how they answer."""
+"""What a person is shown before a run or action that they must approve, and the form of their answer."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ HASH = r"^[0-9a-f]{64}$"
 class ApprovalRequest(BaseModel):
     """What a person is asked to approve until `expires_at`: this specialist's run, or this action of the run.
 
-    `attempt` counts from 1: an approval is good for one attempt, and a later run asks anew. `ceiling` is what the
-    specialist may spend at most. `subject_hash` covers every other field. An answer names this hash, and approves
-    nothing else.
+    `attempt` counts from 1: an approval is good for one attempt, and a later run asks again. `ceiling` is the most that
+    the specialist may spend. `subject_hash` is a hash of every other field. An answer names this hash, and approves
+    only what has this hash.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,7 +47,10 @@ class ApprovalRequest(BaseModel):
 
 
 class Approve(BaseModel):
-    """`by` approves the request with this hash. As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`."""
+    """The person `by` approves the request with this hash.
+
+    As JSON: `{"verdict": "approve", "subject_hash": "…", "by": "…"}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +60,10 @@ class Approve(BaseModel):
 
 
 class Deny(BaseModel):
-    """`by` denies the request with this hash. As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`."""
+    """The person `by` denies the request with this hash.
+
+    As JSON: `{"verdict": "deny", "subject_hash": "…", "by": "…"}`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +79,10 @@ _ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
 
 
 def answer_of(value: object) -> Approve | Deny | None:
-    """Return the answer in a resume value, typed or as plain JSON; None if the value is no answer."""
+    """Return the answer in `value`, with which a graph was resumed: an `Approve` or `Deny`, or its JSON.
+
+    Returns None if `value` is no answer.
+    """
     try:
         return _ANSWERS.validate_python(value)
     except ValidationError:

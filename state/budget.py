@@ -1,4 +1,4 @@
-"""What may be spent: per request, per session, per tenant and day, and in total."""
+"""`Budget`: the most that may be spent per request, per session, per tenant and day, and in total."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from bursar.state.money import USD, ZERO, Amount
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Caps in US dollars; None means no cap of that kind. A request always has one.
+    """Caps in US dollars. None means no cap of that kind; only `per_request` is never None.
 
-    `total` caps everything that one ledger books from the first request opened under `total`. A cap that was changed
-    holds from the next request on; a request keeps the budget that it was opened with.
+    `total` caps everything that is charged in one ledger, from the first request that is opened under a `total`. If a
+    cap is changed, the new cap holds from the next request on; a request keeps the budget that it was opened with.
 
-    Raises `ConfigurationError` if a cap is no amount or negative, or a wider cap is below the request's.
+    Raises `ConfigurationError` if a cap is no amount or is negative, or if another cap is below `per_request`.
     """
 
     per_request: USD

@@ -1,4 +1,4 @@
-"""The causes of an exception: what it was raised from, one after the other."""
+"""`causes`: an exception and the exceptions that led to it."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ MAX_CAUSES = 20  # a chain may be a ring
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exception itself, then the exception that it was raised from or while handling, and so on."""
+    """Yield `error`, then its cause or context, then the cause or context of that, and so on, up to `MAX_CAUSES`."""
     cause: BaseException | None = error
     for _ in range(MAX_CAUSES):
         if cause is None:

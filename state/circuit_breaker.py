@@ -2,7 +2,8 @@
 
 A session has one vote, its latest outcome, for `window_seconds`. So one session that fails a thousand times counts
 once, and a tenant that fails alone does not outvote the others. An open breaker lets nobody through for a while. Then
-it is half open and lets one caller probe. The probe's success closes it; the probe's fault opens it for twice as long.
+the breaker is half open and lets one caller through as the probe. If the probe succeeds, the breaker closes; if the
+probe fails, the breaker opens for twice as long.
 """
 
 from datetime import datetime, timedelta
@@ -17,7 +18,11 @@ MAX_VOTES_PER_TENANT = 16
 
 
 class Rule(BaseModel):
-    """What opens a breaker: in the window, `least_failing` sessions or more fail, and this `share` of all callers."""
+    """When a breaker opens, and for how long.
+
+    It opens if, of the votes in the window, at least `least_failing` and at least this `share` are faults, and more
+    than half of the tenants have that share of faults. A single tenant is enough if no other has votes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +38,7 @@ RULE = Rule()
 
 
 class Vote(BaseModel):
-    """The latest outcome of one session."""
+    """The latest outcome of one session, `voter`, which belongs to `tenant`. `well` is False for a fault."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,29 +55,29 @@ class Breaker(BaseModel):
 
     votes: tuple[Vote, ...] = ()
     open_until: datetime | None = None  # None: it is closed
-    openings: int = 0  # in a row, without a success between
+    openings: int = 0  # how often it opened since it was closed last
     probe: str = ""
     probe_until: datetime | None = None
 
     def state(self, now: datetime) -> State:
-        """Return `closed`, `open`, or `half_open` if it is open no longer and no probe has closed it yet."""
+        """Return `closed`, `open`, or, if the time of `open_until` is over, `half_open`."""
         if self.open_until is None:
             return "closed"
         return "open" if now < self.open_until else "half_open"
 
     def probing(self, now: datetime) -> bool:
-        """Whether a probe is under way."""
+        """Whether a caller probes the breaker now."""
         return bool(self.probe) and self.probe_until is not None and now < self.probe_until
 
     def admits(self, now: datetime) -> bool:
-        """Whether a caller may go through: the breaker is closed, or it is half open and nobody probes."""
+        """Whether the breaker lets a caller through: it is closed, or it is half open and nobody probes."""
         state = self.state(now)
         return state == "closed" or (state == "half_open" and not self.probing(now))
 
     def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
-        """Return the breaker with the caller `token` going through, as the probe if it is half open.
+        """Return the breaker after it lets the call `token` through; if it was half open, that call is its probe.
 
-        Returns None if the caller may not go through.
+        Returns None if the breaker does not let the call through.
         """
         if self.state(now) == "closed":
             return self
@@ -82,29 +87,32 @@ class Breaker(BaseModel):
         return self.model_copy(update={"probe": token, "probe_until": until})
 
     def released(self, token: str) -> "Breaker":
-        """Return the breaker after a call that says nothing about what was called. If it was the probe, it is free."""
+        """Return the breaker after the call `token` ended as neither a fault nor a success.
+
+        If the call was the probe, the breaker has no probe now, and another call may become the probe.
+        """
         return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
 
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after a success, which closes it if the call was the probe.
+        """Return the breaker after the call `token` succeeded: closed if the call was the probe.
 
-        A late success of another call does not change an open breaker.
+        A success of any other call does not change an open breaker.
         """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
         return Breaker() if self.probe == token else self
 
     def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after a fault of what was called, open if the call was the probe or the votes say so."""
+        """Return the breaker after the call `token` failed: open if the call was the probe or the votes meet `rule`."""
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self
         voted = self._voted(Vote(tenant=tenant, voter=voter, at=now, well=False), rule)
         return voted._opened(now, rule) if voted._outvoted(rule) else voted
 
     def matters_until(self, rule: Rule = RULE) -> datetime:
-        """Return from when on the breaker is like one that never saw a fault.
+        """Return until when the breaker must be stored: for ever if it is open, otherwise until its last fault expires.
 
-        Raises `ValueError` if the breaker is closed and has no vote of a fault.
+        Raises `ValueError` if the breaker is `spotless`.
         """
         if self.open_until is not None:
             return datetime.max.replace(tzinfo=self.open_until.tzinfo)

@@ -1,4 +1,4 @@
-"""Who was chosen or refused, why, by which rule and at what cost."""
+"""`Decision`: who was chosen or refused, why, by which rule and at what cost."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork"]
 
 
 class Considered(BaseModel):
-    """One specialist as the decision saw it: `score` is its value for this request, `expected_cost` in US dollars.
+    """One candidate of a decision. `score` says how well the specialist fits the request.
 
     `verdict` is `chosen`, or why the specialist was not chosen: `unfit`, `budget`, `policy`.
     """
@@ -25,7 +25,10 @@ class Considered(BaseModel):
 
 
 class Decision(BaseModel):
-    """A choice of the coordinator, as it stands in state and in the audit log."""
+    """Who was chosen or refused for a request, as it is kept in the state and in the audit log.
+
+    `by` names who decided, and `rule` the rule. `left` is the money that was left to be spent.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,5 +42,5 @@ class Decision(BaseModel):
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """The specialists that fitted the request and were not admitted, for want of budget or by policy."""
+        """The names of the candidates that fit the request but were refused, for want of budget or by policy."""
         return tuple(c.name for c in self.candidates if c.verdict in {"budget", "policy"})

@@ -11,17 +11,17 @@ BursarError
 │   ├── ActionRefused         an action was not done: outside a run, after its end, out of order
 │   │   ├── InDoubt           nobody knows whether an earlier attempt did it, so it is not done again
 │   │   └── NotApproved       no person approved it: denied, late, used before, by somebody who may not
-│   ├── BreakerOpen           what was to be called has failed for several sessions lately
+│   ├── BreakerOpen           the model or agent to be called has failed for several sessions lately
 │   ├── Paused                a person has paused the agent, the tenant or everything
 │   ├── NoSession             a metered model outside any session
-│   ├── ScopeClosed           the agent's run has ended; what still runs of it cannot spend
-│   ├── LeaseLost             another run took the session over; nothing more of this one is paid or kept
+│   ├── ScopeClosed           the agent's run has ended; code of the run that still works cannot spend
+│   ├── LeaseLost             another run took the session over; nothing more of this run is paid or kept
 │   ├── NetworkRefused        a last resort tried to open a connection
 │   └── Unmetered             a chat model that was not metered ran inside a session
 ├── SessionBusy               another run owns the session
-├── CipherError               what is stored cannot be read with the keys that are given
-├── BadOutput                 a handler returned no report, or one that cannot be kept (also a TypeError, a ValueError)
-├── LedgerError               the books refuse: an unknown call, a state that cannot follow
+├── CipherError               stored data cannot be decrypted with the keys that are given
+├── BadOutput                 a handler returned no report, or a report that cannot be kept (also TypeError, ValueError)
+├── LedgerError               the ledger refuses: no such call or session, or a change that its state does not allow
 └── DatabaseError             the database cannot be opened, is locked, read-only, full or of a newer version
 """
 
@@ -47,7 +47,7 @@ class SessionBusy(BursarError):
 
 
 class CipherError(BursarError):
-    """Stored data cannot be opened: its key is not given or is another key, or its row was changed."""
+    """Stored data cannot be decrypted: its key is not given or is another key, or its row was changed."""
 
 
 class BadOutput(BursarError, TypeError, ValueError):
@@ -55,7 +55,7 @@ class BadOutput(BursarError, TypeError, ValueError):
 
 
 class LedgerError(BursarError):
-    """The books refuse: an unknown call, or a state that cannot follow the one it is in."""
+    """The ledger refuses: there is no such session or call, an argument is not valid, or a state forbids the change."""
 
 
 class DatabaseError(BursarError):

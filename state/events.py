@@ -1,7 +1,7 @@
-"""What the audit log holds: one small frozen model per kind of event. Facts and hashes, never content.
+"""The events of the audit log: one small frozen model per kind. They hold facts and hashes, never content.
 
-A kind that gains a field gets a new version; payloads of earlier versions stay readable, and are written back as they
-were. A field is never renamed or removed.
+If a kind gains a field, it gets a new version. Payloads of earlier versions stay readable, and `canonical` gives them
+back as they were. A field is never renamed or removed.
 """
 
 from collections.abc import Mapping
@@ -31,15 +31,17 @@ class _Event(BaseModel):
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """Return the one JSON text of this event in its version. A payload that reads alike but differs is forged."""
+        """Return the one JSON text of this event in its version. A payload with the same meaning but other text is
+        forged.
+        """
         later = {name for name, version in self.since.items() if version > self.version}
         return self.model_dump_json(exclude=later)
 
 
 class RequestOpened(_Event):
-    """A request was opened with its accounts. `budget` is the cap of its own account, None if that has none.
+    """A request was opened with its accounts. `budget` is the cap of the request's own account, None if it has no cap.
 
-    `caps` are the caps that the configuration gave the wider accounts of the request, by account.
+    `caps` has the caps that the configuration gave to the session, the tenant's day and the ledger, by account.
     """
 
     since = {"caps": 2}
@@ -53,7 +55,7 @@ class RequestOpened(_Event):
 
 
 class Decided(_Event):
-    """The coordinator chose or refused."""
+    """A decision was made for a request: who was chosen or refused, by which rule, at what cost."""
 
     kind: Literal["decided"] = "decided"
     request_id: str
@@ -73,7 +75,7 @@ class CallHeld(_Event):
 
 
 class CallSettled(_Event):
-    """A call's actual cost took the place of its hold. `response_hash` is the SHA-256 of the answer kept for replay."""
+    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer."""
 
     kind: Literal["call_settled"] = "call_settled"
     call_id: str
@@ -87,7 +89,7 @@ class CallSettled(_Event):
 
 
 class CallVoided(_Event):
-    """Nothing is owed for a call; its hold is free again."""
+    """A call's whole hold was freed, because the provider bills nothing for the call."""
 
     kind: Literal["call_voided"] = "call_voided"
     call_id: str
@@ -95,7 +97,7 @@ class CallVoided(_Event):
 
 
 class CallUnknown(_Event):
-    """Nobody saw a call's end; it stays charged at its hold, `amount`, until it is reconciled."""
+    """A call became unknown: nobody saw its end. It stays charged at its hold, `amount`, until it is reconciled."""
 
     kind: Literal["call_unknown"] = "call_unknown"
     call_id: str
@@ -104,7 +106,7 @@ class CallUnknown(_Event):
 
 
 class CallRefused(_Event):
-    """A paid call was not sent: `amount` did not fit the account `scope`."""
+    """A paid call was not sent, because the account `scope` had no room for `amount`, its worst case."""
 
     kind: Literal["call_refused"] = "call_refused"
     request_id: str
@@ -150,7 +152,7 @@ class RunEnded(_Event):
 
 
 class FallbackTaken(_Event):
-    """`failed` did not complete and `next` runs in its place."""
+    """The handler `failed` did not complete, so its fallback `next` runs."""
 
     kind: Literal["fallback_taken"] = "fallback_taken"
     request_id: str
@@ -160,7 +162,7 @@ class FallbackTaken(_Event):
 
 
 class PolicyVerdict(_Event):
-    """A policy's action at a gate, the rules it rests on, and the hash of the policy that held them."""
+    """A policy at `gate` took `action` because of `rules`. `policy_hash` is the hash of the policy."""
 
     kind: Literal["policy_verdict"] = "policy_verdict"
     request_id: str
@@ -171,10 +173,10 @@ class PolicyVerdict(_Event):
 
 
 class Approval(_Event):
-    """A person was asked to approve something, or answered. `subject_hash` is the SHA-256 of what was shown to them.
+    """An approval changed its state, `verdict`. `subject_hash` is the SHA-256 of what the person was shown.
 
     asked → approved → used, once, by the run or action that was approved; or denied, expired, or refused for the
-    `reason`, with nothing done. `action` is the action that asks, None if the specialist's own run asks.
+    `reason`, and nothing is done. `action` is the action to be approved, None if it is the specialist's run.
     """
 
     since = {"approval_id": 2, "action": 2, "reason": 2}
@@ -192,7 +194,7 @@ class Approval(_Event):
 
 
 class ActionIntended(_Event):
-    """An action may be done once, under this key. `arguments_hash` is the SHA-256 of its arguments' canonical JSON."""
+    """An action is about to be done, once, under this key. `arguments_hash` is the SHA-256 of its arguments' JSON."""
 
     kind: Literal["action_intended"] = "action_intended"
     key: str
@@ -204,8 +206,8 @@ class ActionIntended(_Event):
 
 
 class ActionChanged(_Event):
-    """An action's state changed: done, with the hash of its result; void, it was not done; in doubt, nobody knows;
-    undoing, undone; or intended again. `by` is the person who settled it by hand.
+    """An action's state changed: done, with the hash of its result; void, it was not done; in doubt, nobody knows
+    whether it was done; undoing, undone; or intended again. `by` is the person who settled it, if a person did.
     """
 
     kind: Literal["action_changed"] = "action_changed"
@@ -217,7 +219,7 @@ class ActionChanged(_Event):
 
 
 class LeaseChanged(_Event):
-    """The session's ownership changed hands. Writes of an `epoch` below the newest are refused."""
+    """The session's lease was taken, taken over or released. Writes under an `epoch` below the newest are refused."""
 
     kind: Literal["lease"] = "lease"
     action: Literal["taken", "taken_over", "released"]
@@ -226,16 +228,16 @@ class LeaseChanged(_Event):
 
 
 class Drained(_Event):
-    """A run ended before its next step, because its process is to end. The session is free, and can be resumed."""
+    """A run ended before its next step, because its process drains. The session is free, and can be resumed."""
 
     kind: Literal["drained"] = "drained"
     reason: Reason
 
 
 class Incident(_Event):
-    """Something that must not happen did, such as a cost above its hold. A person must look at it.
+    """Something happened that must not happen, such as a cost above a hold. A person must look at it.
 
-    If it `closes`, no paid call of the session is sent until a person has acknowledged it.
+    If `closes`, no paid call of the session is sent until a person has acknowledged the incident.
     """
 
     since = {"closes": 2}
@@ -248,14 +250,14 @@ class Incident(_Event):
 
 
 class Acknowledged(_Event):
-    """A person has seen the incidents so far; a session that they had closed is open again."""
+    """A person has seen the session's incidents so far. If an incident had closed the session, it is open again."""
 
     kind: Literal["acknowledged"] = "acknowledged"
     note: Reason
 
 
 class Reconciled(_Event):
-    """A call of unknown end was corrected to its actual cost."""
+    """An unknown call was charged its actual cost in place of its hold."""
 
     kind: Literal["reconciled"] = "reconciled"
     call_id: str
@@ -263,7 +265,7 @@ class Reconciled(_Event):
 
 
 class ToppedUp(_Event):
-    """A person granted the account `scope` another `amount` on purpose."""
+    """A person raised the cap of the account `scope` by `amount`."""
 
     kind: Literal["topped_up"] = "topped_up"
     scope: str
@@ -272,9 +274,9 @@ class ToppedUp(_Event):
 
 
 class Erased(_Event):
-    """The answers kept for replay up to here, and the contents of ended actions and approvals, were erased.
+    """The kept answers of the session's calls so far, and the contents of its ended actions and approvals, were erased.
 
-    `answers` counts all of them. What was paid for the answers stays.
+    `answers` is how many rows lost contents. The costs of the calls stay.
     """
 
     kind: Literal["erased"] = "erased"
@@ -301,8 +303,9 @@ class PauseLifted(_Event):
 
 
 class BreakerChanged(_Event):
-    """A call or run of this session changed a breaker that all sessions share: it opened or closed the breaker, or went
-    through the half-open breaker as its only probe, or gave that probe back. Nobody goes through before `until`.
+    """A call or run of this session changed a breaker that all sessions share. It opened or closed the breaker, or it
+    became the only probe of the half-open breaker, or it gave that probe back. An opened breaker lets nobody through
+    before `until`.
     """
 
     kind: Literal["breaker_changed"] = "breaker_changed"
@@ -312,7 +315,7 @@ class BreakerChanged(_Event):
 
 
 class RequestClosed(_Event):
-    """A request has its answer; `spent` is what it was charged, calls of unknown end included at their hold."""
+    """A request has its answer. `spent` is what it was charged, with unknown calls at their hold."""
 
     kind: Literal["request_closed"] = "request_closed"
     request_id: str

@@ -1,6 +1,6 @@
-"""The parts of LangGraph and LangChain that are private and that Bursar needs: an upgrade has this one file to look at.
+"""The private parts of LangGraph and LangChain that Bursar needs. When they are upgraded, check this one file.
 
-Each name says what it is for. Nothing else in the source may name a private part.
+Each name says what the part is for. No other file of the source may name a private part.
 """
 
 from collections.abc import Generator
@@ -47,7 +47,7 @@ def current_config() -> RunnableConfig | None:
 
 @contextmanager
 def ambient_config(config: RunnableConfig) -> Generator[None]:
-    """Inside the block, give `config` to each Runnable and interrupt that has no config of its own."""
+    """Inside the block, let each Runnable and each interrupt that has no config of its own use `config`."""
     token = var_child_runnable_config.set(config)
     try:
         yield

@@ -1,4 +1,4 @@
-"""US dollars as whole nano-dollars: exact, ordered, rounded up when they must be rounded."""
+"""`USD`: an amount of US dollars as whole nano-dollars. It is exact, ordered, and rounded up if it must be rounded."""
 
 from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from functools import total_ordering
@@ -17,8 +17,9 @@ MAX_NANOS = 2**63 - 1  # what a BIGINT column holds: 9.2 billion dollars
 class USD:
     """An amount of US dollars, kept as an integer of nano-dollars.
 
-    `USD("0.03")`, `USD(5)` and `USD(Decimal("0.018"))` are dollars; anything finer than a nano-dollar is rounded
-    up, so that a bound stays a bound. Raises `AmountError` for a float, a bool, a NaN, an infinity or other text.
+    `USD("0.03")`, `USD(5)` and `USD(Decimal("0.018"))` are dollars. A fraction of a nano-dollar is rounded up, so that
+    a bound stays a bound. Raises `AmountError` for a float, a bool, a NaN, an infinity, text that is no number, or an
+    amount that is too large.
     """
 
     __slots__ = ("nanos",)
@@ -73,7 +74,7 @@ class USD:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate from any `Amount`; serialise as a decimal string, so that no reader turns it into a float."""
+        """Return a schema that accepts any `Amount` and serialises to a decimal string, so no reader gets a float."""
         return core_schema.no_info_plain_validator_function(
             _validate,
             serialization=core_schema.plain_serializer_function_ser_schema(

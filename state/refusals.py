@@ -1,6 +1,6 @@
-"""Refusals: the errors that LangGraph passes on. `bursar.state.errors` shows the whole tree of errors.
+"""Refusals: the errors that LangGraph passes on to the caller. `bursar.state.errors` shows the tree of all errors.
 
-Refusals stand apart because they need LangGraph, which takes long to load: `bursar --help` does without them.
+They have a module of their own because they import LangGraph, which takes long. `bursar --help` does not need them.
 """
 
 from langgraph.errors import GraphBubbleUp
@@ -11,13 +11,13 @@ from bursar.state.errors import BursarError
 class Refused(GraphBubbleUp, BursarError):
     """A paid call was not sent, or an action was not done. Nothing was spent or changed by it.
 
-    A `GraphBubbleUp`, so that LangGraph neither retries it nor hands it to a tool node's error text,
-    and siblings of the refused node keep their work.
+    It is a `GraphBubbleUp`: LangGraph does not retry the node, a tool node does not turn it into an error text, and
+    nodes that run in parallel keep their work.
     """
 
 
 class BudgetExceeded(Refused):
-    """The call's worst case does not fit what is left of an account. `scope` names the account that refused."""
+    """The call's worst case is above what is left of an account. `scope` names that account."""
 
     def __init__(self, message: str, *, scope: str = "") -> None:
         super().__init__(message)
@@ -37,15 +37,18 @@ class ActionRefused(Refused):
 
 
 class InDoubt(ActionRefused):
-    """Nobody knows whether an earlier attempt did the action, so it is not done again before a person settles that."""
+    """Nobody knows whether an earlier attempt did the action, so it is not done before a person has found that out."""
 
 
 class NotApproved(ActionRefused):
-    """The action or run needs a person's approval and has none that holds, so it is not done."""
+    """The action or run needs a person's approval and has no approval that holds, so it is not done."""
 
 
 class BreakerOpen(Refused):
-    """What was to be called has failed for several sessions lately. `breaker` names it; later it admits a probe."""
+    """The model or agent to be called has failed for several sessions lately, so its breaker is open.
+
+    `breaker` is the breaker's name. After a while the breaker lets a probe through.
+    """
 
     def __init__(self, message: str, breaker: str = "") -> None:
         super().__init__(message)
@@ -61,7 +64,7 @@ class Paused(Refused):
 
 
 class NoSession(Refused):
-    """A metered model was called outside any session, so there is no budget to hold it to."""
+    """A metered model was called outside any session, so there is no budget for the call."""
 
 
 class ScopeClosed(Refused):
@@ -69,11 +72,11 @@ class ScopeClosed(Refused):
 
 
 class LeaseLost(Refused):
-    """Another run has taken the session over. Nothing more of this one is paid for, and none of its writes is kept."""
+    """Another run has taken the session over. This run can pay for nothing more, and its further writes are refused."""
 
 
 class NetworkRefused(Refused):
-    """A last resort tried to open a connection. It must answer from what is there."""
+    """A last resort tried to open a connection. A last resort must answer without the network."""
 
 
 class Unmetered(Refused):

@@ -1,4 +1,4 @@
-"""What a specialist is given (a task), what it returns (a report), and how its run ended (a run)."""
+"""`Task`, `Report` and `Run`: what a specialist gets, what it returns, and how its run ended."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ MAX_REPORT_BYTES = 1_000_000  # of a report as it is stored, its data included
 
 
 class Outcome(StrEnum):
-    """How a run ended; exactly one holds."""
+    """How a run ended, in exactly one of three ways."""
 
     COMPLETED = "completed"
     EXHAUSTED = "exhausted"
@@ -22,8 +22,8 @@ class Outcome(StrEnum):
 
 
 class Limit(StrEnum):
-    """The limit that ended an exhausted run: the money left, its ceiling, its turns, its deadline, its request's
-    deadline, the same tool call too often, or the steps of a handler that is a graph.
+    """The limit that ended an exhausted run: the money left of a budget, the run's ceiling, turns or deadline, the
+    request's deadline, the same tool call too often, or the steps of a handler that is a graph.
     """
 
     BUDGET = "budget"
@@ -36,9 +36,9 @@ class Limit(StrEnum):
 
 
 class Fault(StrEnum):
-    """Why a run failed: its handler raised; it or its model wrote output that does not fit; its model's provider
-    failed; a policy refused its call; its books could not be written; it could not be started; no person approved it;
-    or its process died while its actions were being undone.
+    """Why a run failed, in the order of the members: its handler raised; handler or model wrote output that does not
+    fit; the model's provider failed; a policy refused a call; the ledger could not be written; the run could not be
+    started; no person approved it; or its process died while its actions were being undone.
     """
 
     HANDLER_ERROR = "handler_error"
@@ -61,10 +61,10 @@ class Turn(BaseModel):
 
 
 class Task(BaseModel):
-    """What a specialist is asked. Frozen: a handler cannot write state through it.
+    """What a specialist is asked. A task is frozen, so a handler cannot change state through it.
 
-    `now` is the request's opening time, the same again when the request is resumed. `left` is what the
-    specialist may spend at most, its ceiling or less.
+    `text` is the user's message. `now` is the time when the request was opened, also if the request is resumed later.
+    `left` is the most that the specialist may spend: its ceiling or less.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,9 +80,10 @@ class Task(BaseModel):
 
 
 class Report(BaseModel):
-    """What a specialist returns. `data` is JSON; `confidence` is between 0 and 1; `sources` say what it rests on.
+    """What a specialist returns. `data` is JSON, `confidence` is from 0 to 1, `sources` say what the answer rests on.
 
-    `as_of` is the time that the answer holds for. A last resort that names none gets its request's opening time.
+    `gaps` say what is missing from the answer. `as_of` is the time for which the answer holds. If a last resort gives
+    no `as_of`, Bursar sets it to the time when the request was opened.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,10 +99,10 @@ class Report(BaseModel):
 class Run(BaseModel):
     """One run of one handler for one planned specialist: at `level` 0 its own handler, above 0 a fallback.
 
-    `reason` says why it did not complete, in words a user can read; `limit` names the limit of an exhausted run,
-    `fault` the kind of a failure. Such a run may carry the report of what it had so far. `unsure` is whether it
+    If the run did not complete, `reason` says why, in words for the user; `limit` names the limit of an exhausted run,
+    `fault` the kind of a failure, and `report`, if any, has what the run had found so far. `unsure` is whether the run
     completed below the confidence that its specialist asks for. `turns` counts its paid calls. `cost` is what the
-    ledger charged to it.
+    ledger charged for the run.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,5 +122,5 @@ class Run(BaseModel):
 
     @property
     def answers(self) -> bool:
-        """Whether the run completed and is sure enough, so that no fallback is asked."""
+        """Whether the run completed with enough confidence, so that no fallback runs."""
         return self.outcome is Outcome.COMPLETED and not self.unsure

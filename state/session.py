@@ -1,4 +1,4 @@
-"""The typed state of a session, as LangGraph checkpoints it. Money here is a display copy; the ledger is the truth."""
+"""The typed state of a session, which LangGraph checkpoints. Its amounts are copies for display from the ledger."""
 
 import operator
 from datetime import datetime
@@ -14,18 +14,18 @@ from bursar.state.money import USD
 from bursar.state.run import Run
 from bursar.state.spend import Spend
 
-# Beyond 100 updates a read replays too many writes: 2 ms at 100, 128 ms at 1,000.
+# A delta channel is stored whole every 100 updates: a read that replays 100 writes takes 2 ms, one of 1,000 takes 128.
 SNAPSHOT_FREQUENCY = 100
 
 Ending = Literal["answered", "answered_with_gaps", "refused"]
 
 
 class Request(BaseModel):
-    """One user message to its answer. Checkpointed, so that a resume goes on under the same id and budget.
+    """One message of the user, `text`, until its answer. It is in the state, so a resume keeps its id and budget.
 
-    `deadline` is by the wall clock, None if there is none; specialists and fallbacks share the time that is left.
-    `capped_in_total` says that the request was opened under a cap of the whole ledger, so that its calls are charged
-    to that account too.
+    `deadline` is by the wall clock, None if there is no deadline; specialists and fallbacks share the time until then.
+    If `capped_in_total`, the whole ledger had a cap when the request was opened, and the request's calls are charged to
+    the ledger's account too.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,10 +41,10 @@ class Request(BaseModel):
 
 
 class Step(BaseModel):
-    """One planned specialist. `chain_index` is where it starts: 0 with its own handler, above 0 with a fallback.
+    """One planned specialist. `chain_index` is the handler that starts: 0 is its own handler, above 0 a fallback.
 
-    `skip_reason` says why it does not start with its own handler. `allowance` is what it may spend at most. `watched`
-    says that it failed lately, so that its breaker is told how it ends.
+    `skip_reason` says why its own handler does not start. `allowance` is the most that it may spend. If `watched`, it
+    failed lately, so its breaker counts how the run ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +57,7 @@ class Step(BaseModel):
 
 
 class Plan(BaseModel):
-    """What runs for the request, in the order in which results are reported."""
+    """The specialists that run for a request, in the order in which their answers are reported."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,7 +66,7 @@ class Plan(BaseModel):
     denied: tuple[tuple[str, str], ...] = ()
 
     def step(self, name: str) -> Step | None:
-        """Return the planned step of that specialist; None if there is none."""
+        """Return the step of the specialist `name`; None if the plan has no such step."""
         return next((s for s in self.steps if s.name == name), None)
 
 
@@ -77,13 +77,13 @@ _MESSAGES = DeltaChannel[list[AnyMessage]](
 
 
 class SessionInput(TypedDict):
-    """What a request puts in: messages, the last of them the user's."""
+    """The input of a graph: messages, of which the last one is the user's."""
 
     messages: Annotated[list[AnyMessage], _MESSAGES]
 
 
 class SessionOutput(SessionInput):
-    """What a request gives back. `decisions`, `runs` and `gaps` are this request's; earlier ones are in the ledger.
+    """The output of a graph. `decisions`, `runs` and `gaps` are this request's; the ledger has earlier requests'.
 
     `gaps` names what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
     """
@@ -96,7 +96,7 @@ class SessionOutput(SessionInput):
 
 
 class SessionState(SessionOutput):
-    """The whole state: what is given back, and what a resume needs to go on."""
+    """The whole state: the output, and the request and plan that a resume needs."""
 
     request: Request
     plan: Plan

@@ -10,9 +10,10 @@ from bursar.state.money import USD, ZERO
 class Spend(BaseModel):
     """What a request or a session was charged, in US dollars.
 
-    `spent` is settled cost, calls of unknown end included at their hold; `held` is reserved by calls in flight;
-    `budget` is the cap that both count against, None if there is none. `calls` counts calls that were sent.
-    `by_agent`, `by_model` and `by_day` divide up `spent`; a day is that of the hold, in UTC, as `2026-11-23`.
+    `spent` is the cost of settled calls plus the holds of unknown calls. `held` is reserved by calls in flight.
+    `budget` is the cap on both together, None if there is no cap. `calls` is the number of all calls but void ones,
+    `unknown` that of unknown calls. `by_agent`, `by_model` and `by_day` divide up `spent`; a call's day is that of its
+    hold, in UTC, as `2026-11-23`.
     """
 
     model_config = ConfigDict(frozen=True)

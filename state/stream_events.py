@@ -1,14 +1,15 @@
-"""The events of a run that is going on, streamed with `stream_mode="custom"`: plain dictionaries of JSON values.
+"""The events of a run while it works, streamed with `stream_mode="custom"`: plain dictionaries of JSON values.
 
-Every run of a handler sends `started` once, then a `turn` for each paid call that it makes, then `terminal` once. A run
-that stopped for a person, or with its process, has no `terminal`: it starts again when it is resumed.
+Every run of a handler sends `started` once, then a `turn` for each paid call that it makes, then `terminal` once. If a
+run stops because a person must approve something or its process ends, it sends no `terminal`, and starts again when
+the session is resumed.
 """
 
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 
 class Started(TypedDict):
-    """A handler begins. `level` is its place in the chain of `specialist`: 0 its own handler, above 0 a fallback."""
+    """A handler begins. `level` is 0 if the handler is the specialist's own, and above 0 if it is a fallback."""
 
     bursar: Literal["started"]
     request_id: str
@@ -18,7 +19,7 @@ class Started(TypedDict):
 
 
 class TurnTaken(TypedDict):
-    """The run's paid call number `turn`, counted from 1, is about to be sent to `model`, or answered from the books."""
+    """The run's paid call number `turn`, from 1, is about to be sent to `model`, or its kept answer is used again."""
 
     bursar: Literal["turn"]
     request_id: str
@@ -32,7 +33,7 @@ class TurnTaken(TypedDict):
 class Terminal(TypedDict):
     """The run has ended. `outcome`, `limit` and `fault` are the values of `Outcome`, `Limit` and `Fault`.
 
-    `cost` is US dollars as a decimal text. `unsure` is whether it completed below the confidence that is asked for.
+    `cost` is US dollars as a decimal text. `unsure` is whether the run completed below its specialist's confidence.
     """
 
     bursar: Literal["terminal"]

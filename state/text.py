@@ -1,28 +1,31 @@
-"""Functions that make others' text fit to keep and to show: on one line, cut, free of what databases refuse."""
+"""Functions that make foreign text fit to store and to show: on one line, cut, without characters databases refuse."""
 
 MAX_REASON_CHARACTERS = 1_000
 
 
 def cut(text: str, limit: int) -> str:
-    """Return the text itself, or its beginning and an ellipsis, `limit` characters in all."""
+    """Return the text; if it is longer than `limit` characters, its beginning and an ellipsis, `limit` in all."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return the text with its white space folded, cut to `limit` characters if there is a limit."""
+    """Return the text on one line, with single spaces for all white space, cut to `limit` characters if given."""
     folded = " ".join(text.split())
     return folded if limit is None else cut(folded, limit)
 
 
 def excerpt(text: str, limit: int) -> str:
-    """Return the text itself, or its first and last `limit / 2` characters: a question is before or after a paste."""
+    """Return the text; if it is longer than `limit` characters, its first and its last `limit // 2` characters.
+
+    In a message with a long pasted text, the question is before or after that text.
+    """
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
 
 def clean(text: str) -> str:
-    """Return `text` as both databases can keep it: no NUL, no lone surrogate, and cut to `MAX_REASON_CHARACTERS`.
+    """Return `text` as both databases can store it: no NUL, no lone surrogate, and cut to `MAX_REASON_CHARACTERS`.
 
-    Reasons are often the words of somebody else's exception; recording one must not fail.
+    A reason is often the message of somebody else's exception, and recording a reason must not fail.
     """
     return cut(text, MAX_REASON_CHARACTERS).replace("\x00", "�").encode("utf-8", "replace").decode()

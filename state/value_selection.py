@@ -7,13 +7,16 @@ from decimal import Decimal
 from bursar.state.decision import Considered
 from bursar.state.money import USD
 
-# Tenths of a thousandth: fine enough to rank by, and equal scores stay equal after float noise.
+# Fine enough to rank by, and coarse enough that equal scores stay equal after float noise.
 _SCORE_STEP = Decimal("0.0001")
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
-    """A specialist as selection sees it: `score` in 0..1 for this request, weighted by the specialist's `value`."""
+    """A specialist that may be chosen. Its worth is `score`, from 0 to 1 for this request, times its `value`.
+
+    `fits` is whether it fits the request at all; if not, it is never chosen.
+    """
 
     name: str
     score: float
@@ -23,10 +26,11 @@ class ScoredCandidate:
 
 
 def select(candidates: Sequence[ScoredCandidate], left: USD) -> tuple[Considered, ...]:
-    """Judge every candidate, in the order of value per expected cost, the highest first.
+    """Return a verdict on every candidate, in the order of worth per expected cost, the highest first.
 
-    The expected costs of the chosen candidates sum to at most `left`. A candidate that costs nothing is chosen if it
-    fits. A candidate that costs more than is left is passed over (`budget`); cheaper ones after it have their chance.
+    Candidates that cost nothing come before, candidates that do not fit come last and are `unfit`. If a candidate's
+    expected cost is above what the candidates before it have left of `left`, the candidate is refused (`budget`);
+    cheaper candidates after it may still be chosen. Every other candidate is `chosen`.
     """
     judged: list[Considered] = []
     remaining = left

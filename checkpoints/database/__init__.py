@@ -1,1 +1,1 @@
-"""Transactions: one door to a database, SQLite or PostgreSQL."""
+"""Short transactions on a database, SQLite or PostgreSQL, through the class `Database`."""

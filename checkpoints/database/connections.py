@@ -1,4 +1,4 @@
-"""A connection that is kept open, and whose transactions are begun and ended through the driver."""
+"""`DriverConnection`: a connection that is kept open, and whose transactions begin and end through the driver."""
 
 import sqlite3
 import threading
@@ -20,15 +20,15 @@ MOVE_EVERY = 32  # one durable commit in so many may move the log
 
 
 def is_opening() -> bool:
-    """Whether this thread is opening a connection to a database of Bursar's."""
+    """Whether this thread is opening a connection for a `DriverConnection` at this moment."""
     return getattr(_threads, "opening", False)
 
 
 class DriverConnection:
     """A connection that is opened on first use and kept until `drop`. One thread at a time may use it.
 
-    BEGIN and COMMIT go straight to the driver, at a third of the CPU of SQLAlchemy's own. To SQLAlchemy everything is
-    one transaction that never ends, so nothing that it executes commits.
+    BEGIN and COMMIT go straight to the driver, which takes a third of the CPU time of `Connection.begin` and `commit`.
+    For SQLAlchemy there is one transaction that never ends, so SQLAlchemy never commits.
     """
 
     def __init__(self, engine: Engine, settings: Settings, server: ServerHealth) -> None:
@@ -40,14 +40,14 @@ class DriverConnection:
         self._durable = self._patient = True  # whether SQLite's commits wait for the disk, and begins for a lock
         self._moves = True  # whether a commit may move SQLite's log into the database
         self.line = None if self._sqlite else ConnectionDeadline(server, statement_seconds=settings.statement_timeout)
-        self._commits = -1  # durable ones since one that may move it: the first may, for the process may end soon
+        self._commits = -1  # durable commits since one that may move the log; the first may: the process may end soon
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
         """Begin a transaction and return its connection. SQLite takes its write lock at once, unless it only reads.
 
-        `one_statement` promises that a single statement follows: PostgreSQL then needs no BEGIN and no COMMIT. A
-        commit that is not `durable` does not wait for the disk. A connection that was lost since its last use is
-        replaced, once. Raises the driver's errors and SQLAlchemy's.
+        `one_statement` promises that a single statement follows: PostgreSQL then needs no BEGIN and no COMMIT. If not
+        `durable`, the commit does not wait for the disk. If the connection was lost since its last use, a new one is
+        opened, once. Raises the driver's errors and SQLAlchemy's.
         """
         if self.line is not None and self.line.suspect:
             self.drop()
@@ -95,7 +95,10 @@ class DriverConnection:
         return opening
 
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
-        """Begin a transaction on SQLite whose commit is not durable. Returns None if that would wait, or fails."""
+        """Begin a transaction on SQLite whose commit is not durable, and return its connection.
+
+        Returns None if the beginning would wait for a lock, or fails.
+        """
         if self._connection is None:
             return None
         try:
@@ -107,13 +110,13 @@ class DriverConnection:
 
     @property
     def commits_itself(self) -> bool:
-        """Whether the work's statement commits by itself, without `commit`."""
+        """Whether the transaction is a single statement that commits by itself, so that `commit` sends nothing."""
         return self._one_statement
 
     def commit(self) -> None:
-        """Commit the transaction. Raises the driver's errors, and `DatabaseError` if nothing of it was kept.
+        """Commit the transaction. Raises the driver's errors, and `DatabaseError` if PostgreSQL rolled back instead.
 
-        PostgreSQL answers COMMIT with ROLLBACK, and no error, if a statement failed and the work swallowed its error.
+        PostgreSQL does so, without an error, if a statement failed and the work swallowed that error.
         """
         if not self._one_statement:
             if self.line is not None:
@@ -124,7 +127,7 @@ class DriverConnection:
             self.line.heard()
 
     def rollback(self) -> None:
-        """Undo the transaction. If that is not possible, drop the connection."""
+        """Undo the transaction, if there is one. If it cannot be undone, drop the connection."""
         if self._connection is None or self._connection.invalidated:
             self.drop()
         elif self._one_statement:
@@ -137,14 +140,14 @@ class DriverConnection:
                 self.drop()
 
     def is_over(self) -> bool:
-        """Whether SQLite has no transaction any more. PostgreSQL always has one until it is ended."""
+        """Whether the connection is lost, or is SQLite's and has no transaction any more. False for PostgreSQL's."""
         if self._connection is None or self._connection.invalidated:  # SQLAlchemy does that after an interrupt
             return True
         driver = self._connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
     def savepoint(self) -> None:
-        """Set the savepoint that `undo_to_savepoint` goes back to."""
+        """Set a savepoint, for `undo_to_savepoint`."""
         self._send("SAVEPOINT work")
 
     def undo_to_savepoint(self) -> None:
@@ -167,7 +170,7 @@ class DriverConnection:
         return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the connection is not open and idle, or the server sent something unasked: that it has closed it."""
+        """Whether the connection is not open and idle, or the server has closed it, as unasked data from it shows."""
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 
@@ -188,9 +191,9 @@ class DriverConnection:
         return self._connection
 
     def _connect_within(self, seconds: float) -> Connection:
-        """Open a connection within so many seconds, in a thread of its own: the driver itself waits at least two.
+        """Open a connection within `seconds`, in another thread, because the driver's own limit is two seconds or more.
 
-        The thread closes a connection that comes too late. Raises `DatabaseError` if none came in time.
+        If the connection is opened too late, the thread closes it. Raises `DatabaseError` if it was not opened in time.
         """
         coming: Future[Connection] = Future()
 
@@ -210,21 +213,24 @@ class DriverConnection:
         try:
             return coming.result(seconds)
         except TimeoutError:
-            if not coming.cancel():  # race: it came just now
+            if not coming.cancel():  # race: the connection was opened after the time-out and before this
                 return coming.result()
         assert self.line is not None
         self.line.unanswered()
         raise DatabaseError(f"no connection was opened within {seconds:.2f} s")
 
     def _look_after_log(self) -> None:
-        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, if the log has grown long."""
+        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, if the log is long by then."""
         self._commits = (self._commits + 1) % MOVE_EVERY
         if self._moves is bool(self._commits):
             self._moves = not self._commits
             self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._moves else 0}")
 
     def _tune(self, *, durable: bool, patient: bool) -> None:
-        """Set how SQLite commits and waits. A commit that is not durable leaves moving the log to a durable one."""
+        """Set whether SQLite's commits wait for the disk (`durable`), and its begins for a lock (`patient`).
+
+        A commit that is not durable never moves the log into the database.
+        """
         self._open()
         if durable is not self._durable:
             self._send(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -237,7 +243,7 @@ class DriverConnection:
             self._patient = patient
 
     def _send(self, order: str) -> str | None:
-        """Send a command that has no values. Returns PostgreSQL's own word for what it did, None on SQLite."""
+        """Send a command without parameters. Returns PostgreSQL's command tag, such as `COMMIT`; None on SQLite."""
         driver = self._open().connection.driver_connection
         assert driver is not None
         if self._sqlite:

@@ -1,9 +1,9 @@
 """One door to a database: short transactions, from any thread and any event loop, on SQLite and PostgreSQL.
 
-There is one implementation for sync and async callers. A piece of *work* is a function of a SQLAlchemy `Connection`;
-it runs in a transaction on a kept connection: in the thread of a sync caller, on a worker thread for an async caller.
-PostgreSQL has `pool_size` connections. SQLite has one writer, so one connection: the thread that has it does all work
-that waits, in one transaction with one commit. Brief work that waits for no lock and no disk runs on the event loop.
+There is one implementation for sync and async callers. *Work* is a function of a SQLAlchemy `Connection`. It runs in a
+transaction on a kept connection: in the thread of a sync caller, on a worker thread for an async caller. Submitted work
+is a *job*. PostgreSQL has `pool_size` connections. SQLite has one writer, so one connection: the thread that uses it
+does all waiting jobs in one transaction. Brief work that waits for no lock and no disk runs on the event loop.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ from bursar.state.errors import BursarError, ConfigurationError, DatabaseError
 
 T = TypeVar("T")
 
-MAX_GROUP = 64  # pieces of work in one transaction: bounds how long the first waits for the last
+MAX_GROUP = 64  # jobs in one transaction: bounds how long the first waits for the last
 
 
 class Database:
-    """The door to the database at a URL. `at(url)` gives one per process: ledger and saver share its connections."""
+    """The connections of this process to one database. `at(url)` returns one instance, which ledger and saver share."""
 
     _shared: dict[str, "Database"] = {}  # noqa: RUF012 - one registry per process, on purpose
     _shared_lock = threading.Lock()
@@ -72,10 +72,10 @@ class Database:
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """Return the process's one database for `url`, so that an SQLite database in memory is one database too.
+        """Return the one `Database` of this process for `url`, so that an SQLite database in memory is one, too.
 
-        A URL without settings shares the database whatever its settings are. Raises `ConfigurationError` if `url` has
-        other settings than the database was opened with.
+        If `url` has no settings, it shares the database whatever its settings are. Raises `ConfigurationError` if `url`
+        has other settings than the database was opened with.
         """
         if isinstance(url, Database):
             return url
@@ -103,18 +103,18 @@ class Database:
         lasting: bool = False,
         apart: bool = False,
     ) -> T:
-        """Run `work` in a transaction and return its result once it is committed.
+        """Run `work` in a transaction, commit, and return the work's result.
 
-        The work must change nothing but the database: it may run more than once, and the last run counts. `readonly`
-        promises that it changes nothing; then SQLite takes no write lock. Without `durable` the commit survives the
-        end of this process, but is on disk only with the next durable one: both databases keep one log, so what was
-        committed first is on disk first. `one_statement` promises that the work is a single statement on PostgreSQL,
-        which is a transaction by itself, in one round trip. PostgreSQL's work is given up at `until`, in seconds of
-        `time.monotonic`, if it waits for a lock or for the server then; never if `until` is infinite. Without `until`
-        it is given up if the server says nothing for some seconds longer than a statement may take. If a fault of
-        PostgreSQL prevents `lasting` work, the work is also tried again in the background. Work that is `apart` has a
-        transaction of its own. Raises what `work` raises, and keeps nothing of it then; `DatabaseError` if the
-        database cannot be used; `BursarError` inside another piece of work: use that one's connection.
+        The work must change nothing but the database: it may run more than once, and the last run counts. If
+        `readonly`, the work must change nothing; then SQLite takes no write lock. If not `durable`, the commit survives
+        the end of this process, but is on disk only with the next durable commit: both databases write commits to disk
+        in order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. If the
+        work still waits for PostgreSQL at `until`, in seconds of `time.monotonic`, the work is given up; never if
+        `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
+        statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
+        If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
+        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, whose
+        connection is to be used.
         """
         job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()
@@ -123,7 +123,7 @@ class Database:
                 interrupted = True
                 try:
                     self._queue.append(job)
-                    while not job.done:  # bounded: each turn does those that have waited longest of the jobs before it
+                    while not job.done:  # bounded: each turn does the jobs before this one that have waited longest
                         self._take_turn(job)
                     interrupted = False
                 finally:
@@ -146,9 +146,9 @@ class Database:
         lasting: bool = False,
         apart: bool = False,
     ) -> T:
-        """As `run`, without blocking the event loop. Cancelling the caller does not cancel work that was submitted.
+        """Do what `run` does, without blocking the event loop. If the caller is cancelled, the work still runs.
 
-        `brief` promises that the work is done in less time than it takes to hand it to a thread.
+        `brief` promises that the work takes less time than handing it to a thread would.
         """
         self._check_outside()
         if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
@@ -168,7 +168,7 @@ class Database:
         return await waiting
 
     def close(self) -> None:
-        """Finish what was submitted and close every connection. Using the database again opens it anew."""
+        """Do all submitted jobs, then close every connection. The next use of the database opens it again."""
         self.retry_queue.forget()
         with self._lock:
             executor, self._executor = self._executor, None
@@ -187,13 +187,13 @@ class Database:
         self.engine.dispose()
 
     def _workers(self) -> ThreadPoolExecutor:
-        """Return the worker threads. The caller holds `_lock`."""
+        """Return the pool of worker threads, made on first use. The caller holds `_lock`."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="bursar-database")
         return self._executor
 
     def _call_worker(self) -> None:
-        """Call a worker. The caller holds `_lock`, which the worker takes too: so it sees what is queued meanwhile."""
+        """Let a worker thread do all jobs that are queued before the caller, who holds `_lock`, frees it."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True
@@ -203,7 +203,7 @@ class Database:
             raise BursarError("a piece of work is one transaction and cannot run another; give it its connection")
 
     def _do_one(self, job: Job[Any]) -> None:
-        """Do the job on the first connection that is free in time. The time counts from when the job was submitted."""
+        """Do the job on a PostgreSQL connection. If none is free within `pool_timeout` or by `until`, the job fails."""
         seconds = self.settings.pool_timeout
         if job.until is not None:
             seconds = min(seconds, max(0.0, job.until - job.asked))
@@ -233,7 +233,7 @@ class Database:
             self._lead([])
 
     def _take_turn(self, job: Job[Any]) -> None:
-        """Do the queue's jobs if the connection is free. Otherwise wait until it is, or another thread did the job."""
+        """Do the queue's jobs if the connection is free. Otherwise wait until it is, or another thread did `job`."""
         if not self._busy.locked():
             self._lead([])
         elif job.turn is None:
@@ -242,10 +242,10 @@ class Database:
             job.turn.wait()
 
     def _lead(self, jobs: list[Job[Any]], *, at_once: bool = False) -> bool:
-        """Do `jobs` on SQLite's connection, or the queue's jobs, the longest waiting first, if `jobs` is empty.
+        """Do `jobs` on SQLite's connection; if `jobs` is empty, the queue's jobs, the longest waiting first.
 
-        With `at_once`, return False and do nothing if the connection is busy. The connection is free again before any
-        caller is told, so that a caller that goes on at once finds it.
+        If `at_once` and the connection is busy, return False and do nothing; otherwise return True. The connection is
+        freed before any caller gets its result, so a caller that submits more at once finds it free.
         """
         # Race: another thread may take the lock after this look. Then `with` waits for one transaction of that thread.
         if at_once and (self._queue or self._busy.locked()):
@@ -270,7 +270,7 @@ class Database:
         return True
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
-        """Give the job that waits longest its turn, if its caller is sync, and tell the callers of the ended jobs."""
+        """Wake the caller of the longest waiting job, if it is sync, and give the callers of ended jobs the results."""
         with suppress(IndexError):  # race: another thread may empty the queue after the look at it
             if self._queue and (turn := self._queue[0].turn) is not None:
                 turn.give()
@@ -279,9 +279,9 @@ class Database:
     def _transact(
         self, held: DriverConnection, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
-        """Do `jobs`, or the queue's if there are none, in one transaction. Add the jobs that ended to `told`.
+        """Do `jobs` in one transaction; if `jobs` is empty, the queue's jobs. Add each job that ended to `told`.
 
-        A job that raises is undone alone. A fault of the database fails all of them.
+        If a job raises, only that job is undone. If the database fails, all jobs fail.
         """
         ended = committing = failed = False
         self._inside.working = True
@@ -298,7 +298,7 @@ class Database:
                 committing = True
                 try:
                     held.commit()
-                except sqlite3.Error:  # race: noted before any call, so that no interrupt comes between
+                except sqlite3.Error:  # race: an interrupt may come at any call, so `failed` is set before every call
                     failed = True
                     raise
             ended = True
@@ -323,12 +323,13 @@ class Database:
     def _attempt(
         self, held: DriverConnection, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
     ) -> bool:
-        """Do the jobs in a transaction. Jobs that arrive while it writes are added to `jobs` and done too.
+        """Do `jobs` in a transaction that is not committed yet. Jobs that are queued meanwhile are added to `jobs`.
 
-        Returns False if one of several raised, and they are not `marked` by savepoints to be undone alone.
+        If `marked`, a job that raises is undone alone, by a savepoint. Otherwise, if one of several jobs raises, return
+        False: the caller then does all of them again, `marked`.
         """
         readonly, durable = all(job.readonly for job in jobs), any(job.durable for job in jobs)
-        joined = not (readonly or marked or begun)  # a reading one does not see what others wrote since it began
+        joined = not (readonly or marked or begun)  # a reading transaction sees nothing that was written since it began
         connection = begun or held.begin(readonly=readonly, durable=durable, one_statement=jobs[0].one_statement)
         for job in jobs:  # `_join` may make it longer on the way
             if job.error is None:  # otherwise an interrupt has ended it
@@ -341,7 +342,7 @@ class Database:
         return True
 
     def _join(self, jobs: list[Job[Any]], *, durable: bool = True) -> None:
-        """Move jobs from the queue to `jobs`. If the commit is not `durable`, stop before a job that needs it to be."""
+        """Move jobs from the queue to `jobs`. If not `durable`, stop before a job that needs a durable commit."""
         while self._queue and len(jobs) < MAX_GROUP:
             job = self._queue[0]  # no race: only the thread that has the connection takes jobs from the queue
             if job.durable and not (durable or job.readonly):
@@ -363,7 +364,7 @@ class Database:
                 self._call_worker()
 
     def _deliver(self, jobs: Sequence[Job[Any]]) -> None:
-        """Tell every caller how its job ended. A caller whose event loop has ended meanwhile is not told."""
+        """Give every caller its job's result or error. A caller whose event loop has ended meanwhile gets none."""
         by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
         for job in jobs:
             if isinstance(job.error, Exception):
@@ -380,7 +381,7 @@ class Database:
                 loop.call_soon_threadsafe(resolve, done)
 
     def _leave_to_parent(self) -> None:
-        """Begin anew in a forked child, without the parent's threads and connections. Those are kept, never closed."""
+        """Begin anew in a forked child. The parent's connections are kept, never closed: the parent still uses them."""
         self._inherited.append((self.engine, self._one, self._free, self._executor))
         self._start()
 

@@ -1,4 +1,4 @@
-"""An engine for a URL, and how each of its connections is set up."""
+"""`make_engine`: an SQLAlchemy engine for a URL, and the settings of each connection that it opens."""
 
 import re
 import sqlite3
@@ -25,7 +25,7 @@ POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is betwee
 
 
 def make_engine(url: URL, settings: Settings) -> Engine:
-    """Return an engine whose connections are not pooled: the caller keeps the connection that it opens."""
+    """Return an engine without a pool: the caller keeps the connections that it opens. Each gets the `settings`."""
     if url.get_backend_name() != "sqlite":
         usual = {"fallback_application_name": "bursar", **KEEPALIVE}
         arguments: dict[str, object] = {name: value for name, value in usual.items() if name not in url.query}
@@ -46,10 +46,11 @@ def make_engine(url: URL, settings: Settings) -> Engine:
 
 
 def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
-    """Set the time-outs for the connection's life, unless a pooler is in between, which gives it to others after us.
+    """Set the time-outs for the connection's life. If a pooler is in between, only turn off prepared statements.
 
-    A pooler shows in that it hides which of the server's processes does the work. Behind a pooler nothing may outlast
-    a transaction: each transaction sets the time-outs, and no statement is prepared.
+    A pooler gives the server's connection to others after each transaction, so nothing may outlast a transaction: each
+    one sets the time-outs itself. There is a pooler if statements run in another process than the driver connected to.
+    Raises the driver's error if the server refuses.
     """
     limits = " || ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits_of(settings).items())
     same = f"pg_backend_pid() = {connection.info.backend_pid}"
@@ -62,19 +63,19 @@ def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntr
 
 
 def limits_of(settings: Settings) -> dict[str, int]:
-    """Return the settings of PostgreSQL: its time-outs, in milliseconds, and that it compiles no statement.
+    """Return the settings of a PostgreSQL connection by name: the time-outs, in milliseconds, and `jit` turned off.
 
-    A pause between two statements may be this program's own work, such as verifying a long log. So it has more time
-    than a statement, but a program that stops for good in a transaction does not keep its locks for ever. Every
-    statement looks up a few rows by their keys. If a table was not analysed since it grew, the server expects many
-    rows, and would compile each read anew for half a second.
+    A pause between two statements may be this program's own work, such as verifying a long log. So the limit of a pause
+    is `PAUSE` times that of a statement; a program that hangs in a transaction still loses its locks in the end. `jit`
+    is off because every statement finds a few rows by key. If a table grew since it was analysed, PostgreSQL expects
+    many rows and would compile each read for half a second.
     """
     statement = milliseconds(settings.statement_timeout)
     return {"statement_timeout": statement, "idle_in_transaction_session_timeout": PAUSE * statement, "jit": 0}
 
 
 def milliseconds(seconds: float) -> int:
-    """Return the seconds as whole milliseconds, as PostgreSQL and SQLite take them."""
+    """Return the seconds as whole milliseconds, the unit of the settings of PostgreSQL and SQLite."""
     return round(seconds * 1000)
 
 

@@ -1,4 +1,4 @@
-"""Errors for the faults of a database, in words that say what to do."""
+"""`DatabaseError`s for the faults of a database, with messages that say what to do."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from bursar.checkpoints.database.url import Settings
 from bursar.state.errors import DatabaseError
 
-# SQLite's primary result codes, and PostgreSQL's SQLSTATEs: their texts come in the language of the server.
+# By SQLite's primary result codes and PostgreSQL's SQLSTATEs, because the server's texts come in its own language.
 _SQLITE: Final = {
     5: "locked by another process for over {timeout:g} s; end that process or try again",
     6: "locked by another connection of this process; try again",
@@ -36,9 +36,10 @@ _LOST: Final = ("08", "57P", "25P03")  # beginnings of the SQLSTATEs after which
 
 
 def to_database_error(url: URL, settings: Settings, error: Exception, *, committing: bool = False) -> Exception:
-    """Return a `DatabaseError` of one line if `error` is a fault of the database, otherwise `error` itself.
+    """If `error` is a fault of the database, return a `DatabaseError` of one line for it; otherwise return `error`.
 
-    `committing` says that the commit was under way: if the connection was lost, the work may have been kept.
+    If `committing`, the commit was under way. If the connection was then lost, the message says that the work may have
+    been kept.
     """
     if isinstance(error, DBAPIError):
         cause, lost = error.orig, error.connection_invalidated
@@ -58,7 +59,11 @@ def to_database_error(url: URL, settings: Settings, error: Exception, *, committ
 
 
 def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: bool) -> DatabaseError:
-    """Return the error for work that was given up because its time was over."""
+    """Return the error for work that was given up because its time was over.
+
+    `unheard` is whether the server did not answer at all. If `committing`, the commit was under way, and the message
+    says that the work may have been kept.
+    """
     if unheard:
         why = "the server does not answer; it may be frozen, or cut off"
     else:
@@ -70,7 +75,7 @@ def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: boo
 
 
 def _reason(cause: object, settings: Settings, text: str) -> str | None:
-    """Return what to do about an operational fault; None if the statement was at fault or the connection is gone."""
+    """Return what to do about an operational fault; None if the statement was wrong or the connection is lost."""
     code: object = getattr(cause, "sqlite_errorcode", None)
     known = _SQLITE.get(code & 0xFF) if isinstance(code, int) else _POSTGRES.get(str(getattr(cause, "sqlstate", None)))
     if known is None:

@@ -1,4 +1,4 @@
-"""A piece of work that was submitted to a database, and how it ends."""
+"""`Job`: a function that was submitted to a `Database` to run in a transaction, with its result or error."""
 
 import asyncio
 import sqlite3
@@ -19,7 +19,7 @@ Work = Callable[[Connection], T]
 
 
 class Wakeup:
-    """A signal to one thread. It is a single lock, because `threading.Event` took a sixth of the time of a put."""
+    """A signal to one thread: a bare lock, as `threading.Event` took a sixth of the time of storing a checkpoint."""
 
     __slots__ = ("_lock",)
 
@@ -28,18 +28,18 @@ class Wakeup:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Let the `wait` that is going on, or the next one, return. Any thread may call this."""
+        """Let the present `wait`, or otherwise the next `wait`, return. Any thread may call this."""
         with suppress(RuntimeError):  # it was given already
             self._lock.release()
 
     def wait(self) -> None:
-        """Block until the signal is given, and use it up: it can then be given anew."""
+        """Block until `give` is called, or return at once if it was called since the last `wait`."""
         self._lock.acquire()
 
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """A piece of work that was submitted. Once `done`, it was committed, or `error` says why nothing of it was kept."""
+    """Submitted work. Once `done`, either the work is committed, or `error` says why nothing of the work was kept."""
 
     work: Work[T]
     readonly: bool
@@ -50,7 +50,7 @@ class Job(Generic[T]):
     lasting: bool = False  # whether it is tried again in the background if it cannot be kept now
     apart: bool = False  # whether it has a transaction of its own
     waiting: "asyncio.Future[T] | None" = None
-    turn: "Wakeup | None" = None  # tells a sync caller that its job is done, or that it may do the queue's jobs
+    turn: "Wakeup | None" = None  # wakes a sync caller: its job is done, or the caller is to do the queue's jobs
     done: bool = False
     result: T | None = None
     committing: bool = False  # whether the commit was under way when the error came
@@ -64,10 +64,10 @@ class Job(Generic[T]):
 
 
 class SavepointScope:
-    """A block around one job of a transaction. It keeps the job's error.
+    """A block around one job of a transaction. If the job raises, the block stores the error in `job.error`.
 
-    If the job raises and is `alone` in the transaction, or `marked` by a savepoint, only the job is undone. Otherwise
-    it shares the transaction with others and has no savepoint: then all of them must be done `again`.
+    If the job is `alone` in the transaction, or `marked` by a savepoint, only the job is then undone. Otherwise the job
+    shares the transaction with others and has no savepoint. Then `again` is True: the caller must do all of them again.
     """
 
     __slots__ = ("_alone", "_held", "_job", "_marked", "again")
@@ -109,7 +109,7 @@ class SavepointScope:
 
 
 def resolve(jobs: Sequence[Job[Any]]) -> None:
-    """Give the async callers of `jobs` their results. Runs on their event loop."""
+    """Give the async callers of `jobs` their results or errors. This runs on those callers' event loop."""
     for job in jobs:
         if job.waiting is not None and not job.waiting.done():
             if job.error is None:

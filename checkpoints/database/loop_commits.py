@@ -1,4 +1,4 @@
-"""Event loops that may wait for a disk, because only the caller's work runs on them."""
+"""Commits on an event loop's own thread: the loop may wait for a disk if only the caller's work runs on it."""
 
 import asyncio
 import sys
@@ -12,16 +12,16 @@ from bursar.checkpoints.database.stop_guard import shielded
 T = TypeVar("T")
 
 WATCHER = "blockbuster"  # if it is loaded, as by `langgraph dev`, it forbids even the briefest work on an event loop
-OWN_TASKS = 3  # the one that keeps such a loop going, the caller's, and the one that LangChain makes of a model's call
+OWN_TASKS = 3  # the task that keeps the loop going, the caller's task, and the task that LangChain makes for a model
 LONG_SECONDS = 0.01  # after a longer wait the loop has a turn first
 
 _threads = threading.local()
 
 
 class LentThread:
-    """A thread whose event loop may wait for a disk while `work` has one piece, which is then the caller's.
+    """A thread whose event loop may wait for a disk while `work` has one element, which is then the caller's.
 
-    `returned_at` is when the last such wait ended, by `time.monotonic`: until then the loop answered nobody.
+    `returned_at` is when the last such wait ended, by `time.monotonic`. During the wait the loop ran nothing else.
     """
 
     def __init__(self, work: Sized) -> None:
@@ -30,29 +30,30 @@ class LentThread:
 
 
 def lend_thread(lent: LentThread) -> None:
-    """Mark this thread as `lent` from here on."""
+    """From now on, let the event loop of this thread wait for a disk while `lent.work` has one element."""
     _threads.lent = lent
 
 
 def is_watched() -> bool:
-    """Whether work on an event loop is forbidden in this process."""
+    """Whether blocking work on an event loop is forbidden in this process, because `WATCHER` is loaded."""
     return WATCHER in sys.modules
 
 
 def may_wait() -> bool:
-    """Whether the running task may block its event loop for as long as a commit takes: no other task is on it.
+    """Whether the running task may block its event loop for as long as a commit takes, because no other task is on it.
 
-    The way to a worker thread and back costs more than a commit does.
+    The caller then commits on the loop, because the way to a worker thread and back costs more than a commit.
     """
     lent: LentThread | None = None if is_watched() else getattr(_threads, "lent", None)
     return lent is not None and len(lent.work) == 1 and len(asyncio.all_tasks()) <= OWN_TASKS
 
 
 async def wait(work: Callable[[], T]) -> T:
-    """Do the work in the thread of the running event loop, which may wait.
+    """Do the work on the running event loop, which it blocks, and return its result. Only call this if `may_wait()`.
 
-    Nobody stops the thread before the work has ended. A cancellation that came meanwhile, a time-out's included, is
-    raised at the end of the work, as if the work had been awaited.
+    Nobody stops the thread before the work has ended. If the task is cancelled meanwhile, by a time-out for example,
+    the cancellation is raised after the work: here if the work took longer than `LONG_SECONDS`, otherwise at the task's
+    next `await`.
     """
     began = time.monotonic()
     with shielded():

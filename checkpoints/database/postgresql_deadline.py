@@ -1,8 +1,8 @@
-"""The watch over work on PostgreSQL: this process gives up work that is overdue, whatever the server does.
+"""A thread that watches work on PostgreSQL and gives up work that is overdue, whatever the server does.
 
-The server's own time-outs leave two gaps. They do not know when an answer is due, so a lock that another program holds
-may keep work for longer than anyone waits for it. And a frozen server does not keep its time-outs, though its host goes
-on acknowledging what it is sent.
+The server's own time-outs leave two gaps. The server does not know when the caller needs the answer, so work may wait
+for another program's lock for longer than its caller does. And a frozen server does not keep its time-outs, though its
+host goes on acknowledging what it is sent.
 """
 
 import math
@@ -35,24 +35,27 @@ _LAST_SENT, _LAST_RECEIVED = 44, 52  # in Linux's `struct tcp_info`: millisecond
 
 
 class ServerHealth:
-    """What all connections to a database know together about its server."""
+    """What all connections of this process to one server have found out about the server."""
 
-    silent = False  # whether one was hung up or not opened in time, and the server has said nothing since
+    silent = False  # whether a connection was hung up or not opened in time, and the server has sent nothing since
     opening_seconds = math.inf  # the shortest time in which a connection was opened
 
     @property
     def patience(self) -> float:
-        """Seconds within which the server answers, if it answers at all."""
+        """Seconds after which a server that did not answer is taken for frozen: four times the fastest connecting time.
+
+        At least `SILENT_SECONDS`, at most `BEGIN_SECONDS`.
+        """
         return min(max(SILENT_SECONDS, 4 * self.opening_seconds), BEGIN_SECONDS)
 
 
 class ConnectionDeadline:
-    """What the watch knows of a connection: whether work is going on there, and until when. One piece at a time."""
+    """The deadline of the work on one PostgreSQL connection. The connection calls it, and the watch thread reads it."""
 
     def __init__(self, server: ServerHealth, *, statement_seconds: float) -> None:
         self.committing = False  # whether the commit is under way, which nobody cancels
         self.given_up: float | None = None  # when the work was given up
-        self.unheard = False  # whether the connection was then hung up, or was not opened in time
+        self.unheard = False  # whether the server did not answer: the connection was hung up, or not opened in time
         self._lock = threading.Lock()
         self._driver: Psycopg[Any] | None = None
         self._server = server
@@ -63,10 +66,10 @@ class ConnectionDeadline:
         _watch.add(self)
 
     def begin(self, until: float | None) -> None:
-        """Begin to watch a piece of work, which is given up at `until`, in seconds of `time.monotonic`.
+        """Begin to watch work, which is to be given up at `until`, in seconds of `time.monotonic`.
 
-        Work is never given up if `until` is infinite. Without `until` it is given up once the server has said nothing
-        for longer than a statement may take, or soon if the server has been silent lately.
+        If `until` is infinite, the work is never given up. If `until` is None, the work is given up after the server
+        has sent nothing for longer than a statement may take, or soon if the server has been silent lately.
         """
         now = time.monotonic()
         begin_seconds = BEGIN_SECONDS
@@ -79,11 +82,11 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """Note that the transaction has begun, or that its beginning may wait for others, as behind a pooler."""
+        """End the time limit for the transaction's beginning: it has begun, or may have to wait for a pooler."""
         self._begun_by = None
 
     def replaced(self) -> bool:
-        """Return whether the work may begin again on a new connection. It may not if it was given up after it began."""
+        """Let the work begin again on a new connection. Returns False if the work was given up after it had begun."""
         with self._lock:
             if self.given_up is not None and self._begun_by is None:
                 return False
@@ -102,7 +105,10 @@ class ConnectionDeadline:
             self._driver = opened
 
     def end(self) -> bool:
-        """End the work. Returns whether it was given up: then a cancellation may be under way to the connection."""
+        """End the watch over the work, and return whether the work was given up.
+
+        If it was, the caller drops the connection, because a cancellation under way could hit later work on it.
+        """
         with self._lock:  # race: the watch may be giving it up; afterwards it cannot
             self._busy = False
         return self.given_up is not None
@@ -119,9 +125,9 @@ class ConnectionDeadline:
 
     @property
     def suspect(self) -> bool:
-        """Whether the server was silent when it was last asked something, so that the connection must be replaced.
+        """Whether the server did not answer last time, so that the connection must be replaced before its next use.
 
-        Raises `DatabaseError` if the server was silent and the work has no time to ask again.
+        Raises `DatabaseError` if the server did not answer last time and the work's `until` is over.
         """
         if self._server.silent and self._until is not None and self._until <= time.monotonic():
             self.unanswered()
@@ -129,7 +135,7 @@ class ConnectionDeadline:
         return self._server.silent
 
     def unanswered(self) -> None:
-        """Note that the server did not open a connection in time."""
+        """Note that the server did not open a connection in time, so the work is given up."""
         self.given_up = time.monotonic()
         self.unheard = self._server.silent = True
 
@@ -141,7 +147,10 @@ class ConnectionDeadline:
         return max(self._until - time.monotonic(), self._server.patience)
 
     def look(self, now: float) -> float:
-        """Give the work up if it is overdue. Returns when to look again, in seconds of `time.monotonic`."""
+        """Give the work up if it is overdue: cancel it, and hang up if that does not help.
+
+        Returns when to look again, in seconds of `time.monotonic`; infinite if there is nothing to look at.
+        """
         with self._lock:
             if not self._busy or self.unheard:
                 return math.inf
@@ -162,7 +171,7 @@ class ConnectionDeadline:
             return now + PULSE_SECONDS
 
     def _limits(self) -> tuple[float, float]:
-        """Return from when on the work may be given up, and for how many seconds the server must have been quiet."""
+        """Return when the work is due, and the seconds of the server's silence after which due work is given up."""
         if self._begun_by is not None:
             return self._begun_by if self._until is None else min(self._begun_by, self._until), QUIET_SECONDS
         if self._until is None:
@@ -170,9 +179,9 @@ class ConnectionDeadline:
         return self._until + COMMIT_SECONDS if self.committing else self._until, QUIET_SECONDS
 
     def _quiet_seconds(self, *, unknown: float) -> float:
-        """Return for how many seconds the server has not answered; 0 if it has answered, or was asked nothing.
+        """Return for how many seconds the server has sent nothing; 0 if it was asked nothing or its answer is there.
 
-        Returns `unknown` if the system does not tell: for a Unix socket, and on other systems than Linux.
+        Returns `unknown` if the operating system does not tell: for a Unix socket, and outside Linux.
         """
         driver = self._driver
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
@@ -189,13 +198,13 @@ class ConnectionDeadline:
         return min(since) / 1000
 
     def _cancel(self) -> None:
-        """Ask the server to stop what it does for the connection, which frees the locks that it holds."""
+        """Ask the server, from a new thread, to cancel the statement that runs on the connection."""
         driver = self._driver
         if driver is not None:  # in a thread of its own, because a frozen server does not answer this either
             threading.Thread(target=_cancel, args=(driver,), name="bursar-cancel", daemon=True).start()
 
     def _hang_up(self) -> None:
-        """Shut the socket down: the thread that waits for the server learns that the connection is lost."""
+        """Shut the socket down, so that the thread that waits for the server gets an error."""
         driver = self._driver
         self.unheard = self._server.silent = True
         number = None if driver is None else socket_of(driver)
@@ -205,7 +214,7 @@ class ConnectionDeadline:
 
 
 class DeadlineWatch:
-    """The thread that looks at all connections of the process while one of them is busy, and otherwise sleeps."""
+    """The thread that gives up overdue work on the connections of this process. It sleeps while none of them works."""
 
     def __init__(self) -> None:
         self._lines: WeakSet[ConnectionDeadline] = WeakSet()
@@ -214,12 +223,15 @@ class DeadlineWatch:
         self._started = False
 
     def add(self, line: ConnectionDeadline) -> None:
-        """Look at this connection too."""
+        """Watch this connection from now on."""
         with self._wake:
             self._lines.add(line)
 
     def expect(self, now: float, until: float | None) -> None:
-        """Let the watch look in time at work that begins. Takes no lock if the watch looks early enough anyway."""
+        """Let the watch look in time at work that begins `now` and is due at `until`.
+
+        This takes no lock if the watch looks early enough anyway.
+        """
         soon = now + LOOK_SECONDS
         if until is not None and until < soon:
             soon = until
@@ -251,7 +263,7 @@ class DeadlineWatch:
 
 
 def _cancel(driver: "Psycopg[Any]") -> None:
-    """Ask the server to stop what it does for this connection, which frees the locks that it holds."""
+    """Ask the server to cancel the statement that runs on this connection, which frees its locks. Ignores errors."""
     from psycopg import Error
 
     with suppress(Error, OSError):

@@ -1,6 +1,6 @@
-"""Statements on PostgreSQL through psycopg's libpq, without psycopg's cursors: at half the CPU and half the time.
+"""Statements on PostgreSQL through psycopg's libpq, in half the CPU time and half the time of psycopg's cursors.
 
-psycopg adapts values and rows. Parameters stand in a statement as `$1`, `$2` and so on.
+psycopg converts values and rows. Parameters stand in a statement as `$1`, `$2` and so on.
 """
 
 import select
@@ -22,7 +22,7 @@ _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
 class PostgresSession:
-    """One connection, and the statements prepared on it. One thread at a time may use it."""
+    """Runs statements on one connection, and prepares those used often. One thread at a time may use a session."""
 
     def __init__(self, driver: Any) -> None:
         from psycopg.adapt import PyFormat, Transformer
@@ -34,11 +34,11 @@ class PostgresSession:
         self._text, self._binary = PyFormat.TEXT, PyFormat.BINARY
         self._uses: dict[str, int] = {}  # of statements that are not prepared yet
         self._names: dict[str, bytes] = {}
-        self._prepared = 0  # how many were; an interrupt may have kept one out of `_names`
+        self._prepared = 0  # how many statements were prepared; an interrupt may have kept one out of `_names`
 
     @classmethod
     def of(cls, connection: Connection) -> "PostgresSession":
-        """Return the connection's session, which lasts as long as the driver's connection."""
+        """Return the connection's session, made on first use. It lasts as long as the driver's connection."""
         info = connection.info
         link = info.get(_LINK)
         if link is None:
@@ -46,10 +46,10 @@ class PostgresSession:
         return cast(PostgresSession, link)
 
     def run(self, sql: str, values: Sequence[object]) -> tuple[list[tuple[Any, ...]], int]:
-        """Run a statement. Return its rows, and how many it returned or changed. Raises psycopg's errors.
+        """Run a statement. Return its rows, and how many rows it returned or changed. Raises psycopg's errors.
 
-        A user's interrupt cancels the statement. The server infers the type of a parameter from what is around it. If
-        that does not say, the statement must cast the parameter.
+        A user's interrupt cancels the statement. The server infers the type of each parameter from its context. If the
+        context does not determine the type, the statement must cast the parameter.
         """
         pgconn, adapt = self._driver.pgconn, self._adapt
         # As text, bytes would be sent at twice their size.
@@ -66,7 +66,7 @@ class PostgresSession:
         return adapt.load_rows(0, done.ntuples, tuple), done.ntuples
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run a statement for the values of each of `rows`, in one round trip if there are several."""
+        """Run `sql` once for each of `rows`, which are the values of its parameters, in one round trip."""
         if len(rows) == 1:
             self.run(sql, rows[0])
             return
@@ -76,9 +76,9 @@ class PostgresSession:
             cursor.executemany(sql.encode(), rows)
 
     def _prepare(self, sql: str) -> bytes | None:
-        """Return the name of the prepared statement, which is prepared after `prepare_threshold` uses; before, None.
+        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name; before, None.
 
-        Returns None too if the driver prepares no statements, or the connection has `MAX_PREPARED` already.
+        Also returns None if the driver prepares no statements, or the connection has `MAX_PREPARED` statements already.
         """
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)
@@ -106,7 +106,7 @@ class PostgresSession:
 
 
 def says_something(socket: int) -> bool:
-    """Whether there is something to read from the socket now."""
+    """Whether there is data to read from the socket now. `socket` is its file descriptor."""
     if not hasattr(select, "poll"):
         return bool(select.select([socket], [], [], 0)[0])
     poll = select.poll()  # `select` takes no number above 1023, which a busy server's sockets soon have
@@ -115,7 +115,7 @@ def says_something(socket: int) -> bool:
 
 
 def socket_of(driver: Any) -> int | None:
-    """Return the number of the connection's socket; None if it has none any more."""
+    """Return the file descriptor of the connection's socket; None if the connection is closed."""
     from psycopg import Error
 
     try:
@@ -125,7 +125,7 @@ def socket_of(driver: Any) -> int | None:
 
 
 def command(driver: Any, sql: str) -> str:
-    """Send a command that has no values and returns no rows. Returns the server's own word for what it did."""
+    """Send a command without parameters and rows. Returns the server's command tag, such as `COMMIT` or `ROLLBACK`."""
     done: PGresult = driver.pgconn.exec_(sql.encode())
     if done.status == FATAL:
         raise fault_of(done)
@@ -133,7 +133,7 @@ def command(driver: Any, sql: str) -> str:
 
 
 def fault_of(done: "PGresult") -> Exception:
-    """Return the driver's error for a result that is an error."""
+    """Return psycopg's error for a result with the status `FATAL`."""
     from psycopg.errors import OperationalError, error_from_result
 
     error = error_from_result(done)

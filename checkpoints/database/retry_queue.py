@@ -1,4 +1,4 @@
-"""A queue that tries transactions again which failed with a database error: in the background, for up to an hour."""
+"""`RetryQueue`: tries transactions again that failed with a database error, in the background, for up to an hour."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from bursar.state.errors import BursarError, DatabaseError
 
 RETRY_SECONDS = 2.0
 PATIENCE_SECONDS = 1.0  # how long one attempt waits for another program's lock, or for a silent server
-MAX_ATTEMPTS = 1_800  # an hour of them; then the books stay as they are, as after a crash
+MAX_ATTEMPTS = 1_800  # an hour of attempts; then the ledger stays as it is, as after a crash
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class _Late:
 
 
 class RetryQueue:
-    """The work that one database could not keep, and a daemon thread that tries it again and ends when none is left.
+    """The work that one database could not commit. A daemon thread tries it again, and ends when no work is left.
 
-    Each piece of work must be safe to do twice: the second time it changes nothing, or raises a `BursarError`.
+    The work must be safe to do twice: the second time it changes nothing, or raises a `BursarError`.
     """
 
     def __init__(self, run: Callable[[Work[Any], float], object]) -> None:
@@ -34,7 +34,7 @@ class RetryQueue:
         self._working = False
 
     def add(self, work: Work[Any]) -> None:
-        """Try the work again until it is kept, for an hour, or until the process ends."""
+        """Try the work again in the background until it is committed, an hour has passed, or the process ends."""
         with self._lock:
             self._late.append(_Late(work))
             if not self._working:

@@ -1,4 +1,4 @@
-"""SQL that is rendered once and then handed straight to the driver: a fraction of the CPU of `Connection.execute`."""
+"""SQL that is rendered once and then passed straight to the driver: a fraction of the CPU of `Connection.execute`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,9 +17,9 @@ Rendered: TypeAlias = tuple[str, dict[str, object], Callable[[Mapping[str, objec
 
 
 class Statement:
-    """A Core statement, run as `prepared(connection, name=value, …)` inside the connection's transaction.
+    """A SQLAlchemy Core statement, run as `statement(connection, name=value, …)` in the connection's transaction.
 
-    Every value is a named `bindparam`; types that need a conversion (dates, decimals, JSON) are not for it.
+    Every value is a named `bindparam`. Values whose type needs a conversion (dates, decimals, JSON) are not supported.
     Errors are SQLAlchemy's own, as from `Connection.execute`. `sqlite` is the statement for SQLite if it differs.
     """
 
@@ -28,7 +28,7 @@ class Statement:
         self._rendered: dict[str, Rendered] = {}
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
-        """Run the statement and return its rows; an empty list if it is of a kind that returns none."""
+        """Run the statement and return its rows; an empty list if it is a statement without rows, such as an INSERT."""
         return self._run(connection, values)[0]
 
     def changes(self, connection: Connection, **values: object) -> int:
@@ -49,7 +49,7 @@ class Statement:
         return _execute_each(connection, sql, [ordered(defaults | row) for row in rows])
 
     def explained(self, connection: Connection, **values: object) -> list[Row]:
-        """Return how the database would run the statement, in its own words."""
+        """Return the rows of the database's EXPLAIN for the statement, without running the statement."""
         sql, defaults, ordered = self._render(connection)
         explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
         return execute(connection, f"{explain} {sql}", ordered(defaults | values))[0]
@@ -68,9 +68,9 @@ class Statement:
 
 
 def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
-    """Run a statement with the parameters `?`, or `$1`, `$2` …. Return its rows, and how many it returned or changed.
+    """Run `sql` with `values` for its parameters: `?` on SQLite, `$1`, `$2` … on PostgreSQL.
 
-    Raises SQLAlchemy's errors, as `Connection.execute` does.
+    Returns its rows, and how many rows it returned or changed. Raises SQLAlchemy's errors, as `Connection.execute`.
     """
     dialect = connection.dialect
     try:
@@ -84,7 +84,7 @@ def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple
 
 
 def execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run a statement for the values of each of `rows`, in order. Raises as `execute`."""
+    """Run `sql` once for each of `rows`, the values of its parameters, in order. Raises SQLAlchemy's errors."""
     try:
         if connection.dialect.name == "postgresql":
             PostgresSession.of(connection).run_many(sql, rows)
@@ -119,9 +119,10 @@ def _fault(connection: Connection, sql: str, error: Any) -> DBAPIError:
 
 
 class ReturningStatement:
-    """A change of one row that returns the row, or nothing if it changed none.
+    """A statement that changes at most one row and returns that row.
 
-    For a RETURNING SQLite builds a table, at several times the cost of the change. So on SQLite `read` finds the row.
+    PostgreSQL runs `change`, which has a RETURNING clause. For RETURNING, SQLite would build a table, at several times
+    the cost of the change. So SQLite runs `sqlite`, and then `read` if a row was changed.
     """
 
     def __init__(
@@ -131,21 +132,21 @@ class ReturningStatement:
         self._read = Statement(read)
 
     def __call__(self, connection: Connection, **values: object) -> list[Row]:
-        """Change the row and return it as it is afterwards."""
+        """Change the row and return it, in a list, as it is afterwards; an empty list if no row was changed."""
         if connection.dialect.name != "sqlite":
             return self._change(connection, **values)
         return self._read(connection, **values) if self._change.changes(connection, **values) else []
 
 
 def _in_order(names: Sequence[str]) -> Callable[[Mapping[str, object]], Sequence[object]]:
-    """Return a function that picks the values of these names, in this order."""
+    """Return a function that takes a mapping and returns its values for these names, in this order."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda values: [values[name] for name in names]
 
 
 def insert_new(table: Table) -> Statement:
-    """Return a statement that inserts a row. It changes nothing if the row's primary key is there already."""
+    """Return a statement that inserts a row into `table`. It changes nothing if a row has that primary key already."""
     columns = ", ".join(column.name for column in table.columns)
     values = ", ".join(f":{column.name}" for column in table.columns)
     # As text, which both databases understand: importing their dialects' own inserts takes longer than all of Bursar.

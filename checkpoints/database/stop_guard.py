@@ -1,4 +1,4 @@
-"""Sections of a thread that nobody may stop halfway: a transaction, or a paid call with its settlement."""
+"""Blocks of code that other threads may not stop halfway: a transaction, or a paid call with its settlement."""
 
 import threading
 from collections.abc import Generator
@@ -8,12 +8,15 @@ _threads = threading.local()
 
 
 def guard_thread(lock: threading.Lock) -> None:
-    """Let the shielded sections of this thread hold `lock` from here on. Take `lock` before you stop the thread."""
+    """Let this thread hold `lock` in its `shielded` blocks from now on. To stop the thread, take `lock` first."""
     _threads.lock = lock
 
 
 def shielded() -> AbstractContextManager[None]:
-    """Return a block in which this thread is not stopped from outside. It is free in threads that nobody may stop."""
+    """Return a context in which this thread is not stopped from outside, because it holds the lock of `guard_thread`.
+
+    The context does nothing if the thread has no such lock, or holds it already.
+    """
     lock: threading.Lock | None = getattr(_threads, "lock", None)
     return _NOTHING if lock is None or getattr(_threads, "inside", False) else _holding(lock)
 

@@ -1,6 +1,6 @@
-"""What a database URL says: where the database is, and how it is used.
+"""`parse` a database URL: where the database is, and Bursar's own settings for it.
 
-The settings stand in the URL, because ledger, checkpointer and command line share one database by its URL.
+The settings are in the URL, because ledger, checkpointer and command line share one database by its URL.
 """
 
 import os
@@ -21,16 +21,16 @@ _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a database is used: `postgresql://host/db?pool_size=20&statement_timeout=10`. Times are in seconds.
+    """The settings in a URL such as `postgresql://host/db?pool_size=20&statement_timeout=10`. Times are in seconds.
 
-    PostgreSQL has all settings but `timeout`, which is SQLite's only one.
+    `timeout` is SQLite's only setting. All others are PostgreSQL's only.
     """
 
     pool_size: int = 8  # connections of this process, opened when they are needed
-    pool_timeout: float = 30  # for how long work waits until one of them is free
+    pool_timeout: float = 30  # for how long work waits for a free connection
     connect_timeout: int = 10  # within which a connection must be open
     statement_timeout: float = (
-        30  # of one statement, waits for locks included; a pause between two has ten times as much
+        30  # of one statement, waits for locks included; a pause between two statements may take ten times as long
     )
     prepared_statements: bool = True  # turned off by itself if a pooler such as PgBouncer is in between
     timeout: float = 10  # for how long SQLite waits for another process that writes
@@ -40,7 +40,7 @@ DEFAULTS = Settings()
 
 
 def parse(url: str | URL) -> tuple[URL, Settings]:
-    """Return the URL as the database's driver understands it, and the settings that were in it.
+    """Return the URL without Bursar's settings, as the database's driver takes it, and the settings.
 
     Raises `ConfigurationError`, of one line and without the password, if the URL or a setting cannot be used.
     """

@@ -1,4 +1,4 @@
-"""The books: accounts, calls and the audit log, and every transaction that changes them."""
+"""The ledger: accounts, calls and the audit log, and the functions that change them, each in one transaction."""
 
 from bursar.checkpoints.ledger.ledger import Ledger
 

@@ -1,4 +1,4 @@
-"""Accounts: what a scope may spend, has spent and holds. Only this file changes them."""
+"""Accounts: what a scope may spend, has spent and holds. Only this file and `postgresql_postings` change accounts."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ MAX_AMOUNT = 10**15  # a million dollars in one call; keeps every sum far inside
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A scope, such as `request:r-1`, and its cap in nano-dollars; None is no cap.
+    """The scope (name) of an account, such as `request:r-1`, and its cap in nano-dollars; None is no cap.
 
-    Scopes from the outermost: `global`, `tenant:acme:2026-11-23`, `session:s-1`, `request:r-1`, `agent:r-1:tax`.
+    The kinds, outermost first: `global`, `tenant:acme:2026-11-23`, `session:s-1`, `request:r-1`, `agent:r-1:tax`.
     """
 
     scope: str
@@ -45,7 +45,7 @@ class Account:
 
 
 def describe_scope(scope: str) -> str:
-    """Return the scope in words: for `agent:r-1:spending`, `agent spending of request r-1`."""
+    """Return the scope in words: `agent spending of request r-1` for `agent:r-1:spending`."""
     kind, _, rest = scope.partition(":")
     if kind == "agent" and ":" in rest:
         request, _, agent = rest.partition(":")
@@ -57,19 +57,19 @@ def describe_scope(scope: str) -> str:
 
 
 def check_id(what: str, value: str) -> None:
-    """Raise `LedgerError` unless `value` can be the id of a session, a request, a tenant or a call."""
+    """Raise `LedgerError` unless `value`, the id of a `what`, is 1 to `MAX_ID_CHARACTERS` printable characters."""
     if not 0 < len(value) <= MAX_ID_CHARACTERS or not value.isprintable():
         raise LedgerError(f"a {what} id is 1 to {MAX_ID_CHARACTERS} printable characters, not {value[:60]!r}")
 
 
 def check_amount(what: str, amount: int) -> None:
-    """Raise `LedgerError` unless `amount` is a whole number of nano-dollars from 0 to `MAX_AMOUNT`."""
+    """Raise `LedgerError`, which names `what`, unless `amount` is an int from 0 to `MAX_AMOUNT` nano-dollars."""
     if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT:
         raise LedgerError(f"{what} is a whole number of nano-dollars from 0 to {MAX_AMOUNT}, not {amount!r}")
 
 
 def follows_configuration(scope: str) -> bool:
-    """Whether each new request sets the account's cap anew. Accounts of requests and agents keep their first cap."""
+    """Whether each new request sets the account's cap to the configured cap: not if it is a request's or an agent's."""
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 
@@ -80,7 +80,7 @@ def open_account(transaction: Transaction, account: Account) -> None:
 
 
 def set_caps(transaction: Transaction, wanted: Collection[Account]) -> None:
-    """Give each account this cap plus what it was topped up by. Opens the accounts that do not exist."""
+    """Set each account's cap to the given cap plus the account's top-ups. Opens the accounts that do not exist."""
     if not wanted:
         return
     values: dict[str, object] = {}
@@ -103,9 +103,10 @@ def grant(transaction: Transaction, scope: str, amount: int) -> None:
 
 
 def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> None:
-    """Hold `amount` in every account of `scopes`, or raise `BudgetExceeded` for the outermost that has no room.
+    """Hold `amount` in every account of `scopes`, which are in order, outermost first.
 
-    `scopes` are in order, outermost first. After an error the caller must roll back: some accounts were changed.
+    Raises `BudgetExceeded`, which names the outermost account without room. After an error the caller must roll back,
+    because some accounts were changed.
     """
     if not scopes or len(set(scopes)) != len(scopes):
         raise LedgerError(f"a hold touches one or more accounts, each once, not {list(scopes)}")
@@ -118,7 +119,7 @@ def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> Non
         held = {row[0] for row in _reserve(len(scopes))(connection, amount=amount, **scope_params(scopes))}
         without = [scope for scope in scopes if scope not in held]
         if without:
-            # Race: the statement may have judged a row as it was before it waited for it. The rows are locked now.
+            # Race: PostgreSQL may have judged a row as the row was before a wait for its lock. The rows are locked now.
             held |= {row[0] for row in _reserve(len(without))(connection, amount=amount, **scope_params(without))}
             without = [scope for scope in without if scope not in held]
     if without:
@@ -128,8 +129,9 @@ def reserve(transaction: Transaction, scopes: Sequence[str], amount: int) -> Non
 def lock(transaction: Transaction, scopes: Collection[str]) -> None:
     """Lock these accounts until the transaction ends, in the order of their names.
 
-    On PostgreSQL an UPDATE may lock its rows in any order, so two could deadlock. SQLite has one writer and needs no
-    lock. `reserve` and `move` lock their accounts themselves: call `lock` before several moves in one transaction.
+    On PostgreSQL an UPDATE may lock its rows in any order, so two transactions could deadlock. SQLite has one writer
+    and needs no lock. `reserve` and `move` lock their accounts themselves. So call `lock` only before several moves in
+    one transaction.
     """
     if len(scopes) > 1 and transaction.connection.dialect.name == "postgresql":
         _lock_rows(len(scopes))(transaction.connection, **scope_params(scopes))
@@ -138,7 +140,7 @@ def lock(transaction: Transaction, scopes: Collection[str]) -> None:
 def move(transaction: Transaction, scopes: Sequence[str], *, held: int, spent: int) -> None:
     """Add `held` and `spent` (either may be negative) to every account of `scopes`.
 
-    Raises `LedgerError` if one of them does not exist.
+    Raises `LedgerError` if an account does not exist.
     """
     connection, by = transaction.connection, {"by_held": held, "by_spent": spent}
     if connection.dialect.name == "sqlite":
@@ -150,7 +152,7 @@ def move(transaction: Transaction, scopes: Sequence[str], *, held: int, spent: i
 
 
 def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
-    """Return the smallest amount left in a capped account of `scopes`, in nano-dollars; None if none has a cap."""
+    """Return the least amount that is left in any of these accounts, in nano-dollars; None if no account has a cap."""
     if not scopes:
         return None
     rows = _left(len(scopes))(transaction.connection, **scope_params(scopes))
@@ -158,13 +160,13 @@ def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
 
 
 def charged(transaction: Transaction, scope: str) -> int:
-    """Return what the account has spent plus what it holds, in nano-dollars; 0 if it does not exist."""
+    """Return what the account has spent plus what it holds, in nano-dollars; 0 if there is no such account."""
     rows = _read(1)(transaction.connection, scope_0=scope)
     return 0 if not rows else rows[0][2] + rows[0][3]
 
 
 def cap_of(transaction: Transaction, scope: str) -> int | None:
-    """Return the account's cap in nano-dollars; None if it has none or does not exist."""
+    """Return the account's cap in nano-dollars; None if the account has no cap or does not exist."""
     rows = _read(1)(transaction.connection, scope_0=scope)
     return rows[0][1] if rows else None
 
@@ -191,7 +193,7 @@ def _refuse(transaction: Transaction, without_room: Sequence[str], amount: int) 
 
 
 def scope_params(scopes: Collection[str]) -> dict[str, str]:
-    """Return the scopes as values of a statement's parameters `scope_0`, `scope_1` and so on."""
+    """Return the scopes as values for a statement's parameters `scope_0`, `scope_1` and so on."""
     return {f"scope_{place}": scope for place, scope in enumerate(scopes)}
 
 
@@ -244,9 +246,10 @@ def _move(count: int) -> Statement:
 
 
 def _in_turn(change: Update, count: int) -> Statement:
-    """Return the statement that changes `count` accounts on PostgreSQL, locking them in the order of their names.
+    """Return a PostgreSQL statement that applies `change` to `count` accounts, and locks them in order of their names.
 
-    That is the order of `lock`. One account needs no order: an UPDATE reads a row again that it had to wait for.
+    `lock` uses the same order, so the two cannot deadlock. For one account no order is needed, and a plain UPDATE does:
+    if the UPDATE had to wait for the row, it reads the row again.
     """
     if count == 1:
         return Statement(change.where(_among(count)).returning(accounts.c.scope))

@@ -1,8 +1,8 @@
 """Actions: the row of each side effect, and the states that it may pass through.
 
 intended → done | void | in_doubt, in_doubt → done | void | intended, void → intended, done → undoing → undone. The
-intent is committed before the effect. Every change is conditional on the state and the attempt that it follows. So if
-several callers try the same change, exactly one of them makes it.
+intent is committed before the effect. Every change is made only if the action still has the state and the attempt that
+the caller read. So if several callers try the same change, exactly one of them makes it.
 """
 
 import hashlib
@@ -31,7 +31,8 @@ UNDOING = ("undoing", "undone")
 class ActionIntent:
     """An action about to be done.
 
-    `attempt` names this try and the process that makes it. A process on another host takes it for dead after `until`.
+    `attempt` names this try and the process that makes it. A process on another host takes the try for dead after
+    `until`. `arguments` is canonical JSON.
     """
 
     key: str
@@ -53,7 +54,7 @@ class ActionIntent:
 
 @dataclass(frozen=True, slots=True)
 class ActionRecord:
-    """An action as the books have it."""
+    """An action's row in the database. `arguments` and `result` are JSON; None if erased, or if there is no result."""
 
     key: str
     session_id: str
@@ -82,7 +83,7 @@ def find(transaction: Transaction, key: str) -> ActionRecord | None:
 
 
 def of_run(transaction: Transaction, session_id: str, checkpoint_ns: str) -> list[ActionRecord]:
-    """Return the actions of one node's run, the last one first."""
+    """Return the actions of one node's run, the newest first."""
     here = and_(actions.c.session_id == session_id, actions.c.checkpoint_ns == checkpoint_ns)
     query = _DEED.where(here).order_by(actions.c.ordinal.desc())
     return [_deed(row) for row in transaction.connection.execute(query)]
@@ -93,10 +94,10 @@ def intend(
 ) -> ActionRecord | None:
     """Record the action as intended and return None: this attempt alone may do it.
 
-    If the books have the action already, return it and change nothing.
-    If `approval` is given, it is used up in the same transaction. Raises `NotApproved` if the approval does not hold
-    any more. Raises `ActionRefused` if the action is out of order: it follows an irreversible action, it is
-    irreversible and others have not ended, or its run is being undone. After an error nothing is kept.
+    If the action was recorded before, return its record and change nothing.
+    If the id of an `approval` is given, the approval is used up in the same transaction. Raises `NotApproved` if the
+    approval does not hold any more. Raises `ActionRefused` if the action is out of order: it follows an irreversible
+    action, it is irreversible and others have not ended, or its run is being undone. After an error nothing is kept.
     """
     when = stamp(at)
     # Race: of two callers that intend the same action, the second waits here and then finds the first one's row.
@@ -122,45 +123,49 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let this attempt do an action again that is void or in doubt. Returns whether this attempt now has it."""
+    """Let `attempt` do a void or doubtful action again. Returns False if the action changed since `deed` was read."""
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
 
 
 def done(transaction: Transaction, key: str, *, attempt: str, result: bytes, at: datetime) -> bool:
-    """Record that this attempt did the action, with its result for replay. Returns False if others dealt with it."""
+    """Record that this attempt did the action, with its result for replay.
+
+    Returns False, and changes nothing, if another attempt or a person has changed the action meanwhile.
+    """
     values = {"state": "done", "result": result, "ended_at": stamp(at), "reason": None}
     return _change(transaction, key, ("intended", "in_doubt", "void"), values, attempt=attempt, at=at)
 
 
 def void(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Record that this attempt did not do the action. Returns False if others dealt with it."""
+    """Record that this attempt did not do the action. Returns False if another attempt or a person has changed it."""
     values = {"state": "void", "reason": clean(reason), "ended_at": stamp(at)}
     return _change(transaction, key, ("intended", "in_doubt"), values, attempt=attempt, at=at)
 
 
 def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Record that nobody knows whether this attempt did the action. Returns False if others dealt with it."""
+    """Record that nobody knows whether this attempt did the action. Returns False if another has changed the action."""
     values = {"state": "in_doubt", "reason": clean(reason)}
     return _change(transaction, key, ("intended",), values, attempt=attempt, at=at)
 
 
 def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let this attempt undo an action that is done or half undone. Returns whether this attempt now has it."""
+    """Let `attempt` undo a done or half undone action. Returns False if the action changed since `deed` was read."""
     values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
     return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
 
 
 def undone(transaction: Transaction, key: str, *, attempt: str, at: datetime) -> bool:
-    """Record that this attempt undid the action. Returns False if others dealt with it."""
+    """Record that this attempt undid the action. Returns False if another attempt or a person has changed it."""
     values = {"state": "undone", "ended_at": stamp(at), "reason": None}
     return _change(transaction, key, ("undoing",), values, attempt=attempt, at=at)
 
 
 def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str, at: datetime) -> str:
-    """Record what a person found out about an action that nobody could finish: done or not. Return its new state.
+    """Record what the person `by` found out about an unfinished action: whether it is `done`. Return its new state.
 
-    Raises `LedgerError` unless the action is in doubt, being undone, or intended by an attempt whose `until` is over.
+    Raises `LedgerError` unless the action is in doubt, being undone, or intended by an attempt whose `until` is over,
+    and if `by` or `note` is empty.
     """
     deed = find(transaction, key)
     if deed is None:
@@ -179,7 +184,10 @@ def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str
 
 
 def tell_incident(transaction: Transaction, session_id: str, key: str, what: str, *, at: datetime) -> None:
-    """Log an incident of this action, so that a person looks at it. The same incident in a row is logged once."""
+    """Log the incident `what` of the action `key`, unless the action's last incident was the same.
+
+    The incident does not close the session.
+    """
     lock_session(transaction, session_id)
     same = update(actions).values(reason=clean(what)).where(actions.c.key == key)
     changed = same.where(or_(actions.c.reason.is_(None), actions.c.reason != clean(what)))
@@ -196,7 +204,7 @@ def open_actions(transaction: Transaction, session_id: str | None) -> list[Actio
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove arguments and results of the session's actions that have ended. Returns how many actions had any."""
+    """Remove arguments and results of the session's ended actions. Returns how many actions lost any."""
     ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
     kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
     erased = update(actions).values(arguments=None, result=None).where(ended, kept)
@@ -213,13 +221,13 @@ def _change(
     at: datetime,
     by: str = "",
 ) -> bool:
-    """Change and log the action if it is in one of `states` under this attempt. Returns whether it was."""
+    """Change the action to `values` and log that. Returns False if this attempt does not have it in one of `states`."""
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()
     if session_id is None:
         return False
     lock_session(transaction, str(session_id))
-    # Race: another caller may have changed the action before this lock. The condition lets one of them win.
+    # Race: another caller may have changed the action before this lock. The condition lets only one caller win.
     condition = and_(actions.c.key == key, actions.c.state.in_(states), actions.c.attempt == attempt)
     statement = update(actions).values(**values).where(condition).returning(actions.c.session_id, actions.c.result)
     found = transaction.connection.execute(statement).one_or_none()

@@ -1,4 +1,4 @@
-"""Top-ups, closing and opening a session, erasing its contents. Each change leaves an event in the session's log."""
+"""What people change in the ledger: top up, close, open and erase a session. Each change logs an event."""
 
 from datetime import datetime
 
@@ -19,8 +19,8 @@ from bursar.state.text import clean
 def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at: datetime) -> str:
     """Raise the cap of a request's, an agent's or a session's account by `amount`. Return the account's scope.
 
-    `account` is a scope, a request's id or a session's id. Raises `LedgerError` if sessions share the account: its
-    cap follows the configuration only.
+    `account` is a scope, a request's id or a session's id; `amount` is in nano-dollars. Raises `LedgerError` if there
+    is no such account, it has no cap, or sessions share it: only the configuration sets the cap of a shared account.
     """
     check_amount("a top-up", amount)
     if amount == 0:
@@ -33,16 +33,19 @@ def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at
 
 
 def close(transaction: Transaction, session_id: str, incident: Incident, *, at: datetime) -> None:
-    """Log the incident and refuse every later hold of the session, with an error that names the first incident."""
+    """Log the incident and close the session: every later hold raises an error that names the first incident."""
     append(transaction, session_id, stamp(at), [incident])
     _close(transaction.connection, session=session_id, what=clean(f"call {incident.call_id}: {incident.what}"))
 
 
 def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> str:
-    """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
+    """Open a session that an incident closed, and return the incident's text.
+
+    Raises `LedgerError` if no incident closed the session, or `note` is empty.
+    """
     if not note.strip():
         raise LedgerError("an acknowledgement needs a note that says what was found")
-    # Race: this locks the row, so that of two acknowledgements one finds the incident.
+    # Race: this locks the row, so that only one of two acknowledgements finds the incident.
     found = _incident(transaction.connection, session=session_id)
     if not found:
         raise LedgerError(f"no session {session_id} in the books")
@@ -56,12 +59,12 @@ def acknowledge(transaction: Transaction, session_id: str, *, note: str, at: dat
 def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime) -> int:
     """Remove the answers of the session's calls, and the contents of its actions and approvals that have ended.
 
-    Returns how many rows had any. If there were none, as when erasing again, nothing is logged.
+    Returns how many rows had such contents. If no row had any, as when a session is erased again, nothing is logged.
     """
     if head_of(transaction, session_id) is None:
         raise LedgerError(f"no session {session_id} in the books")
     erased = calls.erase(transaction, session_id)
-    # Race: locked after the rows of calls and before those of actions and approvals, so that no circle of waits forms.
+    # Race: the session is locked after calls and before actions and approvals, so that no circle of waits forms.
     lock_session(transaction, session_id)
     erased += actions.erase(transaction, session_id) + approvals.erase(transaction, session_id)
     if erased:
@@ -70,7 +73,10 @@ def erase(transaction: Transaction, session_id: str, *, note: str, at: datetime)
 
 
 def _scope(transaction: Transaction, account: str) -> str:
-    """Return the scope that `account` means: itself, or the account of the request or session with that id."""
+    """Return the scope of the account that `account` names: a scope, the id of a request or the id of a session.
+
+    Raises `LedgerError` if `account` names no account or several.
+    """
     possible = (account, f"request:{account}", f"session:{account}")
     meant = [scope for scope in possible if _exists(transaction.connection, one=scope)]
     if not meant:

@@ -21,10 +21,10 @@ from bursar.state.refusals import Paused
 
 @dataclass(frozen=True, slots=True)
 class RunLocation:
-    """Where in the graph an agent runs for a request.
+    """A run's session, request, agent and `checkpoint_ns`.
 
-    A crash, a retry and an interrupt run a node again at the same `checkpoint_ns`. A fork and an edited state run it
-    at another one.
+    If a node runs again after a crash, a retry or an interrupt, its `checkpoint_ns` is the same. If it runs again in a
+    fork or after an edit of the state, it has another `checkpoint_ns`.
     """
 
     session_id: str
@@ -35,12 +35,12 @@ class RunLocation:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionFacts:
-    """What the books say about a caller. `left` is in nano-dollars, None if no account has a cap.
+    """What decides whether a caller may pay or run. `left` is the least room of its accounts, in nano-dollars.
 
-    `paused` maps each paused scope to the note of its pause. A breaker that is not in `breakers` is closed. The rest is
-    about the place of a run: `elsewhere` is how many calls its agent sent for the request at other places, and the
-    nano-dollars that they cost; `held` is whether calls of the run were in flight when it ended before; `undoing` is
-    whether its actions were being undone.
+    `left` is None if no account has a cap. `paused` maps each paused scope to the note of its pause. A breaker that is
+    not in `breakers` is closed. The other facts are about one run: `elsewhere` is how many calls its agent sent for the
+    request at another `checkpoint_ns`, and their cost in nano-dollars; `held` is whether an earlier try of the run left
+    calls in flight; `undoing` is whether the run's actions are undone or being undone.
     """
 
     left: int | None
@@ -51,12 +51,15 @@ class AdmissionFacts:
     undoing: bool = False
 
     def refusal(self, scopes: Sequence[str]) -> Paused | None:
-        """Return the error to raise for the first of `scopes` that is paused; None if none is."""
+        """Return the error to raise for the first paused scope of `scopes`; None if no scope is paused."""
         return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
 
 
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
-    """Return the scopes whose pause stops an agent's paid call: `all`, its tenant, and each agent on its paths."""
+    """Return the scopes whose pause stops a call: `all`, the tenant's, and that of each agent named in `paths`.
+
+    A path names agents that call each other, such as `tax → lookup`.
+    """
     names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
 
@@ -79,7 +82,10 @@ def read_admission_facts(
     at: datetime,
     place: RunLocation | None = None,
 ) -> AdmissionFacts:
-    """Return the facts about these accounts, pauses and breakers, and about `place` if a run is there."""
+    """Return the facts about these scopes of accounts, scopes of pauses and names of breakers.
+
+    If `place` is given, the result also has the facts about that run.
+    """
     values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
     values |= {f"pause_{number}": name for number, name in enumerate(pauses)}
     values |= {f"breaker_{number}": name for number, name in enumerate(breakers)}

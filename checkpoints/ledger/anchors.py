@@ -1,4 +1,4 @@
-"""Anchors: heads of logs, kept outside the database so that `verify` finds a log that was cut or rewritten."""
+"""Anchors: the last hashes of logs. By an anchor kept elsewhere, `verify` finds a log that was cut or rewritten."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,9 +14,9 @@ from bursar.state.money import USD
 
 
 class Head(BaseModel):
-    """The last event of a session's log, and the totals of its calls.
+    """The sequence and hash of a session's last event, and the totals of the session's calls.
 
-    Every run leaves a head in its trace. Such a head has no totals: then `verify` looks for the event only.
+    Every run leaves a head in its trace. Such a head has no totals, so `verify` only looks for its event.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,7 +30,7 @@ class Head(BaseModel):
 
 
 class Anchor(BaseModel):
-    """The heads of one session's log or of all. `model_dump_json` exports it, `model_validate_json` reads it back."""
+    """The heads of one session's log or of all logs, at one time. Export it with `model_dump_json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class Anchor(BaseModel):
 
 
 def anchor(transaction: Transaction, session_id: str | None, *, at: datetime) -> Anchor:
-    """Return the present heads of one session's log or of all. Raises `LedgerError` for an unknown session."""
+    """Return the present head of one session's log, or of all. Raises `LedgerError` if there is no such session."""
     connection = transaction.connection
     one_snapshot(connection)
     ours = [] if session_id is None else [calls.c.session_id == session_id]

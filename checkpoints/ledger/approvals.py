@@ -1,7 +1,8 @@
-"""Approvals: what a person was asked, what they answered, and that it was used once.
+"""Approvals: the row of each question to a person and its answer, and the states that it may pass through.
 
-waiting → approved → used; or waiting → denied | expired | refused, and approved → expired | refused. Every step is
-conditional on the state that it follows. So if several callers try the same step, exactly one of them takes it.
+waiting → approved → used; or waiting → denied | expired | refused, and approved → expired | refused. Every change is
+made only if the approval still has the state that the caller read. So if several callers try the same change, exactly
+one of them makes it.
 """
 
 import hashlib
@@ -27,13 +28,16 @@ LATE = "the approval came too late: it had to be given by {}"
 
 @dataclass(frozen=True, slots=True)
 class ApprovalQuery:
-    """What a person is asked, and from where in the graph. `ask` fills in the id, attempt and hash of `request`."""
+    """What a person is to be asked, and the `checkpoint_ns` of the node that asks.
+
+    `ask` fills in the id, the attempt and the hash of `request`.
+    """
 
     request: ApprovalRequest
     checkpoint_ns: str
 
     def subject(self) -> str:
-        """Return a hash that is the same if the same place asks the same again, for any attempt and expiry."""
+        """Return a hash of the question and the node that asks, which is the same for every attempt and expiry."""
         fixed = self.request.model_dump(mode="json", exclude={"approval_id", "attempt", "expires_at", "subject_hash"})
         text_ = json.dumps([self.checkpoint_ns, fixed], sort_keys=True)
         return hashlib.sha256(text_.encode()).hexdigest()
@@ -41,7 +45,7 @@ class ApprovalQuery:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRecord:
-    """An approval as the books have it. `shown` is None once it was erased."""
+    """An approval as its row in the database has it. `shown` is what the person is shown; None if that was erased."""
 
     approval_id: str
     attempt: int
@@ -61,10 +65,10 @@ class ApprovalRecord:
 def ask(
     transaction: Transaction, asking: ApprovalQuery, *, at: datetime
 ) -> tuple[ApprovalRecord, list[ApprovalRecord]]:
-    """Return the approval that answers this, and all approvals of the same run.
+    """Return the newest approval for the same question, and all approvals of the same run.
 
-    If there is none yet, or the last one was used, a new one waits afterwards. If the last one waits or was approved
-    and is late by now, it has expired afterwards.
+    If no approval exists for the question, or the newest was used, this makes a new approval, which waits for a person.
+    If the newest waits or was approved, and its time is over, this changes its state to expired.
     """
     # Race: of two callers that ask the same, the second waits for the session's row and then finds the first's.
     lock_session(transaction, asking.request.session_id)
@@ -85,10 +89,10 @@ def ask(
 def answer(
     transaction: Transaction, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
 ) -> tuple[ApprovalRecord, bool]:
-    """Give an approval that waits its verdict: approved, denied or refused. If it is approved too late, it expires.
+    """Change a waiting approval to `verdict`: approved, denied or refused; to expired if `approved` comes too late.
 
-    Returns the approval as it is afterwards, and whether this answer changed it. Raises `LedgerError` if there is no
-    such approval.
+    Returns the approval as it is afterwards, and whether this changed it: False if it was answered before. Raises
+    `LedgerError` if there is no such approval.
     """
     asked = _locked(transaction, approval_id)
     became, why = verdict, reason
@@ -100,13 +104,13 @@ def answer(
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
-    """Take back an approval whose giver may not give it. Returns False if its state has changed meanwhile."""
+    """Change an approval to refused, because `by` is no approver. Returns False if its state changed since `asked`."""
     lock_session(transaction, asked.session_id)
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """Use up an approval: approved → used. Raises `NotApproved` if it is late or not in the state approved."""
+    """Change an approval from approved to used. Raises `NotApproved` if its time is over or it has another state."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
@@ -146,7 +150,7 @@ def _insert(
 
 
 def _change(transaction: Transaction, asked: ApprovalRecord, state: str, *, by: str, reason: str, at: datetime) -> bool:
-    """Change and log the approval if it still has the state of `asked`. Returns whether it had.
+    """Change the approval to `state` and log it, if it still has the state of `asked`. Otherwise return False.
 
     The caller holds the lock of the session's row.
     """
@@ -168,7 +172,7 @@ def _find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
 
 def _locked(transaction: Transaction, approval_id: str) -> ApprovalRecord:
     lock_session(transaction, _find(transaction, approval_id).session_id)
-    return _find(transaction, approval_id)  # race: it may have been answered before the lock was ours
+    return _find(transaction, approval_id)  # race: another transaction may have answered before this held the lock
 
 
 def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRecord]:
@@ -180,7 +184,7 @@ def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRe
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove what people were shown for the session's approvals that wait no more. Returns how many there were."""
+    """Remove, from the session's approvals that do not wait, what people were shown. Returns how many lost it."""
     condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
     return transaction.connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 

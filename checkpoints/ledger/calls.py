@@ -2,10 +2,10 @@
 
 held → sent → settled | void | unknown, and unknown → settled once a person has found out what it cost.
 
-A process knows in memory at once which calls it sent. A later transaction, which runs anyway, writes that to the books.
-A commit of its own before each call would show after a crash that a call was not sent, if the process died in the few
-instructions between the hold and the sending. That would be a third commit for every call. So after a crash a call
-that is held counts as one that may have been sent.
+When a process sends a call, it notes that in memory. The state `sent` is written by a later transaction that runs
+anyway: a commit just for that state would be a third commit for every call. It would help only if a process died in
+the few instructions between the hold and the sending. So after a crash, a held call counts as one that may have been
+sent.
 """
 
 import json
@@ -48,8 +48,8 @@ MAX_AT_ONCE = 8
 class Hold:
     """A paid call about to be sent. `amount` is its worst case in nano-dollars.
 
-    `scopes` are the accounts that it touches, outermost first. Session, `checkpoint_ns`, `request_hash` and
-    `occurrence` are the key under which its answer is replayed.
+    `scopes` are the accounts that are charged for it, outermost first. If a resumed run makes a call with the same
+    session, `checkpoint_ns`, `request_hash` and `occurrence` again, it gets this call's answer and does not pay.
     """
 
     call_id: str
@@ -79,7 +79,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ClosedCall:
-    """A call whose state has just changed: its hold in nano-dollars, and the accounts that it touches."""
+    """A call whose state has just been changed. `amount` is its hold in nano-dollars, `scopes` are its accounts."""
 
     call_id: str
     session_id: str
@@ -88,7 +88,7 @@ class ClosedCall:
 
 
 class InFlightCalls:
-    """The calls of this process that were sent and have not ended."""
+    """The ids of the calls that this process sent and that have not ended."""
 
     _of: "WeakKeyDictionary[Database, InFlightCalls]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
 
@@ -99,7 +99,7 @@ class InFlightCalls:
 
     @classmethod
     def of(cls, database: Database) -> "InFlightCalls":
-        """Return the process's calls in flight for this database."""
+        """Return the one `InFlightCalls` that this process has for `database`."""
         return cls._of.setdefault(database, cls())
 
     def __contains__(self, call_id: str) -> bool:
@@ -112,16 +112,16 @@ class InFlightCalls:
             self._unwritten[call_id] = at
 
     def end(self, call_id: str) -> None:
-        """Forget the call, because its end is being written to the books."""
+        """Remove the call, because a transaction is writing its end to the database."""
         with self._lock:
             self._all.discard(call_id)
             self._unwritten.pop(call_id, None)
 
     def write(self, connection: Connection, at: datetime) -> None:
-        """Mark calls in the books as sent that were sent a second ago or more, at most `MAX_AT_ONCE` of them.
+        """Change calls in the database from held to sent if this process sent them at least `BRIEF` before `at`.
 
-        It skips rows that another transaction has locked. If the transaction is rolled back, the calls stay held in
-        the books, which says less and is true.
+        This changes at most `MAX_AT_ONCE` calls and skips rows that another transaction has locked. If the transaction
+        is rolled back, the calls stay held in the database, which is allowed: a held call may have been sent.
         """
         if self._unwritten:  # race: a call that begins just now is left to a later transaction
             for call_id in self._due(at):
@@ -140,7 +140,7 @@ class InFlightCalls:
 
 
 def new_row(hold: Hold, at: str) -> dict[str, object]:
-    """Return the row of a call that is held."""
+    """Return the columns of a new call that is held from `at`, for `insert_held`."""
     return {
         "call_id": hold.call_id,
         "session_id": hold.session_id,
@@ -158,12 +158,12 @@ def new_row(hold: Hold, at: str) -> dict[str, object]:
 
 
 def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
-    """Insert the row of a call that is held. Raises `IntegrityError` if the books have its id already."""
+    """Insert `row`, made by `new_row`, in the state held. Raises `IntegrityError` if a call has this id already."""
     _insert(transaction.connection, **row)
 
 
 def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
-    """Return the values that a call's row gets when it is settled."""
+    """Return the parameters of the statement that settles a call, for `settle`. `cost` is in nano-dollars."""
     return {
         "call": call_id,
         "ended": at,
@@ -178,18 +178,18 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
 
 
 def settle(transaction: Transaction, call_id: str, row: Mapping[str, object]) -> ClosedCall:
-    """held or sent → settled. Raises `LedgerError` if the call is in another state."""
+    """Change a held or sent call to settled, by `row`, and return the call. Raises `LedgerError` for any other call."""
     return _ended(_settle(transaction.connection, **row)) or _cannot(transaction, call_id, "settled")
 
 
 def void(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
-    """held or sent → void. Raises `LedgerError` if the call is in another state."""
+    """Change a held or sent call to void, and return the call. Raises `LedgerError` for any other call."""
     found = _void(transaction.connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(transaction, call_id, "voided")
 
 
 def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: str) -> ClosedCall:
-    """held or sent → unknown. Raises `LedgerError` if the call is in another state."""
+    """Change a held or sent call to unknown, and return the call. Raises `LedgerError` for any other call."""
     found = _lose(transaction.connection, call=call_id, ended=at, why=reason)
     return _ended(found) or _cannot(transaction, call_id, "marked unknown")
 
@@ -197,9 +197,12 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: str
 def mark_all_unknown(
     transaction: Transaction, session_id: str, *, checkpoint_ns: str, reason: str, at: str
 ) -> list[ClosedCall]:
-    """held or sent → unknown, for every such call of the session at `checkpoint_ns` and below. Sorted by id."""
+    """Change every held or sent call of the session at `checkpoint_ns` and below to unknown.
+
+    Returns the changed calls, sorted by id.
+    """
     where = {"session": session_id, "checkpoint": checkpoint_ns, "length": len(checkpoint_ns)}
-    # Race: one UPDATE may lock its rows in any order. Locked by id first, two of them cannot deadlock.
+    # Race: one UPDATE may lock its rows in any order. The rows are locked by id first, so two UPDATEs cannot deadlock.
     if not _lock_held(transaction.connection, **where):
         return []
     found = _lose_all(transaction.connection, **where, ended=at, why=reason)
@@ -209,7 +212,7 @@ def mark_all_unknown(
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> ClosedCall:
-    """unknown → settled. Raises `LedgerError` if the call is in another state."""
+    """Change an unknown call to settled at `cost`, and return the call. Raises `LedgerError` for any other call."""
     found = _reconcile(transaction.connection, call=call_id, ended=at, price=cost)
     return _ended(found) or _cannot(transaction, call_id, "reconciled")
 
@@ -217,7 +220,10 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> 
 def replayable(
     transaction: Transaction, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
 ) -> bytes | None:
-    """Return the answer that was paid for under this key, the newest if there are several; None if there is none."""
+    """Return the newest kept answer to the same call of the same node; None if there is none, so the call must be paid.
+
+    `request_hash` says what is asked, and `occurrence` counts equal calls of the node.
+    """
     found = _replayable(
         transaction.connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence
     )
@@ -225,13 +231,13 @@ def replayable(
 
 
 def turns(transaction: Transaction, request_id: str, agent: str) -> int:
-    """Return how many calls the agent and the agents that it called made for the request. Void calls do not count."""
+    """Return how many calls were made for the request by the agent and by agents that it called, without void calls."""
     path = f"{agent}{PATH}"
     return int(_turns(transaction.connection, request=request_id, agent=agent, path=path, length=len(path))[0][0])
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove the answers that are kept for the session's calls. Returns how many there were."""
+    """Remove the answers that are kept for the session's calls. Returns how many answers were removed."""
     return _erase.changes(transaction.connection, session=session_id)
 
 
@@ -242,7 +248,7 @@ def _written(scopes: tuple[str, ...]) -> str:
 
 @lru_cache
 def scopes_of(written: str) -> tuple[str, ...]:
-    """Return the scopes that are written in a call's row."""
+    """Return the scopes of a call from `written`, the JSON text in the call's row."""
     return tuple(json.loads(written))
 
 

@@ -1,8 +1,8 @@
-"""Breakers in the database, where every process sees them and a restart finds them again.
+"""Breakers in the database, where every process sees them and finds them again after a restart.
 
-A row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written. So if several callers
-find a breaker half open, in any number of processes, one of them has the probe. A caller that opens, probes or closes a
-breaker logs that in its own session, in the same transaction.
+A breaker's row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written. So if several
+callers find a breaker half open, in any number of processes, only one gets the probe. A caller that opens, probes or
+closes a breaker logs that in its own session, in the same transaction.
 
 Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
 count failing calls, so one user opens a breaker for everybody. Their processes share breakers in Redis, which is in no
@@ -30,7 +30,7 @@ VOTER_CHARACTERS = 16  # of the hash of a session's id
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of something that a breaker guards. `token` names this one call. A session has one vote."""
+    """Who calls the model or agent that a breaker guards. `token` names this one call. Each session has one vote."""
 
     token: str
     tenant: str
@@ -38,13 +38,16 @@ class Caller:
 
     @property
     def voter(self) -> str:
-        """The name of the session in the breaker's votes: the start of its hash."""
+        """The session's name in the breaker's votes: the start of the hash of its id."""
         return hashlib.sha256(self.session_id.encode()).hexdigest()[:VOTER_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """A breaker that saw faults lately. Of `calling` sessions, `failing` failed last. It is open until `until`."""
+    """A breaker that saw faults lately. Of `calling` sessions, `failing` had a fault at their last call.
+
+    `until` is when an open breaker becomes half open, None if it is closed. `probing` is whether a probe is under way.
+    """
 
     name: str
     state: State
@@ -55,7 +58,7 @@ class BreakerRow:
 
 
 def read(record: str) -> Breaker:
-    """Return the breaker of a record. An unreadable record gives a new breaker, so that it stops nobody."""
+    """Return the breaker that the JSON `record` describes. If it cannot be read, return a new, closed breaker."""
     try:
         return Breaker.model_validate_json(record)
     except ValidationError:
@@ -63,7 +66,7 @@ def read(record: str) -> Breaker:
 
 
 def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
-    """Return whether the caller may go through. If the breaker is half open, such a caller has the probe afterwards."""
+    """Return whether the breaker lets the caller through. If the breaker is half open, the call becomes its probe."""
     # Race: the row is locked from here on, so that one caller has the probe of a half-open breaker.
     found = _locked(transaction.connection, breaker=name)
     if not found:
@@ -77,7 +80,7 @@ def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> 
 
 
 def failed(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """Count a fault of what the breaker guards."""
+    """Count a fault of the model or agent that the breaker guards. This may open the breaker."""
     # Race: there must be a row to lock, so that of two first faults none is lost.
     _insert(transaction.connection, name=name, until=stamp(at), record=Breaker().model_dump_json())
     change = _change(transaction, name, lambda found: found.failed(at, caller.token, caller.tenant, caller.voter))
@@ -85,18 +88,21 @@ def failed(transaction: Transaction, name: str, caller: Caller, at: datetime) ->
 
 
 def succeeded(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """Count a success of what the breaker guards. A breaker without a row is closed, so nothing is written for it."""
+    """Count a success of the model or agent that the breaker guards. This closes the breaker if the call was its probe.
+
+    A breaker without a row is closed, so nothing is written for it.
+    """
     change = _change(transaction, name, lambda found: found.succeeded(at, caller.token, caller.tenant, caller.voter))
     _tell(transaction, caller, at, change)
 
 
 def released(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """End a call that says nothing about what the breaker guards. If it was the probe, another caller may probe."""
+    """End a call without counting it as a fault or a success. If it was the probe, another caller may probe."""
     _tell(transaction, caller, at, _change(transaction, name, lambda found: found.released(caller.token)))
 
 
 def listed(transaction: Transaction, at: datetime) -> list[BreakerRow]:
-    """Return every breaker that saw faults lately, by name."""
+    """Return every breaker that saw faults lately, sorted by name. Every other breaker is closed."""
     query = select(breakers.c.name, breakers.c.record).where(breakers.c.until > stamp(at)).order_by(breakers.c.name)
     rows: list[BreakerRow] = []
     for name, record in transaction.connection.execute(query):
@@ -120,7 +126,7 @@ def _change(transaction: Transaction, name: str, rule: Callable[[Breaker], Break
 
 
 def _changed(name: str, before: Breaker, after: Breaker) -> BreakerChanged | None:
-    """Return the event for the change; None for a vote that leaves the breaker's state and probe as they were."""
+    """Return the event to log; None if the breaker neither opened nor closed and its probe is the same as before."""
     if after.openings > before.openings:
         return BreakerChanged(breaker=name, change="opened", until=after.open_until)
     if before.open_until is not None and after.open_until is None:
@@ -155,12 +161,12 @@ _delete = Statement(delete(breakers).where(breakers.c.name == bindparam("breaker
 
 
 def close_all(transaction: Transaction) -> None:
-    """Close every breaker, as if nothing had failed. Drills need this, because they make things fail on purpose."""
+    """Close every breaker and delete its votes. Drills call this after they made agents fail on purpose."""
     transaction.connection.execute(delete(breakers))
 
 
 def open_each(transaction: Transaction, names: Collection[str], until: datetime) -> None:
-    """Open each of these breakers until `until`, whatever it saw. Drills need this."""
+    """Open each of these breakers until `until`, whatever its votes. Drills call this."""
     for name in names:
         _insert(transaction.connection, name=name, until=stamp(until), record=Breaker().model_dump_json())
         _keep(transaction, name, Breaker(open_until=until, openings=1))

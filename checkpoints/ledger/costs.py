@@ -18,10 +18,10 @@ By = Literal["agent", "model", "day", "tenant", "session"]
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """What one agent, model, day, tenant or session was charged: `by` says which kind, `name` which one.
+    """What one agent, model, day, tenant or session was charged. `by` is one of these five words, `name` its name.
 
-    `spent` includes calls of unknown end at their hold; `unknown` is their number. `held` is reserved by calls in
-    flight. `calls` counts calls that were sent.
+    `spent` includes unknown calls at their hold; `unknown` is the number of unknown calls. `held` is reserved by calls
+    in flight. `calls` counts all calls but void ones.
     """
 
     by: By
@@ -37,7 +37,7 @@ class CostRow:
     reasoning_tokens: int
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """Return a flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
         return {
             self.by: self.name,
             "calls": self.calls,
@@ -60,9 +60,10 @@ def costs(
     start: datetime | date | None = None,
     end: datetime | date | None = None,
 ) -> list[CostRow]:
-    """Return one row for each agent, model, day, tenant or session, sorted by name.
+    """Return what each agent, model, day, tenant or session was charged, in one session or all, sorted by name.
 
-    A call belongs to the moment of its hold, which is at `start` or later and before `end`. A day begins at 00:00 UTC.
+    Only calls whose hold was made at `start` or later and before `end` are counted. A day begins at 00:00 UTC. Raises
+    `LedgerError` if `by` is none of the five words.
     """
     if by not in get_args(By):
         raise LedgerError(f"costs are by {', '.join(get_args(By))}, not by {by}")

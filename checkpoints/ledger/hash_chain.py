@@ -1,4 +1,4 @@
-"""The audit log's chain: each event's hash covers the hash before it, and the session's row keeps the last one."""
+"""The audit log's chain: each event's hash covers the previous event's hash. The session's row keeps the last hash."""
 
 import hashlib
 import hmac
@@ -23,14 +23,14 @@ FIRST = "0" * 64  # the hash that the first event of a session follows
 
 
 class UnknownSession(LedgerError):
-    """The books have no such session."""
+    """The ledger has no such session."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(f"no session {session_id!r} in the books")
 
 
 def stamp(at: datetime) -> str:
-    """Return the time as the books keep it: UTC to the microsecond, of fixed width.
+    """Return the time as text for the database: UTC to the microsecond, of fixed width.
 
     Raises `LedgerError` if `at` has no time zone.
     """
@@ -42,7 +42,8 @@ def stamp(at: datetime) -> str:
 def digest(key: bytes | None, fields: Sequence[object]) -> str:
     """Return the hash of one event over the JSON of `(session, sequence, at, kind, payload, previous)`, all as stored.
 
-    With a `key` it is HMAC-SHA256, so that only the key's holder can write a chain that verifies; otherwise SHA-256.
+    If there is a `key`, the hash is HMAC-SHA256, so that only the key's holder can write a chain that verifies.
+    Otherwise it is SHA-256.
     """
     text = f"[{','.join(map(_written, fields))}]".encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.digest(key, text, "sha256").hex()
@@ -57,19 +58,19 @@ def _written(field: object) -> str:
 
 
 def append(transaction: Transaction, session_id: str, at: str, new: Iterable[Event]) -> tuple[int, str]:
-    """Append events to the session's log in this transaction, and return sequence and hash of the last one.
+    """Append events to the session's log in this transaction, and return sequence and hash of the last event.
 
-    The session's row is locked until the transaction ends. Raises `UnknownSession` if the books do not have the
-    session, and `AccountClosed` for a hold in a session that an incident closed.
+    The session's row is locked until the transaction ends. Raises `UnknownSession` if there is no such session, and
+    `AccountClosed` if an event is a hold and an incident closed the session.
     """
     told = list(new)
     pays = any(isinstance(event, CallHeld) for event in told)
     seen = _seen.setdefault(transaction.connection.engine, {})
-    # Race: another process may have appended since. So the end seen last is a guess: the row must say the same.
+    # Race: another process may have appended since. So the end in `seen` is a guess, checked against the session's row.
     guess = seen.get(session_id)
     end = None if guess is None else _extend(transaction, session_id, at, new=told, end=guess, pays=pays)
     if end is None:
-        # Race: this locks the row, so that what it reads still holds for the second try.
+        # Race: this locks the row, so the end that is read here still holds for the second try.
         found = _head(transaction.connection, session=session_id)
         if not found:
             raise UnknownSession(session_id)
@@ -95,9 +96,10 @@ def _extend(
     end: tuple[int, str],
     pays: bool,
 ) -> tuple[int, str] | None:
-    """Append to a log that ends at `end`, and return its new end.
+    """Append the events to the log if the log ends at `end` (sequence, hash), and return its new end.
 
-    Returns None and does nothing if the log ends elsewhere, or if it `pays` and an incident closed the session.
+    If the log ends elsewhere, return None and change nothing. Do the same if an incident closed the session and one of
+    the events is a hold, which `pays` says.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []
@@ -117,17 +119,18 @@ def _extend(
 
 
 def next_row(transaction: Transaction, session_id: str, at: str, event: Event) -> dict[str, object] | None:
-    """Return the row of the event as the log's next, for a statement that also changes other tables.
+    """Return the event as the log's next row, for a caller whose one SQL statement also changes other tables.
 
-    The row also has `before`, the sequence before it. The statement must check that the log still ends there, and its
-    caller then calls `note_head`. Returns None if this process has not seen the log's end.
+    The row also has `before`, the sequence of the log's last event as this process saw it last. The statement must
+    check that the log still ends at `before`; if it does, the caller then calls `note_head`. Returns None if this
+    process has not seen the log's end.
     """
     end = _seen.get(transaction.connection.engine, {}).get(session_id)
     return None if end is None else {**_row(transaction.key, session_id, at, event, end), "before": end[0]}
 
 
 def note_head(transaction: Transaction, row: Mapping[str, object]) -> None:
-    """Remember that the row is in the log and is its end."""
+    """Note in this process that the log ends with `row`, which has just been inserted."""
     _seen[transaction.connection.engine][str(row["session_id"])] = _end_after(row)
 
 
@@ -150,17 +153,17 @@ def _end_after(row: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def lock_session(transaction: Transaction, session_id: str) -> None:
-    """Lock the session's row: other transactions that append to its log wait until this one ends.
+    """Lock the session's row, so that other transactions wait for this one before they append to the session's log.
 
     Lock the session before rows of actions and approvals, and after rows of calls and accounts. Then no transactions
-    wait for each other in a circle. Raises `UnknownSession` if the books do not have the session.
+    wait for each other in a circle. Raises `UnknownSession` if there is no such session.
     """
     if not _head(transaction.connection, session=session_id):
         raise UnknownSession(session_id)
 
 
 def check_readable(event: Event) -> None:
-    """Raise `LedgerError` unless the event can be read back from the log as it is: it may hold an unchecked NaN."""
+    """Raise `LedgerError` unless reading the event's JSON gives the same event: a NaN in it, for example, is lost."""
     text = event.model_dump_json()
     try:
         read = EVENTS.validate_json(text)
@@ -171,7 +174,7 @@ def check_readable(event: Event) -> None:
 
 
 def head_of(transaction: Transaction, session_id: str) -> tuple[int, str] | None:
-    """Return sequence and hash of the session's last event; None for an unknown session."""
+    """Return sequence and hash of the session's last event; None if there is no such session."""
     found = _end(transaction.connection, session=session_id)
     return (int(found[0][0]), str(found[0][1])) if found else None
 
@@ -213,11 +216,11 @@ _seen: WeakKeyDictionary[Engine, dict[str, tuple[int, str]]] = WeakKeyDictionary
 def check_chain(
     session_id: str, *, rows: Iterable[Sequence[object]], end: tuple[object, object] | None, key: bytes | None
 ) -> Iterable[str]:
-    """Yield what is wrong with a session's log, in words; nothing if the log is whole.
+    """Yield a sentence for each problem of a session's log; nothing if the log is whole.
 
-    `rows` are `(sequence, at, kind, payload, previous, hash)` by sequence; `end` is the sequence and hash that the
-    session's row keeps, None if that row is gone. Detected: an edited field, a missing, moved or added event, a cut
-    tail, another key. Not detected without an anchor outside: a copy of the whole database put back.
+    `rows` are `(sequence, at, kind, payload, previous, hash)`, sorted by sequence. `end` is the sequence and hash in
+    the session's row, None if that row is gone. This detects an edited field, a missing, moved or added event, events
+    deleted from the end, and another key. Only an anchor detects an old copy of the database that was put back.
     """
     expected, head = 1, FIRST
     last: object = 0

@@ -1,4 +1,4 @@
-"""Incidents: events that must not happen and did, and whether each still keeps its session closed."""
+"""Incidents: the log's events of things that must not happen and did, and whether each still closes its session."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,9 +14,9 @@ from bursar.state.events import EVENTS, Acknowledged, Incident
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """An incident. `closes` is whether it still keeps its session closed to paid calls.
+    """An incident of a session's log. `closes` is whether the incident still keeps its session closed to paid calls.
 
-    `note` is what a person found out, None before the acknowledgement.
+    `note` is what a person found out; None if nobody has acknowledged the incident.
     """
 
     session_id: str
@@ -31,7 +31,7 @@ class IncidentRow:
 def incidents(transaction: Transaction, session_id: str | None) -> list[IncidentRow]:
     """Return the incidents of one session or of all, newest first.
 
-    Raises `LedgerError` for an unknown session and for an event that cannot be read.
+    Raises `LedgerError` if there is no such session, or an event cannot be read.
     """
     columns = events.c
     query = (

@@ -1,4 +1,4 @@
-"""The ledger: the durable truth about money and decisions, as users open, read, verify and reconcile it."""
+"""`Ledger`: the durable truth about money and decisions. Users open, read, verify and reconcile it by its methods."""
 
 import asyncio
 import os
@@ -48,16 +48,16 @@ def random_id() -> str:
 
 
 def utc_now() -> datetime:
-    """Return the present time: the clock of a ledger that is made without one."""
+    """Return the present time. This is the clock of a ledger that is made without a clock."""
     return datetime.now(UTC)
 
 
 def _off_loop(
     door: Callable[Concatenate["Ledger", P], T],
 ) -> Callable[Concatenate["Ledger", P], Coroutine[Any, Any, T]]:
-    """The same door for code on an event loop: it waits for the database in a thread, and the loop goes on.
+    """Return the async twin of `door`, a method of `Ledger`. The twin runs `door` in a thread and blocks no event loop.
 
-    Cancelling the caller does not cancel what was begun.
+    If the awaiting task is cancelled, `door` still runs to its end.
     """
 
     @wraps(door)
@@ -69,7 +69,7 @@ def _off_loop(
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One event of a session's log; `sequence` counts from 1, `hash` covers it and the hash before it."""
+    """One event of a session's log. `sequence` counts from 1; `hash` covers this event and the previous hash."""
 
     sequence: int
     at: datetime
@@ -78,7 +78,7 @@ class AuditRow:
     hash: str
 
     def as_dict(self) -> dict[str, JsonValue]:
-        """Return a flat mapping of plain values: a list of them makes a data frame. Amounts are decimal strings."""
+        """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
         facts: dict[str, JsonValue] = self.event.model_dump(mode="json", exclude={"kind", "version"})
         return {
             "sequence": self.sequence,
@@ -91,7 +91,10 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class OpenHold:
-    """A call that is charged at its hold: `held` and perhaps in flight, `sent`, or `unknown` and to be reconciled."""
+    """A call that is charged its hold, `amount`, because its cost is not booked.
+
+    `state` is `held` (it may be in flight), `sent` (it is in flight), or `unknown` (a person must reconcile it).
+    """
 
     call_id: str
     session_id: str
@@ -103,12 +106,12 @@ class OpenHold:
 
 
 class Ledger:
-    """The books in one database. Making a ledger creates the tables, or brings them up to date.
+    """The accounts, calls, decisions and outcomes in one database. Making a ledger creates or migrates the tables.
 
     `key` signs the audit log. By default it is the environment's `BURSAR_AUDIT_KEY`; without a key the log is chained
-    but unkeyed. Any number of threads and event loops may use one ledger. Engine and gateway `run` the functions of
-    this folder, each in a transaction. The other methods are for people and block until they are done.
-    Each of them has an async twin, which blocks no event loop: `await ledger.aspend("s-1")` is `ledger.spend("s-1")`.
+    but unkeyed. Any number of threads and event loops may use one ledger. Engine and gateway pass the functions of this
+    folder to `run`, which calls each in a transaction. The other methods are for people and block until they are done.
+    Each has an async twin, which blocks no event loop: `await ledger.aspend("s-1")` is `ledger.spend("s-1")`.
     """
 
     def __init__(
@@ -132,38 +135,41 @@ class Ledger:
         return self.database.url
 
     def close(self) -> None:
-        """Close every connection of this process to the database, also those of other ledgers and savers."""
+        """Close every connection of this process to the database, also if another ledger or a saver uses it."""
         self.database.close()
 
     def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Commit one posting, such as `run(open_session, "s-1", "acme", at=now)`, and return its result."""
+        """Call `posting` in a transaction of its own, commit, and return its result.
+
+        A posting is a function whose first argument is a `Transaction`: `run(open_session, "s-1", "acme", at=now)`.
+        """
         return self.database.run(self.bind(posting, *args, **kwargs))
 
     async def arun(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `run`, without blocking the event loop."""
+        """Do what `run` does, without blocking the event loop."""
         return await self.database.arun(self.bind(posting, *args, **kwargs))
 
     def read(self, query: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function that changes nothing, and return its result."""
+        """Call `query`, which changes nothing, in a read-only transaction, and return its result."""
         return self.database.run(self.bind(query, *args, **kwargs), readonly=True)
 
     def bind(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Work[T]:
-        """Return the posting with its arguments as a piece of work, to be given to `Database.run` with its options."""
+        """Return a function of a connection, for `Database.run`, that calls `posting` with these arguments."""
         return lambda connection: posting(Transaction(connection, self.key, self.in_flight), *args, **kwargs)
 
     def transaction(self, connection: Connection) -> Transaction:
-        """Return the connection's transaction, for a piece of work that does more than one posting."""
+        """Return a `Transaction` on `connection`, for code that calls several postings in one database transaction."""
         return Transaction(connection, self.key, self.in_flight)
 
     def spend(self, session_id: str) -> Spend:
-        """Return what the session was charged so far. Raises `LedgerError` for an unknown session."""
+        """Return what the session was charged so far. Raises `LedgerError` if there is no such session."""
         return self.read(spend_of, f"session:{session_id}")
 
     def audit(self, session_id: str, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
-        """Return the session's log: the events that follow number `after`, at most `limit` of them, in order.
+        """Return the events of the session's log whose sequence is above `after`, at most `limit` of them, in order.
 
-        To page through a long log, pass the last row's `sequence` as the next `after`, until no row comes. Raises
-        `LedgerError` if the session is unknown, an event cannot be read, or `limit` is not above zero.
+        To page through a long log, pass the last row's `sequence` as the next `after`, until no row is returned. Raises
+        `LedgerError` if there is no such session, an event cannot be read, or `limit` is not above zero.
         """
         return self.read(_audit, session_id, after, limit)
 
@@ -175,18 +181,18 @@ class Ledger:
         start: datetime | date | None = None,
         end: datetime | date | None = None,
     ) -> list[CostRow]:
-        """Return what was spent by agent, model, day, tenant or session, in one session or all.
+        """Return what was spent in one session or all, as one row for each agent, model, day, tenant or session.
 
-        Calls count whose hold was made at `start` or later and before `end`.
+        Only calls whose hold was made at `start` or later and before `end` are counted.
         """
         return self.run(costs, by, session_id=session, start=start, end=end)
 
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Check that the log is whole and agrees with calls and accounts, for one session or all.
 
-        With an `anchor` the log must go on from there, so a cut tail and a rewritten log are found. A damaged row is a
-        problem in the result, not an error. Raises `LedgerError` for an unknown session, and for a session that the
-        anchor does not have.
+        If an `anchor` is given, each log must still have the event that the anchor names. So this finds a log that was
+        cut or rewritten. A damaged row is a problem in the result, not an error. Raises `LedgerError` if there is no
+        such session, or the anchor lacks the session.
         """
         if anchor is not None and session_id is not None and all(h.session_id != session_id for h in anchor.heads):
             raise LedgerError(f"the anchor has no session {session_id}")
@@ -194,7 +200,10 @@ class Ledger:
         return self.read(_verify, session_id, anchor)
 
     def anchor(self, session_id: str | None = None) -> Anchor:
-        """Return the head of one session's log, or of all. Keep it outside the database, and give it to `verify`."""
+        """Return the last hash and the totals of one session's log, or of all logs.
+
+        Keep the anchor outside the database, and give it to `verify`.
+        """
         return self.run(anchors.anchor, session_id, at=self.clock())
 
     def open_holds(self) -> list[OpenHold]:
@@ -207,14 +216,15 @@ class Ledger:
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
-        """Charge a call of unknown end its actual cost. Raises `LedgerError` unless its end is unknown."""
+        """Charge an unknown call `amount`, its actual cost. Raises `LedgerError` if the call's state is not unknown."""
         self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
         """Raise the cap of an account by `amount`, and return the account's scope.
 
         `account` is a request's id, a session's id, or a scope such as the one that a `BudgetExceeded` names. Raises
-        `LedgerError` if the account has no cap, or is a tenant's or the whole ledger's: those follow the configuration.
+        `LedgerError` if there is no such account, it has no cap, or it is a tenant's or the whole ledger's: only the
+        configuration sets the cap of such an account.
         """
         return self.run(administration.top_up, account, USD(amount).nanos, note=note, at=self.clock())
 
@@ -223,7 +233,10 @@ class Ledger:
         return self.run(incidents, session_id)
 
     def acknowledge(self, session_id: str, note: str) -> str:
-        """Open a session that an incident closed, and return the incident. Raises `LedgerError` if none closed it."""
+        """Open a session that an incident closed, and return the incident's text.
+
+        Raises `LedgerError` if no incident closed the session, or `note` is empty.
+        """
         return self.run(administration.acknowledge, session_id, note=note, at=self.clock())
 
     def approvals(self, session_id: str | None = None) -> list[ApprovalRecord]:
@@ -231,14 +244,17 @@ class Ledger:
         return self.read(approvals.waiting, session_id)
 
     def approve(self, approval_id: str, *, by: str) -> ApprovalRecord:
-        """Record that `by` approves. If `by` is an approver there, the resumed session uses the approval.
+        """Record that the person `by` approves. When the session is resumed, Bursar checks that `by` is an approver.
 
-        Raises `LedgerError` if there is no such approval, `NotApproved` if it is late or does not wait any more.
+        Raises `LedgerError` if there is no such approval, `NotApproved` if the approval is late or was answered before.
         """
         return self._answer(approval_id, "approved", by=by, reason="")
 
     def deny(self, approval_id: str, *, by: str, reason: str = "") -> ApprovalRecord:
-        """Record that `by` denies. The resumed session goes on without what was asked. Raises as `approve`."""
+        """Record that the person `by` denies. The resumed session goes on without the run or action.
+
+        Raises `LedgerError` if there is no such approval, `NotApproved` if the approval was answered before.
+        """
         return self._answer(approval_id, "denied", by=by, reason=f"denied by {by}" + (f": {reason}" if reason else ""))
 
     def _answer(self, approval_id: str, verdict: str, *, by: str, reason: str) -> ApprovalRecord:
@@ -256,27 +272,28 @@ class Ledger:
         return self.read(actions.open_actions, session_id)
 
     def settle_action(self, key: str, *, done: bool, by: str, note: str) -> str:
-        """Record what a person found out about an action that is in doubt or could not be undone. Return its new state.
+        """Record what the person `by` found out about an action that is in doubt or could not be undone.
 
-        Raises `LedgerError` for any other action, and without a name and a note.
+        `done` is whether the action's effect stands. Returns the action's new state. Raises `LedgerError` for any other
+        action, and if `by` or `note` is empty.
         """
         return self.run(actions.settle, key, done=done, by=by, note=note, at=self.clock())
 
     def breakers(self) -> list[BreakerRow]:
-        """Return every breaker that saw faults lately, by name. A breaker that is not among them is closed."""
+        """Return every breaker that saw faults lately, sorted by name. Every other breaker is closed."""
         return self.read(circuit_breakers.listed, self.clock())
 
     def pause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
         """Stop new work of `all`, `agent:NAME` or `tenant:NAME`, in every process, until `unpause`.
 
-        Once it returns, no new call is held for `what`; calls in flight finish. Returns False if it was paused already.
-        The log of pauses, which `verify` checks, says who paused, when and why. Raises `LedgerError` for another
-        `what`.
+        After this returns, no new call of `what` is held; calls in flight finish. Returns False if `what` was paused
+        already. The log of pauses, which `verify` checks, says who paused, when and why. Raises `LedgerError` if `what`
+        is anything else.
         """
         return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
-        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` for another `what`."""
+        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` if it cannot be paused."""
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:
@@ -286,9 +303,9 @@ class Ledger:
     def erase(self, session_id: str, *, note: str = "") -> int:
         """Remove the answers of the session's calls, and the contents of its ended actions and approvals.
 
-        Returns how many rows had any. Log and sums stay whole. A call made again is paid again. The checkpointer's
-        own copy of the conversation stays until its `delete_thread`. The database reuses the room; its files may hold
-        the bytes until then.
+        Returns how many rows had such contents. Log and sums stay whole. If an erased call is made again, it is paid
+        again. The checkpointer's own copy of the conversation stays until its `delete_thread`. The database's files may
+        hold the erased bytes until the database reuses their space.
         """
         return self.run(administration.erase, session_id, note=note, at=self.clock())
 

@@ -1,7 +1,7 @@
-"""Pauses: people stop new work of an agent, a tenant or everybody, at once and in every process.
+"""Pauses: a person stops new work of an agent, a tenant or everything, in every process.
 
-Pauses outlive restarts. Their log, `LOG`, says who paused what, when and why. It is chained, keyed and verified as
-every session's log is.
+Pauses outlive restarts. The log of pauses, `LOG`, says who paused what, when and why. It is chained, keyed and verified
+like a session's log.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ KINDS = ("agent", "tenant")
 
 @dataclass(frozen=True, slots=True)
 class PauseRow:
-    """A pause: what is paused (`all`, `tenant:acme`, `agent:tax`), since when, by whom and why."""
+    """A pause or its end: the `scope` (`all`, `tenant:acme`, `agent:tax`), when, by whom and why."""
 
     scope: str
     at: datetime
@@ -43,7 +43,10 @@ def scope_of(what: str) -> str:
 
 
 def pause(transaction: Transaction, row: PauseRow) -> bool:
-    """Pause the scope. Returns False, and keeps the first pause, if the scope was paused already."""
+    """Pause the row's scope and log it. Returns False, and keeps the first pause, if the scope was paused already.
+
+    Raises `LedgerError` if the scope is not `all`, `agent:NAME` or `tenant:NAME`.
+    """
     scope, at = scope_of(row.scope), stamp(row.at)
     by, note = clean(row.by), clean(row.note)
     if not _insert.changes(transaction.connection, scope=scope, at=at, by=by, note=note):
@@ -54,7 +57,7 @@ def pause(transaction: Transaction, row: PauseRow) -> bool:
 
 
 def unpause(transaction: Transaction, row: PauseRow) -> bool:
-    """End the pause of the scope. Returns False if the scope was not paused."""
+    """End the pause of the row's scope and log it. Returns False if the scope was not paused."""
     scope, at = scope_of(row.scope), stamp(row.at)
     if not _delete.changes(transaction.connection, paused=scope):
         return False
@@ -72,7 +75,7 @@ def listed(transaction: Transaction) -> list[PauseRow]:
 
 
 def check(transaction: Transaction) -> Iterator[str]:
-    """Yield, in words, where the table of pauses and their log disagree."""
+    """Yield a sentence for each scope about which the table of pauses and the log of pauses disagree."""
     expected: dict[str, tuple[str, str, str]] = {}
     columns = events.c
     query = select(columns.at, columns.payload).where(columns.session_id == LOG).order_by(columns.sequence)

@@ -1,9 +1,9 @@
 """Hold and settle on PostgreSQL, each by one statement that changes the call and its accounts and logs the event.
 
-The statement works if the log ends where this process saw it end last and nothing stands in the way. It changes
-everything or nothing. If it changes nothing, `postings` changes the tables one after the other, and the step that fails
-says why. Both ways lock the accounts in the order of their names, then the session. A settlement locks its call before
-the accounts; the call of a hold is new and needs no lock.
+The statement changes everything if the session's log still ends where this process saw it end last, and every other
+check passes. Otherwise the statement changes nothing. Then `postings` changes the tables one after the other, and the
+step that fails says why. Both ways lock the accounts in the order of their names, then the session. A settlement locks
+its call before the accounts; the call of a hold is new and needs no lock.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,10 @@ from bursar.state.events import CallHeld, CallSettled
 
 
 def hold_in_one(transaction: Transaction, wanted: Hold, row: Mapping[str, object], *, at: str, told: CallHeld) -> bool:
-    """Hold the call by one statement. Returns False, and changes nothing, if something stands in the way."""
+    """Write the hold `wanted`, its call's `row` and its event `told` in one SQL statement, and return True.
+
+    If a check fails, return False and change nothing. The caller then writes step by step, and the failing step raises.
+    """
     event = next_row(transaction, wanted.session_id, at, told)
     names = accounts.scope_params(wanted.scopes)
     if not (event and names and _hold(len(names)).changes(transaction.connection, **{**row, **event, **names})):
@@ -32,7 +35,10 @@ def hold_in_one(transaction: Transaction, wanted: Hold, row: Mapping[str, object
 def settle_in_one(
     transaction: Transaction, session_id: str, row: Mapping[str, object], *, at: str, told: CallSettled
 ) -> ClosedCall | None:
-    """Settle the call by one statement. Returns None, and changes nothing, if something stands in the way."""
+    """Write the settlement `row` of a call and its event `told` in one SQL statement, and return the call.
+
+    If a check fails, return None and change nothing. The caller then writes step by step, and the failing step raises.
+    """
     event = next_row(transaction, session_id, at, told)
     if not (event and (found := _settle(transaction.connection, **{**row, **event}))):
         return None

@@ -34,8 +34,8 @@ from bursar.state.text import clean
 def hold(transaction: Transaction, hold: Hold) -> None:
     """Hold `hold.amount` in every account of `hold.scopes`. Afterwards the call may be sent.
 
-    Raises `BudgetExceeded`, which names the outermost account that has no room, or `AccountClosed`, which names the
-    incident. After an error nothing is held anywhere.
+    Raises `BudgetExceeded`, which names the outermost account without room, or `AccountClosed`, which names the
+    incident. The caller rolls back after an error, so nothing is held anywhere.
     """
     check_id("call", hold.call_id)
     check_amount("a hold", hold.amount)
@@ -61,7 +61,7 @@ def hold(transaction: Transaction, hold: Hold) -> None:
 
 
 def refuse(transaction: Transaction, hold: Hold, *, scope: str, reason: str) -> None:
-    """Log that this call was not sent, and which account had no room for it."""
+    """Log that this call was not sent because the account `scope` had no room for it. No account is changed."""
     event = CallRefused(
         request_id=hold.request_id,
         agent=hold.agent,
@@ -85,10 +85,10 @@ def settle(
 ) -> None:
     """Charge a held call `cost` in place of its hold, and keep `response` for replay.
 
-    A caller that gives the call's `session_id` saves PostgreSQL a round trip.
+    If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
-    A cost above the hold is booked in full, because the provider has billed it. It is an `Incident`, which closes the
-    session to paid calls until a person acknowledges it.
+    A cost above the hold is booked in full, because the provider has billed it. Such a cost is an incident: it closes
+    the session to paid calls until a person acknowledges the incident.
     """
     check_amount("a cost", cost)
     when = stamp(at)
@@ -115,7 +115,7 @@ def settle(
 
 
 def void(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -> None:
-    """Free the whole hold of a call: nothing is owed for it."""
+    """Free the whole hold of a held call, because the provider bills nothing for the call."""
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.void(transaction, call_id, reason=clean(reason), at=when)
@@ -124,7 +124,7 @@ def void(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -
 
 
 def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -> None:
-    """Charge a held call whose end nobody saw at its hold, until it is reconciled."""
+    """Mark a held call as unknown, because nobody saw its end. The call is charged its whole hold until reconciled."""
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.mark_unknown(transaction, call_id, reason=clean(reason), at=when)
@@ -133,7 +133,7 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
-    """Charge a call of unknown end its actual cost in place of its hold. A cost above the hold is as in `settle`."""
+    """Charge an unknown call its actual `cost` in place of its hold. A cost above the hold is an `Incident`."""
     check_amount("a cost", cost)
     when = stamp(at)
     call = calls.reconcile(transaction, call_id, cost=cost, at=when)
@@ -143,10 +143,10 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Mark every held call of the session as unknown: an earlier process left it. Returns how many there were.
+    """Mark every held call of the session as unknown, because an earlier process left it. Returns how many there were.
 
-    `checkpoint_ns` limits this to one node's run and what ran inside it. Only the owner of that run may call this, and
-    before it sends anything: a call in flight elsewhere would be marked, too.
+    If `checkpoint_ns` is given, only calls of this node's run, and of runs inside it, are marked. Only the session's
+    owner may call this, and only before it sends a call: a call that is in flight now would be marked, too.
     """
     reason = "the process that sent it ended before the answer was booked"
     when = stamp(at)
@@ -170,7 +170,7 @@ def record(transaction: Transaction, session_id: str, event: Event, *, at: datet
 
 
 def record_if_known(transaction: Transaction, session_id: str, event: Event, *, at: datetime) -> bool:
-    """Append the event as `record` does if the books have the session. Returns whether they have it."""
+    """Append the event as `record` does. Returns False, and appends nothing, if the ledger has no such session."""
     try:
         record(transaction, session_id, event, at=at)
     except UnknownSession:

@@ -1,4 +1,4 @@
-"""What a session's log says, event by event, about its requests, calls, caps, actions, approvals and incidents."""
+"""The state that a session's events add up to: its requests, calls, caps, actions, approvals and incidents."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ class CallProjection:
 
     @property
     def spent(self) -> int:
-        """What the call was charged; 0 before it has ended."""
+        """What the call was charged, in nano-dollars; 0 before it has ended."""
         return {"settled": self.cost or 0, "unknown": self.amount}.get(self.state, 0)
 
     @property
     def held(self) -> int:
-        """What the call reserves while it is held; 0 afterwards."""
+        """What the call reserves, in nano-dollars; 0 if it is not held any more."""
         return self.amount if self.state == "held" else 0
 
 
@@ -91,7 +91,10 @@ APPROVAL_FOLLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class LogTotals:
-    """The totals of a log's events up to one of them, and that event's hash; amounts in nano-dollars."""
+    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and their number.
+
+    `hash` is the hash of that event.
+    """
 
     hash: str
     spent: int
@@ -100,9 +103,9 @@ class LogTotals:
 
 
 class SessionProjection:
-    """What one session's events say. The attributes are complete once `rows` has been read to its end.
+    """The state that one session's events add up to. It is complete after `rows` was read to its end.
 
-    `totals` are taken after the event whose sequence is `mark`.
+    `totals` are the totals up to the event whose sequence is `mark`; None if the log has no such event.
     """
 
     def __init__(self, connection: Connection, session_id: str, *, mark: int | None = None) -> None:
@@ -123,7 +126,10 @@ class SessionProjection:
         self.closed = False
 
     def rows(self) -> Iterator[Sequence[object]]:
-        """Yield `(sequence, at, kind, payload, previous, hash)` of every event in order, and take each event in."""
+        """Yield `(sequence, at, kind, payload, previous, hash)` of every event, in order.
+
+        Before it yields an event, it updates the attributes by that event.
+        """
         columns = (events.c.sequence, events.c.at, events.c.kind, events.c.payload, events.c.previous, events.c.hash)
         query = select(*columns).where(events.c.session_id == self.session_id).order_by(events.c.sequence)
         for row in self.connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
@@ -190,7 +196,7 @@ class SessionProjection:
                 pass
 
     def _action(self, event: ActionIntended | ActionChanged) -> bool:
-        """Take the event into `actions`. Returns False if the event cannot follow the action's state."""
+        """Update `actions` by the event. Returns False if the event cannot follow the action's state."""
         if isinstance(event, ActionIntended):
             known = event.key in self.actions
             self.actions[event.key] = ActionProjection(
@@ -206,9 +212,9 @@ class SessionProjection:
         return True
 
     def _approval(self, event: Approval) -> bool:
-        """Take the event into `approvals`. Returns False if the event cannot follow the approval's state.
+        """Update `approvals` by the event. Returns False if the event cannot follow the approval's state.
 
-        An event of version 1 names no approval and has no row.
+        An event of version 1 names no approval and has no row, so it changes nothing.
         """
         if event.version == 1:
             return True
@@ -217,7 +223,7 @@ class SessionProjection:
         return before in APPROVAL_FOLLOWS[event.verdict]
 
     def _call(self, event: CallHeld | CallSettled | CallVoided | CallUnknown | Reconciled) -> bool:
-        """Take the event into `calls`. Returns False if the event cannot follow the call's state."""
+        """Update `calls` by the event. Returns False if the event cannot follow the call's state."""
         if isinstance(event, CallHeld):
             known = event.call_id in self.calls
             self.calls[event.call_id] = CallProjection(

@@ -1,4 +1,4 @@
-"""Functions of a transaction that open sessions and requests with their accounts, and close requests."""
+"""Functions that open sessions and requests with their accounts, and close requests, each in a transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept a
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session at a glance. `spent` counts calls of unknown end at their hold; `outcome` is its last request's."""
+    """A session in a list of sessions. `requests` is the number of its requests, `outcome` that of the last request.
+
+    `spent` includes unknown calls at their hold.
+    """
 
     session_id: str
     tenant: str
@@ -34,7 +37,10 @@ class SessionRow:
 
 
 def open_session(transaction: Transaction, session_id: str, tenant: str, *, at: datetime) -> None:
-    """Open the session if it does not exist. A session that exists keeps its tenant."""
+    """Open the session if it does not exist. A session that exists keeps its tenant.
+
+    Raises `LedgerError` if an id is not valid.
+    """
     check_id("session", session_id)
     if session_id == PAUSES:
         raise LedgerError(f"{PAUSES} is the log of pauses; name the session otherwise")
@@ -53,11 +59,11 @@ def open_request(
     at: datetime,
     lease: LeaseChanged | None = None,
 ) -> None:
-    """Open the request and its accounts if they do not exist.
+    """Open the request and its `accounts` if they do not exist.
 
-    A new request sets the caps of its session, of its tenant's day and of the ledger to these, plus what they were
-    topped up by. A request that is opened again changes no cap and no spend: it gets no fresh grant. `lease` is logged
-    before the opening of a new request.
+    If the request is new, each of `accounts` that belongs to the session, the tenant's day or the ledger gets the given
+    cap plus the account's top-ups. If the request is opened again, no cap and no spend changes: it gets no new budget.
+    If the request is new, `lease`, if any, is logged first. Raises `LedgerError` if another session has the request.
     """
     check_id("request", request_id)
     when = stamp(at)
@@ -87,7 +93,10 @@ def open_request(
 
 
 def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
-    """Close the request and return what it was charged. A request that is closed already keeps its first outcome."""
+    """Close the request with `outcome`, and return what it was charged. A closed request keeps its first outcome.
+
+    Raises `LedgerError` if the session has no such request.
+    """
     when = stamp(at)
     # Race: if two close the same request, one of the updates changes nothing, and only the other logs it.
     closed = _close_request.changes(

@@ -15,7 +15,10 @@ from bursar.state.spend import Spend
 
 
 def spend_of(transaction: Transaction, scope: str) -> Spend:
-    """Return what `request:…` or `session:…` was charged. Raises `LedgerError` if the books do not have it."""
+    """Return what a request or a session was charged. `scope` is `request:ID` or `session:ID`.
+
+    Raises `LedgerError` if there is no such request or session.
+    """
     kind, _, name = scope.partition(":")
     if kind not in _rows or not _known[kind](transaction.connection, name=name):
         raise LedgerError(f"no {describe_scope(scope)} in the books")

@@ -1,4 +1,4 @@
-"""A transaction of the books: the first argument of every function that reads or changes them."""
+"""`Transaction`: the first argument of every function that reads or changes the ledger."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A connection inside its transaction. `key` signs the audit log, None leaves it unkeyed.
+    """A connection with an open database transaction. `key` signs the audit log; if it is None, the log is unkeyed.
 
-    `in_flight` are the calls of this process that were sent and have not ended. `Ledger.run` makes a `Transaction` for
+    `in_flight` has the calls of this process that were sent and have not ended. `Ledger.run` makes a `Transaction` for
     each posting, and commits it.
     """
 

@@ -1,4 +1,4 @@
-"""Checks of the books: every log is whole, and its events, calls and accounts have the same sums."""
+"""`verify`: check that every session's log is whole, and that events, calls and accounts have the same sums."""
 
 import hashlib
 import json
@@ -25,9 +25,10 @@ OWN_KINDS = {"session", "request", "agent"}  # accounts that calls of one sessio
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify`: what was checked, and what was wrong. It is true if nothing was wrong.
+    """The result of `verify`: how much was checked, and every problem in words. Its truth value is `ok`.
 
-    `erased` counts answers that were erased on purpose. `anchored` is the time of the anchor, None without one.
+    `keyed` is whether the log is signed. `erased` counts answers that were erased on purpose. `anchored` is the time of
+    the anchor, None without an anchor.
     """
 
     keyed: bool
@@ -39,7 +40,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the books agree."""
+        """Whether no problem was found."""
         return not self.problems
 
     def __bool__(self) -> bool:
@@ -63,7 +64,7 @@ def _count(number: int, what: str) -> str:
 
 @dataclass(slots=True)
 class _Problems:
-    """The first `MAX_PROBLEMS` problems, and how many more there were."""
+    """The first `MAX_PROBLEMS` problems, and the number of all problems."""
 
     first: list[str] = field(default_factory=list[str])
     count: int = 0
@@ -81,7 +82,7 @@ class _Problems:
 
 @dataclass(slots=True)
 class _Sums:
-    """The totals of the events, by account; amounts in nano-dollars."""
+    """What the events of all checked sessions add up to, by account; amounts in nano-dollars."""
 
     spent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     held: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -106,9 +107,10 @@ class _Sums:
 
 
 def verify(transaction: Transaction, session_id: str | None, *, anchor: Anchor | None = None) -> Verification:
-    """Check one session, or all sessions and every account. Rows that make no sense are problems, never errors.
+    """Check one session, or all sessions and every account. A row that makes no sense is a problem, never an error.
 
-    For one session only its own accounts are checked: an account that sessions share needs the events of all.
+    If `session_id` is given, only the session's own accounts are checked: an account that sessions share can only be
+    checked with the events of all of them. If an `anchor` is given, each log must still have the anchor's event.
     """
     connection, key = transaction.connection, transaction.key
     one_snapshot(connection)
@@ -147,7 +149,7 @@ def _all_sessions(connection: Connection) -> set[str]:
         events,
         actions,
         approvals,
-    ):  # a session whose row is gone is found by what it left
+    ):  # if a session's row is gone, its rows in the other tables are found
         found.update(str(name) for name in connection.execute(select(table.c.session_id).distinct()).scalars())
     return found
 
@@ -169,7 +171,10 @@ def _check_session(log: SessionProjection, key: bytes | None) -> Iterator[str]:
 
 
 def _check_requests(log: SessionProjection) -> Iterator[str]:
-    """Yield a problem for each request whose row and events differ. So a cut tail is found even if it had no calls."""
+    """Yield a problem for each request whose row disagrees with its events.
+
+    This detects events deleted from the end of the log even if none of them belongs to a call.
+    """
     columns = requests.c
     query = select(columns.request_id, columns.text_hash, columns.outcome).where(columns.session_id == log.session_id)
     rows = {str(name): (text_hash, outcome) for name, text_hash, outcome in log.connection.execute(query)}
@@ -186,7 +191,10 @@ def _check_requests(log: SessionProjection) -> Iterator[str]:
 
 
 def _check_head(log: SessionProjection, head: Head | None) -> Iterator[str]:
-    """Yield a problem if the log lacks the anchor's event, has it with another hash, or had other totals there."""
+    """Yield a problem if the log lacks the event of `head`, or its hash or the totals up to it differ from `head`.
+
+    `head` is the session's entry in the anchor; None checks nothing.
+    """
     if head is None or head.sequence == 0:
         return
     where = f"session {log.session_id}"

@@ -1,4 +1,4 @@
-"""Checks of the books: the rows of actions and approvals agree with their events."""
+"""The part of `verify` that checks that the rows of actions and approvals agree with their events."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,10 @@ _FACTS = {
 
 
 def check_actions(log: SessionProjection) -> Iterator[str]:
-    """Yield, in words, what is wrong with the session's actions. The caller has read the log's `rows` to their end."""
+    """Yield a sentence for each action whose row disagrees with its events.
+
+    The caller has read `log.rows` to its end.
+    """
     waiting = dict(log.actions)
     query = select(actions.c.key, actions.c.arguments, actions.c.result).add_columns(*_FACTS.values())
     rows = log.connection.execute(
@@ -57,7 +60,10 @@ def _hash(content: object) -> str | None:
 
 
 def check_approvals(log: SessionProjection) -> Iterator[str]:
-    """Yield, in words, what is wrong with the session's approvals. The caller has read `rows` to their end."""
+    """Yield a sentence for each approval whose row disagrees with its events.
+
+    The caller has read `log.rows` to its end.
+    """
     waiting = dict(log.approvals)
     columns = (approvals.c.approval_id, approvals.c.state, approvals.c.subject_hash)
     query = select(*columns).where(approvals.c.session_id == log.session_id)

@@ -1,4 +1,4 @@
-"""The place that a LangGraph config points to."""
+"""`Address`: the session, namespace and checkpoint that a LangGraph config names."""
 
 from typing import NamedTuple, cast
 
@@ -8,23 +8,23 @@ Row = dict[str, object]
 
 
 class Address(NamedTuple):
-    """The place that a config points to: a session, a namespace in it, and a checkpoint or None for the latest."""
+    """The session, its namespace and the checkpoint that a config names. `checkpoint_id` None means the latest."""
 
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str | None
 
     def config(self) -> RunnableConfig:
-        """Return a config that points here."""
+        """Return a config that names this address."""
         return {"configurable": self._asdict()}
 
     @property
     def session(self) -> tuple[str, str]:
-        """The session and the namespace in it."""
+        """The session and its namespace, without the checkpoint."""
         return self.thread_id, self.checkpoint_ns
 
     def parameters(self) -> Row:
-        """Return the columns of the address as parameters of a statement."""
+        """Return the three fields by name, as parameters of a statement."""
         return cast(Row, self._asdict())
 
 

@@ -1,4 +1,4 @@
-"""The values of channels: stored whole or as a difference to an earlier version, and put together again."""
+"""Encoding and decoding of channel values, which are stored whole or as a difference to an earlier version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,12 +25,15 @@ from bursar.checkpoints.saver.deltas import check, pack, unpack
 from bursar.state.errors import DatabaseError
 
 VALUE_PLACE = "value"
-MIN_RECALLED = 4096  # bytes of a value for which it is worth reading a forgotten base again
+MIN_RECALLED = 4096  # bytes of a value for which it is worth reading a base that is not cached any more
 CHANGES = "+"  # in the kind of a serde that encrypts by itself: equal values do not encode alike
 
 
 class Version(NamedTuple):
-    """A stored version of a channel: the version that it builds on, None if it is whole, and its payload."""
+    """A stored version of a channel: its payload, and its `base`, the version that the payload is a difference to.
+
+    `base` is None if the payload is the whole value.
+    """
 
     base: str | None
     stored: EncodedPayload
@@ -40,7 +43,7 @@ Versions = dict[str, Version]
 
 
 class Encoded(NamedTuple):
-    """A channel's new value, as the serde encodes it."""
+    """The value of one version of a channel, as the serde encodes it."""
 
     channel: str
     version: str
@@ -50,9 +53,9 @@ class Encoded(NamedTuple):
 
 @dataclass(slots=True)
 class NewValues:
-    """The rows that a `put` stores for the channels that changed: `whole` ones, and `differences` that need a base.
+    """The rows that `put` stores for the channels that changed: values stored `whole`, and `differences` to a base.
 
-    A changed channel without a value has no row: it reads as absent.
+    If a changed channel has no value, it has no row, and reading the checkpoint finds no value.
     """
 
     at: Address
@@ -62,7 +65,7 @@ class NewValues:
 
     @classmethod
     def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
-        """Encode the values now, so that later changes of them change nothing."""
+        """Encode the channels of `new_versions` that have a value. Later changes of `values` have no effect."""
         return cls(
             at,
             [
@@ -73,15 +76,16 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether a large value belongs to a channel of which `trails` remembers nothing."""
+        """Whether a large value's channel has no chain in the cache `trails`, so that its base should be read first."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
         )
 
     def encode_rows(self, codec: Codec, trails: DeltaChains, remembered: DeltaChains | None = None) -> None:
-        """Make the rows, as differences to what `remembered` has, or `trails` if it is None. `trails` gets the values.
+        """Fill `whole` and `differences` with the rows of the values, and add the values to the cache `trails`.
 
+        A value is stored as a difference if its chain is in `remembered`, or in `trails` if `remembered` is None.
         This may run again, because its transaction may.
         """
         self.whole.clear()
@@ -103,7 +107,7 @@ class NewValues:
                 trails.keep(place, trail.then(one.version, step.number, one.data, _mark_of(row)))
 
     def all_whole(self, codec: Codec) -> list[Row]:
-        """Return a row for each value, stored whole, so that no row needs another."""
+        """Return a row for each value, stored whole, so that no row needs a base."""
         return [value_row(codec, self.at, one, one.data) for one in self.encoded]
 
     def _place(self, one: Encoded) -> ChannelAddress:
@@ -126,7 +130,10 @@ def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str
 
 
 def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
-    """Return where a value is stored, for the codec: without the session, so that a copy of the session opens too."""
+    """Return the place of a value, to which the codec binds its encryption.
+
+    The session is no part of the place, so a copy of the session can be decrypted too.
+    """
     return (VALUE_PLACE, at.checkpoint_ns, channel, version)
 
 
@@ -139,9 +146,10 @@ def read_values(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the value of each channel that has one at the version in `shown`, made of the rows in `versions`.
+    """Return, by channel, the value of the version that `shown` names, put together from the rows in `versions`.
 
-    `trails` remembers the values. If a channel's trail is `known` and ends in that version, that one row is enough.
+    A channel whose version has no row is left out. The chains of the values are put into the cache `trails`. If a
+    channel's chain is in `known` and ends in that version, its value is taken from the chain.
     """
     found = read_encoded(codec, at, shown, versions, trails, known=known)
     return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
@@ -156,7 +164,7 @@ def read_encoded(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> list[Encoded]:
-    """Return what `read_values` returns, not decoded."""
+    """Return the values that `read_values` returns, but as the serde's bytes. Fills `trails` as `read_values` does."""
     found: list[Encoded] = []
     for channel, version in shown.items():
         stored = versions.get(channel, {})
@@ -169,7 +177,7 @@ def read_encoded(
         data, trail = assemble(codec, at, channel, version, stored)
         one = Encoded(channel, version, stored[version].stored.kind, data)
         found.append(one)
-        # Nothing builds on a value that another key sealed: so a session frees itself of a key that was replaced.
+        # A value under a replaced key is not cached, so no difference builds on it, and the session leaves the old key.
         if (
             trails is not None
             and _lasts(one)
@@ -180,7 +188,7 @@ def read_encoded(
 
 
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
-    """Return the encoding of a version that may build on others, and the trail that leads to it.
+    """Return the serde's bytes of a version, put together from the versions in `stored`, and its delta chain.
 
     Raises `DatabaseError` if a version that it builds on is gone or has changed, and `CipherError` as the codec does.
     """
@@ -190,7 +198,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
     if not later:
         return whole, DeltaChain(last, last, last)
     steps = [(name, unpack(codec.open(stored[name].stored, value_place(at, channel, name)))) for name in later]
-    # Copies are dear: only the last version on each grid is copied, and the end.
+    # Copies take time, so only three versions are copied: the last, and the last whose number 16 or 256 divides.
     kept = {every: [name for name, step in steps if step.number % every == 0][-1:] for every in (FINE, COARSE)}
     copied: dict[int, StoredVersion] = {FINE: last, COARSE: last}
     body = bytearray(whole)
@@ -205,7 +213,7 @@ def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Vers
 
 
 def mark(base: str | None, stored: EncodedPayload) -> int:
-    """Return a number that tells a row from another that was stored under the same name."""
+    """Return a hash of a value's row. If it differs from the hash of a cached version, the row was overwritten."""
     return hash((base, stored.kind, stored.coding, stored.payload))
 
 
@@ -214,17 +222,18 @@ def _mark_of(row: Row) -> int:
 
 
 def _lasts(one: Encoded) -> bool:
-    """Whether later values may build on this one: it is large enough, and its version cannot mean another value.
+    """Whether later values may be stored as differences to this value.
 
-    Versions that this saver's `get_next_version` made are unique; a plain number is not.
+    The value must be large enough, its version unique, and its serde must encode equal values alike. A version is
+    unique if `get_next_version` of this saver made it; a plain number is not.
     """
     return len(one.data) >= MIN_SIZE and len(one.version.partition(".")[2]) >= RANDOM and CHANGES not in one.kind
 
 
 def _chain(stored: Versions, version: str) -> list[str]:
-    """Return the versions that `version` is made of, itself first, the whole one last.
+    """Return the versions that `version` is put together from: itself first, the one that is stored whole last.
 
-    Raises `DatabaseError` if one of them is gone, or if there are too many.
+    Raises `DatabaseError` if a version is missing, or if there are more than `MAX_CHAIN`.
     """
     names = [version]
     while len(names) <= MAX_CHAIN:

@@ -1,4 +1,4 @@
-"""AES-GCM over what is stored, with keys that can be replaced: each sealed value names the key that opens it."""
+"""`Cipher`: AES-GCM encryption with keys that can be replaced. Each encrypted value is stored with its key's id."""
 
 import base64
 import binascii
@@ -15,12 +15,12 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
 class Cipher:
-    """Seals what a saver stores under the key `current`, and opens what was sealed under any of `keys`.
+    """Encrypts (seals) what a saver stores under the key `current`, and decrypts what any of `keys` sealed.
 
-    `keys` maps ids to keys of 16, 24 or 32 random bytes. An id is stored in clear with all that its key seals. To
-    replace a key, add another and make that one current. A value cannot be read if its key is no longer given:
-    `CipherError` names the key. A row that is not sealed is refused as well. `accept_plain` allows such rows, for a
-    database that was used without a cipher before. `randomness` returns the nonces.
+    `keys` maps ids to keys of 16, 24 or 32 random bytes. A key's id is stored in clear with each value that the key
+    sealed. To replace a key, add another and make that one current. If a value's key is no longer given, reading the
+    value raises `CipherError`, which names the key. A value that is not encrypted raises it too, unless `accept_plain`
+    is True, for a database that was used without a cipher before. `randomness(n)` returns `n` random bytes, for nonces.
 
     Raises `ConfigurationError` for a wrong key or id, and if the `cryptography` library is missing.
     """
@@ -73,12 +73,15 @@ class Cipher:
         return cls(keys, next(iter(keys)), accept_plain=accept_plain)
 
     def seal(self, data: bytes, place: bytes) -> bytes:
-        """Return `data` sealed under the current key. It opens only at the same `place`."""
+        """Return `data` encrypted under the current key. Only `open` with the same `place` decrypts it."""
         nonce = self._randomness(NONCE_SIZE)
         return nonce + self._keys[self.current].encrypt(nonce, data, place)
 
     def open(self, key_id: str, sealed: bytes, place: bytes) -> bytes:
-        """Return what was sealed at `place` under the key `key_id`. Raises `CipherError` if it cannot be opened."""
+        """Return the data that was sealed with `place` under the key `key_id`.
+
+        Raises `CipherError` if the key is not given, the place is another, or the bytes were changed.
+        """
         from cryptography.exceptions import InvalidTag
 
         key = self._keys.get(key_id)

@@ -1,4 +1,4 @@
-"""Values to payloads of rows, and back: the serde encodes, zlib deflates if that pays, the cipher seals."""
+"""`Codec`: values to payloads of rows, and back. The serde encodes, zlib deflates if that pays, the cipher encrypts."""
 
 import zlib
 from collections.abc import Iterable
@@ -17,7 +17,10 @@ _LEVEL = 1
 
 
 class EncodedPayload(NamedTuple):
-    """The columns of a payload. `coding` says how the serde's bytes were deflated and sealed, None if not at all."""
+    """The columns of a payload. `kind` is the serde's name for its encoding.
+
+    `coding` says whether the serde's bytes were deflated, and under which key they were encrypted; None if neither.
+    """
 
     kind: str
     coding: str | None
@@ -25,22 +28,25 @@ class EncodedPayload(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """A saver's serde and its cipher, if it has one."""
+    """Encodes and decodes payloads by a saver's serde and its cipher, if there is one.
+
+    `place` names where a payload is stored. An encrypted payload can only be decrypted with the same `place`.
+    """
 
     serde: SerializerProtocol
     cipher: Cipher | None
 
     def dump(self, value: object, place: Iterable[str]) -> EncodedPayload:
-        """Return `value` as it is stored at `place`."""
+        """Return the payload of `value`, to be stored at `place`."""
         kind, data = self.serde.dumps_typed(value)
         return self.close(kind, data, place)
 
     def load(self, stored: EncodedPayload, place: Iterable[str]) -> Any:
-        """Return the value that is stored at `place`. Raises `CipherError` as `open`, and what the serde raises."""
+        """Return the value of a payload stored at `place`. Raises `CipherError` as `open`, and the serde's errors."""
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
     def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:
-        """Return the serde's bytes as they are stored at `place`. Sealed bytes open nowhere else."""
+        """Return the payload of `data`, which the serde encoded, to be stored at `place`: deflated and encrypted."""
         coding = ""
         if len(data) >= MIN_DEFLATED:
             deflated = zlib.compress(data, _LEVEL)
@@ -52,9 +58,10 @@ class Codec(NamedTuple):
         return EncodedPayload(kind, coding or None, data)
 
     def open(self, stored: EncodedPayload, place: Iterable[str]) -> bytes:
-        """Return the serde's bytes of the payload that is stored at `place`.
+        """Return the serde's bytes of a payload that is stored at `place`.
 
-        Raises `CipherError` if its key is not given, it was changed or moved, or it is not sealed and should be.
+        Raises `CipherError` if the payload's key is not given, if it was changed or moved, or if it is not encrypted
+        and the cipher does not accept that.
         """
         kind, coding, payload = stored
         data = bytes(payload)
@@ -72,7 +79,7 @@ class Codec(NamedTuple):
         return zlib.decompress(data) if how == DEFLATED else data
 
     def is_current(self, coding: str | None) -> bool:
-        """Whether a payload with this `coding` is sealed as it would be now: under the current key, or not at all."""
+        """Whether a payload with this `coding` is under the current key, or not encrypted if there is no cipher."""
         _, _, key_id = (coding or "").partition(SEALED)
         return key_id == ("" if self.cipher is None else self.cipher.current)
 

@@ -1,9 +1,9 @@
-"""Writes that nobody waits for travel with the next checkpoint of their session, in one transaction.
+"""`CommitSharing`: store a task's writes and the next checkpoint of the session by one commit instead of two.
 
-LangGraph stores a task's writes in the background and, a moment later, the checkpoint of the step: two commits, though
-one is enough. So the writes of a running graph wait a moment, as a parcel, for a companion: the checkpoint, or other
-writes of the session, whose transaction takes them along. If none comes in time, they are stored alone. As ever, they
-are stored when `put_writes` returns.
+LangGraph stores a task's writes in the background and, a moment later, the checkpoint of the step. So the writes of a
+running graph wait up to `PATIENCE_SECONDS`. If a checkpoint or other writes of the session are stored meanwhile, their
+transaction takes the waiting writes along. Otherwise the waiting writes are stored alone. In both cases the writes are
+stored when `put_writes` returns.
 """
 
 import asyncio
@@ -26,9 +26,10 @@ Session = tuple[str, str, Lease | None]  # session, namespace, and the run that 
 
 
 class CommitWaiter:
-    """Tells a thread or a task that waits whether its parcel is stored; False if the companion that took it failed.
+    """The result that the caller of waiting writes waits for, in a thread or a task: whether the writes are stored.
 
-    Every step of a graph needs one, and a `concurrent.futures.Future` costs as much as encoding the writes does.
+    The result is False if the transaction that took the writes along failed. Every step of a graph needs a
+    `CommitWaiter`, and a `concurrent.futures.Future` costs as much as encoding the writes does.
     """
 
     __slots__ = ("_stored", "_task", "_turn")
@@ -40,22 +41,22 @@ class CommitWaiter:
         self._turn.acquire()
 
     def give(self, stored: bool) -> None:
-        """Say whether the parcel is stored. Called once, from any thread."""
+        """Set the result: whether the writes are stored. Called once, from any thread."""
         self._stored = stored
         self._turn.release()
         self._wake()
 
     def wait(self, seconds: float = -1) -> bool | None:
-        """Block until `give` is called, and return what it said; None if that took longer than `seconds`."""
+        """Block until `give` is called, and return its result; None if that took longer than `seconds`."""
         return self._stored if self._turn.acquire(timeout=seconds) else None
 
     def wake(self, task: "asyncio.Future[bool]") -> None:
-        """Let `give` resolve this future of the running loop. If it was called already, resolve the future now."""
+        """Let `give` set the result of `task`, a future of the running loop; at once if `give` was called already."""
         self._task = task
         self._wake()
 
     def _wake(self) -> None:
-        # Race: `give` and `wake` may run at the same time. Whichever comes second sees what the first has left.
+        # Race: `give` and `wake` may run at the same time. Whichever comes second sees both `_task` and `_stored` set.
         task, stored = self._task, self._stored
         if task is None or stored is None:
             return
@@ -68,13 +69,16 @@ class CommitWaiter:
 
 
 def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
-    """Give the future its result, unless it has one or was cancelled."""
+    """Set the future's result to `stored`, unless the future has a result or was cancelled."""
     if not task.done():
         task.set_result(stored)
 
 
 class PendingWrites(NamedTuple):
-    """A parcel: writes of a session that wait for a companion, and how their caller is told."""
+    """Writes of a session that wait for another transaction to take them along.
+
+    `notice` tells the caller of the writes whether they were stored.
+    """
 
     session: Session
     rows: RowsToStore
@@ -82,10 +86,10 @@ class PendingWrites(NamedTuple):
 
 
 class StoreOperation(NamedTuple):
-    """Work that stores rows, and the work to do `again` instead if it breaks the database's constraints.
+    """The `work` that stores rows. If it raises `IntegrityError`, `again` is the work to do instead.
 
-    `one_statement` says that the work is a single statement. `taken` are parcels that the work takes along. If
-    `parcel` is given, the rows wait as a parcel, and the work is done only if no companion takes it.
+    `one_statement` says that the work is a single statement. `taken` are waiting writes of others that the work takes
+    along. If `parcel` is given, the rows themselves wait, and the work is done only if no transaction takes them along.
     """
 
     work: Work[None]
@@ -97,7 +101,10 @@ class StoreOperation(NamedTuple):
 
     @contextmanager
     def told(self) -> Generator[None]:
-        """Tell the callers of the `taken` parcels how the block ended. If it failed, they store their parcels alone."""
+        """After the block, tell the callers of the `taken` writes whether the block succeeded.
+
+        If it failed, these callers store their writes alone.
+        """
         stored = False
         try:
             yield
@@ -108,7 +115,7 @@ class StoreOperation(NamedTuple):
 
 
 class CommitSharing:
-    """The parcels of a saver that wait for a companion. Any thread may use it."""
+    """The waiting writes of a saver, at most one `PendingWrites` for each session. Any thread may use it."""
 
     def __init__(self) -> None:
         self._waiting: dict[Session, PendingWrites] = {}
@@ -116,7 +123,10 @@ class CommitSharing:
         self._cancelled: set[asyncio.Task[None]] = set()
 
     def leave(self, session: Session, rows: RowsToStore) -> PendingWrites | None:
-        """Leave the rows as a parcel. Returns None if the session has one already: then take that along at once."""
+        """Let the rows wait, and return them as `PendingWrites`.
+
+        Returns None if writes of the session wait already. The caller then stores its rows now and takes those along.
+        """
         with self._lock:
             if session in self._waiting:
                 return None
@@ -124,23 +134,26 @@ class CommitSharing:
             return parcel
 
     def take(self, session: Session) -> list[PendingWrites]:
-        """Take the parcel that waits in this session, if there is one. The caller stores it."""
-        if not self._waiting:  # race: a parcel that is left just now waits for another companion
+        """Remove and return the waiting writes of the session, if there are any. The caller must store them."""
+        if not self._waiting:  # race: writes that begin to wait just now wait for a later transaction
             return []
         with self._lock:
             parcel = self._waiting.pop(session, None)
         return [] if parcel is None else [parcel]
 
     def wait(self, parcel: PendingWrites) -> bool:
-        """Wait until a companion stored the parcel. Returns False if none came or it failed: then store it yourself."""
+        """Wait until another transaction has stored the writes `parcel`, and return True.
+
+        Returns False if no transaction took them along in time, or it failed. The caller then stores them alone.
+        """
         stored = parcel.notice.wait(PATIENCE_SECONDS)
-        # Race: a companion may take the parcel just now. Then the caller waits for what the companion says.
+        # Race: another caller may take the writes just now. Then this waits for that caller's result.
         if stored is None and not self._take_back(parcel):
             stored = parcel.notice.wait()
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """As `wait`, in a task. If the task is cancelled and no companion stores the parcel, `store` is called."""
+        """Do what `wait` does, in a task. If the task is cancelled and nobody stores the writes, `store` does so."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)
@@ -162,7 +175,7 @@ class CommitSharing:
             _resolve(told, stored=False)
 
     def _take_back(self, parcel: PendingWrites) -> bool:
-        """Take the parcel back, so that no companion takes it. Returns False if one has taken it already."""
+        """Remove `parcel` from the waiting writes, so that nobody takes it. Returns False if somebody has taken it."""
         with self._lock:
             if self._waiting.get(parcel.session) is not parcel:
                 return False
@@ -171,9 +184,10 @@ class CommitSharing:
 
 
 def may_wait(config: RunnableConfig, channels: Sequence[str], delta_channels: set[str]) -> bool:
-    """Whether LangGraph stores these writes in the background, and does not await them before the next checkpoint.
+    """Whether writes to these channels may wait, because LangGraph does not await them before the next checkpoint.
 
-    LangGraph awaits writes of delta channels, and errors.
+    LangGraph awaits errors, interrupts, resumes and writes to delta channels. Outside a running graph, as in an update
+    of state, this is False too.
     """
     if RUNTIME not in config.get("configurable", {}):
         return False

@@ -1,9 +1,9 @@
-"""What a saver remembers of the newest values it stored or read, so that it can store the next one as a difference.
+"""A saver's cache of the newest values that it stored or read, so that it can store the next value as a difference.
 
-The versions of a channel form a chain, numbered from 0, which is stored whole. Number n builds on n - 1, but each 16th
-builds on the number 16 before it, and each 256th on the number 256 before. A read then follows at most 45 steps, and a
-byte is stored at most three times, however long the session. The database has the truth, not this memory: a statement
-stores a difference only if the version that it builds on is in the database.
+The versions of a channel form a chain, numbered from 0. Version 0 is stored whole. Version n is a difference to version
+n - 1, but each 16th is a difference to the version 16 before, and each 256th to the version 256 before. A read then
+follows at most 45 steps, and a byte is stored at most three times, however long the session. The database decides, not
+the cache: a difference is stored only if the version that it builds on is in the database.
 """
 
 import threading
@@ -16,13 +16,16 @@ FINE, COARSE = 16, 256
 MAX_NUMBER = FINE * COARSE - 1  # the version after it is stored whole
 MAX_CHAIN = 3 * FINE  # rows that a value is ever read from
 MIN_SIZE = 512  # bytes; what is smaller is stored whole
-MAX_ADDED = 0.75  # of a value's bytes; with more new ones it is stored whole
-MAX_KEPT = 64 * 2**20  # bytes that a saver remembers
+MAX_ADDED = 0.75  # share of a value's bytes that may be new; if more are new, the value is stored whole
+MAX_KEPT = 64 * 2**20  # bytes in a saver's cache
 RANDOM = 16  # random digits after the point of a version, or more: no other value ever has it
 
 
 class StoredVersion(NamedTuple):
-    """A stored version, its number in the chain, its encoding. `mark` tells its row from a later one in its place."""
+    """A stored version: its number in the chain, and its value as the serde's bytes, `body`.
+
+    `mark` is the hash of its row. If the row in the database has another hash, the row was overwritten since.
+    """
 
     version: str
     number: int
@@ -31,7 +34,10 @@ class StoredVersion(NamedTuple):
 
 
 class DeltaChain(NamedTuple):
-    """A channel's newest version, and the newest ones on its chain whose numbers are multiples of 16 and of 256."""
+    """The versions of a channel's delta chain that the next version may build on.
+
+    `last` is the newest version, `fine` the newest with a number that 16 divides, `coarse` the same for 256.
+    """
 
     last: StoredVersion
     fine: StoredVersion
@@ -39,17 +45,17 @@ class DeltaChain(NamedTuple):
 
     @classmethod
     def begin(cls, version: str, body: bytes, mark: int) -> "DeltaChain":
-        """Return the chain of a version that is stored whole."""
+        """Return a new chain that begins with this version, which is stored whole."""
         kept = StoredVersion(version, 0, body, mark)
         return cls(kept, kept, kept)
 
     def then(self, version: str, number: int, body: bytes, mark: int) -> "DeltaChain":
-        """Return the chain with the version that follows as its last."""
+        """Return the chain with this version added as its last."""
         kept = StoredVersion(version, number, body, mark)
         return DeltaChain(kept, self.fine if number % FINE else kept, self.coarse if number % COARSE else kept)
 
     def next_base(self) -> StoredVersion | None:
-        """Return the version that the next one builds on; None if the next one is stored whole."""
+        """Return the version that the next version builds on; None if the next version must be stored whole."""
         number = self.last.number + 1
         if number > MAX_NUMBER:
             return None
@@ -70,7 +76,7 @@ class DeltaChain(NamedTuple):
 
 
 class DeltaStep(NamedTuple):
-    """How a value is stored: as a difference to `base`, as number `number` of its chain."""
+    """How the next value of a chain is stored: as the difference `made` to the version `base`, with this number."""
 
     base: str
     number: int
@@ -78,7 +84,7 @@ class DeltaStep(NamedTuple):
 
 
 def next_step(trail: DeltaChain | None, body: bytes) -> DeltaStep | None:
-    """Return how `body` is stored after `trail`; None if it is stored whole."""
+    """Return how `body` is stored as the next version of the chain `trail`; None if it must be stored whole."""
     base = trail and trail.next_base()
     if trail is None or base is None or len(body) > MAX_SIZE:
         return None
@@ -92,7 +98,7 @@ ChannelAddress = tuple[str, str, str]  # session, namespace, channel
 
 
 class DeltaChains:
-    """The trails of the channels that were used last, up to `max_kept` bytes of them. Any thread may use it."""
+    """A cache of the delta chains of the channels used last, up to `max_kept` bytes. Any thread may use it."""
 
     def __init__(self, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
@@ -101,7 +107,7 @@ class DeltaChains:
         self._lock = threading.Lock()
 
     def get(self, place: ChannelAddress) -> DeltaChain | None:
-        """Return the channel's trail; None if it is not remembered."""
+        """Return the channel's chain; None if it is not in the cache."""
         with self._lock:
             found = self._kept.get(place)
             if found is not None:
@@ -109,7 +115,7 @@ class DeltaChains:
             return found and found[0]
 
     def keep(self, place: ChannelAddress, trail: DeltaChain) -> None:
-        """Remember `trail`, and forget the trails that were used longest ago if there is no room."""
+        """Put the chain `trail` into the cache. If there is no room, drop the chains that were used longest ago."""
         size = trail.size
         with self._lock:
             self._drop(place)

@@ -1,8 +1,8 @@
-"""Differences between two encodings of a channel's value, so that a step stores what it added and not the whole value.
+"""Differences between two encodings of a channel's value, so that a step stores only the bytes that it added.
 
-A difference takes three stretches of the older encoding, its start, one run from anywhere and its end, and puts new
-bytes between them. That covers what states do: append, also behind a header that counts, prepend, edit, trim, and
-slide a window. It looks at bytes alone, so it works for every serde whose equal values encode alike.
+A difference takes three stretches of the older encoding (its start, one run from anywhere, its end) and puts new bytes
+between them. That fits what agents do to state: append (also behind a header that counts), prepend, edit, trim, and
+slide a window. Only bytes are compared, so this works for every serde that encodes equal values alike.
 """
 
 import struct
@@ -20,7 +20,10 @@ _HEAD = struct.Struct("<8I")
 
 
 class Difference(NamedTuple):
-    """`old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]` is the newer encoding."""
+    """What turns the encoding `old` into a newer one.
+
+    The newer one is `old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]`.
+    """
 
     prefix: int
     offset: int
@@ -31,11 +34,11 @@ class Difference(NamedTuple):
 
     @property
     def added(self) -> int:
-        """How many bytes are new."""
+        """The number of bytes that the difference itself stores."""
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Change `body` from the older encoding to the newer one; in place if nothing before the end moves."""
+        """Change `body`, the older encoding, to the newer one. If only its start or end changes, nothing is moved."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first
@@ -52,7 +55,7 @@ class Difference(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A difference as it is stored: the number of its version in the chain, and size and checksum of the result."""
+    """A difference as it is stored, with its version's number in the chain, and size and checksum of the result."""
 
     number: int
     size: int
@@ -61,7 +64,7 @@ class Packed(NamedTuple):
 
 
 def difference(old: bytes, new: bytes) -> Difference:
-    """Return the difference that makes `new` of `old`. It may hold all of `new` if little is alike."""
+    """Return the difference that turns `old` into `new`. If little is alike, it stores all bytes of `new`."""
     for header in HEADERS:  # what is most often done to a value, and quickest to see: something is added at the end
         if len(old) > header and new.startswith(old[header:], header):
             return Difference(0, header, len(old) - header, 0, new[:header], new[len(old) :])
@@ -84,13 +87,13 @@ def difference(old: bytes, new: bytes) -> Difference:
 
 
 def pack(number: int, new: bytes, made: Difference) -> bytes:
-    """Return the stored form of the difference `made`, which leads to `new`."""
+    """Return the bytes to store for the difference `made`, whose result is `new`, the chain's version `number`."""
     sizes = (made.prefix, made.offset, made.run, made.suffix, len(made.first))
     return _HEAD.pack(number, len(new), zlib.crc32(new), *sizes) + made.first + made.second
 
 
 def unpack(stored: bytes) -> Packed:
-    """Return what `pack` stored. Raises `DatabaseError` if it is damaged."""
+    """Return the difference in the bytes that `pack` made. Raises `DatabaseError` if they are too short."""
     if len(stored) < _HEAD.size:
         raise DatabaseError("a stored value is damaged: a difference is cut short; restore the session from a backup")
     number, size, checksum, prefix, offset, run, suffix, length = _HEAD.unpack_from(stored)
@@ -100,7 +103,7 @@ def unpack(stored: bytes) -> Packed:
 
 
 def check(body: bytes | bytearray, packed: Packed) -> None:
-    """Raise `DatabaseError` unless `body` is the result that the difference was stored for."""
+    """Raise `DatabaseError` unless `body` has the size and checksum that were stored with the difference."""
     if len(body) != packed.size or zlib.crc32(body) != packed.checksum:
         raise DatabaseError(
             "a stored value is damaged: what it builds on has changed; restore the session from a backup"
@@ -108,14 +111,14 @@ def check(body: bytes | bytearray, packed: Packed) -> None:
 
 
 def _places(size: int) -> Iterable[int]:
-    """Return where probes are taken: just behind a header first, then all over."""
+    """Return the positions where `difference` takes probes: first just behind a header, then spread over `size`."""
     if size < 2 * PROBE:
         return ()
     return (min(16, size - PROBE), *(size * part // PROBES for part in range(1, PROBES)))
 
 
 def _same_start(one: bytes, other: bytes) -> int:
-    """Return how many bytes are the same at the start."""
+    """Return how many bytes are the same at the start of both."""
     low, high = 0, min(len(one), len(other))
     if one[:high] == other[:high]:
         return high
@@ -129,7 +132,7 @@ def _same_start(one: bytes, other: bytes) -> int:
 
 
 def _same_end(one: bytes, other: bytes, limit: int) -> int:
-    """Return how many bytes are the same at the end, up to `limit`."""
+    """Return how many bytes are the same at the end of both, at most `limit`."""
     one, other = one[len(one) - limit :], other[len(other) - limit :]
     low, high = 0, limit
     if one == other:

@@ -22,7 +22,10 @@ Found = Callable[[], CheckpointTuple]
 
 
 class Page(NamedTuple):
-    """The checkpoints that one page has, and how far the list is after it."""
+    """The checkpoints that one page `found`, and the state of the list after the page.
+
+    `after` is the key of the last checkpoint that was looked at, `left` how many more may be found (None: all).
+    """
 
     found: list[Found]
     after: Key | None
@@ -64,14 +67,15 @@ class Listing:
             self._conditions.append(checkpoints.c.checkpoint_id < before)
 
     def take(self, page: Page) -> list[Found]:
-        """Return the page's checkpoints, and go on behind the page."""
+        """Return the page's checkpoints. The next call of `next_page` begins after the page."""
         found, self._after, self._left, self.done = page
         return found
 
     def next_page(self, connection: Connection) -> Page:
-        """Return the next checkpoints that match, each as a function that decodes it, so that decoding holds no lock.
+        """Return the next page of matching checkpoints. Each is a function that decodes it, to be called afterwards.
 
-        It returns the same page again until `take` has it, because the transaction may run again.
+        So no lock is held while values are decoded. Until `take` gets the page, this returns the same page again,
+        because its transaction may run again.
         """
         after, left = self._after, self._left
         size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)
@@ -151,7 +155,7 @@ def _follows(after: Key) -> ColumnElement[bool]:
 
 
 def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> dict[ValueKey, StoredRow]:
-    """Return the rows of the values that are shown, and of the versions that they are stored as differences to."""
+    """Return, by key, the rows of the versions in `shown`, and of all versions that they are put together from."""
     columns = channel_values.c
     wanted = {
         (key[0], key[1], channel, version) for key, versions in shown.items() for channel, version in versions.items()
@@ -177,7 +181,7 @@ def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> d
 
 
 def _made_of(values: Mapping[ValueKey, StoredRow], key: ValueKey) -> list[StoredRow]:
-    """Return the rows that one value is put together from; none if the channel has no value."""
+    """Return the rows that one value is put together from; an empty list if the channel has no value."""
     rows: list[StoredRow] = []
     while (row := values.get(key)) is not None and len(rows) < MAX_CHAIN:
         rows.append(row)

@@ -1,4 +1,4 @@
-"""Pruning: which checkpoints it removes, by strategy and by age."""
+"""`Pruning`: the choice of the checkpoints that `SQLAlchemySaver.prune` removes, by strategy and by age."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -17,14 +17,17 @@ _GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs cou
 
 
 def id_at(moment: datetime) -> str:
-    """Return the start of the id of a checkpoint made at `moment`, a UUID of version 6. Earlier ids sort before it."""
+    """Return the first 18 characters, the time, of a checkpoint id made at `moment`. Ids made earlier sort before it.
+
+    A checkpoint id is a UUID of version 6.
+    """
     ticks = (moment - _EPOCH) // timedelta(microseconds=1) * 10 + _GREGORIAN
     high, low = ticks >> 12, ticks & 0xFFF
     return f"{high >> 16:08x}-{high & 0xFFFF:04x}-6{low:03x}"
 
 
 class Pruning(NamedTuple):
-    """How to prune. With `before`, only checkpoints are pruned whose id says that they were made earlier."""
+    """A strategy and an age limit. If `before` is given, only checkpoints whose id sorts before it are pruned."""
 
     codec: Codec
     strategy: str
@@ -32,7 +35,7 @@ class Pruning(NamedTuple):
 
     @classmethod
     def checked(cls, codec: Codec, strategy: str, older_than: timedelta | None, now: datetime) -> "Pruning":
-        """Return the pruning. Raises `ValueError` for an unknown strategy, and for an age that is not positive."""
+        """Return the `Pruning` for these arguments. Raises `ValueError` if `strategy` or `older_than` is not valid."""
         if strategy not in STRATEGIES:
             raise ValueError(f"no prune strategy {strategy!r}; use one of {', '.join(STRATEGIES)}")
         if older_than is not None and older_than <= timedelta(0):
@@ -40,7 +43,7 @@ class Pruning(NamedTuple):
         return cls(codec, strategy, None if older_than is None else id_at(now - older_than))
 
     def sessions(self, connection: Connection) -> list[str]:
-        """Return the sessions that have a checkpoint made before `before`. Raises `ValueError` if that is None."""
+        """Return the sessions with a checkpoint older than `before`. Raises `ValueError` if `before` is None."""
         if self.before is None:
             raise ValueError("name the sessions to prune, or give older_than to prune all sessions by age")
         columns = checkpoints.c
@@ -48,7 +51,7 @@ class Pruning(NamedTuple):
         return list(connection.execute(select(columns.thread_id).distinct().where(old)).scalars())
 
     def of(self, thread_id: str) -> Work[None]:
-        """Return work that prunes one session."""
+        """Return work that prunes the session `thread_id` by this strategy and age limit."""
 
         def work(connection: Connection) -> None:
             if self.strategy == "keep_latest":
@@ -59,7 +62,7 @@ class Pruning(NamedTuple):
         return work
 
     def _is_used(self, connection: Connection, thread_id: str) -> bool:
-        """Whether a checkpoint of the session is younger, or of unknown age."""
+        """Whether a checkpoint of the session is not older than `before`, or its id does not tell its age."""
         columns = checkpoints.c
         young = ~columns.checkpoint_id.like(IS_UUID6) | (columns.checkpoint_id >= self.before)
         mine = (columns.thread_id == thread_id) & ~columns.hidden

@@ -1,4 +1,4 @@
-"""The work that reads from the database for each kind of read: a checkpoint, a delta channel's history, a list."""
+"""Functions that return work that reads a checkpoint, a delta channel's history or a list from the database."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,9 +24,9 @@ from bursar.checkpoints.saver.sql import (
 
 
 class Read(NamedTuple):
-    """The rows of a checkpoint, and the `known` trails of its values, by channel.
+    """The rows of a checkpoint, and the cached delta chains of its values, `known`, by channel.
 
-    The rows that a known value builds on may be missing.
+    For a channel in `known`, only the row of the shown version need be there.
     """
 
     rows: Sequence[StoredRow]
@@ -34,7 +34,7 @@ class Read(NamedTuple):
 
 
 def get_rows(at: Address) -> Work[list[StoredRow]]:
-    """Return work that reads the checkpoint at an address, with all values that it shows and its writes."""
+    """Return work that reads the rows of the checkpoint at `at`, of its values and of its writes."""
 
     def work(connection: Connection) -> list[StoredRow]:
         read = one if at.checkpoint_id else latest
@@ -44,7 +44,10 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
 
 
 def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
-    """Return work as `get_rows`. If `trails` remembers every value that builds on others, the others are not read."""
+    """Return work that reads what `get_rows` reads, and finds the values whose chains are in the cache `trails`.
+
+    If the cache has the chain of every value that is stored as a difference, the versions below them are not read.
+    """
 
     def work(connection: Connection) -> Read:
         read = one if at.checkpoint_id else latest
@@ -52,14 +55,14 @@ def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
         known = known_values(at, rows, trails)
         if any(row.part == VALUE and row.third is not None and row.first not in known for row in rows):
             rows = [StoredRow(*row) for row in read(connection, **at.parameters())]
-            known = known_values(at, rows, trails)  # race: the latest may be another checkpoint by now
+            known = known_values(at, rows, trails)  # race: this read may have found a newer latest checkpoint
         return Read(rows, known)
 
     return work
 
 
 def known_values(at: Address, rows: Sequence[StoredRow], trails: DeltaChains) -> dict[str, DeltaChain]:
-    """Return, by channel, the trails that end in one of `rows`."""
+    """Return, by channel, the chains in the cache `trails` whose last version is one of `rows`."""
     known: dict[str, DeltaChain] = {}
     for row in rows:
         if row.part == VALUE:
@@ -74,7 +77,7 @@ def known_values(at: Address, rows: Sequence[StoredRow], trails: DeltaChains) ->
 
 
 def history_rows(at: Address, channels: Sequence[str]) -> Work[dict[str, list[HistoryRow]]]:
-    """Return work that reads the rows from which each of these delta channels is rebuilt."""
+    """Return work that reads, by channel, the rows from which each of these delta channels is rebuilt."""
 
     def work(connection: Connection) -> dict[str, list[HistoryRow]]:
         read = one_history if at.checkpoint_id else latest_history
@@ -93,7 +96,7 @@ def listing_of(
     before: RunnableConfig | None,
     limit: int | None,
 ) -> Listing:
-    """Return the listing that LangGraph's arguments ask for."""
+    """Return the `Listing` for the arguments of `BaseCheckpointSaver.list`; `wanted` is LangGraph's `filter`."""
     at = address_of(config) if config else None
     return Listing(
         codec,

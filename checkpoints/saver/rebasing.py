@@ -1,4 +1,4 @@
-"""Stores values anew whose base is about to be deleted or changed."""
+"""Stores values again that are differences to a version that is about to be deleted or changed."""
 
 from collections.abc import Collection, Mapping
 
@@ -16,7 +16,7 @@ Named = tuple[str, str]  # channel, version
 
 
 def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> None:
-    """Lock the namespace's values until this transaction ends: nobody else can store a difference to one of them.
+    """Lock the namespace's values until this transaction ends, so that nobody else stores a difference to one of them.
 
     A read after this sees every difference that was stored before.
     """
@@ -31,9 +31,9 @@ def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> N
 
 
 def detach_dependents(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
-    """Store each value of the namespace anew that builds on one of `going`, which can then be deleted or changed.
+    """Store again each value that is a difference to a version in `going`, as a difference to another version or whole.
 
-    The caller has called `lock_values`.
+    Afterwards the versions in `going` can be deleted or changed. The caller has called `lock_values`.
     """
     values = channel_values.c
     here = (values.thread_id == at.thread_id, values.checkpoint_ns == at.checkpoint_ns)
@@ -50,7 +50,7 @@ def detach_dependents(connection: Connection, codec: Codec, at: Address, going: 
 
 
 class _Rebasing:
-    """The chains of a namespace as they were. `based` maps each difference to the version that it builds on."""
+    """The delta chains of a namespace before any value was stored again. `based` maps each difference to its base."""
 
     def __init__(self, connection: Connection, codec: Codec, at: Address, based: Mapping[Named, str]) -> None:
         self._connection = connection
@@ -60,7 +60,7 @@ class _Rebasing:
         self._stored: dict[Named, Version] = {}  # read before it was stored anew
 
     def store_anew(self, channel: str, version: str, going: Collection[Named]) -> None:
-        """Store a value as a difference to the nearest version of its chain that stays, or whole."""
+        """Store a value again as a difference to the nearest version of its chain that is not in `going`, or whole."""
         codec, at = self._codec, self._at
         rows = self._rows(channel, version)
         body, trail = assemble(codec, at, channel, version, rows)
@@ -75,7 +75,7 @@ class _Rebasing:
         overwrite_value.many(self._connection, [row])
 
     def _rows(self, channel: str, version: str) -> Versions:
-        """Return the rows of the version's chain, its own first."""
+        """Return the stored versions that `version` is put together from, itself first."""
         names = [version]
         while (channel, names[-1]) in self._based and len(names) <= MAX_CHAIN:
             names.append(self._based[channel, names[-1]])
@@ -95,7 +95,10 @@ class _Rebasing:
 
 
 def overwrite(connection: Connection, codec: Codec, new: NewValues) -> None:
-    """Store the new values whole, over rows of the same versions. Values that build on those keep their content."""
+    """Store the new values whole, and replace rows of the same versions.
+
+    Values that are differences to a replaced row are stored again first, so they keep their content.
+    """
     lock_values(connection, new.at.thread_id, new.at.checkpoint_ns)
     detach_dependents(connection, codec, new.at, {(one.channel, one.version) for one in new.encoded})
     overwrite_value.many(connection, new.all_whole(codec))

@@ -1,8 +1,8 @@
-"""Removing and copying checkpoints so that what remains can still be read.
+"""Functions that delete and copy checkpoints, such that the checkpoints that remain can still be read.
 
-A delta channel's value is rebuilt from the writes of ancestors, back to the nearest stored value. A removed checkpoint
-on that path is hidden instead, and keeps only those writes and that value. It is deleted once nothing is rebuilt from
-it any more.
+A delta channel's value is rebuilt from the writes of ancestors, back to the nearest stored value. If a checkpoint on
+that path is removed, it is hidden instead of deleted, and keeps only those writes and that value. It is deleted by a
+later removal, when no value is rebuilt from it any more.
 """
 
 import json
@@ -34,7 +34,7 @@ def delete_session(connection: Connection, thread_id: str) -> None:
 
 
 def copy_session(connection: Connection, source: str, target: str) -> None:
-    """Copy all that the session `source` has to `target`, hidden ancestors included.
+    """Copy everything that is stored of the session `source` to the session `target`, hidden checkpoints included.
 
     Raises `ValueError`, and copies nothing, if `target` has anything already.
     """
@@ -48,9 +48,10 @@ def copy_session(connection: Connection, source: str, target: str) -> None:
 
 
 def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: str | None = None) -> None:
-    """Remove all but the latest checkpoint of each namespace of the session, which stays complete with its writes.
+    """Remove all checkpoints of the session but the latest of each namespace, which keeps its writes.
 
-    With `before`, checkpoints stay too that were not made before it.
+    If `before`, the start of an id, is given, only checkpoints whose id is a UUID of version 6 and sorts before it are
+    removed.
     """
     columns = checkpoints.c
     latest = connection.execute(
@@ -67,7 +68,7 @@ def keep_latest(connection: Connection, codec: Codec, thread_id: str, before: st
 
 
 def is_before(checkpoint_id: str, before: str) -> bool:
-    """Whether a checkpoint was made before the moment that `before` names. False for an id that tells no time."""
+    """Whether the id, a UUID of version 6, sorts before `before`, so that it was made earlier. False for other ids."""
     return _UUID6.fullmatch(checkpoint_id) is not None and checkpoint_id < before
 
 
@@ -86,7 +87,7 @@ def _drop_strays(connection: Connection, thread_id: str, checkpoint_ns: str, bef
 
 
 def delete_runs(connection: Connection, codec: Codec, run_ids: Iterable[str]) -> None:
-    """Remove the checkpoints that these runs made, in every session and namespace. They are listed and read no more."""
+    """Remove the checkpoints that these runs made, in every session and namespace. Later checkpoints stay readable."""
     columns = checkpoints.c
     removed: dict[tuple[str, str], list[str]] = {}
     for some in _chunks(sorted(set(run_ids))):
@@ -114,7 +115,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Branch:
-    """The checkpoints of one namespace of one session by id, and the (channel, version) that have a stored value."""
+    """All checkpoints of one namespace of one session, by id. `stored` has (channel, version) of each stored value."""
 
     thread_id: str
     checkpoint_ns: str
@@ -123,7 +124,7 @@ class _Branch:
 
     @classmethod
     def read(cls, connection: Connection, thread_id: str, checkpoint_ns: str) -> "_Branch":
-        lock_values(connection, thread_id, checkpoint_ns)  # race: a value may not get a new difference and then go
+        lock_values(connection, thread_id, checkpoint_ns)  # race: nobody may store a difference to a value that goes
         rows = connection.execute(
             select(checkpoints).where(
                 checkpoints.c.thread_id == thread_id, checkpoints.c.checkpoint_ns == checkpoint_ns
@@ -148,7 +149,10 @@ class _Branch:
         return cls(thread_id, checkpoint_ns, nodes, {(channel, version) for channel, version in stored})
 
     def remove(self, connection: Connection, codec: Codec, removed: Iterable[str]) -> None:
-        """Delete the checkpoints `removed`, but hide those from which delta channels of the others are rebuilt."""
+        """Delete the checkpoints `removed`, and values that no checkpoint needs any more.
+
+        Checkpoints from which a delta channel of another checkpoint is rebuilt are hidden instead.
+        """
         for checkpoint_id in removed:
             self.nodes[checkpoint_id].hidden = True
         needed = self._needed(codec)

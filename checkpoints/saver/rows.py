@@ -1,4 +1,4 @@
-"""LangGraph's values to rows, and back. Every channel value, write, checkpoint and metadata goes through the serde."""
+"""Functions that turn LangGraph's checkpoints, metadata and writes into rows, and rows back, by way of the serde."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _APART = frozenset({"id", "channel_values", "channel_versions"})  # kept in colu
 def checkpoint_row(
     codec: Codec, at: Address, checkpoint: Checkpoint, metadata: CheckpointMetadata, parent_id: str | None
 ) -> Row:
-    """Return the row of `checkpoint`, whose address is `at`. `metadata` is stored as it is given."""
+    """Return the row of `checkpoint`, whose address is `at`, with `metadata` but without the channels' values."""
     versions = checkpoint["channel_versions"]
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
     if not _TEXT.issuperset(map(type, versions.values())):
@@ -58,9 +58,9 @@ def checkpoint_row(
 
 
 def stored_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> CheckpointMetadata:
-    """Return the metadata to store, by LangGraph's own rule but without secrets.
+    """Return the metadata that LangGraph would store for `config`, without secrets.
 
-    A value of `configurable` is secret if its name says so, such as `openai_api_key`.
+    A value of `configurable` is a secret if its name has one of `SECRET_WORDS` in it, such as `openai_api_key`.
     """
     stored = get_checkpoint_metadata(config, metadata)
     secret = [name for name in config.get("configurable", {}) if _is_secret(name)]
@@ -77,7 +77,7 @@ def _is_secret(name: str) -> bool:
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> RowsToStore:
-    """Return the rows of a task's writes: `once` if they stay as first stored, `again` if the last one counts."""
+    """Return the rows of a task's writes: errors, interrupts and resumes in `again`, all other writes in `once`."""
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
@@ -101,7 +101,10 @@ def write_rows(
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
-    """Return where a write is stored, for the codec: without the session, so that a copy of the session opens too."""
+    """Return the place of a write, to which the codec binds its encryption.
+
+    The session is no part of the place, so a copy of the session can be decrypted too.
+    """
     return (WRITE_PLACE, at.checkpoint_ns, at.checkpoint_id or "", task_id, str(idx), channel)
 
 
@@ -113,9 +116,10 @@ def read_tuple(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> CheckpointTuple | None:
-    """Return the checkpoint in `rows`, with its values and its writes in order; None if `rows` have none.
+    """Return the checkpoint in `rows`, with its values and its sorted writes; None if `rows` have no checkpoint.
 
-    `trails` remembers the values, for the next `put`. `known` has, by channel, the trails that it remembered before.
+    The chains of the values are put into the cache `trails`, for the next `put`. `known` has chains that were cached
+    before, by channel: their values are taken from there.
     """
     sorted_rows = _sort(rows)
     if sorted_rows is None:
@@ -141,7 +145,7 @@ def read_tuple(
 
 
 def load_chains(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> DeltaChains:
-    """Return the trails of the values in `rows`."""
+    """Return a new cache with the delta chains of the values in `rows`."""
     trails = DeltaChains()
     sorted_rows = _sort(rows)
     if sorted_rows is not None:
@@ -153,7 +157,7 @@ def load_chains(codec: Codec, at: Address, rows: Iterable[StoredRow]) -> DeltaCh
 def _sort(
     rows: Iterable[StoredRow],
 ) -> tuple[StoredRow, dict[str, str], dict[str, Versions], list[StoredRow]] | None:
-    """Return the checkpoint's row, the versions that it shows, the rows that those are made of, and the writes.
+    """Return the checkpoint's row, its version of each channel, the stored versions by channel, and the write rows.
 
     Returns None if `rows` have no checkpoint.
     """
@@ -171,13 +175,13 @@ def _sort(
 
 
 def read_payload(codec: Codec, at: Address, stored: EncodedPayload) -> tuple[dict[str, Any], CheckpointMetadata]:
-    """Return what a checkpoint's payload holds: the parts of the checkpoint that are not columns, and its metadata."""
+    """Decode a checkpoint's payload. Return the parts of the checkpoint that are not columns, and its metadata."""
     rest, metadata = codec.load(stored, (CHECKPOINT_PLACE, at.checkpoint_ns, at.checkpoint_id or ""))
     return rest, metadata
 
 
 def read_history(codec: Codec, at: Address, channel: str, rows: Iterable[HistoryRow]) -> DeltaChannelHistory:
-    """Return what a delta channel is rebuilt from: the nearest stored value, if any, and later writes, oldest first."""
+    """Return, from `rows`, the nearest stored value of a delta channel, if any, and the writes since, oldest first."""
     history: DeltaChannelHistory = {"writes": []}
     writes: list[HistoryRow] = []
     versions: Versions = {}

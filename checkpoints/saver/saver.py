@@ -1,7 +1,7 @@
 """A LangGraph checkpointer on SQLite and PostgreSQL, for sync and async callers from one implementation.
 
-Each method is *work*: a function of a connection that runs in one transaction (see `database`). The serde encodes
-values before the transaction begins, and decodes them after it ends, so that no lock is held meanwhile.
+Each method runs *work*: a function of a connection that `Database` runs in one transaction. The serde encodes values
+before the transaction begins, and decodes them after it ends, so that no lock is held meanwhile.
 """
 
 import random
@@ -50,8 +50,8 @@ from bursar.checkpoints.saver.store import RowsToStore, store
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import ConfigurationError
 
-# In `configurable`: the ledger of the run. If it is in the saver's database, checkpoints need not be on disk before its
-# next durable commit, which puts them there too. LangGraph keeps keys that begin with `__` out of the metadata.
+# In `configurable`: the ledger of the run. If it is in the saver's database, checkpoints need not wait for the disk:
+# the ledger's next durable commit puts them there too. LangGraph keeps keys that begin with `__` out of the metadata.
 LEDGER = "__bursar_ledger"
 MAX_WAIT_SECONDS = 3600
 DIGITS = 12  # of a version's number: a session of a step every millisecond has them for thirty years
@@ -60,13 +60,14 @@ DIGITS = 12  # of a version's number: a session of a step every millisecond has 
 class SQLAlchemySaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of any LangGraph graph in the database at `url`; makes and migrates its tables.
 
-    Any number of threads and event loops may use it at once. A `put` is durable when it returns. In a run of a
-    supervisor whose ledger is in the same database, it is durable at the ledger's next durable commit. Every channel
-    value, write and metadata goes through `serde` and is sealed by `cipher`, if there is one. Ids, channel names and
+    Any number of threads and event loops may use it at once. A checkpoint is on disk when `put` returns. In a run of a
+    supervisor whose ledger is in the same database, it is on disk after the ledger's next durable commit. Every channel
+    value, write and metadata goes through `serde` and is encrypted by `cipher`, if there is one. Ids, channel names and
     versions are stored in clear. A value of `configurable` with a name such as `api_key` or `token` is not stored. A
-    supervisor's run owns its session by a lease of `lease_seconds`, which is renewed while it works. Any other run
-    gets `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs. `randomness` returns floats in
-    [0, 1) that tell apart the versions of two branches. `clock` is the time against which ages are measured.
+    supervisor's run owns its session by a lease of `lease_seconds`, which is renewed while the run works. Meanwhile
+    another run of the session gets `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs.
+    `randomness` returns floats in [0, 1) that tell apart the versions of two branches. `clock` is the present time for
+    `prune`.
 
     Raises `ConfigurationError` for a wrong URL or lease, and `DatabaseError` if the database cannot be used.
     """
@@ -114,11 +115,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> LeaseHolder:
         """Return a `with` or `async with` block that owns the session: in it, run `graph.invoke(x, owned.config)`.
 
-        A run with that config is fenced: once another has taken the session over, its writes are refused with
-        `LeaseLost`. Supervisors own their session by themselves. Any other graph that does not is not fenced. Entering
-        raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by default the saver's own.
-        `take_over` takes the session from an owner that still lives. `ledger` and `resumes` are for the engine: with
-        them the change of owner is in the audit log.
+        A run with that config is fenced: if another run takes the session over, the fenced run's writes are refused
+        with `LeaseLost`. A supervisor's graph does this by itself. A run of any other graph without that config is not
+        fenced. Entering raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by
+        default the saver's own. If `take_over`, the session is taken from an owner that still lives. `ledger` and
+        `resumes` are for the engine: with them the change of owner is in the audit log.
         """
         wait = self.wait_seconds if wait_seconds is None else min(max(wait_seconds, 0), MAX_WAIT_SECONDS)
         known = ledger if ledger is not None and ledger.database is self._database else None
@@ -131,7 +132,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return Codec(self.serde, self._cipher)
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:
-        """Return a version that sorts after `current`, and differs from the version that another branch would get."""
+        """Return a version that sorts after `current`, with random digits that differ from another branch's version."""
         digits = current.partition(".")[0] if isinstance(current, str) else str(int(current or 0))
         # As wide as `current`, which another saver may have made, so that text sorts as numbers do.
         width = max(len(digits), DIGITS)
@@ -144,7 +145,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store `checkpoint` as a child of the one in `config`, or over the one of the same id; return its config."""
+        """Store `checkpoint` below its parent in `config`, or over a checkpoint with the same id. Return its config."""
         at, storing = self._put(config, checkpoint, metadata, new_versions)
         self._store(storing)
         return at.config()
@@ -156,7 +157,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As `put`."""
+        """Do what `put` does, without blocking the event loop."""
         at, storing = self._put(config, checkpoint, metadata, new_versions)
         await self._astore(storing)
         return at.config()
@@ -166,14 +167,14 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     ) -> None:
         """Store a task's writes at the checkpoint in `config`, which may not exist yet.
 
-        A write that is stored already stays as it is. Of errors, interrupts and resumes the last one counts.
+        A write that is stored already is not changed, but a later error, interrupt or resume replaces an earlier one.
         """
         self._store(self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """As `put_writes`."""
+        """Do what `put_writes` does, without blocking the event loop."""
         await self._astore(self._put_writes(config, writes, task_id, task_path))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -182,7 +183,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return self._found(at, self._database.run(get_known_rows(at, self._trails), readonly=True))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """As `get_tuple`."""
+        """Do what `get_tuple` does, without blocking the event loop."""
         at = address_of(config)
         return self._found(at, await self._database.arun(get_known_rows(at, self._trails), readonly=True, brief=True))
 
@@ -194,10 +195,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Yield checkpoints, newest first: of one session and namespace, of all namespaces, or of all sessions.
+        """Yield the checkpoints of the session and namespace in `config`, newest first.
 
-        `filter` holds metadata that must all be equal. `before` is a config: its checkpoint and later ones are left
-        out. Each page is read in a transaction of its own.
+        If `config` has no namespace, all namespaces are listed; if it is None, all sessions. `filter` maps metadata
+        keys to the values that a checkpoint must have. The checkpoint in `before` and later ones are left out. Each
+        page is read in a transaction of its own.
         """
         listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
@@ -212,7 +214,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """As `list`."""
+        """Do what `list` does, without blocking the event loop."""
         listing = listing_of(self._codec, config, filter, before, limit)
         while not listing.done:
             for found in listing.take(await self._database.arun(listing.next_page, readonly=True)):
@@ -221,7 +223,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return, for each channel, the nearest stored value among the ancestors and later writes, oldest first."""
+        """Return, by channel, the nearest stored value among the ancestors, and the writes since, oldest first."""
         at = address_of(config)
         rows = self._database.run(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
@@ -229,18 +231,18 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """As `get_delta_channel_history`."""
+        """Do what `get_delta_channel_history` does, without blocking the event loop."""
         at = address_of(config)
         rows = await self._database.arun(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete the session. Afterwards nothing of it is stored; the ledger's audit log keeps its hashes."""
+        """Delete everything that this saver stored of the session. The ledger's audit log, which has hashes, stays."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
         self._database.run(truncate_wal, readonly=True, apart=True)
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """As `delete_thread`."""
+        """Do what `delete_thread` does, without blocking the event loop."""
         await self._database.arun(lambda connection: delete_session(connection, str(thread_id)))
         await self._database.arun(truncate_wal, readonly=True, apart=True)
 
@@ -249,15 +251,15 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         self._database.run(lambda connection: delete_runs(connection, self._codec, map(str, run_ids)))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """As `delete_for_runs`."""
+        """Do what `delete_for_runs` does, without blocking the event loop."""
         await self._database.arun(lambda connection: delete_runs(connection, self._codec, map(str, run_ids)))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a session whole. Raises `ValueError`, and copies nothing, if the target holds anything."""
+        """Copy all of a session to another. Raises `ValueError`, and copies nothing, if the target is not empty."""
         self._database.run(lambda connection: copy_session(connection, str(source_thread_id), str(target_thread_id)))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """As `copy_thread`."""
+        """Do what `copy_thread` does, without blocking the event loop."""
         await self._database.arun(
             lambda connection: copy_session(connection, str(source_thread_id), str(target_thread_id))
         )
@@ -269,12 +271,13 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         strategy: str = "keep_latest",
         older_than: timedelta | None = None,
     ) -> None:
-        """Prune sessions: `keep_latest` keeps each namespace's latest checkpoint, `delete` and `delete_all` nothing.
+        """Remove checkpoints: with `keep_latest` all but each namespace's latest, with `delete` or `delete_all` all.
 
-        With `older_than`, `keep_latest` removes only older checkpoints, and the others remove only sessions without a
-        younger checkpoint; `thread_ids` None then means every session. A checkpoint's id says its age. The checkpoints
-        that are kept stay readable, delta channels included. Each session is pruned in a transaction of its own.
-        Raises `ValueError` for another strategy, for an age that is not positive, or for every session without an age.
+        If `older_than` is given, `keep_latest` removes only older checkpoints, and the other strategies remove only
+        sessions that have no younger checkpoint; then `thread_ids` may be None for every session. A checkpoint's id
+        says its age. The checkpoints that are kept stay readable, delta channels included. Each session is pruned in a
+        transaction of its own. Raises `ValueError` for any other strategy, if `older_than` is not positive, or if both
+        `thread_ids` and `older_than` are None.
         """
         pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())
         found = self._database.run(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
@@ -289,7 +292,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         strategy: str = "keep_latest",
         older_than: timedelta | None = None,
     ) -> None:
-        """As `prune`."""
+        """Do what `prune` does, without blocking the event loop."""
         pruning = Pruning.checked(self._codec, strategy, older_than, self._clock())
         found = await self._database.arun(pruning.sessions, readonly=True) if thread_ids is None else thread_ids
         for thread_id in found:
@@ -357,7 +360,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         with storing.told():
             try:
                 self._database.run(storing.work, durable=storing.durable, one_statement=storing.one_statement)
-            except IntegrityError:  # a version is stored already, or what a difference builds on is gone
+            except IntegrityError:  # a version is stored already, or the version that a difference builds on is gone
                 if storing.again is None:
                     raise
                 self._database.run(storing.again, durable=storing.durable)
@@ -378,7 +381,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
                 await self._database.arun(storing.again, durable=storing.durable)
 
     def _learn(self, metadata: CheckpointMetadata) -> None:
-        """Remember which channels are delta channels, because LangGraph waits for their writes."""
+        """Add the delta channels that `metadata` names to `_delta_channels`: LangGraph waits for their writes."""
         self._delta_channels.update(metadata.get("counters_since_delta_snapshot") or ())
 
     def _found(self, at: Address, read: Read) -> CheckpointTuple | None:

@@ -1,4 +1,4 @@
-"""Deleting so that the deleted bytes are not found in SQLite's files either."""
+"""Helpers that delete bytes from SQLite's files as well, so that nobody finds them there."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 @contextmanager
 def secure_delete(connection: Connection) -> Generator[None]:
-    """Let SQLite overwrite with zeros what the block deletes. On PostgreSQL the next VACUUM removes it."""
+    """Inside the block, let SQLite overwrite deleted rows with zeros. PostgreSQL's next VACUUM removes deleted rows."""
     if connection.dialect.name != "sqlite":
         yield
         return
@@ -22,9 +22,9 @@ def secure_delete(connection: Connection) -> Generator[None]:
 
 
 def truncate_wal(connection: Connection) -> None:
-    """Move SQLite's log into the database and cut it, because the log has what was deleted, too.
+    """Move SQLite's write-ahead log into the database file and empty the log, which may still have deleted rows.
 
-    The transaction must have done nothing yet. If another transaction is open, the log stays until it is used up.
+    The connection's transaction must have run no statement. If another transaction is open, the log is not emptied.
     """
     if connection.dialect.name == "sqlite":
         with suppress(OperationalError):  # somebody's transaction is open

@@ -1,4 +1,4 @@
-"""The saver's default serialiser: MessagePack that rebuilds the types of Bursar's state and of LangGraph, no others."""
+"""The saver's default serialiser: MessagePack that rebuilds only the types of Bursar's state and of LangGraph."""
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -19,7 +19,7 @@ STATE_TYPES = (
 def default_serde() -> JsonPlusSerializer:
     """Return a serialiser that rebuilds Bursar's state exactly, and imports no other type that a stored row names.
 
-    A value of your own type is read back as its plain data, with a warning that names the type. To have it rebuilt,
-    give the saver `JsonPlusSerializer(allowed_msgpack_modules=[YourType])`, or take `saver.with_allowlist([...])`.
+    A value of any other type is read back as plain data, with a warning that names the type. To get the type back,
+    give the saver `JsonPlusSerializer(allowed_msgpack_modules=[YourType])`, or use `saver.with_allowlist([...])`.
     """
     return JsonPlusSerializer(allowed_msgpack_modules=STATE_TYPES)

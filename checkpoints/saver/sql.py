@@ -1,7 +1,7 @@
-"""The saver's hot statements, written once for both databases and rendered once for each driver.
+"""The SQL statements that the saver runs at every step, written once for both databases and rendered once for each.
 
-A graph executes the same few statements at every step. The databases differ in a few words, such as the function that
-opens a JSON object. `_POSTGRESQL` and `_SQLITE` have these words.
+The databases differ in a few words, such as the function that turns a JSON object into rows. In the texts below these
+words are in braces; `_POSTGRESQL` and `_SQLITE` say what stands for them.
 """
 
 import re
@@ -20,7 +20,7 @@ MAX_ANCESTORS = 100_000  # a walk of ancestors ends here, even if rows were tamp
 
 
 class StoredRow(NamedTuple):
-    """A row of `latest` and `one`. What `first`, `second` and `third` are depends on `part`.
+    """A row that the statements `latest` and `one` return. `part` says what `first`, `second` and `third` are.
 
     CHECKPOINT: its id, its parent's id or None, its versions as JSON. VALUE: channel, version, base or None.
     WRITE: task id, channel, task path.
@@ -42,10 +42,10 @@ class StoredRow(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """A row of the history statements: a WRITE at an ancestor, or a SEED, a version that the found value is made of.
+    """A row of the history statements: a WRITE of an ancestor, or a SEED, a version of the found value's chain.
 
-    `depth` of a WRITE is how many steps up the ancestor is; of a SEED, its place in the chain, 1 for the value itself.
-    What `first` and `second` are depends on `part`. WRITE: task path, task id. SEED: version, base or None.
+    For a WRITE, `depth` is how many steps up the ancestor is, `first` the task path, `second` the task id. For a SEED,
+    `depth` is its place in the chain, 1 for the value itself, `first` the version, `second` its base or None.
     """
 
     part: int
@@ -186,16 +186,17 @@ def _insert(table: Table, *, conflict: str = "") -> BatchStatement:
 
 
 def overwriting(table: Table) -> str:
-    """Return the end of an insert that replaces the row if its key is there already."""
+    """Return the ON CONFLICT clause with which an insert into `table` replaces a row that has the same key."""
     key = ", ".join(column.name for column in table.columns if column.primary_key)
     rest = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if not column.primary_key)
     return f"ON CONFLICT ({key}) DO UPDATE SET {rest}"
 
 
 def _insert_value() -> BatchStatement:
-    """Return the insert of a value. A difference is read through its base's row, so it is NULL if the base is gone.
+    """Return the statement that inserts a channel value. A difference is refused if its base is not stored.
 
-    Race: another transaction may delete the base. Its row is locked until this commits; a NULL is refused.
+    Race: another transaction may delete the base. So the payload is read through the base's row, which is locked until
+    this commits. If that row is gone, the payload is NULL, which the column does not allow.
     """
     columns = ", ".join(column.name for column in channel_values.columns)
     insert = f"""INSERT INTO bursar_channel_values ({columns})

@@ -1,4 +1,4 @@
-"""Storing rows of one session, all in one transaction; on PostgreSQL by one statement, so in one round trip."""
+"""`store`: insert all rows of a checkpoint in one transaction; on PostgreSQL by one statement, in one round trip."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -26,7 +26,10 @@ DIVISION_BY_ZERO = "22012"
 
 
 class _Columns:
-    """Columns of a table whose values a statement takes from a row, in this order; all of them by default."""
+    """The columns, in order, whose values a statement takes from a row; by default all columns of the table.
+
+    `of(row)` returns the values, and `row` is the SQL with a `?` for each.
+    """
 
     def __init__(self, table: Table, *names: str) -> None:
         names = names or tuple(column.name for column in table.columns)
@@ -39,8 +42,9 @@ _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx")
 
 
 class RowsToStore(NamedTuple):
-    """Rows to be stored together: whole values, differences, writes that stay as first stored, overwriting writes, and
-    a checkpoint.
+    """Rows to be stored together: values stored `whole` or as `differences`, task writes, and a checkpoint.
+
+    Writes in `once` are not stored if they are stored already; writes in `again` replace earlier ones.
     """
 
     whole: Sequence[Row] = ()
@@ -64,10 +68,10 @@ class RowsToStore(NamedTuple):
 
 
 def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
-    """Store all of the rows, or none.
+    """Store all of the rows, or none. If a `lease` is given, store them only if it still holds.
 
-    Raises `IntegrityError` if a value's version is there already, or the base of a difference is not. Raises
-    `LeaseLost` if the run that writes the rows does not own its session any more.
+    Raises `IntegrityError` if a value's version is stored already, or the base of a difference is not stored. Raises
+    `LeaseLost` if the lease does not hold any more.
     """
     if connection.dialect.name == "postgresql" and rows.is_one_statement:
         _store_in_one(connection, rows, lease)

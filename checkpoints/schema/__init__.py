@@ -1,1 +1,1 @@
-"""Every table of Bursar, and the migrations that make them."""
+"""The tables of Bursar, and the migrations that make them."""

@@ -1,4 +1,4 @@
-"""The table of leases: the run, and its process, that owns each session now."""
+"""The table of leases: which run of which process owns each session now."""
 
 from sqlalchemy import BigInteger, Column, Table, Text
 
@@ -13,5 +13,5 @@ leases = Table(
     Column("expires_at", BigInteger, nullable=False),  # milliseconds since 1970 by the database's clock
     Column("host", Text, nullable=False),
     Column("process", Text, nullable=False),
-    Column("previous", Text, nullable=False),  # who owned it when it was last taken; empty: nobody did
+    Column("previous", Text, nullable=False),  # the owner when the lease was last taken; empty: nobody
 )

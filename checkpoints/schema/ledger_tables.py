@@ -1,6 +1,6 @@
-"""The tables of the books: sessions, requests, accounts, calls, actions, approvals, events, breakers and pauses.
+"""The tables of the ledger: sessions, requests, accounts, calls, actions, approvals, events, breakers and pauses.
 
-Money is whole nano-dollars in a BIGINT; a time is UTC text of fixed width, so that it is exact and sorts alike on
+Money is whole nano-dollars in a BIGINT. A time is UTC text of fixed width, so that it is exact and sorts alike on
 SQLite and PostgreSQL.
 """
 
@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Inte
 
 from bursar.checkpoints.schema.metadata import metadata, partial_index
 
-HELD_STATES = ("held", "sent")  # charged to `held` of its accounts
+HELD_STATES = ("held", "sent")  # states in which a call's hold counts in `held` of its accounts
 OPEN_STATES = "state IN ('held', 'sent', 'unknown')"
 OPEN_ACTIONS = "state IN ('intended', 'in_doubt', 'undoing')"
 WAITING = "state = 'waiting'"
@@ -75,7 +75,7 @@ calls = Table(
     CheckConstraint("amount >= 0 AND cost >= 0", name="bursar_calls_not_negative"),
     Index("bursar_calls_journal", "session_id", "request_hash", "occurrence"),
     Index("bursar_calls_request", "request_id", "agent"),
-    Index("bursar_calls_open", "session_id"),  # of those that are open
+    Index("bursar_calls_open", "session_id"),  # only calls that are open
 )
 
 partial_index(calls, "bursar_calls_open", OPEN_STATES)
@@ -92,16 +92,16 @@ actions = Table(
     Column("irreversible", Boolean, nullable=False),
     Column("arguments_hash", String(64), nullable=False),
     Column("state", String(8), nullable=False),  # intended, done, void, in_doubt, undoing, undone
-    Column("attempt", Text, nullable=False),  # whose it is: host, process, number
+    Column("attempt", Text, nullable=False),  # the try that may do the action: host, process, number
     Column("until", String(32), nullable=False),  # when an attempt of another host counts as dead
-    Column("ordinal", BigInteger, nullable=False),  # sequence of the event that told of it first
+    Column("ordinal", BigInteger, nullable=False),  # sequence of the action's first event
     Column("intended_at", String(32), nullable=False),
     Column("ended_at", String(32)),
     Column("reason", Text),
     Column("arguments", LargeBinary),  # canonical JSON; NULL: erased
     Column("result", LargeBinary),  # JSON; NULL: there is none yet, or it was erased
     Index("bursar_actions_run", "session_id", "checkpoint_ns"),
-    Index("bursar_actions_open", "session_id"),  # of those that have not ended
+    Index("bursar_actions_open", "session_id"),  # only actions that have not ended
 )
 
 partial_index(actions, "bursar_actions_open", OPEN_ACTIONS)
@@ -126,7 +126,7 @@ approvals = Table(
     Column("reason", Text),
     Column("shown", Text),  # JSON of what a person is shown; NULL: erased
     Index("bursar_approvals_run", "session_id", "checkpoint_ns"),
-    Index("bursar_approvals_waiting", "session_id"),  # of those that wait
+    Index("bursar_approvals_waiting", "session_id"),  # only approvals that wait
 )
 
 partial_index(approvals, "bursar_approvals_waiting", WAITING)
@@ -147,7 +147,7 @@ breakers = Table(
     "bursar_breakers",
     metadata,
     Column("name", Text, primary_key=True),  # model:openai/gpt-4o-mini, agent:tax
-    Column("until", String(32), nullable=False),  # from then on the row is as good as none
+    Column("until", String(32), nullable=False),  # from then on the row counts as absent: the breaker is closed
     Column("record", Text, nullable=False),  # JSON of `state.circuit_breaker.Breaker`
 )
 

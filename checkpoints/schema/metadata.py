@@ -1,7 +1,7 @@
-"""What all tables share: where they are declared, the type of their keys, and an index of some rows only.
+"""What all tables share: the SQLAlchemy metadata, the type of text keys, and partial indexes.
 
-Every table's name begins with `bursar_`, because the books often share a database with an application's own tables.
-`migrations/` makes the same tables; a test holds the two equal.
+Every table's name begins with `bursar_`, because an application's own tables are often in the same database.
+`migrations/` makes the same tables, and a test compares the two.
 """
 
 from sqlalchemy import Connection, MetaData, Table, Text, event, text
@@ -12,10 +12,10 @@ KEY = Text().with_variant(Text(collation="C"), "postgresql")  # text in code-poi
 
 
 def partial_index(table: Table, index: str, where: str) -> None:
-    """Let an index hold only the rows for which `where` is true.
+    """Let the table's index `index` hold only the rows for which the SQL condition `where` is true.
 
-    The option is set when the table is made, because naming a dialect's option imports the dialect. That takes a
-    quarter of the time that importing all of Bursar takes.
+    The option is set only when the table is created, because setting a dialect's option imports the dialect. That would
+    take a quarter of the time that importing all of Bursar takes.
     """
 
     @event.listens_for(table, "before_create")

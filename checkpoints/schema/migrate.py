@@ -23,10 +23,10 @@ _alembic_lock = threading.Lock()  # alembic keeps its context in module globals
 
 
 def migrate(database: Database) -> None:
-    """Bring `database` to the newest version, in which every table exists. Doing it again changes nothing.
+    """Bring `database` to the newest version: create its tables, or migrate them. If it has that version, do nothing.
 
-    Two processes may start at once: one migrates, the other waits for it. Raises `DatabaseError`, and changes nothing,
-    if another version of Bursar made the database, and if the database cannot be used.
+    If two processes start at once, one migrates and the other waits for it. Raises `DatabaseError`, and changes
+    nothing, if a newer Bursar or one from before the first release wrote the database, or it cannot be used.
     """
     known = known_versions()
     # Race: another process may migrate after this look. `_upgrade` looks again under a lock.
@@ -37,7 +37,7 @@ def migrate(database: Database) -> None:
 
 
 def known_versions() -> list[str]:
-    """Return the revisions that this Bursar has a migration for, oldest first."""
+    """Return the ids of the migrations that this Bursar has, oldest first."""
     names = (entry.name for entry in files(f"{MIGRATIONS}.versions").iterdir())
     return sorted(name.partition("_")[0] for name in names if name[0].isdigit() and name.endswith(".py"))
 
@@ -85,7 +85,7 @@ def _upgrade(connection: Connection, database: Database, known: list[str]) -> No
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the migrations that the database lacks, in the connection's transaction."""
+    """Run, in the connection's transaction, the migrations that the database has not had yet."""
     from alembic import command
     from alembic.config import Config
 
@@ -95,7 +95,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def _create(connection: Connection, newest: str) -> None:
-    """Make the tables of the newest version at once: running every migration takes ten times as long."""
+    """Create the tables of the newest version directly, because running every migration takes ten times as long."""
     metadata.create_all(connection, checkfirst=False)
     versions = MetaData()
     version = Table(

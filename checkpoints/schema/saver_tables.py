@@ -1,9 +1,9 @@
 """The tables of the saver: checkpoints, the values of their channels, the writes of their tasks.
 
-A channel's value is stored once per version, however many checkpoints show it: a checkpoint holds the versions of its
-channels, and a read joins the values to them. A version is stored whole, or as a difference to another version of the
-same channel, its base. Keys are text in code-point order on both databases. A write names its
-checkpoint without a foreign key, because it may arrive first.
+A channel's value is stored once per version, however many checkpoints have that version: a checkpoint's row names the
+version of each channel, and a read joins the values. A version is stored whole, or as a difference to another version
+of the same channel, its base. Keys are text in code-point order on both databases. A write names its checkpoint without
+a foreign key, because the write may be stored before the checkpoint.
 """
 
 from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table, Text
@@ -24,8 +24,8 @@ checkpoints = Table(
     Column("versions", Text, nullable=False),  # JSON object: channel to version, both text
     Column("kind", Text, nullable=False),  # the serde's name for the payload's encoding
     Column("payload", LargeBinary, nullable=False),  # checkpoint and metadata
-    Column("coding", Text),  # what was done to the payload after that encoding: deflated, sealed under a key
-    Index("bursar_checkpoints_run", "run_id"),  # of those that have one
+    Column("coding", Text),  # what was done to the payload after that encoding: deflated, encrypted under a key
+    Index("bursar_checkpoints_run", "run_id"),  # only rows with a run
 )
 partial_index(checkpoints, "bursar_checkpoints_run", HAS_RUN)
 
@@ -34,7 +34,7 @@ channel_values = Table(
     metadata,
     Column("thread_id", KEY, primary_key=True),
     Column("checkpoint_ns", KEY, primary_key=True),
-    Column("version", KEY, primary_key=True),  # before the channel: what one step wrote lies side by side, at the end
+    Column("version", KEY, primary_key=True),  # before the channel, so that the values of one step lie side by side
     Column("channel", KEY, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
