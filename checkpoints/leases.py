@@ -67,7 +67,7 @@ class Lease:
 
 
 def lease_of(config: RunnableConfig) -> Lease | None:
-    """Return the lease in `config`, which each write of the run checks; None if there is none, and no write checks."""
+    """Return the lease in `config`; None if `config` has none. Each write of a run with a lease checks the lease."""
     found = config.get("configurable", {}).get(LEASE)
     return found if isinstance(found, Lease) else None
 
@@ -233,7 +233,7 @@ class LeaseHolder:
         return work
 
     def _renew(self, lease: Lease) -> Callable[[], bool]:
-        """Return a function that extends the lease and returns True, or returns False if the lease was lost."""
+        """Return a function that extends the lease. It returns whether the lease was extended: False if it was lost."""
         values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
 
         def work(connection: Connection) -> bool:
@@ -243,17 +243,17 @@ class LeaseHolder:
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """Return until when, in seconds of `time.monotonic`, to try to give the session back. Then `_leave` does it.
+        """Return until when, in seconds of `time.monotonic`, to try to give the session back before `_leave` does it.
 
-        If the run ended by a database error, this is now.
+        If the run ended by a database error, return the present time.
         """
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 
     def _leave(self, release: Work[None], fault: DatabaseError) -> None:
-        """Give the session back later, in the background. This process can take the session again at once.
+        """On PostgreSQL, give the session back later, in the background; this process can take it again at once.
 
-        If that fails, others can take the session when the lease expires. Raises `fault` on SQLite, because there the
-        cause is no locked row.
+        If that fails, others can take the session when the lease expires. On SQLite, raise `fault` instead, because
+        SQLite locks no rows, so the fault is not a locked row that will be free later.
         """
         if self._database.dialect == "sqlite":
             raise fault

@@ -20,8 +20,9 @@ MAX_VOTES_PER_TENANT = 16
 class Rule(BaseModel):
     """When a breaker opens, and for how long.
 
-    It opens if, of the votes in the window, at least `least_failing` and at least this `share` are faults, and more
-    than half of the tenants have that share of faults. A single tenant is enough if no other has votes.
+    A breaker opens if at least `least_failing` of the votes in the window are faults, if faults are at least the
+    fraction `share` of all votes, and if more than half of the tenants have that fraction of faults among their own
+    votes. If only one tenant has votes, that tenant is enough.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +50,7 @@ class Vote(BaseModel):
 
 
 class Breaker(BaseModel):
-    """The record of one breaker. Every change returns a new record."""
+    """The record of one breaker. It is frozen: a method that changes the breaker returns a new record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,9 +76,9 @@ class Breaker(BaseModel):
         return state == "closed" or (state == "half_open" and not self.probing(now))
 
     def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
-        """Return the breaker after it lets the call `token` through; if it was half open, that call is its probe.
+        """Return the breaker after it has let the call `token` through; None if it does not let the call through.
 
-        Returns None if the breaker does not let the call through.
+        If the breaker was half open, the call is its probe.
         """
         if self.state(now) == "closed":
             return self

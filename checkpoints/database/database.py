@@ -72,10 +72,10 @@ class Database:
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """Return the one `Database` of this process for `url`, so that an SQLite database in memory is one, too.
+        """Return the one `Database` of this process for `url`, so that all share one SQLite database in memory, too.
 
-        If `url` has no settings, it shares the database whatever its settings are. Raises `ConfigurationError` if `url`
-        has other settings than the database was opened with.
+        If `url` has no settings, the `Database` may have been opened with any. Raises `ConfigurationError` if `url` has
+        other settings than the `Database` was opened with.
         """
         if isinstance(url, Database):
             return url
@@ -281,7 +281,7 @@ class Database:
     ) -> None:
         """Do `jobs` in one transaction; if `jobs` is empty, the queue's jobs. Add each job that ended to `told`.
 
-        If a job raises, only that job is undone. If the database fails, all jobs fail.
+        If a job raises, only that job is undone. If the database fails, all fail. `begun` is in a transaction already.
         """
         ended = committing = failed = False
         self._inside.working = True

@@ -28,7 +28,7 @@ class Wakeup:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Let the present `wait`, or otherwise the next `wait`, return. Any thread may call this."""
+        """Let the thread that is in `wait` return; if none is, let the next `wait` return. Any thread may call this."""
         with suppress(RuntimeError):  # it was given already
             self._lock.release()
 
@@ -39,7 +39,7 @@ class Wakeup:
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """Submitted work. Once `done`, either the work is committed, or `error` says why nothing of the work was kept."""
+    """Work submitted to a `Database`. Once `done`, the work is committed, or `error` says why nothing was kept."""
 
     work: Work[T]
     readonly: bool

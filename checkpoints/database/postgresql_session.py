@@ -22,7 +22,10 @@ _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
 class PostgresSession:
-    """Runs statements on one connection, and prepares those used often. One thread at a time may use a session."""
+    """Runs statements on one connection, and prepares statements that are used often.
+
+    One thread at a time may use a session.
+    """
 
     def __init__(self, driver: Any) -> None:
         from psycopg.adapt import PyFormat, Transformer

@@ -91,7 +91,7 @@ APPROVAL_FOLLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class LogTotals:
-    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and their number.
+    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and the number of `calls`.
 
     `hash` is the hash of that event.
     """

@@ -55,7 +55,7 @@ class Encoded(NamedTuple):
 class NewValues:
     """The rows that `put` stores for the channels that changed: values stored `whole`, and `differences` to a base.
 
-    If a changed channel has no value, it has no row, and reading the checkpoint finds no value.
+    A changed channel without a value has no row, so a reader of the checkpoint finds no value.
     """
 
     at: Address
@@ -65,7 +65,10 @@ class NewValues:
 
     @classmethod
     def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
-        """Encode the channels of `new_versions` that have a value. Later changes of `values` have no effect."""
+        """Return the encoded values of the channels in `new_versions`; channels without a value are left out.
+
+        Later changes of `values` have no effect.
+        """
         return cls(
             at,
             [

@@ -19,7 +19,8 @@ _LEVEL = 1
 class EncodedPayload(NamedTuple):
     """The columns of a payload. `kind` is the serde's name for its encoding.
 
-    `coding` says whether the serde's bytes were deflated, and under which key they were encrypted; None if neither.
+    `coding` says whether the serde's bytes were deflated, and under which key they were encrypted. It is None if the
+    payload has the serde's bytes as they are.
     """
 
     kind: str
@@ -42,7 +43,7 @@ class Codec(NamedTuple):
         return self.close(kind, data, place)
 
     def load(self, stored: EncodedPayload, place: Iterable[str]) -> Any:
-        """Return the value of a payload stored at `place`. Raises `CipherError` as `open`, and the serde's errors."""
+        """Return the value of a payload stored at `place`. Raises what `open` raises, and the serde's errors."""
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
     def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:

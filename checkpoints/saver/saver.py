@@ -145,7 +145,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store `checkpoint` below its parent in `config`, or over a checkpoint with the same id. Return its config."""
+        """Store `checkpoint`, whose parent `config` names, or replace the one with its id. Return its config."""
         at, storing = self._put(config, checkpoint, metadata, new_versions)
         self._store(storing)
         return at.config()

@@ -68,7 +68,7 @@ class RowsToStore(NamedTuple):
 
 
 def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
-    """Store all of the rows, or none. If a `lease` is given, store them only if it still holds.
+    """Store all of the rows, or none. If a `lease` is given, store the rows only if the lease still holds.
 
     Raises `IntegrityError` if a value's version is stored already, or the base of a difference is not stored. Raises
     `LeaseLost` if the lease does not hold any more.
