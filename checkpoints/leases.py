@@ -47,7 +47,7 @@ class Lease:
     epoch: int
 
     def check(self, connection: Connection) -> None:
-        """Raise `LeaseLost` if the lease was lost. Otherwise it cannot be lost before this transaction ends."""
+        """Raise `LeaseLost` if the lease was lost. Otherwise no run can take it over before this transaction ends."""
         # Race: another run may take the lease over. This locks its row, so that a take-over waits for the transaction.
         if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
             raise self.lost()
@@ -60,7 +60,7 @@ class Lease:
         )
 
     def event(self, action: str) -> LeaseEvent:
-        """Return the event for the audit log; `action` is `taken`, `taken_over` or `released`."""
+        """Return the audit log's event for what was done to this lease: `taken`, `taken_over` or `released`."""
         return LeaseEvent.model_validate(
             {"action": action, "owner": f"{Process.current().name} ({self.owner})", "epoch": self.epoch}
         )
@@ -94,8 +94,8 @@ class LeaseRequest:
     """How a run takes a lease: how long it waits for another owner, and whether it takes over from an owner that lives.
 
     If a `ledger` in the same database is given, a take-over is logged there, and the calls that the earlier owner left
-    in flight become unknown. `resumes` says that the run opens no new request. Then the lease is logged when it is
-    taken; otherwise opening the request logs it.
+    in flight become unknown. If `resumes`, the run opens no new request, so the lease is logged when it is taken;
+    otherwise the lease is logged when the new request is opened.
     """
 
     wait_seconds: float = 0.0
@@ -179,7 +179,7 @@ class LeaseHolder:
     def _known(self) -> Generator[None]:
         """If the block ends by an error or a cancellation, mark this owner dead, so this process can retake the lease.
 
-        The owner is not marked if the lease is another run's.
+        If another run has the lease, do not mark this owner.
         """
         seen = False
         try:

@@ -61,7 +61,7 @@ class Breaker(BaseModel):
     probe_until: datetime | None = None
 
     def state(self, now: datetime) -> State:
-        """Return `closed`, `open`, or, if the time of `open_until` is over, `half_open`."""
+        """Return `closed`; or, if the breaker was opened, `open` before `open_until` and `half_open` from then on."""
         if self.open_until is None:
             return "closed"
         return "open" if now < self.open_until else "half_open"
@@ -95,16 +95,21 @@ class Breaker(BaseModel):
         return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
 
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after the call `token` succeeded: closed if the call was the probe.
+        """Return the breaker after the call `token` succeeded.
 
-        A success of any other call does not change an open breaker.
+        If the breaker was closed, the success becomes its session's vote. If it was open, the breaker is closed if the
+        call was its probe; otherwise it stays as it was.
         """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
         return Breaker() if self.probe == token else self
 
     def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after the call `token` failed: open if the call was the probe or the votes meet `rule`."""
+        """Return the breaker after the call `token` failed.
+
+        If the breaker was closed, the fault becomes its session's vote, and the breaker opens if the votes meet `rule`.
+        If it was open, the breaker opens again if the call was its probe; otherwise it stays as it was.
+        """
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self
         voted = self._voted(Vote(tenant=tenant, voter=voter, at=now, well=False), rule)

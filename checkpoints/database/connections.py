@@ -97,7 +97,7 @@ class DriverConnection:
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
         """Begin a transaction on SQLite whose commit is not durable, and return its connection.
 
-        Returns None if the beginning would wait for a lock, or fails.
+        Returns None if no connection is open, or if beginning the transaction would wait for a lock or fails.
         """
         if self._connection is None:
             return None

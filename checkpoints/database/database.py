@@ -193,7 +193,7 @@ class Database:
         return self._executor
 
     def _call_worker(self) -> None:
-        """Let a worker thread do all jobs that are queued before the caller, who holds `_lock`, frees it."""
+        """Let a worker thread do the queue's jobs. The caller holds `_lock`, and may queue a job before it frees it."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True

@@ -66,8 +66,9 @@ class Job(Generic[T]):
 class SavepointScope:
     """A block around one job of a transaction. If the job raises, the block stores the error in `job.error`.
 
-    If the job is `alone` in the transaction, or `marked` by a savepoint, only the job is then undone. Otherwise the job
-    shares the transaction with others and has no savepoint. Then `again` is True: the caller must do all of them again.
+    If the job is `alone` in the transaction, or `marked` by a savepoint, the block then undoes only this job. Otherwise
+    the job cannot be undone without the transaction's other jobs: the block sets `again`, and the caller undoes all
+    jobs and does them again.
     """
 
     __slots__ = ("_alone", "_held", "_job", "_marked", "again")

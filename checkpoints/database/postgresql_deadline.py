@@ -184,9 +184,9 @@ class ConnectionDeadline:
         return self._until + COMMIT_SECONDS if self.committing else self._until, QUIET_SECONDS
 
     def _quiet_seconds(self, *, unknown: float) -> float:
-        """Return for how many seconds the server has sent nothing; 0 if it was asked nothing or its answer is there.
+        """Return for how many seconds the server has sent nothing; 0 if no answer is due, or the answer can be read.
 
-        Returns `unknown` if the operating system does not tell: for a Unix socket, and outside Linux.
+        If the operating system does not tell how long, as for a Unix socket and outside Linux, return `unknown`.
         """
         driver = self._driver
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:

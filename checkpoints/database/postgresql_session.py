@@ -79,9 +79,9 @@ class PostgresSession:
             cursor.executemany(sql.encode(), rows)
 
     def _prepare(self, sql: str) -> bytes | None:
-        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name; before, None.
+        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name.
 
-        Also returns None if the driver prepares no statements, or the connection has `MAX_PREPARED` statements already.
+        Before that, return None; also if the driver prepares no statements, or the connection has `MAX_PREPARED`.
         """
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)

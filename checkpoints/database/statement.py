@@ -70,7 +70,7 @@ class Statement:
 def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
     """Run `sql` with `values` for its parameters: `?` on SQLite, `$1`, `$2` … on PostgreSQL.
 
-    Returns its rows, and how many rows it returned or changed. Raises SQLAlchemy's errors, as `Connection.execute`.
+    Returns its rows, and how many rows it returned or changed. Raises SQLAlchemy's errors.
     """
     dialect = connection.dialect
     try:

@@ -69,7 +69,10 @@ def check_amount(what: str, amount: int) -> None:
 
 
 def follows_configuration(scope: str) -> bool:
-    """Whether each new request sets the account's cap to the configured cap: not if it is a request's or an agent's."""
+    """Whether each new request sets the account's cap to the configured cap.
+
+    True for the account of the ledger, a tenant or a session; False for the account of a request or an agent.
+    """
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 

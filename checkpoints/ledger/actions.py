@@ -227,7 +227,10 @@ def _change(
     at: datetime,
     by: str = "",
 ) -> bool:
-    """Change the action to `values` and log that. Returns False if this attempt does not have it in one of `states`."""
+    """Change the action to `values`, log that, and return True.
+
+    If the action is in none of `states`, or another attempt has it, change nothing and return False.
+    """
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()
     if session_id is None:

@@ -79,7 +79,7 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether a large value's channel has no chain in the cache `trails`, so that its base should be read first."""
+        """Whether to read the bases of the values first: a large value has no chain in the cache `trails`."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
@@ -193,7 +193,8 @@ def read_encoded(
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
     """Return the serde's bytes of a version, put together from the versions in `stored`, and its delta chain.
 
-    Raises `DatabaseError` if a version that it builds on is gone or has changed, and `CipherError` as the codec does.
+    Raises `DatabaseError` if a version that `version` builds on is gone or has changed, and `CipherError` if a payload
+    cannot be decrypted.
     """
     first, *later = reversed(_chain(stored, version))
     whole = codec.open(stored[first].stored, value_place(at, channel, first))

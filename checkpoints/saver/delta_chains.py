@@ -76,7 +76,7 @@ class DeltaChain(NamedTuple):
 
 
 class DeltaStep(NamedTuple):
-    """How the next value of a chain is stored: as the difference `made` to the version `base`, with this number."""
+    """How to store the next value of a chain: as version `number`, by the difference `made` to the version `base`."""
 
     base: str
     number: int
