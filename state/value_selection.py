@@ -15,7 +15,7 @@ _SCORE_STEP = Decimal("0.0001")
 class ScoredCandidate:
     """A specialist that may be chosen. Its worth is `score`, from 0 to 1 for this request, times its `value`.
 
-    `fits` is whether it fits the request at all; if not, it is never chosen.
+    If `fits` is False, the specialist does not fit the request at all and is never chosen.
     """
 
     name: str

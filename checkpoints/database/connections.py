@@ -116,7 +116,7 @@ class DriverConnection:
     def commit(self) -> None:
         """Commit the transaction. Raises the driver's errors, and `DatabaseError` if PostgreSQL rolled back instead.
 
-        PostgreSQL does so, without an error, if a statement failed and the work swallowed that error.
+        PostgreSQL rolls back, without an error, if a statement failed and the work swallowed that statement's error.
         """
         if not self._one_statement:
             if self.line is not None:
@@ -142,7 +142,7 @@ class DriverConnection:
     def is_over(self) -> bool:
         """Whether no transaction is left to undo: the connection is lost, or SQLite ended the transaction itself.
 
-        While a connection to PostgreSQL is not lost, this is always False.
+        False for a connection to PostgreSQL that is not lost.
         """
         if self._connection is None or self._connection.invalidated:  # SQLAlchemy does that after an interrupt
             return True
@@ -226,9 +226,9 @@ class DriverConnection:
         raise DatabaseError(f"no connection was opened within {seconds:.2f} s")
 
     def _look_after_log(self) -> None:
-        """Let SQLite move its write-ahead log into the database at this durable commit, for one in `MOVE_EVERY` calls.
+        """Set whether SQLite may move its write-ahead log into the database at the durable commit that follows.
 
-        SQLite then does so only if the log has `CHECKPOINT_PAGES` pages or more. At the other commits it may not.
+        One durable commit in `MOVE_EVERY` may. SQLite then moves the log if the log has `CHECKPOINT_PAGES` pages.
         """
         self._commits = (self._commits + 1) % MOVE_EVERY
         if self._moves is bool(self._commits):

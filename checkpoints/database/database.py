@@ -113,8 +113,8 @@ class Database:
         `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
         statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
         If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
-        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, whose
-        connection is to be used.
+        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, which
+        must use its own connection.
         """
         job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()

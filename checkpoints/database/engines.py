@@ -25,7 +25,7 @@ POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is betwee
 
 
 def make_engine(url: URL, settings: Settings) -> Engine:
-    """Return an engine without a pool: the caller keeps the connections that it opens. Each gets the `settings`."""
+    """Return an engine without a pool: the caller keeps the connections. Each new connection gets the `settings`."""
     if url.get_backend_name() != "sqlite":
         usual = {"fallback_application_name": "bursar", **KEEPALIVE}
         arguments: dict[str, object] = {name: value for name, value in usual.items() if name not in url.query}

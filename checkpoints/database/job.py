@@ -19,7 +19,7 @@ Work = Callable[[Connection], T]
 
 
 class Wakeup:
-    """A signal to one thread: a bare lock, as `threading.Event` took a sixth of the time of storing a checkpoint."""
+    """A signal to one thread: a bare lock, because `threading.Event` took a sixth of the time to store a checkpoint."""
 
     __slots__ = ("_lock",)
 

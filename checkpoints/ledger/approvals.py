@@ -111,7 +111,7 @@ def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: 
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """Change an approval from approved to used. Raises `NotApproved` if its time is over or it has another state."""
+    """Change an approval from approved to used. Raises `NotApproved` if its time is over or its state is another."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))

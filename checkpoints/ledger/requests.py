@@ -23,7 +23,7 @@ PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept a
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session in a list of sessions. `requests` is the number of its requests, `outcome` that of the last request.
+    """A session in a list of sessions. `requests` is the number of its requests; `outcome` is the last one's outcome.
 
     `spent` is the cost of settled calls plus the holds of unknown calls.
     """

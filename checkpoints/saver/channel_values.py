@@ -89,7 +89,7 @@ class NewValues:
         """Fill `whole` and `differences` with the rows of the values, and add the values to the cache `trails`.
 
         A value is stored as a difference if its chain is in `remembered`, or in `trails` if `remembered` is None.
-        This may run again, because its transaction may.
+        The caller may call this again, because the caller's transaction may run again.
         """
         self.whole.clear()
         self.differences.clear()

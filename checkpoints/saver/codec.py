@@ -80,7 +80,7 @@ class Codec(NamedTuple):
         return zlib.decompress(data) if how == DEFLATED else data
 
     def is_current(self, coding: str | None) -> bool:
-        """Whether a payload with this `coding` is under the current key, or not encrypted if there is no cipher."""
+        """Whether a payload with this `coding` is encrypted under the current key; without a cipher, not encrypted."""
         _, _, key_id = (coding or "").partition(SEALED)
         return key_id == ("" if self.cipher is None else self.cipher.current)
 

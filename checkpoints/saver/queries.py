@@ -44,7 +44,7 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
 
 
 def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
-    """Return work that reads what `get_rows` reads, and finds the values whose chains are in the cache `trails`.
+    """Return work that reads what `get_rows` reads, and adds the delta chains of the values from the cache `trails`.
 
     If the cache has the chain of every value that is stored as a difference, the work does not read the versions that
     these values build on.
