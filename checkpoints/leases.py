@@ -47,7 +47,7 @@ class Lease:
     epoch: int
 
     def check(self, connection: Connection) -> None:
-        """Raise `LeaseLost` if the lease was lost. Otherwise it cannot be lost before this transaction ends."""
+        """Raise `LeaseLost` if the lease was lost. Otherwise no run can take it over before this transaction ends."""
         # Race: another run may take the lease over. This locks its row, so that a take-over waits for the transaction.
         if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
             raise self.lost()
@@ -60,14 +60,14 @@ class Lease:
         )
 
     def event(self, action: str) -> LeaseEvent:
-        """Return the event for the audit log; `action` is `taken`, `taken_over` or `released`."""
+        """Return the audit log's event for what was done to this lease: `taken`, `taken_over` or `released`."""
         return LeaseEvent.model_validate(
             {"action": action, "owner": f"{Process.current().name} ({self.owner})", "epoch": self.epoch}
         )
 
 
 def lease_of(config: RunnableConfig) -> Lease | None:
-    """Return the lease in `config`, which each write of the run checks; None if there is none, and no write checks."""
+    """Return the lease in `config`; None if `config` has none. Each write of a run with a lease checks the lease."""
     found = config.get("configurable", {}).get(LEASE)
     return found if isinstance(found, Lease) else None
 
@@ -94,8 +94,8 @@ class LeaseRequest:
     """How a run takes a lease: how long it waits for another owner, and whether it takes over from an owner that lives.
 
     If a `ledger` in the same database is given, a take-over is logged there, and the calls that the earlier owner left
-    in flight become unknown. `resumes` says that the run opens no new request. Then the lease is logged when it is
-    taken; otherwise opening the request logs it.
+    in flight become unknown. If `resumes`, the run opens no new request, so the lease is logged when it is taken;
+    otherwise the lease is logged when the new request is opened.
     """
 
     wait_seconds: float = 0.0
@@ -179,7 +179,7 @@ class LeaseHolder:
     def _known(self) -> Generator[None]:
         """If the block ends by an error or a cancellation, mark this owner dead, so this process can retake the lease.
 
-        The owner is not marked if the lease is another run's.
+        If another run has the lease, do not mark this owner.
         """
         seen = False
         try:
@@ -233,7 +233,7 @@ class LeaseHolder:
         return work
 
     def _renew(self, lease: Lease) -> Callable[[], bool]:
-        """Return a function that extends the lease and returns True, or returns False if the lease was lost."""
+        """Return a function that extends the lease. It returns whether the lease was extended: False if it was lost."""
         values = {"session": lease.session_id, "owner": lease.owner, "epoch": lease.epoch}
 
         def work(connection: Connection) -> bool:
@@ -243,17 +243,17 @@ class LeaseHolder:
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """Return until when, in seconds of `time.monotonic`, to try to give the session back. Then `_leave` does it.
+        """Return until when, in seconds of `time.monotonic`, to try to give the session back before `_leave` does it.
 
-        If the run ended by a database error, this is now.
+        If the run ended by a database error, return the present time.
         """
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 
     def _leave(self, release: Work[None], fault: DatabaseError) -> None:
-        """Give the session back later, in the background. This process can take the session again at once.
+        """On PostgreSQL, give the session back later, in the background; this process can take it again at once.
 
-        If that fails, others can take the session when the lease expires. Raises `fault` on SQLite, because there the
-        cause is no locked row.
+        If that fails, others can take the session when the lease expires. On SQLite, raise `fault` instead, because
+        SQLite locks no rows, so the fault is not a locked row that will be free later.
         """
         if self._database.dialect == "sqlite":
             raise fault

@@ -22,7 +22,7 @@ class Process:
 
     @classmethod
     def current(cls) -> "Process":
-        """Return this process."""
+        """Return the identity of the process that runs this."""
         return _process(os.getpid())
 
     @property

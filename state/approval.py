@@ -17,8 +17,8 @@ class ApprovalRequest(BaseModel):
     """What a person is asked to approve until `expires_at`: this specialist's run, or this action of the run.
 
     `attempt` counts from 1: an approval is good for one attempt, and a later run asks again. `ceiling` is the most that
-    the specialist may spend. `subject_hash` is a hash of every other field. An answer names this hash, and approves
-    only what has this hash.
+    the specialist may spend. `subject_hash` is a hash of every other field. A person's answer names this hash, and
+    approves only the request that has this hash.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -79,9 +79,9 @@ _ANSWERS: TypeAdapter[Approve | Deny] = TypeAdapter(
 
 
 def answer_of(value: object) -> Approve | Deny | None:
-    """Return the answer in `value`, with which a graph was resumed: an `Approve` or `Deny`, or its JSON.
+    """Return a person's answer from `value`, with which a graph was resumed: an `Approve` or `Deny`, or its JSON.
 
-    Returns None if `value` is no answer.
+    If `value` is no answer, return None.
     """
     try:
         return _ANSWERS.validate_python(value)

@@ -6,7 +6,7 @@ MAX_CAUSES = 20  # a chain may be a ring
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error`, then its cause or context, then the cause or context of that, and so on, up to `MAX_CAUSES`."""
+    """Yield `error`, then the exception that led to `error` (its cause or context), and so on, at most `MAX_CAUSES`."""
     cause: BaseException | None = error
     for _ in range(MAX_CAUSES):
         if cause is None:

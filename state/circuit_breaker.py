@@ -20,8 +20,9 @@ MAX_VOTES_PER_TENANT = 16
 class Rule(BaseModel):
     """When a breaker opens, and for how long.
 
-    It opens if, of the votes in the window, at least `least_failing` and at least this `share` are faults, and more
-    than half of the tenants have that share of faults. A single tenant is enough if no other has votes.
+    A breaker opens if at least `least_failing` of the votes in the window are faults, if faults are at least the
+    fraction `share` of all votes, and if more than half of the tenants have that fraction of faults among their own
+    votes. If only one tenant has votes, that tenant is enough.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +50,7 @@ class Vote(BaseModel):
 
 
 class Breaker(BaseModel):
-    """The record of one breaker. Every change returns a new record."""
+    """The record of one breaker. It is frozen: a method that changes the breaker returns a new record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,7 +61,7 @@ class Breaker(BaseModel):
     probe_until: datetime | None = None
 
     def state(self, now: datetime) -> State:
-        """Return `closed`, `open`, or, if the time of `open_until` is over, `half_open`."""
+        """Return `closed`; or, if the breaker was opened, `open` before `open_until` and `half_open` from then on."""
         if self.open_until is None:
             return "closed"
         return "open" if now < self.open_until else "half_open"
@@ -75,9 +76,9 @@ class Breaker(BaseModel):
         return state == "closed" or (state == "half_open" and not self.probing(now))
 
     def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
-        """Return the breaker after it lets the call `token` through; if it was half open, that call is its probe.
+        """Return the breaker after it has let the call `token` through; None if it does not let the call through.
 
-        Returns None if the breaker does not let the call through.
+        If the breaker was half open, the call is its probe.
         """
         if self.state(now) == "closed":
             return self
@@ -94,16 +95,21 @@ class Breaker(BaseModel):
         return self if self.probe != token else self.model_copy(update={"probe": "", "probe_until": None})
 
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after the call `token` succeeded: closed if the call was the probe.
+        """Return the breaker after the call `token` succeeded.
 
-        A success of any other call does not change an open breaker.
+        If the breaker was closed, the success becomes its session's vote. If it was open, the breaker is closed if the
+        call was its probe; otherwise it stays as it was.
         """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
         return Breaker() if self.probe == token else self
 
     def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
-        """Return the breaker after the call `token` failed: open if the call was the probe or the votes meet `rule`."""
+        """Return the breaker after the call `token` failed.
+
+        If the breaker was closed, the fault becomes its session's vote, and the breaker opens if the votes meet `rule`.
+        If it was open, the breaker opens again if the call was its probe; otherwise it stays as it was.
+        """
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self
         voted = self._voted(Vote(tenant=tenant, voter=voter, at=now, well=False), rule)

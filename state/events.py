@@ -31,8 +31,9 @@ class _Event(BaseModel):
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """Return the one JSON text of this event in its version. A payload with the same meaning but other text is
-        forged.
+        """Return the only JSON text that this event may have in its version.
+
+        A stored payload with any other text was forged, even if it means the same.
         """
         later = {name for name, version in self.since.items() if version > self.version}
         return self.model_dump_json(exclude=later)
@@ -118,7 +119,10 @@ class CallRefused(_Event):
 
 
 class RunStarted(_Event):
-    """A handler that may pay, or a fallback, begins its run. A run that costs nothing is logged only when it ends."""
+    """The run of a handler that may pay, or of a fallback, began.
+
+    Any other run, and the run of a last resort that starts before any handler failed, is logged only when it ends.
+    """
 
     kind: Literal["run_started"] = "run_started"
     request_id: str
@@ -128,9 +132,10 @@ class RunStarted(_Event):
 
 
 class RunEnded(_Event):
-    """One handler's run ended in exactly one outcome: `limit` names what exhausted it, `fault` how it failed.
+    """One handler's run ended. If it was exhausted, `limit` names the limit; if it failed, `fault` names the fault.
 
-    `turns` counts its paid calls. `unsure` is whether it completed below the confidence that its specialist asks for.
+    `turns` is the number of its paid calls. `unsure` is whether the run completed with less confidence than its
+    specialist asks for.
     """
 
     since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2}
@@ -173,10 +178,11 @@ class PolicyVerdict(_Event):
 
 
 class Approval(_Event):
-    """An approval changed its state, `verdict`. `subject_hash` is the SHA-256 of what the person was shown.
+    """An approval changed its state to `verdict`. `subject_hash` is the SHA-256 of what the person was shown.
 
-    asked → approved → used, once, by the run or action that was approved; or denied, expired, or refused for the
-    `reason`, and nothing is done. `action` is the action to be approved, None if it is the specialist's run.
+    The states are asked, then approved, then used by the one run or action that was approved. If the approval is
+    denied, expires, or is refused for the `reason`, nothing is done. `action` is the action to be approved; None if the
+    specialist's run is to be approved.
     """
 
     since = {"approval_id": 2, "action": 2, "reason": 2}
@@ -206,8 +212,11 @@ class ActionIntended(_Event):
 
 
 class ActionChanged(_Event):
-    """An action's state changed: done, with the hash of its result; void, it was not done; in doubt, nobody knows
-    whether it was done; undoing, undone; or intended again. `by` is the person who settled it, if a person did.
+    """An action's `state` changed. If a person changed the state, `by` is that person.
+
+    `done`: the action was done, and `result_hash` is the hash of its result. `void`: the action was not done.
+    `in_doubt`: nobody knows whether the action was done. `undoing`: its compensation has begun. `undone`: the
+    compensation has ended. `intended`: the action is tried again.
     """
 
     kind: Literal["action_changed"] = "action_changed"
@@ -303,9 +312,10 @@ class PauseLifted(_Event):
 
 
 class BreakerChanged(_Event):
-    """A call or run of this session changed a breaker that all sessions share. It opened or closed the breaker, or it
-    became the only probe of the half-open breaker, or it gave that probe back. An opened breaker lets nobody through
-    before `until`.
+    """A call or run of this session changed a breaker that all sessions share.
+
+    `change` says how: the call or run `opened` or `closed` the breaker, became its only probe while it was half open
+    (`probed`), or gave the probe back (`released`). An opened breaker lets nobody through before `until`.
     """
 
     kind: Literal["breaker_changed"] = "breaker_changed"
@@ -315,7 +325,7 @@ class BreakerChanged(_Event):
 
 
 class RequestClosed(_Event):
-    """A request has its answer. `spent` is what it was charged, with unknown calls at their hold."""
+    """A request has its answer. `spent` is what was charged for it; a call whose end nobody saw counts at its hold."""
 
     kind: Literal["request_closed"] = "request_closed"
     request_id: str

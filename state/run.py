@@ -101,8 +101,8 @@ class Run(BaseModel):
 
     If the run did not complete, `reason` says why, in words for the user; `limit` names the limit of an exhausted run,
     `fault` the kind of a failure, and `report`, if any, has what the run had found so far. `unsure` is whether the run
-    completed below the confidence that its specialist asks for. `turns` counts its paid calls. `cost` is what the
-    ledger charged for the run.
+    completed with less confidence than its specialist asks for. `turns` is the number of its paid calls. `cost` is what
+    the ledger charged for the run.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -43,8 +43,8 @@ class Request(BaseModel):
 class Step(BaseModel):
     """One planned specialist. `chain_index` is the handler that starts: 0 is its own handler, above 0 a fallback.
 
-    `skip_reason` says why its own handler does not start. `allowance` is the most that it may spend. If `watched`, it
-    failed lately, so its breaker counts how the run ends.
+    If its own handler does not start, `skip_reason` says why. `allowance` is the most that the step may spend. If
+    `watched`, the specialist failed lately, so its breaker counts how the run ends.
     """
 
     model_config = ConfigDict(frozen=True)

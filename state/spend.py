@@ -11,9 +11,9 @@ class Spend(BaseModel):
     """What a request or a session was charged, in US dollars.
 
     `spent` is the cost of settled calls plus the holds of unknown calls. `held` is reserved by calls in flight.
-    `budget` is the cap on both together, None if there is no cap. `calls` is the number of all calls but void ones,
-    `unknown` that of unknown calls. `by_agent`, `by_model` and `by_day` divide up `spent`; a call's day is that of its
-    hold, in UTC, as `2026-11-23`.
+    `budget` is the cap on `spent` plus `held`, None if there is no cap. `calls` is the number of all calls but void
+    ones, `unknown` the number of unknown calls. `by_agent`, `by_model` and `by_day` divide up `spent`; a call's day is
+    the UTC date of its hold, such as `2026-11-23`.
     """
 
     model_config = ConfigDict(frozen=True)

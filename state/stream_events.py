@@ -33,7 +33,8 @@ class TurnTaken(TypedDict):
 class Terminal(TypedDict):
     """The run has ended. `outcome`, `limit` and `fault` are the values of `Outcome`, `Limit` and `Fault`.
 
-    `cost` is US dollars as a decimal text. `unsure` is whether the run completed below its specialist's confidence.
+    `cost` is US dollars as a decimal text. `unsure` is whether the run completed with less confidence
+    than its specialist asks for.
     """
 
     bursar: Literal["terminal"]

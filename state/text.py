@@ -4,18 +4,18 @@ MAX_REASON_CHARACTERS = 1_000
 
 
 def cut(text: str, limit: int) -> str:
-    """Return the text; if it is longer than `limit` characters, its beginning and an ellipsis, `limit` in all."""
+    """Return the text. If it is longer than `limit` characters, cut it to `limit`, with an ellipsis at its end."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return the text on one line, with single spaces for all white space, cut to `limit` characters if given."""
+    """Return the text on one line, with each run of white space as one space. If `limit` is given, `cut` it to that."""
     folded = " ".join(text.split())
     return folded if limit is None else cut(folded, limit)
 
 
 def excerpt(text: str, limit: int) -> str:
-    """Return the text; if it is longer than `limit` characters, its first and its last `limit // 2` characters.
+    """Return the text. If it is longer than `limit` characters, return its first and last `limit // 2` characters.
 
     In a message with a long pasted text, the question is before or after that text.
     """

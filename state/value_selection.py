@@ -15,7 +15,7 @@ _SCORE_STEP = Decimal("0.0001")
 class ScoredCandidate:
     """A specialist that may be chosen. Its worth is `score`, from 0 to 1 for this request, times its `value`.
 
-    `fits` is whether it fits the request at all; if not, it is never chosen.
+    If `fits` is False, the specialist does not fit the request at all and is never chosen.
     """
 
     name: str
@@ -26,11 +26,11 @@ class ScoredCandidate:
 
 
 def select(candidates: Sequence[ScoredCandidate], left: USD) -> tuple[Considered, ...]:
-    """Return a verdict on every candidate, in the order of worth per expected cost, the highest first.
+    """Return a verdict on every candidate, sorted: the highest worth per expected cost first.
 
-    Candidates that cost nothing come before, candidates that do not fit come last and are `unfit`. If a candidate's
-    expected cost is above what the candidates before it have left of `left`, the candidate is refused (`budget`);
-    cheaper candidates after it may still be chosen. Every other candidate is `chosen`.
+    Before all of them come candidates that cost nothing; after all of them come candidates that do not fit, which are
+    `unfit`. If a candidate's expected cost is above the part of `left` that the chosen candidates before it do not
+    need, its verdict is `budget`; a cheaper candidate after it may still be chosen. Every other candidate is `chosen`.
     """
     judged: list[Considered] = []
     remaining = left

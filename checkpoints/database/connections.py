@@ -43,7 +43,7 @@ class DriverConnection:
         self._commits = -1  # durable commits since one that may move the log; the first may: the process may end soon
 
     def begin(self, *, readonly: bool, durable: bool = True, one_statement: bool = False) -> Connection:
-        """Begin a transaction and return its connection. SQLite takes its write lock at once, unless it only reads.
+        """Begin a transaction and return its connection. SQLite takes its write lock at once, unless `readonly`.
 
         `one_statement` promises that a single statement follows: PostgreSQL then needs no BEGIN and no COMMIT. If not
         `durable`, the commit does not wait for the disk. If the connection was lost since its last use, a new one is
@@ -97,7 +97,7 @@ class DriverConnection:
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
         """Begin a transaction on SQLite whose commit is not durable, and return its connection.
 
-        Returns None if the beginning would wait for a lock, or fails.
+        Returns None if no connection is open, or if beginning the transaction would wait for a lock or fails.
         """
         if self._connection is None:
             return None
@@ -116,7 +116,7 @@ class DriverConnection:
     def commit(self) -> None:
         """Commit the transaction. Raises the driver's errors, and `DatabaseError` if PostgreSQL rolled back instead.
 
-        PostgreSQL does so, without an error, if a statement failed and the work swallowed that error.
+        PostgreSQL rolls back, without an error, if a statement failed and the work swallowed that statement's error.
         """
         if not self._one_statement:
             if self.line is not None:
@@ -140,14 +140,17 @@ class DriverConnection:
                 self.drop()
 
     def is_over(self) -> bool:
-        """Whether the connection is lost, or is SQLite's and has no transaction any more. False for PostgreSQL's."""
+        """Whether no transaction is left to undo: the connection is lost, or SQLite ended the transaction itself.
+
+        False for a connection to PostgreSQL that is not lost.
+        """
         if self._connection is None or self._connection.invalidated:  # SQLAlchemy does that after an interrupt
             return True
         driver = self._connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and not driver.in_transaction
 
     def savepoint(self) -> None:
-        """Set a savepoint, for `undo_to_savepoint`."""
+        """Set a savepoint in the transaction, to which `undo_to_savepoint` goes back."""
         self._send("SAVEPOINT work")
 
     def undo_to_savepoint(self) -> None:
@@ -170,7 +173,10 @@ class DriverConnection:
         return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the connection is not open and idle, or the server has closed it, as unasked data from it shows."""
+        """Whether the connection must be replaced: it is not open and idle, or the server has closed it.
+
+        A server that closes a connection sends a message that nobody asked for.
+        """
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
 
@@ -220,14 +226,17 @@ class DriverConnection:
         raise DatabaseError(f"no connection was opened within {seconds:.2f} s")
 
     def _look_after_log(self) -> None:
-        """Let one durable commit in `MOVE_EVERY` move SQLite's log into the database, if the log is long by then."""
+        """Set whether SQLite may move its write-ahead log into the database at the durable commit that follows.
+
+        One durable commit in `MOVE_EVERY` may. SQLite then moves the log if the log has `CHECKPOINT_PAGES` pages.
+        """
         self._commits = (self._commits + 1) % MOVE_EVERY
         if self._moves is bool(self._commits):
             self._moves = not self._commits
             self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._moves else 0}")
 
     def _tune(self, *, durable: bool, patient: bool) -> None:
-        """Set whether SQLite's commits wait for the disk (`durable`), and its begins for a lock (`patient`).
+        """Set whether SQLite waits for the disk at a commit (`durable`), and for a lock at a beginning (`patient`).
 
         A commit that is not durable never moves the log into the database.
         """

@@ -72,10 +72,10 @@ class Database:
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """Return the one `Database` of this process for `url`, so that an SQLite database in memory is one, too.
+        """Return the one `Database` of this process for `url`, so that all share one SQLite database in memory, too.
 
-        If `url` has no settings, it shares the database whatever its settings are. Raises `ConfigurationError` if `url`
-        has other settings than the database was opened with.
+        If `url` has no settings, the `Database` may have been opened with any. Raises `ConfigurationError` if `url` has
+        other settings than the `Database` was opened with.
         """
         if isinstance(url, Database):
             return url
@@ -113,8 +113,8 @@ class Database:
         `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
         statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
         If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
-        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, whose
-        connection is to be used.
+        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, which
+        must use its own connection.
         """
         job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()
@@ -193,7 +193,7 @@ class Database:
         return self._executor
 
     def _call_worker(self) -> None:
-        """Let a worker thread do all jobs that are queued before the caller, who holds `_lock`, frees it."""
+        """Let a worker thread do the queue's jobs. The caller holds `_lock`, and may queue a job before it frees it."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True
@@ -281,7 +281,7 @@ class Database:
     ) -> None:
         """Do `jobs` in one transaction; if `jobs` is empty, the queue's jobs. Add each job that ended to `told`.
 
-        If a job raises, only that job is undone. If the database fails, all jobs fail.
+        If a job raises, only that job is undone. If the database fails, all fail. `begun` is in a transaction already.
         """
         ended = committing = failed = False
         self._inside.working = True

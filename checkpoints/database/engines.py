@@ -25,7 +25,7 @@ POOLED = "bursar_pooled"  # in a connection's `info`: whether a pooler is betwee
 
 
 def make_engine(url: URL, settings: Settings) -> Engine:
-    """Return an engine without a pool: the caller keeps the connections that it opens. Each gets the `settings`."""
+    """Return an engine without a pool: the caller keeps the connections. Each new connection gets the `settings`."""
     if url.get_backend_name() != "sqlite":
         usual = {"fallback_application_name": "bursar", **KEEPALIVE}
         arguments: dict[str, object] = {name: value for name, value in usual.items() if name not in url.query}
@@ -46,11 +46,11 @@ def make_engine(url: URL, settings: Settings) -> Engine:
 
 
 def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
-    """Set the time-outs for the connection's life. If a pooler is in between, only turn off prepared statements.
+    """Set the time-outs of a new connection. If it leads to a pooler, turn off prepared statements instead.
 
-    A pooler gives the server's connection to others after each transaction, so nothing may outlast a transaction: each
-    one sets the time-outs itself. There is a pooler if statements run in another process than the driver connected to.
-    Raises the driver's error if the server refuses.
+    A pooler gives the server's connection to other clients after each transaction, so no setting may outlast a
+    transaction, and each transaction sets the time-outs itself. There is a pooler if statements run in another process
+    than the driver connected to. Raises the driver's error if the server refuses.
     """
     limits = " || ".join(f"set_config('{name}', '{limit}', false)" for name, limit in limits_of(settings).items())
     same = f"pg_backend_pid() = {connection.info.backend_pid}"

@@ -19,7 +19,7 @@ Work = Callable[[Connection], T]
 
 
 class Wakeup:
-    """A signal to one thread: a bare lock, as `threading.Event` took a sixth of the time of storing a checkpoint."""
+    """A signal to one thread: a bare lock, because `threading.Event` took a sixth of the time to store a checkpoint."""
 
     __slots__ = ("_lock",)
 
@@ -28,7 +28,7 @@ class Wakeup:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Let the present `wait`, or otherwise the next `wait`, return. Any thread may call this."""
+        """Let the thread that is in `wait` return; if none is, let the next `wait` return. Any thread may call this."""
         with suppress(RuntimeError):  # it was given already
             self._lock.release()
 
@@ -39,7 +39,7 @@ class Wakeup:
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """Submitted work. Once `done`, either the work is committed, or `error` says why nothing of the work was kept."""
+    """Work submitted to a `Database`. Once `done`, the work is committed, or `error` says why nothing was kept."""
 
     work: Work[T]
     readonly: bool
@@ -66,8 +66,9 @@ class Job(Generic[T]):
 class SavepointScope:
     """A block around one job of a transaction. If the job raises, the block stores the error in `job.error`.
 
-    If the job is `alone` in the transaction, or `marked` by a savepoint, only the job is then undone. Otherwise the job
-    shares the transaction with others and has no savepoint. Then `again` is True: the caller must do all of them again.
+    If the job is `alone` in the transaction, or `marked` by a savepoint, the block then undoes only this job. Otherwise
+    the job cannot be undone without the transaction's other jobs: the block sets `again`, and the caller undoes all
+    jobs and does them again.
     """
 
     __slots__ = ("_alone", "_held", "_job", "_marked", "again")

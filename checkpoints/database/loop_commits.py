@@ -19,9 +19,10 @@ _threads = threading.local()
 
 
 class LentThread:
-    """A thread whose event loop may wait for a disk while `work` has one element, which is then the caller's.
+    """A thread whose event loop may block for a commit while only one piece of work runs on the loop.
 
-    `returned_at` is when the last such wait ended, by `time.monotonic`. During the wait the loop ran nothing else.
+    `work` has one element for each piece of work on the loop. `returned_at` is when the loop last went on after such a
+    commit, by `time.monotonic`; the loop ran nothing else meanwhile.
     """
 
     def __init__(self, work: Sized) -> None:
@@ -30,7 +31,7 @@ class LentThread:
 
 
 def lend_thread(lent: LentThread) -> None:
-    """From now on, let the event loop of this thread wait for a disk while `lent.work` has one element."""
+    """From now on, let the event loop of this thread block for a commit while `lent.work` has one element."""
     _threads.lent = lent
 
 

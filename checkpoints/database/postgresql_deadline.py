@@ -42,15 +42,16 @@ class ServerHealth:
 
     @property
     def patience(self) -> float:
-        """Seconds after which a server that did not answer is taken for frozen: four times the fastest connecting time.
+        """The seconds after which a server that does not answer is taken for frozen.
 
-        At least `SILENT_SECONDS`, at most `BEGIN_SECONDS`.
+        This is four times the shortest time in which a connection was opened, but at least `SILENT_SECONDS` and at most
+        `BEGIN_SECONDS`.
         """
         return min(max(SILENT_SECONDS, 4 * self.opening_seconds), BEGIN_SECONDS)
 
 
 class ConnectionDeadline:
-    """The deadline of the work on one PostgreSQL connection. The connection calls it, and the watch thread reads it."""
+    """The deadline of the work on one PostgreSQL connection. `Database` sets it, and `DeadlineWatch` enforces it."""
 
     def __init__(self, server: ServerHealth, *, statement_seconds: float) -> None:
         self.committing = False  # whether the commit is under way, which nobody cancels
@@ -82,11 +83,14 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """End the time limit for the transaction's beginning: it has begun, or may have to wait for a pooler."""
+        """Lift the time limit for beginning the transaction, which has begun or may have to wait for a pooler."""
         self._begun_by = None
 
     def replaced(self) -> bool:
-        """Let the work begin again on a new connection. Returns False if the work was given up after it had begun."""
+        """Let the work begin again on a new connection, and return True.
+
+        If the work was given up after its transaction had begun, return False: the caller then raises its error.
+        """
         with self._lock:
             if self.given_up is not None and self._begun_by is None:
                 return False
@@ -107,7 +111,8 @@ class ConnectionDeadline:
     def end(self) -> bool:
         """End the watch over the work, and return whether the work was given up.
 
-        If it was, the caller drops the connection, because a cancellation under way could hit later work on it.
+        If the work was given up, the caller drops the connection, because a cancellation that is under way could hit
+        later work on the connection.
         """
         with self._lock:  # race: the watch may be giving it up; afterwards it cannot
             self._busy = False
@@ -147,7 +152,7 @@ class ConnectionDeadline:
         return max(self._until - time.monotonic(), self._server.patience)
 
     def look(self, now: float) -> float:
-        """Give the work up if it is overdue: cancel it, and hang up if that does not help.
+        """If the work is overdue, give it up: cancel its statement, or shut the socket down if that cannot help.
 
         Returns when to look again, in seconds of `time.monotonic`; infinite if there is nothing to look at.
         """
@@ -179,9 +184,9 @@ class ConnectionDeadline:
         return self._until + COMMIT_SECONDS if self.committing else self._until, QUIET_SECONDS
 
     def _quiet_seconds(self, *, unknown: float) -> float:
-        """Return for how many seconds the server has sent nothing; 0 if it was asked nothing or its answer is there.
+        """Return for how many seconds the server has sent nothing; 0 if no answer is due, or the answer can be read.
 
-        Returns `unknown` if the operating system does not tell: for a Unix socket, and outside Linux.
+        If the operating system does not tell how long, as for a Unix socket and outside Linux, return `unknown`.
         """
         driver = self._driver
         if driver is None or driver.closed or driver.pgconn.transaction_status != ACTIVE:
@@ -223,7 +228,7 @@ class DeadlineWatch:
         self._started = False
 
     def add(self, line: ConnectionDeadline) -> None:
-        """Watch this connection from now on."""
+        """Watch the connection of `line` from now on."""
         with self._wake:
             self._lines.add(line)
 

@@ -22,7 +22,10 @@ _LINK = "bursar_libpq"  # in a connection's `info`, which ends with it
 
 
 class PostgresSession:
-    """Runs statements on one connection, and prepares those used often. One thread at a time may use a session."""
+    """Runs statements on one connection, and prepares statements that are used often.
+
+    One thread at a time may use a session.
+    """
 
     def __init__(self, driver: Any) -> None:
         from psycopg.adapt import PyFormat, Transformer
@@ -76,9 +79,9 @@ class PostgresSession:
             cursor.executemany(sql.encode(), rows)
 
     def _prepare(self, sql: str) -> bytes | None:
-        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name; before, None.
+        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name.
 
-        Also returns None if the driver prepares no statements, or the connection has `MAX_PREPARED` statements already.
+        Before that, return None; also if the driver prepares no statements, or the connection has `MAX_PREPARED`.
         """
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)

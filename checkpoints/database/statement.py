@@ -43,7 +43,7 @@ class Statement:
     def changes_of_each(self, connection: Connection, rows: Sequence[dict[str, object]]) -> list[int]:
         """Run the statement for each of `rows`, in order; on SQLite, by one call of the driver.
 
-        Returns, for each of `rows`, how many rows of the table it changed.
+        Returns, for each of `rows`, how many rows of the table the statement changed.
         """
         sql, defaults, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)
         return _execute_each(connection, sql, [ordered(defaults | row) for row in rows])
@@ -70,7 +70,7 @@ class Statement:
 def execute(connection: Connection, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
     """Run `sql` with `values` for its parameters: `?` on SQLite, `$1`, `$2` … on PostgreSQL.
 
-    Returns its rows, and how many rows it returned or changed. Raises SQLAlchemy's errors, as `Connection.execute`.
+    Returns its rows, and how many rows it returned or changed. Raises SQLAlchemy's errors.
     """
     dialect = connection.dialect
     try:

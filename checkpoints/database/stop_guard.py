@@ -8,7 +8,7 @@ _threads = threading.local()
 
 
 def guard_thread(lock: threading.Lock) -> None:
-    """Let this thread hold `lock` in its `shielded` blocks from now on. To stop the thread, take `lock` first."""
+    """Let this thread hold `lock` in its `shielded` blocks from now on. Whoever stops the thread takes `lock` first."""
     _threads.lock = lock
 
 

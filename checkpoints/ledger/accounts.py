@@ -69,7 +69,10 @@ def check_amount(what: str, amount: int) -> None:
 
 
 def follows_configuration(scope: str) -> bool:
-    """Whether each new request sets the account's cap to the configured cap: not if it is a request's or an agent's."""
+    """Whether each new request sets the account's cap to the configured cap.
+
+    True for the account of the ledger, a tenant or a session; False for the account of a request or an agent.
+    """
     return scope.partition(":")[0] in OF_THE_CONFIGURATION
 
 
@@ -248,8 +251,8 @@ def _move(count: int) -> Statement:
 def _in_turn(change: Update, count: int) -> Statement:
     """Return a PostgreSQL statement that applies `change` to `count` accounts, and locks them in order of their names.
 
-    `lock` uses the same order, so the two cannot deadlock. For one account no order is needed, and a plain UPDATE does:
-    if the UPDATE had to wait for the row, it reads the row again.
+    `lock` uses the same order, so the two cannot deadlock. For one account no order is needed, and a plain UPDATE is
+    enough: if the UPDATE had to wait for the row, it reads the row again.
     """
     if count == 1:
         return Statement(change.where(_among(count)).returning(accounts.c.scope))

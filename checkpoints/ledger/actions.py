@@ -123,7 +123,7 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let `attempt` do a void or doubtful action again. Returns False if the action changed since `deed` was read."""
+    """Record that `attempt` does a void or doubtful action again. Returns False if it changed since `deed` was read."""
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
 
@@ -144,13 +144,19 @@ def void(transaction: Transaction, key: str, *, attempt: str, reason: str, at: d
 
 
 def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: datetime) -> bool:
-    """Record that nobody knows whether this attempt did the action. Returns False if another has changed the action."""
+    """Record that nobody knows whether this attempt did the action.
+
+    Returns False, and changes nothing, if another attempt or a person has changed the action meanwhile.
+    """
     values = {"state": "in_doubt", "reason": clean(reason)}
     return _change(transaction, key, ("intended",), values, attempt=attempt, at=at)
 
 
 def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Let `attempt` undo a done or half undone action. Returns False if the action changed since `deed` was read."""
+    """Record that `attempt` undoes a done or half undone action.
+
+    Returns False, and changes nothing, if the action changed since `deed` was read.
+    """
     values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
     return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
 
@@ -204,7 +210,7 @@ def open_actions(transaction: Transaction, session_id: str | None) -> list[Actio
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove arguments and results of the session's ended actions. Returns how many actions lost any."""
+    """Remove arguments and results of the session's ended actions. Returns how many actions had any."""
     ended = and_(actions.c.session_id == session_id, actions.c.state.in_(ENDED))
     kept = or_(actions.c.arguments.is_not(None), actions.c.result.is_not(None))
     erased = update(actions).values(arguments=None, result=None).where(ended, kept)
@@ -221,7 +227,10 @@ def _change(
     at: datetime,
     by: str = "",
 ) -> bool:
-    """Change the action to `values` and log that. Returns False if this attempt does not have it in one of `states`."""
+    """Change the action to `values`, log that, and return True.
+
+    If the action is in none of `states`, or another attempt has it, change nothing and return False.
+    """
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()
     if session_id is None:

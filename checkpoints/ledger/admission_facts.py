@@ -56,7 +56,7 @@ class AdmissionFacts:
 
 
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
-    """Return the scopes whose pause stops a call: `all`, the tenant's, and that of each agent named in `paths`.
+    """Return the scopes whose pause stops a call: `all`, the tenant's scope, and the scope of each agent in `paths`.
 
     A path names agents that call each other, such as `tax → lookup`.
     """
@@ -82,9 +82,10 @@ def read_admission_facts(
     at: datetime,
     place: RunLocation | None = None,
 ) -> AdmissionFacts:
-    """Return the facts about these scopes of accounts, scopes of pauses and names of breakers.
+    """Return the least room of `accounts` (scopes), and which of the scopes `pauses` are paused.
 
-    If `place` is given, the result also has the facts about that run.
+    The result also has those of the named `breakers` that saw faults lately. If `place` is given, it has the facts
+    about that run, too.
     """
     values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}
     values |= {f"pause_{number}": name for number, name in enumerate(pauses)}

@@ -89,10 +89,11 @@ def ask(
 def answer(
     transaction: Transaction, approval_id: str, verdict: str, *, by: str, reason: str = "", at: datetime
 ) -> tuple[ApprovalRecord, bool]:
-    """Change a waiting approval to `verdict`: approved, denied or refused; to expired if `approved` comes too late.
+    """Change a waiting approval to `verdict`: approved, denied or refused.
 
-    Returns the approval as it is afterwards, and whether this changed it: False if it was answered before. Raises
-    `LedgerError` if there is no such approval.
+    If `verdict` is `approved` but the approval's time is over, change the approval to expired instead. Returns the
+    approval as it is afterwards, and True; False instead of True if the approval did not wait, so nothing was changed.
+    Raises `LedgerError` if there is no such approval.
     """
     asked = _locked(transaction, approval_id)
     became, why = verdict, reason
@@ -104,13 +105,13 @@ def answer(
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
-    """Change an approval to refused, because `by` is no approver. Returns False if its state changed since `asked`."""
+    """Change the approval `asked` to refused, because `by` is no approver. Returns False if its state changed since."""
     lock_session(transaction, asked.session_id)
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """Change an approval from approved to used. Raises `NotApproved` if its time is over or it has another state."""
+    """Change an approval from approved to used. Raises `NotApproved` if its time is over or its state is another."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
@@ -184,7 +185,10 @@ def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRe
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
-    """Remove, from the session's approvals that do not wait, what people were shown. Returns how many lost it."""
+    """Remove what people were shown from the session's approvals, unless the approval still waits for a person.
+
+    Returns how many approvals were changed.
+    """
     condition = (approvals.c.session_id == session_id, approvals.c.state != "waiting", approvals.c.shown.is_not(None))
     return transaction.connection.execute(update(approvals).values(shown=None).where(*condition)).rowcount
 

@@ -178,7 +178,10 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
 
 
 def settle(transaction: Transaction, call_id: str, row: Mapping[str, object]) -> ClosedCall:
-    """Change a held or sent call to settled, by `row`, and return the call. Raises `LedgerError` for any other call."""
+    """Change a held or sent call to settled, and return the call. Raises `LedgerError` for any other call.
+
+    `row`, made by `settled_row`, has the call's cost, usage and answer.
+    """
     return _ended(_settle(transaction.connection, **row)) or _cannot(transaction, call_id, "settled")
 
 

@@ -44,7 +44,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """A breaker that saw faults lately. Of `calling` sessions, `failing` had a fault at their last call.
+    """A breaker that saw faults lately. `calling` sessions called lately; the last call of `failing` of them failed.
 
     `until` is when an open breaker becomes half open, None if it is closed. `probing` is whether a probe is under way.
     """
@@ -66,7 +66,7 @@ def read(record: str) -> Breaker:
 
 
 def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
-    """Return whether the breaker lets the caller through. If the breaker is half open, the call becomes its probe."""
+    """Return whether the breaker lets the caller through. If so and it is half open, the call becomes its probe."""
     # Race: the row is locked from here on, so that one caller has the probe of a half-open breaker.
     found = _locked(transaction.connection, breaker=name)
     if not found:

@@ -20,8 +20,8 @@ By = Literal["agent", "model", "day", "tenant", "session"]
 class CostRow:
     """What one agent, model, day, tenant or session was charged. `by` is one of these five words, `name` its name.
 
-    `spent` includes unknown calls at their hold; `unknown` is the number of unknown calls. `held` is reserved by calls
-    in flight. `calls` counts all calls but void ones.
+    `spent` is the cost of settled calls plus the holds of unknown calls; `unknown` is the number of unknown calls.
+    `held` is reserved by calls in flight. `calls` is the number of all calls but void ones.
     """
 
     by: By

@@ -98,8 +98,8 @@ def _extend(
 ) -> tuple[int, str] | None:
     """Append the events to the log if the log ends at `end` (sequence, hash), and return its new end.
 
-    If the log ends elsewhere, return None and change nothing. Do the same if an incident closed the session and one of
-    the events is a hold, which `pays` says.
+    `pays` is whether one of the events is a hold. If the log ends elsewhere, or if `pays` and an incident closed the
+    session, return None and change nothing.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []

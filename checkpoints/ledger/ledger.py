@@ -222,7 +222,7 @@ class Ledger:
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
         """Raise the cap of an account by `amount`, and return the account's scope.
 
-        `account` is a request's id, a session's id, or a scope such as the one that a `BudgetExceeded` names. Raises
+        `account` is a request's id, a session's id, or a scope, such as `BudgetExceeded.scope`. Raises
         `LedgerError` if there is no such account, it has no cap, or it is a tenant's or the whole ledger's: only the
         configuration sets the cap of such an account.
         """

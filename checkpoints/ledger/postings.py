@@ -143,7 +143,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Mark every held call of the session as unknown, because an earlier process left it. Returns how many there were.
+    """Mark every call that an earlier process left held in the session as unknown. Returns how many calls these were.
 
     If `checkpoint_ns` is given, only calls of this node's run, and of runs inside it, are marked. Only the session's
     owner may call this, and only before it sends a call: a call that is in flight now would be marked, too.

@@ -47,12 +47,12 @@ class CallProjection:
 
     @property
     def spent(self) -> int:
-        """What the call was charged, in nano-dollars; 0 before it has ended."""
+        """What the call was charged, in nano-dollars; 0 before the call has ended."""
         return {"settled": self.cost or 0, "unknown": self.amount}.get(self.state, 0)
 
     @property
     def held(self) -> int:
-        """What the call reserves, in nano-dollars; 0 if it is not held any more."""
+        """What the call reserves, in nano-dollars; 0 if the call is not held any more."""
         return self.amount if self.state == "held" else 0
 
 
@@ -91,7 +91,7 @@ APPROVAL_FOLLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class LogTotals:
-    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and their number.
+    """The totals of a log's calls up to one event: nano-dollars `spent` and `held`, and the number of `calls`.
 
     `hash` is the hash of that event.
     """

@@ -23,9 +23,9 @@ PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept a
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session in a list of sessions. `requests` is the number of its requests, `outcome` that of the last request.
+    """A session in a list of sessions. `requests` is the number of its requests; `outcome` is the last one's outcome.
 
-    `spent` includes unknown calls at their hold.
+    `spent` is the cost of settled calls plus the holds of unknown calls.
     """
 
     session_id: str

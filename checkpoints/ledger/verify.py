@@ -64,7 +64,7 @@ def _count(number: int, what: str) -> str:
 
 @dataclass(slots=True)
 class _Problems:
-    """The first `MAX_PROBLEMS` problems, and the number of all problems."""
+    """The problems that `verify` has found: the first `MAX_PROBLEMS` in words, and the number of all."""
 
     first: list[str] = field(default_factory=list[str])
     count: int = 0

@@ -8,7 +8,10 @@ Row = dict[str, object]
 
 
 class Address(NamedTuple):
-    """The session, its namespace and the checkpoint that a config names. `checkpoint_id` None means the latest."""
+    """The session, the namespace and the checkpoint that a config names.
+
+    If `checkpoint_id` is None, the latest checkpoint is meant.
+    """
 
     thread_id: str
     checkpoint_ns: str

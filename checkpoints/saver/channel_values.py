@@ -55,7 +55,7 @@ class Encoded(NamedTuple):
 class NewValues:
     """The rows that `put` stores for the channels that changed: values stored `whole`, and `differences` to a base.
 
-    If a changed channel has no value, it has no row, and reading the checkpoint finds no value.
+    A changed channel without a value has no row, so a reader of the checkpoint finds no value.
     """
 
     at: Address
@@ -65,7 +65,10 @@ class NewValues:
 
     @classmethod
     def of(cls, codec: Codec, at: Address, values: Mapping[str, object], new_versions: ChannelVersions) -> "NewValues":
-        """Encode the channels of `new_versions` that have a value. Later changes of `values` have no effect."""
+        """Return the encoded values of the channels in `new_versions`; channels without a value are left out.
+
+        Later changes of `values` have no effect.
+        """
         return cls(
             at,
             [
@@ -76,7 +79,7 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether a large value's channel has no chain in the cache `trails`, so that its base should be read first."""
+        """Whether to read the bases of the values first: a large value has no chain in the cache `trails`."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
@@ -86,7 +89,7 @@ class NewValues:
         """Fill `whole` and `differences` with the rows of the values, and add the values to the cache `trails`.
 
         A value is stored as a difference if its chain is in `remembered`, or in `trails` if `remembered` is None.
-        This may run again, because its transaction may.
+        The caller may call this again, because the caller's transaction may run again.
         """
         self.whole.clear()
         self.differences.clear()
@@ -190,7 +193,8 @@ def read_encoded(
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
     """Return the serde's bytes of a version, put together from the versions in `stored`, and its delta chain.
 
-    Raises `DatabaseError` if a version that it builds on is gone or has changed, and `CipherError` as the codec does.
+    Raises `DatabaseError` if a version that `version` builds on is gone or has changed, and `CipherError` if a payload
+    cannot be decrypted.
     """
     first, *later = reversed(_chain(stored, version))
     whole = codec.open(stored[first].stored, value_place(at, channel, first))

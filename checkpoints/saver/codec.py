@@ -19,7 +19,8 @@ _LEVEL = 1
 class EncodedPayload(NamedTuple):
     """The columns of a payload. `kind` is the serde's name for its encoding.
 
-    `coding` says whether the serde's bytes were deflated, and under which key they were encrypted; None if neither.
+    `coding` says whether the serde's bytes were deflated, and under which key they were encrypted. It is None if the
+    payload has the serde's bytes as they are.
     """
 
     kind: str
@@ -42,7 +43,7 @@ class Codec(NamedTuple):
         return self.close(kind, data, place)
 
     def load(self, stored: EncodedPayload, place: Iterable[str]) -> Any:
-        """Return the value of a payload stored at `place`. Raises `CipherError` as `open`, and the serde's errors."""
+        """Return the value of a payload stored at `place`. Raises what `open` raises, and the serde's errors."""
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
     def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:
@@ -79,7 +80,7 @@ class Codec(NamedTuple):
         return zlib.decompress(data) if how == DEFLATED else data
 
     def is_current(self, coding: str | None) -> bool:
-        """Whether a payload with this `coding` is under the current key, or not encrypted if there is no cipher."""
+        """Whether a payload with this `coding` is encrypted under the current key; without a cipher, not encrypted."""
         _, _, key_id = (coding or "").partition(SEALED)
         return key_id == ("" if self.cipher is None else self.cipher.current)
 

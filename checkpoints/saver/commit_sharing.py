@@ -26,10 +26,10 @@ Session = tuple[str, str, Lease | None]  # session, namespace, and the run that 
 
 
 class CommitWaiter:
-    """The result that the caller of waiting writes waits for, in a thread or a task: whether the writes are stored.
+    """Lets the caller of waiting writes wait, in a thread or a task, for the result: whether the writes are stored.
 
     The result is False if the transaction that took the writes along failed. Every step of a graph needs a
-    `CommitWaiter`, and a `concurrent.futures.Future` costs as much as encoding the writes does.
+    `CommitWaiter`; a `concurrent.futures.Future` in its place would cost as much as encoding the writes does.
     """
 
     __slots__ = ("_stored", "_task", "_turn")
@@ -75,7 +75,7 @@ def _resolve(task: "asyncio.Future[bool]", stored: bool) -> None:
 
 
 class PendingWrites(NamedTuple):
-    """Writes of a session that wait for another transaction to take them along.
+    """Writes of a session that wait until another transaction of the session stores them with its own rows.
 
     `notice` tells the caller of the writes whether they were stored.
     """
@@ -86,10 +86,11 @@ class PendingWrites(NamedTuple):
 
 
 class StoreOperation(NamedTuple):
-    """The `work` that stores rows. If it raises `IntegrityError`, `again` is the work to do instead.
+    """The `work` that stores rows. If `work` raises `IntegrityError`, the saver does the work `again` instead.
 
-    `one_statement` says that the work is a single statement. `taken` are waiting writes of others that the work takes
-    along. If `parcel` is given, the rows themselves wait, and the work is done only if no transaction takes them along.
+    `one_statement` says that the work is a single statement. `taken` are waiting writes of other callers, which the
+    work stores, too. If `parcel` is given, the rows are those waiting writes, and the work is done only if no other
+    transaction stores them.
     """
 
     work: Work[None]
@@ -115,7 +116,10 @@ class StoreOperation(NamedTuple):
 
 
 class CommitSharing:
-    """The waiting writes of a saver, at most one `PendingWrites` for each session. Any thread may use it."""
+    """The waiting writes of a saver, at most one `PendingWrites` for each session.
+
+    Any thread may use a `CommitSharing`.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[Session, PendingWrites] = {}
@@ -125,7 +129,7 @@ class CommitSharing:
     def leave(self, session: Session, rows: RowsToStore) -> PendingWrites | None:
         """Let the rows wait, and return them as `PendingWrites`.
 
-        Returns None if writes of the session wait already. The caller then stores its rows now and takes those along.
+        If writes of the session wait already, return None; the caller then stores its own rows and those writes now.
         """
         with self._lock:
             if session in self._waiting:
@@ -144,7 +148,8 @@ class CommitSharing:
     def wait(self, parcel: PendingWrites) -> bool:
         """Wait until another transaction has stored the writes `parcel`, and return True.
 
-        Returns False if no transaction took them along in time, or it failed. The caller then stores them alone.
+        Returns False if no transaction took the writes along in time, or if the transaction that did failed. The caller
+        then stores them alone.
         """
         stored = parcel.notice.wait(PATIENCE_SECONDS)
         # Race: another caller may take the writes just now. Then this waits for that caller's result.
@@ -153,7 +158,7 @@ class CommitSharing:
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Do what `wait` does, in a task. If the task is cancelled and nobody stores the writes, `store` does so."""
+        """Do what `wait` does, in a task. If the task is cancelled and nobody has stored the writes, run `store`."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)

@@ -36,7 +36,8 @@ class StoredVersion(NamedTuple):
 class DeltaChain(NamedTuple):
     """The versions of a channel's delta chain that the next version may build on.
 
-    `last` is the newest version, `fine` the newest with a number that 16 divides, `coarse` the same for 256.
+    `last` is the newest version, `fine` the newest whose number is a multiple of 16, and `coarse` the newest whose
+    number is a multiple of 256.
     """
 
     last: StoredVersion
@@ -76,7 +77,7 @@ class DeltaChain(NamedTuple):
 
 
 class DeltaStep(NamedTuple):
-    """How the next value of a chain is stored: as the difference `made` to the version `base`, with this number."""
+    """How to store the next value of a chain: as version `number`, by the difference `made` to the version `base`."""
 
     base: str
     number: int

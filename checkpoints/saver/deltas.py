@@ -20,9 +20,9 @@ _HEAD = struct.Struct("<8I")
 
 
 class Difference(NamedTuple):
-    """What turns the encoding `old` into a newer one.
+    """A recipe that makes a newer encoding from an older one, `old`.
 
-    The newer one is `old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]`.
+    The newer encoding is `old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]`.
     """
 
     prefix: int
@@ -64,7 +64,7 @@ class Packed(NamedTuple):
 
 
 def difference(old: bytes, new: bytes) -> Difference:
-    """Return the difference that turns `old` into `new`. If little is alike, it stores all bytes of `new`."""
+    """Return the difference that turns `old` into `new`. If they have little in common, it has all bytes of `new`."""
     for header in HEADERS:  # what is most often done to a value, and quickest to see: something is added at the end
         if len(old) > header and new.startswith(old[header:], header):
             return Difference(0, header, len(old) - header, 0, new[:header], new[len(old) :])
@@ -93,7 +93,10 @@ def pack(number: int, new: bytes, made: Difference) -> bytes:
 
 
 def unpack(stored: bytes) -> Packed:
-    """Return the difference in the bytes that `pack` made. Raises `DatabaseError` if they are too short."""
+    """Return the difference that the bytes `stored` hold, which `pack` made.
+
+    Raises `DatabaseError` if there are too few bytes.
+    """
     if len(stored) < _HEAD.size:
         raise DatabaseError("a stored value is damaged: a difference is cut short; restore the session from a backup")
     number, size, checksum, prefix, offset, run, suffix, length = _HEAD.unpack_from(stored)

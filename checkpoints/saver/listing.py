@@ -22,9 +22,10 @@ Found = Callable[[], CheckpointTuple]
 
 
 class Page(NamedTuple):
-    """The checkpoints that one page `found`, and the state of the list after the page.
+    """One page of a listing: the checkpoints `found`, each as a function that decodes it.
 
-    `after` is the key of the last checkpoint that was looked at, `left` how many more may be found (None: all).
+    `after` is the key of the last checkpoint that was looked at. `left` is how many more checkpoints the listing may
+    find, None if it has no limit. If `done`, this is the last page.
     """
 
     found: list[Found]
@@ -72,10 +73,10 @@ class Listing:
         return found
 
     def next_page(self, connection: Connection) -> Page:
-        """Return the next page of matching checkpoints. Each is a function that decodes it, to be called afterwards.
+        """Return the next page of matching checkpoints, each as a function that decodes it.
 
-        So no lock is held while values are decoded. Until `take` gets the page, this returns the same page again,
-        because its transaction may run again.
+        Call these functions after the transaction, so that no lock is held while values are decoded. Until `take` gets
+        the page, `next_page` returns the same page again, because its transaction may run again.
         """
         after, left = self._after, self._left
         size = PAGE if self._left is None or self._wanted else min(PAGE, self._left)

@@ -24,9 +24,9 @@ from bursar.checkpoints.saver.sql import (
 
 
 class Read(NamedTuple):
-    """The rows of a checkpoint, and the cached delta chains of its values, `known`, by channel.
+    """The rows of a checkpoint, and `known`, the cached delta chains of its values by channel.
 
-    For a channel in `known`, only the row of the shown version need be there.
+    For a channel in `known`, `rows` need only have the row of the version that the checkpoint shows.
     """
 
     rows: Sequence[StoredRow]
@@ -44,9 +44,10 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
 
 
 def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
-    """Return work that reads what `get_rows` reads, and finds the values whose chains are in the cache `trails`.
+    """Return work that reads what `get_rows` reads, and adds the delta chains of the values from the cache `trails`.
 
-    If the cache has the chain of every value that is stored as a difference, the versions below them are not read.
+    If the cache has the chain of every value that is stored as a difference, the work does not read the versions that
+    these values build on.
     """
 
     def work(connection: Connection) -> Read:

@@ -145,7 +145,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store `checkpoint` below its parent in `config`, or over a checkpoint with the same id. Return its config."""
+        """Store `checkpoint`, whose parent `config` names, or replace the one with its id. Return its config."""
         at, storing = self._put(config, checkpoint, metadata, new_versions)
         self._store(storing)
         return at.config()
@@ -178,7 +178,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         await self._astore(self._put_writes(config, writes, task_id, task_path))
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint in `config`, or the latest of its session and namespace; None if there is none."""
+        """Return the checkpoint that `config` names, by default the latest of its namespace; None if there is none."""
         at = address_of(config)
         return self._found(at, self._database.run(get_known_rows(at, self._trails), readonly=True))
 

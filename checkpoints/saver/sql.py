@@ -42,10 +42,11 @@ class StoredRow(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """A row of the history statements: a WRITE of an ancestor, or a SEED, a version of the found value's chain.
+    """A row that the statements `latest_history` and `one_history` return. `part` is WRITE or SEED.
 
-    For a WRITE, `depth` is how many steps up the ancestor is, `first` the task path, `second` the task id. For a SEED,
-    `depth` is its place in the chain, 1 for the value itself, `first` the version, `second` its base or None.
+    WRITE is a write of an ancestor: `depth` is how many steps up the ancestor is, `first` the task path, `second` the
+    task id. SEED is a version from which the nearest stored value is put together: `depth` is 1 for the value itself, 2
+    for its base and so on, `first` the version, `second` its base or None.
     """
 
     part: int
@@ -68,7 +69,7 @@ class BatchStatement(Statement):
     """A statement for many rows at once: SQLite runs it for each row, PostgreSQL receives all rows in one pipeline."""
 
     def many(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-        """Run the statement for each of `rows`, in order; `rows` may be empty. Raises as `Statement`."""
+        """Run the statement for each of `rows`, in order; `rows` may be empty. Raises SQLAlchemy's errors."""
         if not rows:
             return
         sql, _, ordered = self._rendered.get(connection.dialect.name) or self._render(connection)

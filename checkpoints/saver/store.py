@@ -26,9 +26,9 @@ DIVISION_BY_ZERO = "22012"
 
 
 class _Columns:
-    """The columns, in order, whose values a statement takes from a row; by default all columns of the table.
+    """The columns whose values a statement takes from each row to store; by default all columns of the table.
 
-    `of(row)` returns the values, and `row` is the SQL with a `?` for each.
+    `of` takes such a row and returns the values, in order. `row` is the SQL for the values: `(?, ?, …)`.
     """
 
     def __init__(self, table: Table, *names: str) -> None:
@@ -68,7 +68,7 @@ class RowsToStore(NamedTuple):
 
 
 def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
-    """Store all of the rows, or none. If a `lease` is given, store them only if it still holds.
+    """Store all of the rows, or none. If a `lease` is given, store the rows only if the lease still holds.
 
     Raises `IntegrityError` if a value's version is stored already, or the base of a difference is not stored. Raises
     `LeaseLost` if the lease does not hold any more.

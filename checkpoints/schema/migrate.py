@@ -26,7 +26,7 @@ def migrate(database: Database) -> None:
     """Bring `database` to the newest version: create its tables, or migrate them. If it has that version, do nothing.
 
     If two processes start at once, one migrates and the other waits for it. Raises `DatabaseError`, and changes
-    nothing, if a newer Bursar or one from before the first release wrote the database, or it cannot be used.
+    nothing, if the database cannot be used, or was written by a newer Bursar or by one from before the first release.
     """
     known = known_versions()
     # Race: another process may migrate after this look. `_upgrade` looks again under a lock.
