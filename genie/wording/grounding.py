@@ -126,7 +126,7 @@ class _Grounds:
 
 
 def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
-    """Yield the absolute value of `fact`, in the unit of the mark, if a number so read and marked may state the fact.
+    """If a number with this reading and mark may state `fact`, yield the absolute value of `fact` in the mark's unit.
 
     Otherwise yield nothing.
     """
@@ -151,7 +151,7 @@ def _rounds_to(value: Decimal, reading: Reading) -> bool:
 
 
 def _same(numeral: Numeral, said: Numeral) -> bool:
-    """Whether `numeral` repeats the number `said`: one value in common, and in the same unit or one without a unit.
+    """Whether `numeral` repeats the number `said`: they share a value and a unit, or a value if one has no unit.
 
     A percentage repeats only a percentage.
     """

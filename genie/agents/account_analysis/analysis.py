@@ -105,7 +105,7 @@ def analyse(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _record(view: View) -> None:
-    """Record the totals of the view's period on its fact sheet, also totals that the text does not mention."""
+    """Record the totals of the view's period on the view's fact sheet, also totals that the text does not mention."""
     sheet = view.sheet
     sheet.day("coverage.start", view.covered.start)
     sheet.day("coverage.end", view.covered.end)

@@ -69,7 +69,7 @@ class View:
     def transfers(self) -> int:
         """The number of transfers in the period: the number of paying or of receiving postings, whichever is larger.
 
-        The data may have only one side of a transfer.
+        Neither number is enough by itself, because the data may have only one side of a transfer.
         """
         moved = [entry for entry in self.within if entry.flow == "transfer"]
         return max(sum(entry.row.amount < 0 for entry in moved), sum(entry.row.amount > 0 for entry in moved))
@@ -80,12 +80,12 @@ class View:
 
 
 def sentence(text: str) -> str:
-    """Return `text` with its first letter as a capital; other capitals, as of month names, stay."""
+    """Return `text` with a capital first letter. All other letters stay as they are: month names keep their capital."""
     return text[:1].upper() + text[1:]
 
 
 def shown_name(category: str) -> str:
-    """Return a category with a capital, as lists show it: banks write "Groceries", but Genie's rules "groceries"."""
+    """Return `category` with a capital first letter, so that Genie's "groceries" looks like a bank's category."""
     return sentence(category)
 
 
@@ -152,9 +152,9 @@ def _largest(view: View, currency: str, sums: Totals) -> list[str]:
 
 
 def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "average") -> str:
-    """Return a sentence on the monthly average of `paid` over the period's whole months; "" if fewer than two.
+    """Return a sentence on the monthly average of `paid` over the period's whole months, and record its numbers.
 
-    The facts have keys that start with `key`.
+    If the period has fewer than two whole months, return "". The recorded facts have keys that start with `key`.
     """
     whole = [month for month in whole_months(view.entries) if month in view.period]
     if len(whole) < 2:
@@ -277,10 +277,10 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """Return the lines on balances: the newest that the bank stated for each account, and their sums.
+    """Return the lines on balances: the newest that the bank stated for each account, and sums of these balances.
 
-    If the question names kinds of accounts, only these accounts are listed. Without them, the sums are of current and
-    savings accounts.
+    If the question names kinds of accounts, only accounts of these kinds are listed and summed. Otherwise all accounts
+    are listed, and the sums are over current and savings accounts.
     """
     kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
     accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
@@ -343,12 +343,12 @@ def _transfers_left_out(view: View) -> list[str]:
 
 
 def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
-    """Return each currency and its totals in order of currency code: amounts of two currencies cannot be compared."""
+    """Return each currency with its totals, sorted by code, as amounts of two currencies cannot be compared."""
     return sorted(sums.items())
 
 
 def sums_of(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
-    """Return each name with the sum of its values, the largest sum first."""
+    """Return each name of `pairs` once, with the sum of its values; the largest sum comes first."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, value in pairs:
         sums[name] += value

@@ -73,7 +73,8 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
 
 
 def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
-    """Assess volatility, drawdown, value at risk and expected shortfall of today's weights over the common history.
+    """Assess volatility, drawdown, value at risk and expected shortfall of the holdings at today's weights.
+
 
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
     for another horizon are scaled as for normal returns: the deviation grows with the root of time, the mean with time.
