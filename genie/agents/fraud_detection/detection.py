@@ -152,7 +152,7 @@ def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, s
 
 
 def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
-    """Return a sentence on what bank data cannot show. The sentence is no gap, because no import could add such data."""
+    """Return a sentence on what bank data cannot show. It is no gap of the answer: no import could add such data."""
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
     if timed == len(checked):
