@@ -91,5 +91,5 @@ def digest(*parts: str) -> str:
 
 
 def plain(amount: Decimal) -> str:
-    """Write the amount without trailing zeros, so that 4.5 and 4.50 give the same text."""
+    """Return the amount as text without trailing zeros, so that 4.5 and 4.50 give the same text."""
     return format(amount.normalize(), "f")

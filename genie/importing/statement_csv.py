@@ -71,7 +71,7 @@ def read_statement(table: TextTable, path: Path, options: Options) -> Content:
     """Read every row as a transaction, or as rejected if it cannot be read.
 
     Raises `ImportFailed` if no row can be read, if the number style or date order stays ambiguous, or if
-    `options.account` names one account for a file of several.
+    `options.account` names one account for a file with several accounts.
     """
     currency, currency_how = file_currency(table, options)
     columns = table.columns

@@ -228,7 +228,7 @@ def _read_positions(statement: Element, root: Element, identity: Identity, *, fo
 
 
 def _moment(text: str) -> datetime:
-    """Return the bank's wall-clock time. Its UTC offset is ignored, because it could move a posting to another day.
+    """Return the local time that the bank printed. The UTC offset is ignored: it could move a posting to another day.
 
     Raises `ValueError` if `text` is no date.
     """

@@ -62,7 +62,7 @@ class Totals:
 def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
     """Classify every posting, and return the entries by day and id; the order of `transactions` does not matter.
 
-    Money that comes in is a refund if its merchant was paid before and its category is not one of income. Pass the
+    Money that comes in is a refund if its merchant was paid before and its category is not an income category. Pass the
     whole history, not one month: whether a posting is a transfer or a refund depends on other postings. `accounts` are
     the household's own accounts, by whose names and kinds more transfers are found.
     """

@@ -187,8 +187,8 @@ _PLAIN = Mark("plain")
 class Numeral:
     """A number as it is written in `text[start:end]`.
 
-    It means one of its `readings` in one of its `marks`, or each of its `parts` is a number by itself ("5 100" may be
-    two numbers). A numeral without a reading is so vague that no fact supports it ("thousands").
+    The number means one of its `readings` in one of its `marks`, or each of its `parts` is a number by itself: "5 100"
+    may be two numbers. A numeral without a reading is so vague that no fact supports it ("thousands").
     """
 
     written: str

@@ -90,7 +90,10 @@ def shown_name(category: str) -> str:
 
 
 def spending(view: View) -> list[str]:
-    """Return the lines on spending: the total and the largest categories, or the spending on the question's focus."""
+    """Return the lines on spending: the total and the largest categories.
+
+    If the question has a focus, the lines are on the spending on the focus.
+    """
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -212,7 +215,7 @@ def largest(view: View) -> list[str]:
 
 
 def saved(view: View) -> list[str]:
-    """Return the lines on savings: what was left of the income, and its share of the income."""
+    """Return the lines on savings: what was left of the income, and which share of the income this is."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
@@ -258,9 +261,10 @@ def _usual_month(view: View, currency: str) -> str:
 
 
 def overview(view: View) -> list[str]:
-    """Return the lines on income, spending, the difference and the largest categories.
+    """Return the lines on income, spending, their difference and the largest categories of spending.
 
-    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on its spending.
+    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on the
+    spending on the focus.
     """
     if view.focus:
         return _focused(view)

@@ -23,9 +23,10 @@ class ChangeStep:
 
 
 def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
-    """Return the steps from the spending of the entries `before` to that of the entries `after`, in `currency`.
+    """Return a step for each category with more or less spending in the entries `after` than in the entries `before`.
 
-    The largest change comes first. The changes add up to the difference of the two totals, to the cent.
+    Only entries in `currency` count. The largest change comes first. The changes add up to the difference of the two
+    totals, to the cent.
     """
     old, new = totals_by_category(before), totals_by_category(after)
     names = {category for category, held in (*old, *new) if held == currency}

@@ -91,7 +91,7 @@ def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
 
 
 def _rank(hits: Sequence[Hit]) -> tuple[int, int, str]:
-    """Return the sort key of one payment's hits: the most severe payment first, then the newest."""
+    """Return the sort key of a payment with these hits: it puts the most severe payment first, then the newest."""
     row = hits[0].entry.row
     return min(_ORDER[hit.severity] for hit in hits), -row.booked_on.toordinal(), row.id
 

@@ -116,7 +116,7 @@ def _new_money(text: str) -> Decimal:
 def _target(
     valuation: Valuation, prices: Sequence[ClosingPrice], policy: Policy, caps: Caps, *, currency: str, today: date
 ) -> _Target:
-    """Return the weights of least variance within the caps, or the policy's targets with the reason."""
+    """Return the weights of least variance within the caps, or the policy's targets and why the first cannot be had."""
     holdings = valuation.holdings
     classes: list[AssetClass] = [holding.asset_class for holding in holdings]
 
@@ -225,7 +225,10 @@ def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: De
 
 
 def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tuple[Finding, ...]:
-    """Return a finding on how long the suitability record is valid, and one more if the horizon required `band`."""
+    """Return a finding on how long the suitability record is valid.
+
+    If `band` is not the record's own band, also return a finding that says that the horizon required a calmer band.
+    """
     sheet = Sheet(as_of=today, tool=TOOL, source="profile")
     until = sheet.day("suitability_until", suitability.valid_until)
     found = [Finding("suitability", "info", f"The suitability record counts until {until}.", sheet.facts())]

@@ -100,11 +100,12 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
 
 
 def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
-    """Return the lots to sell, largest saving first; `short` and `long` are the year's net gains before these sales.
+    """Return the sales among `candidates` that together lower this year's tax the most, the largest saving first.
 
-    The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is used
-    twice. No other choice saves more this year, because the tax never rises with a loss. If any one of
-    the chosen lots is left out, the tax is higher. Only the `MAX_CANDIDATES` largest losses are weighed.
+    `tax` returns the year's tax for its net short-term and long-term gains, which are `short` and `long` before these
+    sales. The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is
+    used twice. No other choice saves more this year, because the tax never rises with a loss. If any one of the chosen
+    sales is left out, the tax is higher. Only the `MAX_CANDIDATES` largest losses are weighed.
     """
     chosen = sorted((c for c in candidates if c.loss > 0), key=lambda c: (-c.loss, c.lot.id))[:MAX_CANDIDATES]
 
