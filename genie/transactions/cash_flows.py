@@ -141,7 +141,7 @@ def category_totals(
 def median_essential_spend(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """Return what a whole month costs in essentials: the median of essential spending less its refunds, unrounded.
+    """Return the median, over whole months, of a month's essential spending less its refunds; unrounded.
 
     A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is no whole
     month.

@@ -116,7 +116,10 @@ def _new_money(text: str) -> Decimal:
 def _target(
     valuation: Valuation, prices: Sequence[ClosingPrice], policy: Policy, caps: Caps, *, currency: str, today: date
 ) -> _Target:
-    """Return the weights of least variance within the caps, or the policy's targets and why the first cannot be had."""
+    """Return the weights of least variance within the caps.
+
+    If these cannot be computed, return the policy's targets, with the reason.
+    """
     holdings = valuation.holdings
     classes: list[AssetClass] = [holding.asset_class for holding in holdings]
 
