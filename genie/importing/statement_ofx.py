@@ -256,6 +256,6 @@ def _own(element: Element) -> str:
 
 
 def _text(element: Element, tag: str) -> str | None:
-    """Return the text of the first element with this tag inside `element`; None if the text or the element is missing."""
+    """Return the text of the first element with this tag inside `element`; None if element or text is missing."""
     found = element.find(f".//{tag}")
     return None if found is None else _own(found) or None
