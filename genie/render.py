@@ -78,7 +78,7 @@ def answer_json(result: SessionOutput, session_id: str) -> dict[str, Any]:
 def answer(result: SessionOutput, session_id: str, go_on: str) -> RenderableType:
     """Render the answer, each run with its outcome, latency and cost, the spend against the budget, and the session.
 
-    `go_on` is the command for the next question; if empty, it is left out.
+    `go_on` is the command for the next question; if `go_on` is empty, no command is shown.
     """
     return Group(
         Panel(Text(result["messages"][-1].text), title="Genie", title_align="left", border_style="cyan"),

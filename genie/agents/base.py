@@ -19,7 +19,7 @@ from bursar.genie.wording.facts import Analysis
 class Analyse(Protocol):
     """A function that answers the question `text` from the household's data, with `today` as the present day.
 
-    It asks no model.
+    The function asks no model.
     """
 
     def __call__(self, source: Source, text: str, /, *, today: date) -> Analysis: ...

@@ -25,7 +25,7 @@ PERIODS_PER_YEAR: dict[Period, int] = {"day": 252, "week": 52, "month": 12}
 
 
 class _Step(NamedTuple):
-    """How many days apart the prices of a period are: usually `least` to `most`. More than `longest` is a break."""
+    """The days between two prices of a `period`: usually `least` to `most`. More days than `longest` are a break."""
 
     period: Period
     least: int

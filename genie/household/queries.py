@@ -32,7 +32,7 @@ ResultRow = Row[*tuple[Any, ...]]
 class NamedQuery:
     """One named query: its parameters, its statement, and `record`, the function that turns a row into a record.
 
-    With `newest_first`, the statement returns the newest rows first. `as_of` selects the newest day of the data, no
+    If `newest_first`, the statement returns the newest rows first. `as_of` selects the newest day of the data, no
     matter which rows the parameters leave out.
     """
 

@@ -39,7 +39,7 @@ def sample_files() -> tuple[Path, ...]:
 
 
 def make(*, seed: int = SEED, end: date = END) -> dict[str, bytes]:
-    """Return the sample household's files by name; the same for the same seed and end, on every platform."""
+    """Return the sample household's files by name. The same `seed` and `end` give the same bytes on every platform."""
     rng = Random(seed)
     life = live(rng, end)
     start = life.checking[0].day.replace(day=1)

@@ -145,7 +145,7 @@ def _in_order(bookings: list[Booking], end: date) -> tuple[Booking, ...]:
 
 
 def _counted(months: list[date]) -> Iterator[tuple[int, date]]:
-    """Yield, for each month, the number of `months` that follow it, and the month itself."""
+    """Yield a pair for each month: the number of `months` that come after this month, and the month."""
     return ((len(months) - 1 - index, first) for index, first in enumerate(months))
 
 

@@ -116,7 +116,7 @@ def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[Sample
 def _normal(rng: Random) -> float:
     """Return a nearly normal number with variance 1.
 
-    It is computed with sums only: sums are the same on every platform, logarithms and cosines are not.
+    Only sums are used, because sums are the same on every platform, unlike logarithms and cosines.
     """
     return sum(rng.random() for _ in range(12)) - 6
 

@@ -26,7 +26,7 @@ class StatementTrade:
 
 
 def fifo_lots(trades: Iterable[StatementTrade], account_id: str, currency: str) -> tuple[Lot, ...]:
-    """Return what is left of each purchase of one symbol, as lots, if each sale takes the oldest units first.
+    """Return, as lots, the units of one symbol that remain if each sale takes the oldest purchased units first.
 
     Units that were sold beyond all purchases are ignored: the caller compares the lots with the stated position.
     """

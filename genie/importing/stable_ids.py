@@ -73,7 +73,7 @@ def identify_file(path: Path) -> Identity:
 def number_transactions(rows: Iterable[BankTransaction]) -> list[BankTransaction]:
     """Return the rows with ids, made from account, day, amount, currency, payee, memo and number among identical rows.
 
-    So two identical coffees on one day stay two. Shuffled, overlapping and repeated files give the same ids.
+    So two identical coffees on one day stay two postings. Shuffled, overlapping and repeated files give the same ids.
     """
     seen: Counter[str] = Counter()
     numbered: list[BankTransaction] = []
@@ -91,5 +91,5 @@ def digest(*parts: str) -> str:
 
 
 def plain(amount: Decimal) -> str:
-    """Write the amount without trailing zeros, so that 4.5 and 4.50 give the same text."""
+    """Return the amount as text without trailing zeros, so that 4.5 and 4.50 give the same text."""
     return format(amount.normalize(), "f")

@@ -52,7 +52,7 @@ class _Reading:
     """How the cells of a file are read.
 
     If `split`, amounts are in a debit and a credit column. If `direction_column`, a column says whether a row is debit
-    or credit; if also `directed_by_type`, that is the type column.
+    or credit; if also `directed_by_type`, the type column does.
     """
 
     columns: Columns
@@ -71,7 +71,7 @@ def read_statement(table: TextTable, path: Path, options: Options) -> Content:
     """Read every row as a transaction, or as rejected if it cannot be read.
 
     Raises `ImportFailed` if no row can be read, if the number style or date order stays ambiguous, or if
-    `options.account` names one account for a file of several.
+    `options.account` names one account for a file with several accounts.
     """
     currency, currency_how = file_currency(table, options)
     columns = table.columns
@@ -121,7 +121,7 @@ def _file_identity(table: TextTable, path: Path, options: Options) -> Identity:
 
 
 def _type_is_direction(table: TextTable) -> bool:
-    """Whether the type column says debit or credit in every row, and both occur."""
+    """Whether the type column says debit or credit in every row, with at least one row of each."""
     if "type" not in table.columns.at:
         return False
     found = {direction_of(table.columns.cell(row, "type")) for _, row in table.rows}
@@ -219,7 +219,8 @@ def _from_directions(lines: Sequence[_Line]) -> list[Decimal]:
     """Return the signed amounts of lines that state their direction.
 
     If most outgoing amounts are printed negative, every amount is kept. Otherwise outgoing amounts are negated, so that
-    a negative outgoing amount is a reversal. If only credits are marked, unmarked lines are debits, and the reverse.
+    a negative outgoing amount is a reversal. Lines without a mark are
+    outgoing, or incoming if only debits are marked.
     """
     marked = {line.printing.direction for line in lines}
     unmarked: Direction = "in" if marked == {"out", None} else "out"

@@ -49,7 +49,7 @@ class _Found:
     entries: int = 0
 
     def read(self, entries: Iterable[Element], reader: Callable[[Element], T]) -> list[T]:
-        """Return what `reader` makes of each entry. An entry for which it raises `ValueError` is added to `rejected`.
+        """Return what `reader` makes of each entry. If `reader` raises `ValueError`, add the entry to `rejected`.
 
         Raises `ImportFailed` if the file has too many entries.
         """
@@ -159,7 +159,8 @@ def _read_bookings(statement: Element, identity: Identity, *, found: _Found, cur
 def _with_real_times(rows: Sequence[BankTransaction]) -> list[BankTransaction]:
     """Return the rows, with `at` set to None if the printed time is not real.
 
-    A bank that has no times prints midnight, or the same time for every posting.
+    A bank that has no times prints midnight, or the same time for every posting. So a time is real if it is not
+    midnight, and if the rows have at least two different times other than midnight.
     """
     clocks = {row.at.time() for row in rows if row.at is not None}
     meant = len(clocks - {time(0)}) > 1
@@ -187,8 +188,8 @@ def _read_account(statement: Element, identity: Identity, *, found: _Found, curr
 def _read_positions(statement: Element, root: Element, identity: Identity, *, found: _Found, currency: str) -> None:
     """Add to `found` the price of each position in the statement, and the lots that the position consists of.
 
-    The lots are what the statement's sales leave of its purchases, first in, first out. If they do not add up to the
-    position's units, the position is rejected.
+    The lots are what the statement's sales leave of its purchases, first in, first out. If these lots do not add up to
+    the position's units, only the price is added, and the position is rejected.
     """
     securities = {
         _text(info, "UNIQUEID"): (_text(info, "TICKER") or _text(info, "UNIQUEID") or "", _text(info, "SECNAME") or "")
@@ -227,7 +228,7 @@ def _read_positions(statement: Element, root: Element, identity: Identity, *, fo
 
 
 def _moment(text: str) -> datetime:
-    """Return the bank's wall-clock time. Its UTC offset is ignored, because it could move a posting to another day.
+    """Return the local time that the bank printed. The UTC offset is ignored: it could move a posting to another day.
 
     Raises `ValueError` if `text` is no date.
     """
@@ -255,6 +256,6 @@ def _own(element: Element) -> str:
 
 
 def _text(element: Element, tag: str) -> str | None:
-    """Return the text of the first element with this tag inside `element`; None if there is none or it is empty."""
+    """Return the text of the first element with this tag inside `element`; None if element or text is missing."""
     found = element.find(f".//{tag}")
     return None if found is None else _own(found) or None

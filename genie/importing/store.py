@@ -42,7 +42,7 @@ class FileRecord:
 
 
 def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
-    """Store all of the content, or nothing if an error is raised. Importers wait for each other."""
+    """Store all of the content, or nothing if an error is raised. Only one importer stores at a time; others wait."""
     stored = StoreCounts()
     with engine.begin() as connection:
         # Race: two importers of the same rows would both find them missing. The second waits here for the first.
@@ -80,7 +80,7 @@ def household_currency(engine: Engine) -> str | None:
 
 
 def _lock(connection: Connection) -> None:
-    """Take the write lock. The caller does so before its first read, so no other importer changes the rows it read."""
+    """Take the write lock. The caller does so before its first read, so no other importer changes what it read."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(schema.WRITE_LOCK)))
     else:
@@ -133,8 +133,8 @@ def _words(payee: str, memo: str) -> set[str]:
 def _take_twin(candidates: list[set[str]], words: set[str]) -> bool:
     """Remove from `candidates` the first posting that shares a word with `words`; return whether one was removed.
 
-    A candidate is the words of a stored posting with the same account, day and amount. Without words on one side, the
-    two match.
+    A candidate is the set of words of a stored posting with the same account, day and amount. If `words` or the
+    candidate is empty, the two match.
     """
     for index, candidate in enumerate(candidates):
         if not candidate or not words or candidate & words:
@@ -207,7 +207,7 @@ def _store_profile(connection: Connection, profile: Profile, stored: StoreCounts
 def _store_balance(connection: Connection, account: BankAccount) -> None:
     """Store the newest of three balances: the stored one, the file's, and the last that the transactions state.
 
-    If their days are equal, the transactions come before the file, and the file before the stored balance.
+    If days are equal, the transactions' balance is preferred to the file's, and the file's to the stored balance.
     """
     table = schema.accounts
     before = connection.execute(select(table.c.balance, table.c.balance_on).where(table.c.id == account.id)).one()
@@ -226,8 +226,8 @@ def _store_balance(connection: Connection, account: BankAccount) -> None:
 def _end_of_rows(connection: Connection, account: BankAccount) -> tuple[date, Decimal] | None:
     """Return the account's newest day and its closing balance, worked out from the balances that the rows state.
 
-    If the rows of the newest day do not determine the closing balance but add up to zero, it is that of the day before,
-    and the rows of that day are used. Return None if no rows determine it.
+    If the rows of a day do not determine the balance, but each states one and the amounts add up to zero, the balance
+    did not change on that day, and the rows of the day before are used. Return None if no day determines the balance.
     """
     table = schema.transactions
     where = (table.c.account_id == account.id) & (table.c.currency == account.currency)

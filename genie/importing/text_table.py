@@ -98,7 +98,7 @@ def kind_of_header(columns: Columns) -> FileKind:
 
 
 def overflow(columns: Columns, row: tuple[str, ...]) -> str | None:
-    """Return why the row has more cells than its header, or None if it fits.
+    """If the row has non-empty cells beyond the header's columns, return the reason to reject it, otherwise None.
 
     An unquoted delimiter in a text shifts every cell after the text.
     """

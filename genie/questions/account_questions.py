@@ -48,7 +48,7 @@ def _signs() -> _Signs:
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """The categories that a question names, otherwise the merchants that it names; its answer is narrowed to these.
+    """What limits the answer to a question: the categories that it names or, if it names none, the merchants.
 
     `label` is their names for the answer. A focus without categories and merchants is false.
     """
@@ -79,7 +79,7 @@ def kind_of(text: str) -> Kind:
 
 
 def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
-    """Return the spending categories that `text` names, otherwise the merchants that it names.
+    """Return the spending categories that `text` names or, if it names none, the merchants that it names.
 
     A category is named by its own words or by the rule table's words for it. Only categories and merchants of `entries`
     are found. Whole words count: "car" does not name "childcare".
@@ -100,7 +100,7 @@ def focus_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
-    """Return the merchants that `text` names, of all merchants to whom `entries` have spending or a refund."""
+    """Return the merchants that `text` names, among the merchants for which `entries` have spending or refunds."""
     spent = [entry for entry in entries if entry.flow in ("spending", "refund")]
     asked = words(text)
     merchants = {merchant for merchant in {entry.merchant for entry in spent} if _names(asked, merchant.split())}
@@ -109,7 +109,7 @@ def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def unknown_name(text: str) -> str | None:
-    """Return the word of `text` after "on", "at" or "to" that says what money was spent on, or None.
+    """Return the word after "on", "at" or "to" by which `text` says what money was spent on; None if there is none.
 
     Call this only for a question without a focus, because the word then names nothing in the data.
     """
@@ -127,7 +127,10 @@ def _within(category: str, meant: set[str]) -> bool:
 
 
 def _names(asked: tuple[str, ...], merchant: list[str]) -> bool:
-    """Whether the question's words have the merchant's name, or its first word if that has at least four letters."""
+    """Whether the question's words `asked` have the first word of the merchant's name, of at least four letters.
+
+    A first word of three letters is enough only if the name has no second word, or the second follows in the question.
+    """
     first = merchant[0] if merchant else ""
     if len(first) < 3 or first in _signs().empty:
         return False

@@ -41,7 +41,7 @@ class Clause:
 def read_clauses(text: str, entries: Sequence[Entry], *, newest: date) -> tuple[Clause, ...]:
     """Return the questions in `text`, in order, each once: at least one, at most `MOST_CLAUSES`.
 
-    Periods count from the day `newest`. If a rule understands one question, each question that no rule understands is
+    Periods count from the day `newest`. If a rule understands any question, each question that no rule understands is
     left out, because it is meant for another specialist. A question about sums that names several periods becomes one
     question for each period.
     """
@@ -57,7 +57,7 @@ def _read(text: str, entries: Sequence[Entry], newest: date) -> Clause:
 
 
 def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
-    """Cut the text where a question begins. A piece that begins no question stays with the question before it."""
+    """Cut `text` into its questions. A clause that begins no question stays with the question before the clause."""
     parts: list[str] = []
     begin = 0
     cuts = [match.end() for match in _ENDS.finditer(text)]

@@ -62,7 +62,7 @@ class Totals:
 def classify(transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = ()) -> tuple[Entry, ...]:
     """Classify every posting, and return the entries by day and id; the order of `transactions` does not matter.
 
-    Money that comes in is a refund if its merchant was paid before and its category is not one of income. Pass the
+    Money that comes in is a refund if its merchant was paid before and its category is not an income category. Pass the
     whole history, not one month: whether a posting is a transfer or a refund depends on other postings. `accounts` are
     the household's own accounts, by whose names and kinds more transfers are found.
     """
@@ -96,7 +96,7 @@ def totals(entries: Iterable[Entry]) -> dict[str, Totals]:
 
 
 def totals_by_month(entries: Iterable[Entry]) -> dict[tuple[date, str], Totals]:
-    """Return the totals by month (its first day) and currency, in this order, without transfers."""
+    """Return the totals by month (its first day) and currency, sorted by both, without transfers."""
     sums: defaultdict[tuple[date, str], Totals] = defaultdict(Totals)
     for entry in entries:
         key = entry.month, entry.row.currency
@@ -105,7 +105,7 @@ def totals_by_month(entries: Iterable[Entry]) -> dict[tuple[date, str], Totals]:
 
 
 def totals_by_category(entries: Iterable[Entry]) -> dict[tuple[str, str], Totals]:
-    """Return the totals by category and currency, without transfers, the most spent first."""
+    """Return the totals by category and currency, without transfers, the largest spending first."""
     sums: defaultdict[tuple[str, str], Totals] = defaultdict(Totals)
     for entry in entries:
         if entry.flow != "transfer":
@@ -115,7 +115,7 @@ def totals_by_category(entries: Iterable[Entry]) -> dict[tuple[str, str], Totals
 
 
 def totals_by_month_and_category(entries: Iterable[Entry]) -> dict[tuple[date, str, str], Totals]:
-    """Return the totals by month (its first day), category and currency, in this order, without transfers."""
+    """Return the totals by month (its first day), category and currency, sorted by all three, without transfers."""
     sums: defaultdict[tuple[date, str, str], Totals] = defaultdict(Totals)
     for entry in entries:
         if entry.flow != "transfer":
@@ -141,7 +141,7 @@ def category_totals(
 def median_essential_spend(
     transactions: Iterable[BankTransaction], accounts: Iterable[BankAccount] = (), *, currency: str
 ) -> Decimal | None:
-    """Return what a whole month costs in essentials: the median of essential spending less its refunds, unrounded.
+    """Return the median, over whole months, of a month's essential spending less its refunds; unrounded.
 
     A whole month is a month that the data cover from end to end; see `whole_months`. Return None if there is no whole
     month.
@@ -202,7 +202,7 @@ def _plus(sums: Totals, entry: Entry) -> Totals:
 
 
 def _spellings(rows: Iterable[BankTransaction]) -> Mapping[str, str]:
-    """Map each category in lower case to the bank's spelling, so that a rule's "groceries" joins "Groceries"."""
+    """Return the bank's spelling of each category by its lower-case name: so a rule's "groceries" joins "Groceries"."""
     spelled: dict[str, str] = {UNCATEGORISED: UNCATEGORISED}
     for own in sorted({row.category.strip() for row in rows} - {""}):
         spelled.setdefault(own.casefold(), own)

@@ -38,7 +38,7 @@ class CategoryRules:
 
 @cache
 def rules() -> CategoryRules:
-    """Return the table of categories.toml, which is read once."""
+    """Return the rule table in categories.toml. The file is read once."""
     table = tomllib.loads(files("bursar.genie.transactions").joinpath("categories.toml").read_text(encoding="utf-8"))
     phrases: dict[tuple[str, ...], str] = {}
     asked: dict[str, tuple[str, ...]] = {}
@@ -64,7 +64,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def category_of(row: BankTransaction) -> str:
-    """Return the bank's own category; otherwise the category of a rule that matches the payee, or else the memo.
+    """Return the bank's own category; otherwise that of a rule that matches the payee or, if none does, the memo.
 
     If no rule matches, return "transfers" if the bank's words call the posting a transfer, otherwise "uncategorised". A
     rule matches whole words only: the rule "emi" does not match "premium".

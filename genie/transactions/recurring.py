@@ -100,10 +100,11 @@ class Recurring:
 def find_recurring(transactions: Iterable[BankTransaction]) -> tuple[Recurring, ...]:
     """Return the regular payments in `transactions` as streams, by merchant; a posting is in at most one stream.
 
-    The order of `transactions` does not matter. All postings of a merchant make one stream if their gaps are regular.
-    Otherwise each cluster of similar amounts may make one, and otherwise each single amount. So a price rise stays in
-    its stream, and two subscriptions at one merchant are two streams. A stream needs at least three payments in
-    distinct periods. A weekly or bi-weekly stream also needs a steady amount, so that a habit is no stream.
+    The order of `transactions` does not matter. If the gaps between all postings of a merchant are regular, these are
+    one stream. Otherwise each cluster of similar amounts is a stream if its gaps are regular; in any other cluster, the
+    postings of each exact amount are a stream if their gaps are regular. So a price rise stays in its stream, and two
+    subscriptions at one merchant are two streams. A stream needs at least three payments in distinct periods. A weekly
+    or bi-weekly stream also needs a steady amount, so that a habit is no stream.
     """
     groups: defaultdict[tuple[str, str, bool], list[BankTransaction]] = defaultdict(list)
     for row in sorted(transactions, key=lambda row: (row.booked_on, row.id)):
@@ -146,9 +147,9 @@ def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
 
 
 def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
-    """Return the rows as one stream, or None if the rows have no cadence, or if a cadence in days has no steady amount.
+    """Return the rows, which are in order of date, as one stream, or None if they have no cadence.
 
-    `rows` are in order of date.
+    Also return None if the cadence is weekly or bi-weekly and the amounts are not steady.
     """
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)
@@ -209,9 +210,10 @@ def _rise(levels: Sequence[tuple[date, Decimal]]) -> PriceRise | None:
 
 
 def _next_due(days: Sequence[date], rhythm: _Rhythm) -> date:
-    """Return the day of the payment after the last of `days`.
+    """Return the day on which the payment after the last of `days` is due.
 
-    It is the cadence's months later, or the median gap in days later, whichever fits the past payments better.
+    If the cadence is in months, the day is its months later or the median gap in days later, whichever fits the past
+    payments better. Otherwise the day is the median gap later.
     """
     step = round(median((later - earlier).days for earlier, later in pairwise(days)))
     nominal = max(day.day for day in days)

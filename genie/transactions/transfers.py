@@ -27,10 +27,10 @@ def match_transfers(
     """Return the transfers among `transactions`, oldest first; each posting is in at most one transfer.
 
     The two postings have opposite amounts in one currency, two accounts, and at most `window_days` between them. If the
-    bank's words neither say transfer nor name an own account, the pair counts only if no posting of it has a category
-    and the payer is no card: a salary is no transfer only because a rent of the same amount left another account. Of
-    all possible pairings, the pairing with the most pairs and then the fewest days between them is chosen. The order of
-    `transactions` does not matter.
+    bank's words neither say transfer nor name an own account, the pair counts only if neither posting has a category
+    and the paying account is no card: a salary must not count as a transfer because a rent of the same amount left
+    another account. Of all possible pairings, the pairing with the most pairs and then the fewest days between them is
+    chosen. The order of `transactions` does not matter.
     """
     held = {account.id: account for account in accounts}
     groups: defaultdict[tuple[str, Decimal], list[BankTransaction]] = defaultdict(list)

@@ -25,7 +25,7 @@ MONTH_NAMES: Final = (
 
 
 def money(amount: Decimal, currency: str) -> str:
-    """Write an amount, rounded half to even to the currency's decimals: `$1,234.56`, `-€5.00`, `1,234.56 CHF`."""
+    """Return an amount as text, rounded half to even to the currency's decimals: `$1,234.56`, `-€5.00`, `5.00 CHF`."""
     rounded = rounded_money(amount, currency)
     digits = f"{abs(rounded):,f}"
     sign = "-" if rounded < 0 else ""
@@ -39,33 +39,33 @@ def rounded_money(amount: Decimal, currency: str) -> Decimal:
 
 
 def percent(points: Decimal) -> str:
-    """Write percentage points with one decimal, which is left out if it is zero: `12.5%`, `12%`."""
+    """Return percentage points as text, with one decimal, which is left out if it is zero: `12.5%`, `12%`."""
     return f"{_short(points, 1)}%"
 
 
 def ratio(value: Decimal) -> str:
-    """Write a number with at most two decimals and no trailing zeros: `0.42`, `0.5`."""
+    """Return a number as text, with at most two decimals and no trailing zeros: `0.42`, `0.5`."""
     return _short(value, 2)
 
 
 def months(value: Decimal) -> str:
-    """Write a number of months with one decimal, which is left out if it is zero: `3.2 months`, `1 month`."""
+    """Return a number of months as text, with one decimal, which is left out if it is zero: `3.2 months`, `1 month`."""
     number = _short(value, 1)
     return f"{number} month" if number == "1" else f"{number} months"
 
 
 def count(value: int) -> str:
-    """Write a number of things: `1,234`."""
+    """Return a number of things as text: `1,234`."""
     return f"{value:,d}"
 
 
 def day(value: date) -> str:
-    """Write a day: `14 March 2025`."""
+    """Return a day as text: `14 March 2025`."""
     return f"{value.day} {MONTH_NAMES[value.month - 1]} {value.year}"
 
 
 def month(value: date) -> str:
-    """Write the month that the day is in: `March 2025`."""
+    """Return the month that the day is in as text: `March 2025`."""
     return f"{MONTH_NAMES[value.month - 1]} {value.year}"
 
 

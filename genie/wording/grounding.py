@@ -53,8 +53,8 @@ def choose(
 ) -> tuple[str, tuple[str, ...]]:
     """Return the text to show, and the reasons against `worded` if it may not be shown.
 
-    The text is `worded`, without reasons, if the facts support every number in it. Otherwise, or if `worded` is blank,
-    the text is `templated`. `facts` and `allowed` are those of `ungrounded`.
+    If the facts support every number in `worded`, the text is `worded` and there are no reasons. Otherwise, or if
+    `worded` is blank, the text is `templated`. `facts` and `allowed` mean the same as in `ungrounded`.
     """
     if not worded.strip():
         return templated, ("the model returned no words",)
@@ -92,7 +92,7 @@ class _Grounds:
             self._words.append(words.strip())
 
     def without_words(self, text: str) -> str:
-        """Return `text` with the words of text facts blanked, longest first, so that numbers in names go unchecked."""
+        """Return `text` with the words of text facts blanked, longest first, so that digits in names go unchecked."""
         for words in sorted(self._words, key=len, reverse=True):
             text = blank(text, re.compile(rf"(?<![\w.,]){re.escape(words)}(?!\w|[.,]\d)", re.IGNORECASE))
         return text
@@ -126,7 +126,7 @@ class _Grounds:
 
 
 def _stated(fact: Fact, reading: Reading, mark: Mark) -> Iterator[Decimal]:
-    """Yield the absolute value of `fact`, in the unit of the mark, if a number so read and marked may state the fact.
+    """If a number with this reading and mark may state `fact`, yield the absolute value of `fact` in the mark's unit.
 
     Otherwise yield nothing.
     """
@@ -151,9 +151,10 @@ def _rounds_to(value: Decimal, reading: Reading) -> bool:
 
 
 def _same(numeral: Numeral, said: Numeral) -> bool:
-    """Whether `numeral` repeats the number `said`: one value in common, and in the same unit or one without a unit.
+    """Whether `numeral` repeats the number `said`.
 
-    A percentage repeats only a percentage.
+    The two must have a value in common, and a unit in common unless one of them is written without a unit. A percentage
+    repeats only a percentage.
     """
     values = {reading.value for reading in numeral.readings} & {reading.value for reading in said.readings}
     kinds = {mark.kind for mark in numeral.marks} & {mark.kind for mark in said.marks}

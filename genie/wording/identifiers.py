@@ -77,7 +77,8 @@ class _Recogniser:
 def _overlapping(pattern: str, *, after: str = r"(?![A-Za-z0-9])") -> re.Pattern[str]:
     """Return an expression whose group 1 is `pattern`, and whose `finditer` yields overlapping candidates too.
 
-    So a candidate is found although it starts inside a rejected candidate. `after` must match what follows.
+    So a candidate is found although it starts inside a rejected candidate. The expression `after` must match
+    directly after the candidate.
     """
     return re.compile(rf"(?<![A-Za-z0-9])(?=({pattern}){after})")
 
@@ -237,8 +238,9 @@ def _candidates(text: str) -> Iterator[tuple[Kind, int, int]]:
 
 
 def find(text: str) -> tuple[Identifier, ...]:
-    """Return the identifiers in `text`, in order. Of two that overlap, only the earlier (then the longer) is returned.
+    """Return the identifiers in `text`, in order.
 
+    Of two overlapping identifiers, only the one that starts earlier is returned, or the longer of two at one start.
     Session ids, UUIDs, dates, amounts and ticker symbols are not identifiers.
     """
     taken = [match.span() for match in _UUID.finditer(text)]

@@ -61,7 +61,7 @@ def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel)
 
 
 async def _look_up(tool: Tool, task: Task, call: dict[str, Any], analyses: list[Analysis]) -> ToolMessage:
-    """Run the model's tool call, add the analysis to `analyses`, and return the message for the model, masked.
+    """Run the model's tool call, add the analysis to `analyses`, and return the masked message for the model.
 
     If the arguments do not fit, run nothing and return a message that says what is wrong with the arguments.
     """

@@ -163,7 +163,7 @@ _RANGE = re.compile(r"\s*(?:-|–|—|/|to|and|or)\s*")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One meaning of a written number: its absolute value; `quantum` is the value of one in its last written place."""
+    """One meaning of a written number: its absolute value, and `quantum`, the value of its last place (2.5: 0.1)."""
 
     value: Decimal
     quantum: Decimal
@@ -187,8 +187,8 @@ _PLAIN = Mark("plain")
 class Numeral:
     """A number as it is written in `text[start:end]`.
 
-    It means one of its `readings` in one of its `marks`, or each of its `parts` is a number by itself ("5 100" may be
-    two numbers). A numeral without a reading is so vague that no fact supports it ("thousands").
+    The number means one of its `readings` in one of its `marks`, or each of its `parts` is a number by itself: "5 100"
+    may be two numbers. A numeral without a reading is so vague that no fact supports it ("thousands").
     """
 
     written: str
@@ -343,7 +343,7 @@ def _spelled(words: str) -> Decimal:
 
 
 def _with_range_marks(text: str, numerals: list[Numeral]) -> tuple[Numeral, ...]:
-    """Return the numerals; an end of a range without a unit may also have the unit of the other end.
+    """Return the numerals; if one end of a range has no unit, it may also have the unit of the other end.
 
     Such ranges are "12 to 15 %" and "$1,200–1,500".
     """

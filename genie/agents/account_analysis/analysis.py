@@ -105,7 +105,7 @@ def analyse(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _record(view: View) -> None:
-    """Record the totals of the view's period on its fact sheet, also totals that the text does not mention."""
+    """Record the totals of the view's period on the view's fact sheet, also totals that the text does not mention."""
     sheet = view.sheet
     sheet.day("coverage.start", view.covered.start)
     sheet.day("coverage.end", view.covered.end)
@@ -138,7 +138,8 @@ def _age_gaps(covered: Period, *, today: date, truncated: bool) -> list[str]:
 def _gaps(view: View, kind: Kind) -> tuple[str, ...]:
     """Return texts that say what is missing from the answer to one question.
 
-    The first text changes how to read the answer, so the caller puts it above the answer; it may be empty.
+    If the question names something that the data do not have, the first text says that the answer is on all spending;
+    otherwise the first text is empty. The caller puts this text above the answer.
     """
     unknown = unknown_name(view.text) if kind in ("spending", "monthly") and not view.focus else None
     lead = ""

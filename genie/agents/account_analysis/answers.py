@@ -69,7 +69,7 @@ class View:
     def transfers(self) -> int:
         """The number of transfers in the period: the number of paying or of receiving postings, whichever is larger.
 
-        The data may have only one side of a transfer.
+        Neither number is enough by itself, because the data may have only one side of a transfer.
         """
         moved = [entry for entry in self.within if entry.flow == "transfer"]
         return max(sum(entry.row.amount < 0 for entry in moved), sum(entry.row.amount > 0 for entry in moved))
@@ -80,17 +80,20 @@ class View:
 
 
 def sentence(text: str) -> str:
-    """Return `text` with its first letter as a capital; other capitals, as of month names, stay."""
+    """Return `text` with a capital first letter. All other letters stay as they are: month names keep their capital."""
     return text[:1].upper() + text[1:]
 
 
 def shown_name(category: str) -> str:
-    """Return a category with a capital, as lists show it: banks write "Groceries", but Genie's rules "groceries"."""
+    """Return `category` with a capital first letter, so that Genie's "groceries" looks like a bank's category."""
     return sentence(category)
 
 
 def spending(view: View) -> list[str]:
-    """Return the lines on spending: the total and the largest categories, or the spending on the question's focus."""
+    """Return the lines on spending: the total and the largest categories.
+
+    If the question has a focus, the lines are on the spending on the focus.
+    """
     if view.focus:
         return _focused(view)
     lines: list[str] = []
@@ -152,9 +155,9 @@ def _largest(view: View, currency: str, sums: Totals) -> list[str]:
 
 
 def _average(view: View, currency: str, paid: Sequence[Entry], *, key: str = "average") -> str:
-    """Return a sentence on the monthly average of `paid` over the period's whole months; "" if fewer than two.
+    """Return a sentence on the monthly average of `paid` over the period's whole months, and record its numbers.
 
-    The facts have keys that start with `key`.
+    If the period has fewer than two whole months, return "". The recorded facts have keys that start with `key`.
     """
     whole = [month for month in whole_months(view.entries) if month in view.period]
     if len(whole) < 2:
@@ -212,7 +215,7 @@ def largest(view: View) -> list[str]:
 
 
 def saved(view: View) -> list[str]:
-    """Return the lines on savings: what was left of the income, and its share of the income."""
+    """Return the lines on savings: what was left of the income, and which share of the income this is."""
     lines: list[str] = []
     for currency, sums in by_code(totals(view.within)):
         came = view.sheet.money(f"income.{currency}", sums.income, currency)
@@ -258,9 +261,10 @@ def _usual_month(view: View, currency: str) -> str:
 
 
 def overview(view: View) -> list[str]:
-    """Return the lines on income, spending, the difference and the largest categories.
+    """Return the lines on income, spending, their difference and the largest categories of spending.
 
-    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on its spending.
+    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on the
+    spending on the focus.
     """
     if view.focus:
         return _focused(view)
@@ -277,10 +281,10 @@ def overview(view: View) -> list[str]:
 
 
 def balance(view: View) -> list[str]:
-    """Return the lines on balances: the newest that the bank stated for each account, and their sums.
+    """Return the lines on balances: the newest that the bank stated for each account, and sums of these balances.
 
-    If the question names kinds of accounts, only these accounts are listed. Without them, the sums are of current and
-    savings accounts.
+    If the question names kinds of accounts, only accounts of these kinds are listed and summed. Otherwise all accounts
+    are listed, and the sums are over current and savings accounts.
     """
     kinds = _kinds_asked(view.text) & {account.kind for account in view.accounts}
     accounts = [account for account in view.accounts if not kinds or account.kind in kinds]
@@ -343,12 +347,12 @@ def _transfers_left_out(view: View) -> list[str]:
 
 
 def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
-    """Return each currency and its totals in order of currency code: amounts of two currencies cannot be compared."""
+    """Return each currency with its totals, sorted by code, as amounts of two currencies cannot be compared."""
     return sorted(sums.items())
 
 
 def sums_of(pairs: Iterable[tuple[str, Decimal]]) -> list[tuple[str, Decimal]]:
-    """Return each name with the sum of its values, the largest sum first."""
+    """Return each name of `pairs` once, with the sum of its values; the largest sum comes first."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     for name, value in pairs:
         sums[name] += value

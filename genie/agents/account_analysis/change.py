@@ -23,9 +23,10 @@ class ChangeStep:
 
 
 def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
-    """Return the steps from the spending of the entries `before` to that of the entries `after`, in `currency`.
+    """Return a step for each category with more or less spending in the entries `after` than in the entries `before`.
 
-    The largest change comes first. The changes add up to the difference of the two totals, to the cent.
+    Only entries in `currency` count. The largest change comes first. The changes add up to the difference of the two
+    totals, to the cent.
     """
     old, new = totals_by_category(before), totals_by_category(after)
     names = {category for category, held in (*old, *new) if held == currency}
@@ -39,9 +40,9 @@ def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str
 def compared(view: View) -> tuple[Period, Period]:
     """Return the earlier and the later period to compare.
 
-    If the question names two periods, these are returned. Otherwise the later is the period that the question names, or
-    else the newest month, and the earlier is the period of the same length before. If the data end inside this later
-    period, both are cut to as many days: 1 to 17 June is compared with 1 to 17 May.
+    If the question names two periods, these are returned. Otherwise the later period is the one that the question names
+    or, if it names none, the newest month; the earlier period has the same length and ends the day before. If the data
+    end inside this later period, both periods are cut to the days so far: 1 to 17 June is compared with 1 to 17 May.
     """
     if len(view.asked) > 1:
         first, second = sorted(view.asked, key=lambda period: (period.start, period.end))
@@ -57,7 +58,7 @@ def compared(view: View) -> tuple[Period, Period]:
 
 
 def change(view: View) -> list[str]:
-    """Return the lines on how much spending differs between the two periods, by which categories, and on the income."""
+    """Return the lines that compare two periods: their spending, the change of each category, and their income."""
     earlier, later = compared(view)
     sheet = view.sheet
     for name, period in (("before", earlier), ("after", later)):

@@ -16,7 +16,8 @@ _SUBSCRIPTIONS = frozenset({"subscription", "subscriptions", "membership", "memb
 def recurring(view: View) -> list[str]:
     """Return the lines on the subscriptions that still run, then on the essential regular payments.
 
-    If there are subscriptions and the question does not ask for all regular payments, the essential ones get one line.
+    If there are subscriptions and the question does not ask for all regular payments, the essential payments
+    share one line.
     """
     subscriptions, others = _running(view)
     lines: list[str] = []
@@ -37,8 +38,8 @@ def recurring(view: View) -> list[str]:
 def rises(view: View) -> list[str]:
     """Return the lines on the regular payments that still run and whose price rose in the period.
 
-    If the question asks for subscriptions, only subscriptions are listed. If it has a focus, only payments to the focus
-    are listed; if none of these is regular, the lines are on the change of their spending.
+    If the question asks for subscriptions, only subscriptions are listed. If the question has a focus, only payments to
+    the focus are listed; if no payment to the focus is regular, the lines of `change` are returned instead.
     """
     subscriptions, others = _running(view)
     only_subscriptions = bool(_SUBSCRIPTIONS.intersection(words(view.text)) and not _ALL.intersection(words(view.text)))

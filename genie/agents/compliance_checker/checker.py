@@ -63,7 +63,7 @@ class ComplianceVerdict:
 
 
 class ComplianceChecker:
-    """Reviews plans and answers by the rules in `rules` (a TOML file), or by the rules that come with Genie.
+    """A reviewer of plans and answers, by the rules in `rules` (a TOML file) or, if None, by the rules of Genie.
 
     Raises:
         ConfigurationError: the rules cannot be used; the message says why. Without a checker nothing passes.
@@ -154,7 +154,7 @@ class ComplianceChecker:
         return "suitability.expired" if suitability.valid_until < today else None
 
     def _disclosures(self, answer: AnswerReview) -> tuple[str, ...]:
-        """Return the paragraphs that must close this answer, each with the blank line before it."""
+        """Return the disclosures that must end this answer, each once, with a blank line before each."""
         texts = [text for agent in answer.agents for text in self._rules.agents[agent].disclosures]
         if answer.not_covered:
             texts.append(self._rules.not_covered.format(topics=mask("; ".join(dict.fromkeys(answer.not_covered)))))

@@ -14,7 +14,7 @@ from bursar.genie.wording.reporting import facts_of
 class ComplianceGate:
     """A gate that reviews with `checker` and with the suitability record in the household's profile.
 
-    `today` gives the day that counts as the present, from the supervisor's time.
+    `today` returns, for the supervisor's time, the day that counts as the present.
     """
 
     name = "compliance_checker"

@@ -86,7 +86,7 @@ class RuleHit:
 
 @dataclass(frozen=True, slots=True)
 class AgentRule:
-    """Whether an agent needs a suitability record to act, and the texts that its answers must carry."""
+    """The rule for one agent: whether it needs a suitability record to act, and the texts that must end its answers."""
 
     needs_suitability: bool
     disclosures: tuple[str, ...]
@@ -96,8 +96,8 @@ class AgentRule:
 class PhraseRules:
     """Phrases, each with the rule that forbids the phrase; phrases match whole words only.
 
-    A phrase breaks no rule if, in the same clause, `before` matches among the five words before the phrase, or `after`
-    among the five words after the phrase.
+    A phrase breaks no rule if `before` matches among the five words before the phrase, or `after` among the five words
+    after the phrase. Only words of the same clause count.
     """
 
     rules: tuple[tuple[RuleHit, re.Pattern[str]], ...]
@@ -135,7 +135,7 @@ class ComplianceRules:
 
 
 def normalise(text: str) -> str:
-    """Return `text` in the form that phrases match.
+    """Return `text` in the form in which texts and phrases are compared.
 
     Compatibility forms and case are folded, quotes are straight, dashes are hyphens, spaces are single, and emphasis
     marks are gone.
@@ -219,7 +219,7 @@ def _whole_words(where: str, phrases: list[str]) -> re.Pattern[str]:
 
 
 def _check_own_texts(parsed: _File, rules: ComplianceRules) -> None:
-    """Raise `ValueError` if a text of the file has a number, identifier or promise: a second review would change it."""
+    """Raise `ValueError` if a text of the file has a number, identifier or promise: a review would not let it pass."""
     own = {
         **{f"texts.{key}": text for key, text in (("denied", rules.denied), ("not_covered", rules.not_covered))},
         **{f"disclosures.{key}": text for key, text in parsed.disclosures.items()},

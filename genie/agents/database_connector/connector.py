@@ -30,7 +30,7 @@ class DataError(Exception):
     ├── UnknownQuery     no query has that name, or it has no such parameter
     ├── BadParameter     a parameter is of the wrong type or size
     ├── NotReadOnly      the statement is no SELECT, or would write
-    └── QueryTimeout     the time limit stopped it
+    └── QueryTimeout     the query took longer than the time limit
     """
 
 
@@ -53,8 +53,8 @@ class QueryTimeout(DataError):
 class Connector:
     """A `Source` that reads one household's data with named, read-only queries.
 
-    Every query runs in a read-only transaction, returns at most `max_rows` rows (of transactions and prices the
-    newest), and ends within `timeout_seconds`. `clock` gives monotonic seconds.
+    Every query runs in a read-only transaction, returns at most `max_rows` rows, and ends within `timeout_seconds`. If
+    more transactions or prices match, the newest are returned. `clock` gives monotonic seconds.
     """
 
     def __init__(

@@ -39,8 +39,8 @@ def answer(source: Source, text: str, *, today: date) -> Analysis:
     """Return the listing that `text` asks for: accounts, transactions, holdings, files or the days that are covered.
 
     Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. `tables` has
-    the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported.
-    That no record fits the question is an answer, not a gap.
+    the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported. If
+    no record fits the question, the text says so, and this is no gap.
     """
     if is_empty(source):
         return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)
@@ -228,6 +228,6 @@ def _when(view: _View) -> str:
 
 
 def _more(view: _View, number: int) -> list[str]:
-    """Return one line that says how many of `number` rows the text leaves out, or no line if it shows all."""
+    """Return one line that says how many of `number` rows the text leaves out, or no line if the text shows all."""
     left = number - MOST_LINES
     return [f"- and {view.sheet.count('left_out', left)} more in the table"] if left > 0 else []

@@ -110,7 +110,7 @@ class RecordsRequest:
         return bool(self.phrases or self.named or self.account_ids or self.period or self.least or self.greatest)
 
     def admits(self, row: BankTransaction) -> bool:
-        """Whether `row` meets all conditions of the question, without its period and its row limit."""
+        """Whether `row` meets the conditions of the question. The period and the row limit are not checked here."""
         size = abs(row.amount)
         return (
             (not self.phrases or any(phrase <= row_words(row) for phrase in self.phrases))
@@ -180,8 +180,8 @@ def _with_subject(request: RecordsRequest, plain: str) -> RecordsRequest:
 def _phrases(plain: str, rows: Sequence[BankTransaction]) -> tuple[frozenset[str], ...]:
     """Return the groups of words by which the question names payees or memos of `rows`.
 
-    Neighbouring words of the question that occur in one row are a group; otherwise each word that occurs in a row is
-    its own group. A plural matches its singular.
+    Neighbouring words of the question are one group if all of them occur together in a row. If they occur only in
+    different rows, each word is a group of its own. A plural matches its singular.
     """
     words = {word for row in rows for word in row_words(row) if word not in _GRAMMAR}
     runs: list[list[str]] = [[]]

@@ -29,12 +29,12 @@ _TWICE: Final = frozenset({"twice", "duplicate", "duplicates", "duplicated", "do
 
 
 def detect(source: Source, text: str, *, today: date) -> Analysis:
-    """Flag payments that stand out in the period that `text` names, otherwise in all the data; the most severe first.
+    """Return an analysis with a finding for each payment that stands out, the most severe first.
 
-    If the question names a payee, only payments to that payee are flagged; if it asks about double charges, only double
-    charges. Every payment has at most one finding, with all its reasons. Regular payments (rent, subscriptions) and
-    transfers are never flagged as new, large or unusual. The text also names what bank data cannot show. `today` only
-    decides whether the data are old.
+    If `text` names a period, only payments of this period are flagged; if it names a payee, only payments to the payee;
+    if it asks about double charges, only double charges. Every payment has at most one finding, with all its reasons.
+    Regular payments (rent, subscriptions) and transfers are never flagged as new, large or unusual. The text also names
+    what bank data cannot show. `today` only decides whether the data are old.
     """
     rows, accounts = source.transactions(), source.accounts()
     if not rows.items:
@@ -91,13 +91,13 @@ def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
 
 
 def _rank(hits: Sequence[Hit]) -> tuple[int, int, str]:
-    """Return the sort key of one payment's hits: the most severe payment first, then the newest."""
+    """Return the sort key of a payment with these hits: it puts the most severe payment first, then the newest."""
     row = hits[0].entry.row
     return min(_ORDER[hit.severity] for hit in hits), -row.booked_on.toordinal(), row.id
 
 
 def _finding(hits: Sequence[Hit], *, as_of: date, source: str) -> Finding:
-    """Return one finding for all hits of one payment: rule and severity of the most severe hit, reasons of all."""
+    """Return one finding for all `hits` of one payment, with the reasons of all and the most severe hit's severity."""
     ordered = sorted(hits, key=lambda hit: (_ORDER[hit.severity], hit.rule))
     entry = ordered[0].entry
     sheet = Sheet(as_of=as_of, tool=TOOL, source=source)
@@ -152,7 +152,7 @@ def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, s
 
 
 def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
-    """Return a sentence on what bank data cannot show. It is not a gap of the answer: no import could fill it."""
+    """Return a sentence on what bank data cannot show. It is no gap of the answer: no import could add such data."""
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
     if timed == len(checked):

@@ -110,7 +110,8 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
     """Yield one hit for each burst of payments: at least five payments within one hour.
 
-    The hit is for the payment of the burst with the most payments in the hour that ends with this payment.
+    For each payment, the payments in the hour that ends with it are counted. The hit is for the payment of the burst
+    with the highest count.
 
     Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
     are never compared.
@@ -152,10 +153,10 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
 
     If the merchant has little history, the payment is compared with its category. The measure is the robust z,
     0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993), against all *other* payments of the group, so that no payment
-    hides itself. Against n others, z must exceed 3.5 (1 + k/n), which flags less if n is small: k is 10 and n at least
-    3 for a merchant, 20 and 4 for a category. If MAD is 0, the mean absolute deviation replaces it. The spread counts
-    as at least 5 % of the median. The payment must also be at least twice the median. Payments whose ids are in
-    `regular` get no hit.
+    hides itself. Against n others, z must exceed 3.5 (1 + k/n), which is stricter if n is small. For a merchant, k is
+    10 and n at least 3; for a category, k is 20 and n at least 4. If MAD is 0, the mean absolute deviation replaces it.
+    The spread counts as at least 5 % of the median. The payment must also be at least twice the median. Payments whose
+    ids are in `regular` get no hit.
     """
     merchants: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
     categories: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
@@ -208,7 +209,7 @@ def robust_z(value: Decimal, others: Sequence[Decimal]) -> tuple[Decimal, Decima
 
 
 def regular_ids(streams: Iterable[Recurring]) -> frozenset[str]:
-    """Return the ids of the payments in `streams`, without payments over 1.5 times the median of their stream."""
+    """Return the ids of the payments in `streams`, except payments above 1.5 times the median of their stream."""
     ids: set[str] = set()
     for stream in streams:
         usual = median(abs(row.amount) for row in stream.rows)

@@ -70,8 +70,8 @@ def deviation(weights: Sequence[Decimal], covariances: Matrix) -> float:
 def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: Caps) -> tuple[Decimal, ...] | None:
     """Return the weights of least variance within `caps`, none negative, which sum to exactly 1.
 
-    Return None if no such weights exist, or if the solver (Clarabel, through PyPortfolioOpt) found none. `classes` has
-    the asset class of each holding.
+    Return None if no such weights exist, or if the solver (Clarabel, through PyPortfolioOpt) found no weights.
+    `classes` has the asset class of each holding.
     """
     if not feasible(classes, caps):
         return None

@@ -36,7 +36,7 @@ class TradingTerms:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A sale or purchase of `units` of a symbol for `amount`, in whole cents, which costs `cost`."""
+    """A sale or purchase of `units` of a symbol for `amount`, in whole cents; `cost` is the cost of the trade."""
 
     side: Literal["sell", "buy"]
     symbol: str

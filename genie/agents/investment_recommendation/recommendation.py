@@ -108,7 +108,7 @@ def _refusal(suitability: Suitability | None, today: date) -> str:
 
 
 def _new_money(text: str) -> Decimal:
-    """Return the dollars that the question asks to invest, or zero if it names none."""
+    """Return the dollars that the question `text` asks to invest, or zero if `text` names no amount."""
     match = _NEW_MONEY.search(text)
     return Decimal((match["sign"] or match["word"]).replace(",", "")) if match else _ZERO
 
@@ -116,7 +116,10 @@ def _new_money(text: str) -> Decimal:
 def _target(
     valuation: Valuation, prices: Sequence[ClosingPrice], policy: Policy, caps: Caps, *, currency: str, today: date
 ) -> _Target:
-    """Return the weights of least variance within the caps, or the policy's targets with the reason."""
+    """Return the weights of least variance within the caps.
+
+    If these cannot be computed, return the policy's targets, with the reason.
+    """
     holdings = valuation.holdings
     classes: list[AssetClass] = [holding.asset_class for holding in holdings]
 
@@ -225,7 +228,10 @@ def _open_places(sheet: Sheet, unplaced: Mapping[AssetClass, Decimal], total: De
 
 
 def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tuple[Finding, ...]:
-    """Return findings: until when the suitability record is valid, and whether the horizon required a calmer band."""
+    """Return a finding on how long the suitability record is valid.
+
+    If `band` is not the record's own band, also return a finding that says that the horizon required a calmer band.
+    """
     sheet = Sheet(as_of=today, tool=TOOL, source="profile")
     until = sheet.day("suitability_until", suitability.valid_until)
     found = [Finding("suitability", "info", f"The suitability record counts until {until}.", sheet.facts())]
@@ -238,7 +244,7 @@ def _band_findings(suitability: Suitability, band: RiskBand, today: date) -> tup
 
 
 def _sale_findings(plan: RebalancingPlan, today: date) -> tuple[Finding, ...]:
-    """Return a notice that gains on sales may be taxed, if the plan has sales."""
+    """If the plan has sales, return a notice that gains on sales may be taxed; otherwise return an empty tuple."""
     sold = [trade for trade in plan.trades if trade.side == "sell"]
     if not sold:
         return ()

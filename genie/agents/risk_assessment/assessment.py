@@ -52,11 +52,11 @@ _TOPICS: dict[Topic, re.Pattern[str]] = {
 
 
 def assess(source: Source, text: str, *, today: date) -> Analysis:
-    """Assess the parts of the household's risk that `text` names, or all four parts if it names none.
+    """Return an analysis of the parts of the household's risk that `text` names, or of all four if `text` names none.
 
-    The emergency fund is the balances of current and savings accounts over the median essential spending of whole
-    months. Debt is the monthly payments over gross monthly income. `market.py` assesses concentration and market risk.
-    A missing input is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted.
+    The emergency fund is the balances of current and savings accounts divided by the median essential spending of whole
+    months. Debt is the monthly payments divided by gross monthly income. `market.py` assesses concentration and market
+    risk. A missing input is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted.
     `confidence` is the share of the asked parts that could be answered.
     """
     currency = source.profile().currency
@@ -86,7 +86,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
 
 
 def _cushion(source: Source, currency: str, today: date) -> Analysis:
-    """Assess for how many months of essential spending the current and savings accounts suffice."""
+    """Return an analysis of how many months of essential spending the current and savings accounts can pay."""
     gaps: list[str] = []
     accounts = source.accounts().items
     liquid = [account for account in accounts if account.kind in _LIQUID and account.currency == currency]
@@ -125,7 +125,7 @@ def _cushion(source: Source, currency: str, today: date) -> Analysis:
 
 
 def _debt(source: Source, currency: str, today: date) -> Analysis:
-    """Assess which share of the gross monthly income the debt payments take."""
+    """Return an analysis of which share of the gross monthly income the debt payments take."""
     profile = source.profile()
     gaps: list[str] = []
     debts = [debt for debt in profile.debts if debt.currency == currency]

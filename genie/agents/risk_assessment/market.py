@@ -34,7 +34,7 @@ _ADVERB: dict[Period, str] = {"day": "daily", "week": "weekly", "month": "monthl
 
 
 def concentration(valuation: Valuation, *, currency: str, today: date) -> Analysis:
-    """Assess the Herfindahl index of market values, by holding and by asset class, and the largest holding's share."""
+    """Return an analysis of concentration: the Herfindahl index by holding and asset class, and the largest share."""
     if not valuation.holdings or valuation.as_of is None:
         return Analysis(text="", gaps=(_no_holdings(currency),))
     total = valuation.total
@@ -73,7 +73,8 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
 
 
 def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
-    """Assess volatility, drawdown, value at risk and expected shortfall of today's weights over the common history.
+    """Return an analysis of the volatility, drawdown, value at risk and expected shortfall of the holdings.
+
 
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
     for another horizon are scaled as for normal returns: the deviation grows with the root of time, the mean with time.

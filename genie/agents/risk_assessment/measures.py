@@ -49,7 +49,7 @@ def maximum_drawdown(returns: Returns) -> float:
 
 
 def historical_var(returns: Returns, confidence: float) -> float:
-    """Return the value at risk: the smallest observed loss such that a share `confidence` of the losses is no larger.
+    """Return the value at risk: the smallest observed loss such that a share `confidence` of all losses is not larger.
 
     Nothing is interpolated or scaled: the horizon is the period of `returns`. A negative result is a gain.
     """

@@ -70,7 +70,7 @@ class TaxYear(_FrozenTaxData):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """Raise `ValueError` unless every status is there, edges rise, and each band has its rate."""
+        """Return the tables. Raises `ValueError` if a status is missing, edges do not rise, or a band has no rate."""
         if set(self.status) != set(STATUSES):
             raise ValueError(f"the table needs exactly these filing statuses: {', '.join(STATUSES)}")
         for table in self.status.values():

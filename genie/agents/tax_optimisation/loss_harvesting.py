@@ -39,7 +39,7 @@ class LossLot:
 
 @dataclass(frozen=True, slots=True)
 class HarvestAction:
-    """The sale of `loss_lot.quantity` units, which lowers this year's tax by `saving` after the sales ranked before."""
+    """The sale of `loss_lot.quantity` units. After the sales ranked before, it lowers this year's tax by `saving`."""
 
     loss_lot: LossLot
     saving: Decimal
@@ -72,7 +72,7 @@ def term_of(acquired_on: date, sold_on: date) -> Term:
 
 
 def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: date) -> tuple[LossLot, ...]:
-    """Return the lots that are worth less at `closes` than they cost, and how many units' sale would be a wash sale.
+    """Return the lots that are worth less at `closes` than they cost, each with the units whose sale is a wash sale.
 
     Other lots of the same symbol bought within `WASH_DAYS` of `sell_on` are replacements. Each replacement unit matches
     one sold unit, oldest lot first (Treas. Reg. 1.1091-1(b) to (e)). A lot without a close is left out.
@@ -100,11 +100,12 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
 
 
 def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
-    """Return the lots to sell, largest saving first; `short` and `long` are the year's net gains before these sales.
+    """Return the sales among `candidates` that together lower this year's tax the most, the largest saving first.
 
-    The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is used
-    twice. No other choice saves more this year, because the tax never rises with a loss. Without any one of the chosen
-    lots the tax is higher. At most `MAX_CANDIDATES` lots are weighed.
+    `tax` returns the year's tax for its net short-term and long-term gains, which are `short` and `long` before these
+    sales. The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is
+    used twice. No other choice saves more this year, because the tax never rises with a loss. If any one of the chosen
+    sales is left out, the tax is higher. Only the `MAX_CANDIDATES` largest losses are weighed.
     """
     chosen = sorted((c for c in candidates if c.loss > 0), key=lambda c: (-c.loss, c.lot.id))[:MAX_CANDIDATES]
 

@@ -93,9 +93,9 @@ def read_header(cells: Sequence[str]) -> Columns:
 
 
 def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Role, int]) -> int | None:
-    """Return a column without a role whose header is one of `alternatives`; the earlier alternative wins.
+    """Return the index of a column that has no role in `taken` and whose header is one of `alternatives`.
 
-    Return None if there is no such column.
+    The earlier alternative is preferred. `words` are the headers. Return None if there is no such column.
     """
     for word in alternatives:
         for index, cell in enumerate(words):
@@ -105,7 +105,7 @@ def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Rol
 
 
 def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Add to `at` the roles that are missing, for columns without a role, by the beginnings of the header's words."""
+    """Add missing roles to `at`: a column without a role gets the role whose stem begins a word of its header."""
     for role, stem in _STEMS:
         if role in at or (role == "amount" and "debit" in at and "credit" in at):
             continue
@@ -118,7 +118,7 @@ def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
 
 
 def _settle(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Fill roles that `at` still misses with columns of similar roles: a value date becomes the booking date."""
+    """Add roles that `at` still misses, from columns of similar roles: a value date becomes the booking date."""
     if "booked" in at and "valued" in at and not at.keys() & {"amount", "debit", "credit"}:
         at["amount"] = at.pop("valued")
     for stand_in in ("traded", "valued"):

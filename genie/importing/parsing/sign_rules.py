@@ -35,7 +35,10 @@ class Printing:
 
 @dataclass(frozen=True, slots=True)
 class SignRule:
-    """Whether printed amounts must be negated (`flip`), why, and whether payments received show it (`payments`)."""
+    """Whether the printed amounts of a file must be negated (`flip`), and the reason.
+
+    `payments` is True if they must because payments received, which are money in, are printed negative.
+    """
 
     flip: bool
     reason: str
@@ -82,9 +85,10 @@ def infer_rule(rows: Sequence[Printing], kind: AccountKind | None) -> SignRule:
 
 
 def balance_is_owed(rows: Sequence[tuple[Decimal, Decimal | None]]) -> bool:
-    """Whether the balance is money owed: it falls if money comes in. `rows` are (signed amount, balance).
+    """Whether the balance is money owed, which falls if money comes in. `rows` are (signed amount, balance).
 
-    This is so if, with negated amounts, more rows have an opening balance that is another row's balance.
+    The opening balance of a row is its balance minus its amount. The balance is owed if more opening balances are
+    another row's balance with negated amounts than with the amounts as given.
     """
     kept, negated = _chains(rows)
     return negated > kept
