@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
 from bursar import (
     TAKE_OVER,
     Budget,
@@ -75,9 +77,22 @@ class Genie:
         found = self.app.get_state(_config(session))
         if not found.values:
             raise ConfigurationError(f"no session {session!r}; list them with: bursar sessions")
+        if strange := self._strange_nodes(session):
+            raise ConfigurationError(
+                f"session {session!r} is not Genie's: it is at {', '.join(strange)}; resume it in its own application: "
+                "app.invoke(None, config)"
+            )
         if not found.next:
             return found.values  # pyright: ignore[reportReturnType] - the state's own values
         return self._run(None, session, on_node, take_over=take_over)
+
+    def _strange_nodes(self, session: str) -> list[str]:
+        """Return the nodes that the session has been at and that Genie's graph does not have."""
+        saver = self.app.checkpointer
+        kept = saver.get_tuple(_config(session)) if isinstance(saver, BaseCheckpointSaver) else None
+        channels = kept.checkpoint["channel_versions"] if kept is not None else {}
+        nodes = (str(name).removeprefix(BRANCH) for name in channels if str(name).startswith(BRANCH))
+        return sorted(node for node in nodes if node not in self.app.nodes)
 
     def import_files(self, files: Sequence[Path], **options: Any) -> "tuple[ImportReport, ...]":
         """Import statements, holdings, prices and a profile into the database.

@@ -69,7 +69,7 @@ def ask(
     as_of: AsOfOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask Genie about your own accounts."""
+    """Genie: ask about your own accounts."""
     genie = _genie(database, budget, as_of)
     if data and _import(genie, data, quiet=json) == WRONG_USE:
         raise typer.Exit(WRONG_USE)
@@ -92,7 +92,7 @@ def resume(
     as_of: AsOfOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Resume a session's interrupted request, under the budget that the request was opened with."""
+    """Genie: resume a session's interrupted request, under the budget that the request was opened with."""
     _check_exists(database)
     genie = _genie(database, budget, as_of)
     with _working(session, database) as hear:
@@ -113,7 +113,7 @@ def import_(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Read bank statements and holdings into the database. Importing a file again changes nothing."""
+    """Genie: read bank statements and holdings into the database. Importing a file again changes nothing."""
     genie = _genie(database)
     order = None if date_order is None else date_order.value
     mark = None if decimal_mark is None else {"comma": ",", "point": "."}[decimal_mark.value]
@@ -124,13 +124,13 @@ def import_(
 
 @commands.command()
 def graph(database: DatabaseOption = "sqlite://") -> None:
-    """Print Genie's graph as Mermaid, drawn from the graph itself."""
+    """Genie: print the graph as Mermaid, drawn from the graph itself."""
     typer.echo(_genie(database).app.get_graph().draw_mermaid())
 
 
 @commands.command()
 def demo() -> None:
-    """Ask Genie three questions about a sample household, in a new database that is deleted at the end."""
+    """Genie: ask three questions about a sample household, in a new database that is deleted at the end."""
     import tempfile
 
     from bursar import drain_on_sigterm
@@ -153,7 +153,19 @@ def demo() -> None:
     raise typer.Exit(worst)
 
 
+def _check_extra() -> None:
+    """Raise `ConfigurationError` if the packages are missing that Genie needs beyond a plain install of Bursar."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("sklearn", "pypfopt", "stdnum") if find_spec(name) is None]:
+        raise ConfigurationError(
+            f"this command is Genie's, which needs more than a plain install ({missing[0]} is missing); run: "
+            "pip install 'bursar[genie]'"
+        )
+
+
 def _genie(database: str, budget: str = REQUEST_BUDGET, as_of: str | None = None) -> "Genie":
+    _check_extra()
     from bursar.genie.app import open_genie
 
     try:
@@ -182,7 +194,7 @@ def _check_exists(database: str) -> None:
     """
     kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
-        raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
+        raise ConfigurationError(f"there is no database {file}; name yours with --database URL or BURSAR_DATABASE")
 
 
 def _stop(text: str, code: int) -> NoReturn:

@@ -11,6 +11,7 @@ from bursar.checkpoints.leases import LEASE, LeaseHolder, lease_of
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.saver.saver import LEDGER, SQLAlchemySaver
 from bursar.graphs.graceful_shutdown import installed
+from bursar.state.errors import ConfigurationError
 from bursar.state.langgraph_private import CHECKPOINTER, READ, merge_configs
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
@@ -88,6 +89,8 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         session_id = asked.get("thread_id")
         if not isinstance(saver, SQLAlchemySaver) or session_id is None:
             return None
+        if not str(session_id):
+            raise ConfigurationError("thread_id is empty; it is the name of the session, such as 's-1'")
         lease = lease_of(merged)
         if (lease is not None and lease.session_id == session_id) or (lease is None and READ in asked):
             return None  # inside a run that owns the session, or inside a run that is not fenced

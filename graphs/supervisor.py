@@ -12,10 +12,17 @@ from langgraph.graph.state import CompiledStateGraph
 
 from bursar.checkpoints.ledger.ledger import Ledger, random_id, utc_now
 from bursar.checkpoints.saver.saver import LEDGER
+from bursar.graphs.check_arguments import (
+    check_approval,
+    check_gate,
+    check_kinds,
+    check_money,
+    check_observers,
+    check_router,
+)
 from bursar.graphs.leased_graph import OwnedGraph
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.meter import require_price
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.observers.base import Observer
 from bursar.nodes.planning.gate import review_plan
@@ -28,10 +35,10 @@ from bursar.nodes.routers.word_overlap import WordOverlapRouter
 from bursar.nodes.specialist_node import after, first_node, run_agent
 from bursar.nodes.specialists.approval_policy import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
 from bursar.nodes.specialists.chain import Chain, chains_of
-from bursar.nodes.specialists.definition import NAME_RULE, Specialist, is_name
+from bursar.nodes.specialists.definition import Specialist
 from bursar.nodes.supervisor import supervise
 from bursar.state.budget import Budget
-from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.errors import ConfigurationError
 from bursar.state.langgraph_private import DURABILITY
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
@@ -73,13 +80,16 @@ def build_supervisor(
     late, or nobody may approve, the specialist does not run, and neither do its fallbacks.
     `observers` get the events of each run, as the stream, OpenTelemetry and LangSmith do.
     Raises `ConfigurationError`, which names the specialist, if names repeat, a fallback chain is missing, cyclic, names
-    an unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget;
-    `UnknownPrice` if a declared model has no price.
+    an unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget, and if
+    an argument is not of its kind; `UnknownPrice` if a declared model has no price.
     """
+    check_kinds(specialists, budget, ledger)
     chains = chains_of(specialists)
-    _check_money(chains, budget)
-    _check_names(chains, gate)
-    _check_approval(chains, require_approval, checkpointer)
+    check_money(chains, budget)
+    check_router(router)
+    check_gate(gate, chains)
+    check_observers(observers)
+    check_approval(chains, require_approval, checkpointer)
     if timeout is not None and not 0 < timeout <= MAX_REQUEST_SECONDS:
         raise ConfigurationError(f"timeout must be above 0 and at most {MAX_REQUEST_SECONDS} seconds")
     coordinator = Coordinator(
@@ -133,40 +143,6 @@ _built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
 
 def _default_router() -> Router:
     return ExampleRouter() if has_scikit_learn() else WordOverlapRouter()
-
-
-def _check_money(chains: dict[str, Chain], budget: Budget) -> None:
-    for chain in chains.values():
-        specialist = chain.specialist
-        if specialist.cap > budget.per_request:
-            raise specialist.fault(f"its ceiling {specialist.cap} exceeds the request budget {budget.per_request}")
-        for model in specialist.models:
-            try:
-                require_price(model)
-            except UnknownPrice as error:
-                raise UnknownPrice(str(specialist.fault(str(error)))) from None
-
-
-def _check_approval(chains: dict[str, Chain], required: MustApprove, checkpointer: object) -> None:
-    if isinstance(required, str):
-        raise ConfigurationError("require_approval is a collection of names, or a function; write [name] for one")
-    if not callable(required) and (strange := sorted(set(required) - chains.keys())):
-        raise ConfigurationError(f"require_approval names {strange[0]!r}, which is no specialist of this graph")
-    risky = next((name for name, chain in chains.items() if chain.specialist.risk == "high"), None)
-    if not checkpointer and (risky is not None or callable(required) or required):
-        name = risky or (", ".join(required) if not callable(required) else "require_approval")
-        raise ConfigurationError(
-            f"{name}: a person must approve it, and nothing can wait for that without a checkpointer"
-        )
-
-
-def _check_names(chains: dict[str, Chain], gate: Gate | None) -> None:
-    if gate is None:
-        return
-    if gate.name in chains:
-        raise ConfigurationError(f"gate {gate.name!r}: a specialist has that name already")
-    if not is_name(gate.name):
-        raise ConfigurationError(f"gate {gate.name!r}: {NAME_RULE}")
 
 
 def _wire(coordinator: Coordinator) -> Graph:

@@ -1,6 +1,7 @@
 """The supervisor node: scores the specialists for the request, and chooses by value per expected cost."""
 
 import time
+from collections.abc import Container
 from dataclasses import replace
 from datetime import datetime
 from math import isfinite
@@ -147,7 +148,7 @@ async def _scores(
     router = coordinator.router
 
     async def route() -> Scores:
-        return _checked(await router.route(request.text, coordinator.candidates))
+        return _checked(await router.route(request.text, coordinator.candidates), coordinator.chains)
 
     try:
         with scope.enter(), forbid_unmetered(config):
@@ -180,9 +181,12 @@ def _routing_time(request: Request, most: float, *, now: datetime) -> float:
     return left / 2
 
 
-def _checked(scores: object) -> Scores:
+def _checked(scores: object, known: Container[str]) -> Scores:
+    """Return the scores. Raises `TypeError` unless they are finite, and choose only specialists that are there."""
     if not isinstance(scores, Scores) or not all(map(isfinite, scores.by_name.values())):
         raise TypeError("a router returns Scores whose values are finite")
+    if not all(name in known for name in scores.chosen):
+        raise TypeError("a router chooses among the candidates")
     return scores
 
 

@@ -88,7 +88,9 @@ Amount: TypeAlias = str | int | Decimal | USD
 
 def _nanos_of(amount: object) -> int:
     if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
-        raise AmountError(f"an amount is a str, int or Decimal of US dollars, not {type(amount).__name__}: {amount!r}")
+        hint = f'; write "{amount}"' if isinstance(amount, float) else ""
+        kind = type(amount).__name__
+        raise AmountError(f"an amount is a str, int or Decimal of US dollars, not {kind}: {amount!r}{hint}")
     try:
         with localcontext() as context:
             context.prec = 60

@@ -117,7 +117,8 @@ class MeteredChatModel(BaseChatModel):
         scope = current_scope()
         if scope is None:
             raise NoSession(
-                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler"
+                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler, or "
+                "inside `with standalone(…)`"
             )
         terms = self._terms
         try:

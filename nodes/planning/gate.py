@@ -68,7 +68,9 @@ async def review_plan(coordinator: Coordinator, gate: Gate, state: SessionState,
     request, plan = state["request"], state["plan"]
     names = tuple(step.name for step in plan.steps)
     verdict = await ask(coordinator, gate, request, lambda: gate.review_plan(request, names, now=request.opened_at))
-    denied = dict.fromkeys(names, verdict.reason) if verdict.action == "deny" else dict(verdict.denied)
+    denied = dict(verdict.denied)
+    if verdict.action == "deny":
+        denied = {name: denied.get(name) or verdict.reason or f"{gate.name} gave no reason" for name in names}
     decision = Decision(
         kind="policy",
         by=gate.name,

@@ -121,7 +121,9 @@ def report_of(result: object) -> Report:
     else:
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that nobody awaited it
-        raise BadOutput(f"a handler returns a Report, a str or a message, not {type(result).__name__}")
+        raise BadOutput(
+            f"a handler returns a Report, a str or a message, and a graph a state with messages, not {type(result).__name__}"
+        )
     return _checked(Report.model_construct(answer=text))
 
 

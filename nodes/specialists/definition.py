@@ -81,13 +81,8 @@ class Specialist:
             raise self.fault(NAME_RULE)
         if not callable(self.handler) and not hasattr(self.handler, "ainvoke"):
             raise self.fault(f"the handler must be a function, a Runnable or a compiled graph, not {self.handler!r}")
-        if not 0 < self.timeout <= MAX_TIMEOUT_SECONDS:
-            raise self.fault(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds")
-        for name, number in (("max_turns", self.max_turns), ("max_repeats", self.max_repeats)):
-            if number < 1:
-                raise self.fault(f"{name} must be at least 1")
-        if not 0 <= self.min_confidence <= 1:
-            raise self.fault("min_confidence must be from 0 to 1")
+        self._check_lists()
+        self._check_numbers()
         if self.risk not in ("low", "high"):
             raise self.fault(f"risk is 'low' or 'high', not {self.risk!r}")
         cap = self._amount("ceiling", self.ceiling)
@@ -108,6 +103,26 @@ class Specialist:
     def fault(self, what: str) -> ConfigurationError:
         """Return a `ConfigurationError` that names this specialist."""
         return ConfigurationError(f"specialist {self.name!r}: {what}")
+
+    def _check_lists(self) -> None:
+        if callable(self.fallbacks) or isinstance(self.fallbacks, str):
+            raise self.fault("fallbacks is a list; write [rules]")
+        if isinstance(self.examples, str):
+            raise self.fault("examples is a list of questions; write [question]")
+        if isinstance(self.models, BaseChatModel):
+            raise self.fault("models is a list; write [model]")
+
+    def _check_numbers(self) -> None:
+        for name, number in (("timeout", self.timeout), ("min_confidence", self.min_confidence)):
+            if isinstance(number, bool) or not isinstance(number, int | float):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes text
+                raise self.fault(f"{name} is a number, not {number!r}")
+        for name, number in (("max_turns", self.max_turns), ("max_repeats", self.max_repeats)):
+            if not isinstance(number, int) or number < 1:  # pyright: ignore[reportUnnecessaryIsInstance] - as above
+                raise self.fault(f"{name} must be at least 1")
+        if not 0 < self.timeout <= MAX_TIMEOUT_SECONDS:
+            raise self.fault(f"timeout must be above 0 and at most {MAX_TIMEOUT_SECONDS:.0f} seconds")
+        if not 0 <= self.min_confidence <= 1:
+            raise self.fault("min_confidence must be from 0 to 1")
 
     def _amount(self, name: str, amount: Amount) -> USD:
         try:

@@ -38,9 +38,26 @@ if TYPE_CHECKING:
     from bursar.state.approval import ApprovalRequest, Approve, Deny
     from bursar.state.budget import Budget
     from bursar.state.decision import Decision
-    from bursar.state.errors import BursarError, CipherError, ConfigurationError, SessionBusy
+    from bursar.state.errors import (
+        BursarError,
+        CipherError,
+        ConfigurationError,
+        DatabaseError,
+        LedgerError,
+        SessionBusy,
+        UnknownPrice,
+    )
     from bursar.state.money import USD
-    from bursar.state.refusals import BreakerOpen, BudgetExceeded, LeaseLost, Paused
+    from bursar.state.refusals import (
+        BreakerOpen,
+        BudgetExceeded,
+        LeaseLost,
+        NoSession,
+        NotApproved,
+        Paused,
+        Refused,
+        Unmetered,
+    )
     from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task
     from bursar.state.session import Request, SessionOutput
     from bursar.state.spend import Spend
@@ -101,6 +118,13 @@ _WHERE = {
     "LeaseLost": "bursar.state.refusals",
     "SessionBusy": "bursar.state.errors",
     "Paused": "bursar.state.refusals",
+    "DatabaseError": "bursar.state.errors",
+    "LedgerError": "bursar.state.errors",
+    "UnknownPrice": "bursar.state.errors",
+    "Refused": "bursar.state.refusals",
+    "NotApproved": "bursar.state.refusals",
+    "NoSession": "bursar.state.refusals",
+    "Unmetered": "bursar.state.refusals",
     "USD": "bursar.state.money",
     "Fault": "bursar.state.run",
     "Limit": "bursar.state.run",
@@ -114,8 +138,6 @@ _WHERE = {
 }
 
 __all__ = [
-    "TAKE_OVER",
-    "USD",
     "ActionCall",
     "ApprovalRequest",
     "Approve",
@@ -129,6 +151,7 @@ __all__ = [
     "Cipher",
     "CipherError",
     "ConfigurationError",
+    "DatabaseError",
     "Decision",
     "Deny",
     "Drill",
@@ -141,14 +164,18 @@ __all__ = [
     "Happened",
     "LeaseLost",
     "Ledger",
+    "LedgerError",
     "Limit",
     "ModelRouter",
+    "NoSession",
+    "NotApproved",
     "Observer",
     "Outcome",
     "Paused",
     "Price",
     "Provider",
     "ProviderClient",
+    "Refused",
     "Report",
     "Request",
     "Router",
@@ -161,7 +188,11 @@ __all__ = [
     "Specialist",
     "Spend",
     "Supervisor",
+    "TAKE_OVER",
     "Task",
+    "USD",
+    "UnknownPrice",
+    "Unmetered",
     "Verdict",
     "WordOverlapRouter",
     "action",
@@ -187,4 +218,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "__version__"})

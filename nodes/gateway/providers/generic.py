@@ -52,7 +52,7 @@ class GenericProvider(Provider):
             return "max_tokens"
         raise ConfigurationError(
             f"{type(model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "
-            "use one that does"
+            "use one that does, or say how it is capped: meter(model, provider=…)"
         )
 
     def send_options(

@@ -24,10 +24,16 @@ def init(folder: FolderArgument = Path(), json: JsonOption = False) -> None:
     taken = [str(path) for path in texts if path.exists()]
     if taken:
         raise ConfigurationError(f"{' and '.join(taken)} would be overwritten; name another folder: bursar init FOLDER")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        with path.open("x", encoding="utf-8") as new:  # race: another program may have made the file since
-            new.write(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            with path.open("x", encoding="utf-8") as new:  # race: another program may have made the file since
+                new.write(text)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigurationError(
+            f"cannot write {error.filename or folder}: {why}; name a folder that you may write: bursar init FOLDER"
+        ) from error
     if json:
         from bursar.cli import render as show
 

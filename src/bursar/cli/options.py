@@ -42,4 +42,4 @@ def check_exists(database: str) -> None:
     """
     kind, _, file = database.partition("?")[0].partition(":///")
     if kind == "sqlite" and file and not file.startswith((":memory:", "file:")) and not Path(file).exists():
-        raise ConfigurationError(f"there is no database {file} yet; make one with: bursar import FILE…")
+        raise ConfigurationError(f"there is no database {file}; name yours with --database URL or BURSAR_DATABASE")

@@ -8,7 +8,10 @@ from bursar.testing import ScriptedModel
 from langchain_core.language_models import BaseChatModel
 
 DATABASE = "sqlite:///app.db"
-MODEL = ScriptedModel(["Most of it went to rent."])  # a real one: langchain_openai.ChatOpenAI(model="gpt-4o-mini")
+
+
+def chat_model() -> BaseChatModel:  # with a key: from langchain_openai import ChatOpenAI, and return ChatOpenAI(model=…)
+    return ScriptedModel(["Most of it went to rent."])
 
 
 @deterministic
@@ -16,7 +19,7 @@ def rules(task: Task) -> Report:
     return Report(answer="No model can be asked now. Your bank's overview has the totals.", confidence=0.1)
 
 
-def build(url: str = DATABASE, model: BaseChatModel = MODEL):
+def build(url: str, model: BaseChatModel):
     paid = meter(model)  # holds what each call can cost before it is sent; what does not fit is not sent
 
     async def spending(task: Task) -> Report:
@@ -36,6 +39,6 @@ def build(url: str = DATABASE, model: BaseChatModel = MODEL):
 
 if __name__ == "__main__":
     session, question = uuid.uuid4().hex, " ".join(sys.argv[1:]) or "Where did my money go?"
-    result = build().invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})
+    result = build(DATABASE, chat_model()).invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})
     print(result["messages"][-1].text)
     print(f"{result['ending']} for {result['spend']}. To see why: bursar audit {session} --database {DATABASE}")
