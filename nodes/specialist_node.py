@@ -179,7 +179,11 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 
 
 def after(chain: Chain, level: int, state: SessionState) -> str:
-    """Return the node after the handler at `level`: its next fallback if the run does not answer, or the supervisor."""
+    """Return the name of the node that runs after the handler at `level`.
+
+    If the run did not complete with enough confidence, it is the next fallback, unless no fallback is left or no person
+    approved the run. Otherwise it is the supervisor.
+    """
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
         return "supervisor"  # no person approved the run, so no fallback does it instead

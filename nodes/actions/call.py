@@ -148,7 +148,7 @@ def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def encode_result(result: object) -> bytes:
-    """Return the result as JSON. If it has no JSON or is too long, return `null`: a replay then gives None."""
+    """Return the result as JSON. If it has no JSON form or is too long, return `null`, so that a replay gives None."""
     try:
         written = to_json(result, fallback=repr, inf_nan_mode="constants")
         json.loads(written)

@@ -71,7 +71,7 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
 def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     """Commit the intent, use up the approval if the action needs one, and return None.
 
-    If another attempt has intended the action before, return the record of that attempt instead.
+    If the ledger has the action already, from another attempt, commit nothing and return the record of the action.
     """
     _check_open(doing)
     approval = None

@@ -28,8 +28,9 @@ class Observer(Protocol):
     more calls for that run; neither the run nor the other observers are affected. The run waits until the method
     returns. One observer serves many runs, several of them at the same time.
 
-    An observer may have one method more, `run_stopped(run: RunContext, error)`. It is called if the run stops without
-    an end, for a person or with its process. If the run is resumed, it starts again.
+    An observer may have one method more, `run_stopped(run: RunContext, error)`. Bursar calls it if an exception stops
+    the run before its end, such as the interrupt that waits for a person, or the end of the process. If the run is
+    resumed, it starts again.
     """
 
     def run_started(self, run: RunContext) -> None:

@@ -144,7 +144,7 @@ class _Fitted:
     def probabilities(self, text: str) -> tuple[list[float], float]:
         """Return a probability per name, and the share of the text's character n-grams that the model has learned.
 
-        The rest of the probabilities, up to 1, is that of "none of these".
+        What the probabilities together lack to 1 is the probability of "none of these".
         """
         import numpy as np
 
@@ -197,7 +197,7 @@ def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
 
 
 def _lessons(candidate: Candidate) -> Iterator[str]:
-    """Yield the texts that are learned of a candidate: its examples, its description, and the topics in it.
+    """Yield the texts that the model learns of a candidate: examples, description, and the topics in the description.
 
     If all of them are blank, yield the candidate's name.
     """

@@ -45,7 +45,8 @@ class Approvals:
     def permit(self, shown: ApprovalRequest, by: str) -> bool:
         """Whether the person called `by` may approve what is `shown`.
 
-        If `approvers` is a function, the person may approve only if it returns True; not if it raises.
+        If `approvers` is a function, the person may approve only if the function returns True. If the function raises,
+        the person may not approve.
         """
         if self.approvers is None or not by:
             return False
@@ -73,8 +74,8 @@ class ActionContext:
     def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
         """Return the request for approval that a person is shown. The ledger adds its id, attempt and hash.
 
-        `what` says what waits for approval, and `more` has further fields. The request for approval expires with the
-        user's request, if that has an earlier deadline.
+        `what` says what waits for approval, and `more` has further fields. If the user's request has an earlier
+        deadline, the request for approval expires at that deadline.
         """
         expires = now + timedelta(seconds=self.approvals.seconds)
         if self.request.deadline is not None:

@@ -109,7 +109,7 @@ def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | N
 
 
 def known_max_output_tokens(model: BaseChatModel) -> int:
-    """Return the model's output maximum in tokens, by its profile; `DEFAULT_MAX_OUTPUT_TOKENS` if that has none."""
+    """Return the maximum of output tokens in the model's profile; `DEFAULT_MAX_OUTPUT_TOKENS` if it has none."""
     known = _mapping(model.profile).get("max_output_tokens")
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 
