@@ -20,7 +20,7 @@ NONE_FITS = "None of the specialists fits this request"
 
 
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Write the one answer of the request, even if everything before failed, and close the request in the ledger."""
+    """Write the one answer of the request, even if every specialist failed, and close the request in the ledger."""
     request = state["request"]
     reports, gaps, answer = _composed(coordinator, state)
     ending: Ending = "answered_with_gaps" if gaps else "answered"

@@ -134,7 +134,7 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and its refusal.
+    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and the refusing verdict.
 
     The cost must fit what is left now in the accounts of the request.
     """

@@ -109,7 +109,7 @@ def called(deed: ActionRecord) -> ActionCall:
 def scope_of(declared: Action) -> Scope:
     """Return the scope of the run in which the action is called.
 
-    Raises `ActionRefused` outside any run, and in a run that may not act.
+    Raises `ActionRefused` outside any run, and in a run that may do no action.
     """
     scope = current_scope()
     if scope is None:

@@ -77,7 +77,7 @@ def write_identity(settings: Mapping[str, object]) -> bytes:
 
 
 def _check_tools(options: Mapping[str, object]) -> None:
-    """Raise `Refused` for a tool that runs at the provider, which charges it beside the tokens."""
+    """Raise `Refused` for a tool that runs at the provider: its use is charged besides the tokens, without a bound."""
     for tool in _items(options.get("tools")):
         kind = _mapping(tool).get("type", "function")
         if kind not in {"function", "custom"}:

@@ -34,7 +34,7 @@ A = TypeVar("A", ChatResult, ChatResult | None)
 class PricedModelCall:
     """A model that may answer a call, with its price.
 
-    `input_tokens` is the bound of the request's input with this model. `asked` is the output cap that the caller set,
+    `input_tokens` is an upper bound of the request's input tokens. `asked` is the output cap that the caller set,
     `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
     """
 
@@ -145,7 +145,7 @@ class _Answer(PaidCall[A]):
         return Bill(beyond, Usage(model.input_tokens, received)) if beyond > granted.hold.amount else None
 
     def is_the_providers(self, failure: Failure) -> bool:
-        """Return True: while a model is asked, only the provider's code runs."""
+        """Return True: only the provider's code runs while a model is asked, so the error is the provider's."""
         return True
 
     def write(self, result: ChatResult | None) -> bytes | None:

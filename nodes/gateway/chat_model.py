@@ -55,9 +55,9 @@ class MeteringTerms:
     cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
-        """Return the price of the model that `options` names. If `options` names no model, it is the metered model.
+        """Return the price of the model that `options` names, by default of the metered model.
 
-        Raises `UnknownPrice` if that model has no price.
+        Raises `UnknownPrice` if the model has no price.
         """
         named = options.get("model")
         name = named if isinstance(named, str) else self.client.name

@@ -236,7 +236,7 @@ def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> 
     """Return the price lists that may apply on the day `on`, the day before or the day after.
 
     The neighbouring days count because midnight in UTC is not the seller's midnight. Without `on`, return all price
-    lists. If `service_tier` is given, its prices replace those of each list.
+    lists. If `service_tier` is given, the prices of that tier replace the standard prices of each list.
     """
     from genai_prices.types import ModelPrice, StartDateConstraint
 

@@ -224,8 +224,8 @@ class Scope:
     def child(self, name: str) -> "Scope":
         """Return a scope of the same run that also charges the account of the path `agent → name`.
 
-        Both scopes share turns, deadline, refusal and the end of the run. Raises `ConfigurationError` for an empty name
-        or a name that holds the arrow.
+        The new scope shares turns, deadline, refusal and the run's end with this scope. Raises `ConfigurationError` for
+        an empty name or a name that holds the arrow.
         """
         if not name.strip() or PATH.strip() in name:
             raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")

@@ -83,7 +83,8 @@ class PaidCall(ABC, Generic[T]):
     def hang_up(self) -> Flow[None]:
         """Close what sending left open, such as a stream.
 
-        Runs if a call failed and is not sent again, after its hold was settled, voided or marked unknown.
+        If the call failed and is not sent again, `purchase` runs this after the hold was settled, voided or marked
+        unknown.
         """
         yield from ()
 

@@ -39,7 +39,7 @@ class Scores:
 
 
 class Router(Protocol):
-    """Scores the candidates for a request.
+    """What scores the candidates for a request.
 
     A router must return for any text (empty, long, any script) and any candidates, none included. If it does not
     understand the text, it returns an empty `chosen`.

@@ -29,7 +29,7 @@ LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a wh
 class StartBlock:
     """Why a specialist does not start with its own handler.
 
-    `level` is the level of the fallback with which it starts, None if it may not start.
+    `level` is the level of the fallback with which the specialist starts, None if the specialist may not start.
     """
 
     reason: str
@@ -50,7 +50,7 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transact
 def start_blocks(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Mapping[str, StartBlock]:
-    """Return a block for each specialist of the plan that may not start with its own handler, by specialist.
+    """Return a `StartBlock`, by name, for each specialist of the plan that may not start with its own handler.
 
     If the breaker of an agent is half open and nobody probes it, the request probes it: the agent starts with its own
     handler. Raises `Paused` if the request's tenant, or everything, is paused.
@@ -137,7 +137,7 @@ def breaker_refusal(
 
 
 async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
-    """Report the end of a run to the breaker of its handler, if the handler was at fault or the breaker is watched.
+    """If the handler was at fault, or if its breaker is `watched`, report the end of the run to that breaker.
 
     Of a last resort nothing is reported, because a last resort has no breaker.
     """
@@ -165,9 +165,10 @@ def breaker_of(agent: str) -> str:
 def _claimed(
     coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, transaction: Transaction
 ) -> bool:
-    """Whether the breaker of the step's agent lets the agent start. The request then is a half-open breaker's probe.
+    """Whether the breaker of the step's agent lets the agent start.
 
-    An agent without a fallback always starts, because no other handler could answer for it.
+    If the breaker is half open and True is returned, the request is the breaker's probe. An agent without a fallback
+    always starts, because no other handler could answer for it.
     """
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:

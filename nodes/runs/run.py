@@ -143,7 +143,7 @@ async def _attempt(
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
     """Return the handler's report or, if there is none, what the handler kept so far; None if it kept nothing.
 
-    The report of a last resort gets its time in `as_of`.
+    If a last resort's report has no `as_of`, the task's time is written there.
     """
     report = None if end is None else end.value
     if report is None and (kept := scope.kept) is not None:

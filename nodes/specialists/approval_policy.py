@@ -22,10 +22,11 @@ MAX_SECONDS = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """Who may approve: the people with these names, or everyone for whom the function returns True; None is nobody.
+    """Who may approve runs and actions, and for how long. If `approvers` is None, nobody may approve.
 
-    The function gets what the person is shown, and the person's name. A request for approval expires after `seconds`.
-    Raises `ConfigurationError` for bad settings.
+    `approvers` has the names of the people who may approve, or is a function that returns True for them. The function
+    gets what the person is shown, and the person's name. A request for approval expires after `seconds`. Raises
+    `ConfigurationError` for bad settings.
     """
 
     approvers: Approvers | None = None

@@ -62,7 +62,7 @@ class Provider(Protocol):
         ...
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return a copy of the model for the gateway. The model itself is not changed.
+        """Return the client with a copy of the model for the gateway. The model itself is not changed.
 
         Raises `ConfigurationError` if the model's output cannot be capped, or its own retries cannot be turned off.
         """

@@ -37,7 +37,7 @@ class GenericProvider(Provider):
         return True
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return a copy of the model that does not retry and that reports usage.
+        """Return the client for the model, with a copy of the model that does not retry and that reports usage.
 
         Raises `ConfigurationError` if the model takes no output cap.
         """

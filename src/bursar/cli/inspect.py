@@ -89,7 +89,7 @@ def verify(
 
 @commands.command()
 def holds(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
-    """List paid calls that are not settled: in flight, or of unknown end; these stay charged until reconciled."""
+    """List paid calls that are not settled: in flight, or with an end that nobody saw and charged until reconciled."""
     from bursar.cli import render as show
 
     open_holds = open_ledger(database).open_holds()
