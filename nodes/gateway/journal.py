@@ -25,7 +25,7 @@ class Received:
     tokens: int = 0
 
     def add(self, chunk: ChatGenerationChunk) -> None:
-        """Add one chunk, and count its tokens: at least one if the chunk holds any text."""
+        """Add one chunk, and count its tokens: at least one if there is any text in the chunk."""
         self.chunks.append(chunk)
         size = _size(chunk.message)
         if size:

@@ -225,7 +225,7 @@ class Scope:
         """Return a scope of the same run that also charges the account of the path `agent → name`.
 
         The new scope shares turns, deadline, refusal and the run's end with this scope. Raises `ConfigurationError` for
-        an empty name or a name that holds the arrow.
+        an empty name or a name with an arrow in it.
         """
         if not name.strip() or PATH.strip() in name:
             raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")

@@ -133,7 +133,7 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
 def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
     """Charge the cost of the result, or the hold if the cost is not known, and let the ledger keep the result.
 
-    If reading the bill raises, the hold is charged, and the error is raised afterwards.
+    If reading the bill raises an error, charge the hold, and raise the error afterwards.
     """
     failpoints.hit("after_response")
     bill = Bill(None)

@@ -137,9 +137,9 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return how many seconds ago the loop was asked for an answer that has not come yet.
+        """Return for how many seconds the loop has owed an answer, at the time `now`.
 
-        If no answer is due, ask for one now, and return 0.
+        If the loop owes no answer, ask the loop for one, and return 0.
         """
         if not self._is_asked:
             self._asked = now

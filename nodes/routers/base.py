@@ -28,7 +28,7 @@ class Candidate:
 class Scores:
     """The value of each candidate for one request.
 
-    `by_name` has every candidate, 0..1. `chosen` holds the candidates that fit, best first; empty means that none fits.
+    `by_name` has every candidate, 0..1. `chosen` has the candidates that fit, best first; empty means that none fits.
     `confidence` (0..1) is how sure the router is of its choice as a whole. `rule` says in one line why.
     """
 

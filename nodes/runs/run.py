@@ -165,7 +165,7 @@ def _weighed(run: Run, link: Link) -> Run:
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
     """Mark the run's calls that could not be settled as unknown, after a fault of the database.
 
-    If another program locks the accounts of these calls, they stay held until their settlement can be booked.
+    If another program locks the accounts of these calls, the calls keep their holds until they can be settled.
     """
     at, place = coordinator.clock(), scope.checkpoint_ns
     work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)

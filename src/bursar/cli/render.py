@@ -71,7 +71,7 @@ def drill_json(found: "Drill") -> dict[str, Any]:
 def drill(found: "Drill") -> RenderableType:
     """Return a table of a drill: a row for each fault, a column for each agent, the seconds until each answer.
 
-    Below the table stand the problems of the cells that failed.
+    Below the table are the problems of each result that failed.
     """
     agents = list(dict.fromkeys(cell.agent for cell in found.cells))
     cells = {(cell.fault, cell.agent): cell for cell in found.cells}

@@ -69,7 +69,7 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """All results of a drill. It is true if every cell passed and at least one cell was not skipped."""
+    """All results of a drill. It is true if no result has problems and at least one result was not skipped."""
 
     deadline_seconds: float
     cells: tuple[DrillResult, ...] = field(default=())
