@@ -174,7 +174,10 @@ class MeteredChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return this model with the tools bound in the wrapped model's way. Calls still go through the gateway."""
+        """Return a Runnable that calls this model with `tools`, in the form in which the wrapped model sends tools.
+
+        So every call still goes through the gateway.
+        """
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)

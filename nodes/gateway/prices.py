@@ -61,12 +61,12 @@ class Rates:
     per_call: int = 0
 
     def dearest_input(self, input_tokens: int) -> int:
-        """Return the highest rate, of all kinds of input token, in an input of at most `input_tokens` tokens."""
+        """Return the highest rate that any kind of input token can have in an input of at most `input_tokens` tokens."""
         kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
         return max(_dearest(steps, input_tokens) for steps in kinds)
 
     def dearest_output(self, input_tokens: int) -> int:
-        """Return the highest rate of an output token in the answer to an input of at most `input_tokens` tokens."""
+        """Return the highest rate that an output token can have after an input of at most `input_tokens` tokens."""
         return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
 
     def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
@@ -93,7 +93,7 @@ class Rates:
 class PricedModel:
     """A model with its price lists. If several lists may apply on the day of the call, the dearest counts.
 
-    `version` names the source of the price. The ledger keeps it with every call.
+    `version` names the source of the price. The ledger keeps `version` with every call.
     """
 
     name: str

@@ -167,10 +167,10 @@ def _whole(amount: int, left: int | None) -> SizedOffer | None:
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
-    """Settle or void the hold of a failed call, or keep it as unknown. Return the seconds to wait before a retry.
+    """Settle or void the hold of a failed call, or mark the call unknown. Return the seconds to wait before a retry.
 
-    Returns None if the call is not sent again. If `call.failure` raises an error, keep the hold as unknown and raise
-    that error.
+    Returns None if the call is not sent again. If `call.failure` raises an error, mark the call unknown and raise that
+    error.
     """
     claim = call.claim
     left = seconds_left(claim.scope)

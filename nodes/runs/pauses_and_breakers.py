@@ -116,7 +116,7 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """If the agent of the link is paused, return the outcome of its run, which then does not begin; otherwise None."""
+    """If the link's agent is paused, so that its run may not begin, return the outcome of the run; otherwise None."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -124,9 +124,9 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """If the link's breaker lets no run through, return the outcome of its run, which does not begin; otherwise None.
+    """If the breaker lets no run of the link begin, return the outcome of the run; otherwise None.
 
-    If the breaker is half open, the run that may begin is its probe.
+    If the breaker is half open and None is returned, the run is the breaker's probe.
     """
     if link.breaker not in now.breakers:
         return None
