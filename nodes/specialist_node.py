@@ -64,7 +64,7 @@ async def run_agent(
 
 
 class RunPermit(NamedTuple):
-    """Whether a run may begin. If `refusal` is None, the run may spend `grant`; otherwise `refusal` is its outcome.
+    """Whether a run may begin: if `refusal` is None, it may, and spend `grant`; otherwise `refusal` is its outcome.
 
     `decisions` were made for the permit. If `watched`, the breaker of the run's handler counted faults lately, and the
     run's end is reported to the breaker.

@@ -91,7 +91,7 @@ def agent_scope(request: Request, node: str) -> str:
 def answer_id(request: Request) -> str:
     """Return the id of the message that answers a request.
 
-    A node that runs again after a crash writes the same message again.
+    The id follows from the request's id, so that a node that runs again after a crash writes the same message again.
     """
     return f"{request.id}-answer"
 

@@ -184,10 +184,10 @@ class LoopPool:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Raise `HandlerStopped` at the thread's next Python instruction, if `wanted()` still returns True.
+    """If `wanted()` still returns True, raise `HandlerStopped` at the thread's next Python instruction.
 
-    If the thread is in a section that must not be stopped, it holds `lock`. Then nothing is done, and the caller tries
-    again later.
+    While the thread is in a section that must not be stopped, the thread holds `lock`. Then nothing is done, and the
+    caller tries again later.
     """
     if not lock.acquire(blocking=False):
         return

@@ -26,7 +26,7 @@ class WordOverlapRouter:
     free = True
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether `route` returns at once: True, but False for a subclass with its own `route`."""
+        """Return True, because `route` returns at once; for a subclass with its own `route`, return False."""
         return type(self).route is WordOverlapRouter.route
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
