@@ -20,7 +20,7 @@ NONE_FITS = "None of the specialists fits this request"
 
 
 async def report(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Write the one answer of the request, even if everything before failed, and close the request in the ledger."""
+    """Write the one answer of the request, even if every specialist failed, and close the request in the ledger."""
     request = state["request"]
     reports, gaps, answer = _composed(coordinator, state)
     ending: Ending = "answered_with_gaps" if gaps else "answered"
@@ -55,7 +55,7 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
-    """Return the reports by specialist, the gaps and the answer. If merging raises, the answer says so."""
+    """Return the reports by specialist, the gaps and the answer. If merging raises an error, the answer says so."""
     composed = capture_call(_parts, coordinator, state)
     if isinstance(composed.error, KeyboardInterrupt):
         raise composed.error
@@ -74,8 +74,8 @@ def _parts(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Rep
 def _reports(state: SessionState) -> dict[str, Report]:
     """Return the report of each planned specialist, in plan order.
 
-    If a run of the specialist answers, its report counts. Otherwise the report of the surest run that completed counts;
-    if no run completed, the last partial report.
+    The report is that of the run that completed with enough confidence. If there is none, it is that of the completed
+    run with the highest confidence; if no run completed, it is the last partial report.
     """
     reports: dict[str, Report] = {}
     for step in state["plan"].steps:
@@ -109,9 +109,9 @@ def _gaps(state: SessionState) -> list[str]:
 
 
 def _answering(runs: list[Run]) -> Run | None:
-    """Return the run whose report is given: a run that answers, otherwise the surest run that completed.
+    """Return the run whose report is given: the run that completed with enough confidence.
 
-    Returns None if no run completed.
+    If there is none, return the completed run with the highest confidence; if no run completed, None.
     """
     completed = [run for run in runs if run.outcome is Outcome.COMPLETED]
     return next((run for run in completed if run.answers), max(completed, key=_confidence, default=None))

@@ -64,7 +64,7 @@ async def run_agent(
 
 
 class RunPermit(NamedTuple):
-    """Whether a run may begin. If `refusal` is None, the run may spend `grant`; otherwise `refusal` is its outcome.
+    """Whether a run may begin: if `refusal` is None, it may, and spend `grant`; otherwise `refusal` is its outcome.
 
     `decisions` were made for the permit. If `watched`, the breaker of the run's handler counted faults lately, and the
     run's end is reported to the breaker.
@@ -134,7 +134,7 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and its refusal.
+    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and the refusing verdict.
 
     The cost must fit what is left now in the accounts of the request.
     """
@@ -179,7 +179,11 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 
 
 def after(chain: Chain, level: int, state: SessionState) -> str:
-    """Return the node after the handler at `level`: its next fallback if the run does not answer, or the supervisor."""
+    """Return the name of the node that runs after the handler at `level`.
+
+    If the run did not complete with enough confidence, it is the next fallback, unless no fallback is left or no person
+    approved the run. Otherwise it is the supervisor.
+    """
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
         return "supervisor"  # no person approved the run, so no fallback does it instead

@@ -24,9 +24,9 @@ def await_approval(
 ) -> Flow[str]:
     """Return the id of an approval that may be used for `asking`. Raises `GraphInterrupt` until a person has answered.
 
-    Raises `NotApproved`, with the reason, if the approval was denied or expired, if nobody may give it, or if the
-    answer names something else or comes from a person who may not give it. If called again for the same approval,
-    raises the same.
+    Raises `NotApproved`, with the reason, if the approval was denied or expired, if nobody may give it, if there is no
+    checkpointer, or if the answer names something else or comes from a person who may not give the approval. The ledger
+    keeps the end of an approval: if it was not given, a later call for the same approval raises `NotApproved` again.
     """
     if approvals.nobody:
         raise NotApproved(NOBODY)
@@ -52,9 +52,10 @@ def await_approval(
 
 
 def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[str, str, str]:
-    """Return the verdict on a waiting approval ("approved", "denied" or "refused"), the person, and the reason.
+    """Return the verdict on a waiting approval, the name of the person who answered, and the reason.
 
-    Raises `GraphInterrupt` until there is an answer.
+    The verdict is "denied" if the person denied, "approved" if a person who may approve approved, and "refused" if the
+    person may not approve or the resume values have no valid answer. Raises `GraphInterrupt` until there is an answer.
     """
     answer, why = _answer(asked, others)
     match answer:
@@ -69,17 +70,20 @@ def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[Approv
 
 
 def _shown(asked: ApprovalRecord) -> ApprovalRequest:
-    """Return what the person was shown, from the ledger. Raises `NotApproved` unless its hash is the hash recorded."""
+    """Return from the ledger the request for approval that the person was shown.
+
+    Raises `NotApproved` if the ledger has no such text any more, or if its hash is not the approval's `subject_hash`.
+    """
     if asked.shown is None or asked.shown.digest() != asked.subject_hash:
         raise NotApproved("what was shown to be approved is not in the books any more")
     return asked.shown
 
 
 def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
-    """Return the person's answer to `asked`; if the resume values have no valid answer to it, None and the reason.
+    """Return the person's answer to `asked`, and "". If no resume value is a valid answer, return None and the reason.
 
-    Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again.
-    Values that answered another approval, one of `others`, are skipped.
+    Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again, so
+    values that answered another approval, one of `others`, are skipped.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}

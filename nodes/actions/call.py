@@ -109,7 +109,7 @@ def called(deed: ActionRecord) -> ActionCall:
 def scope_of(declared: Action) -> Scope:
     """Return the scope of the run in which the action is called.
 
-    Raises `ActionRefused` outside any run, and in a run that may not act.
+    Raises `ActionRefused` outside any run, and in a run that may do no action.
     """
     scope = current_scope()
     if scope is None:
@@ -148,7 +148,7 @@ def _canonical(name: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def encode_result(result: object) -> bytes:
-    """Return the result as JSON. If it has no JSON or is too long, return `null`: a replay then gives None."""
+    """Return the result as JSON. If it has no JSON form or is too long, return `null`, so that a replay gives None."""
     try:
         written = to_json(result, fallback=repr, inf_nan_mode="constants")
         json.loads(written)

@@ -25,11 +25,11 @@ UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
 async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
-    """Bring the run's actions to an end, and return the verdict `why` with what became of the actions in its reason.
+    """Bring the run's actions to an end. Return the verdict `why`, with what became of the actions in its reason.
 
-    Actions in doubt are checked. If the run completed, finished actions stay. Otherwise they are undone, the last
-    first, unless an irreversible action was done or may have been done. An action that cannot be brought to an end is
-    an incident, and waits for a person.
+    Actions in doubt are checked. If the run completed, finished actions stay. Otherwise finished actions are undone,
+    the last first, unless an irreversible action was done or may have been done. An action that cannot be brought to an
+    end is an incident, and waits for a person.
     """
     run = scope.ledger.arun
     deeds = await run(actions.of_run, scope.session_id, scope.checkpoint_ns)
@@ -69,10 +69,10 @@ async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
 
 
 async def _find_out(scope: Scope, deed: ActionRecord) -> None:
-    """Find out by its check whether an action that has not ended was done, and write that to the ledger.
+    """Ask the check of an action that has not ended whether the action was done, and write the answer to the ledger.
 
-    If another process may still be doing the action, nothing is changed. If nobody can tell whether it was done, the
-    action is in doubt.
+    If another process may still be doing the action, change nothing. If the action still runs in this process, has no
+    check, or has a check that raises, leave the action in doubt.
     """
     run, at = scope.ledger.arun, scope.clock
     here = is_running_here(deed.attempt)
@@ -127,9 +127,9 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
 
 
 async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
-    """Call a check or a compensation where handlers run, and return its value or error.
+    """Call a check or a compensation in a thread or on the handler loop, and return its value or error.
 
-    If it has not ended after `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
+    If the function has not ended after `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
     """
     if is_async(function):
         end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)

@@ -23,9 +23,9 @@ async def require_consent(
 ) -> RunVerdict | None:
     """Return None if the handler may run, otherwise the verdict that says why not.
 
-    It may run if no approval is needed, or if a person gave an approval, which is used up now. An approval is good for
-    one run: a run that repeats this run (after a crash, by another resume) asks again. Raises `GraphInterrupt` until a
-    person has answered.
+    The handler may run if no approval is needed, or if a person gave an approval, which this call uses up. An approval
+    is good for one run: a run that repeats this run (after a crash, by another resume) asks again. Raises
+    `GraphInterrupt` until a person has answered.
     """
     if not _needed(coordinator.must_approve, link, task):
         return None
@@ -56,9 +56,10 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether a person must approve the run.
+    """Whether a person must approve the run: it is of high risk, or `required` names its specialist.
 
-    If `required` is a function of the task, a person must approve unless it returns False; also if it raises.
+    If `required` is a function of the task, a person must approve unless the function returns False. If the function
+    raises, a person must approve.
     """
     if link.high_risk:
         return True

@@ -25,7 +25,7 @@ def action(
     key: Callable[..., str] | None = None,
     not_done_on: tuple[type[BaseException], ...] = (),
 ) -> Callable[[F], F]:
-    """Make a sync or async function with a side effect an action: recorded before and after, done once, result kept.
+    """Make an action of a sync or async function with a side effect: recorded before and after, done once, result kept.
 
     The intent is committed before the function runs, and the result after. A run that is repeated (a crash, a retry, an
     interrupt) gets the result again. Arguments are plain values, and so should the result be: a replay gives what JSON
@@ -37,16 +37,17 @@ def action(
     If a run fails, its actions are undone by `compensate`, the last first. An `irreversible` action is the last of its
     run: no action is done after it, and once it is done nothing of the run is undone.
 
-    If the process died, or the function raised anything but `not_done_on`, nobody knows whether the action was done.
-    Then `check` asks the outside: it returns `Happened(result)` if the action was done, otherwise None. Without
-    `check`, an `idempotent` action is done again under the same key, and any other action waits for a person (`bursar
-    incidents`). `check` and `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the
-    same `ActionCall`.
+    If the process died, or the function raised an exception that is none of `not_done_on`, nobody knows whether the
+    action was done. Then `check` asks the outside: it returns `Happened(result)` if the action was done, otherwise
+    None. Without `check`, an `idempotent` action is done again under the same key, and any other action waits for a
+    person (`bursar incidents`). `check` and `compensate` get an `ActionCall`. After a crash `compensate` may be called
+    again with the same `ActionCall`.
 
-    With `approval` a person must approve each call, as for a specialist of high risk. If it is called outside a run, in
-    a deterministic handler, or after its run's end, an action raises `ActionRefused` and does nothing.
+    With `approval` a person must approve each call, as for a specialist of high risk. If an action is called outside a
+    run, in a deterministic handler, or after its run's end, it raises `ActionRefused` and does nothing.
 
-    Raises `ConfigurationError` unless either `compensate` or `irreversible` is given, and for a generator.
+    Raises `ConfigurationError` unless exactly one of `compensate` and `irreversible` is given, for a generator, and for
+    a sync function whose `check` or `compensate` is async.
     """
     if (compensate is None) != irreversible:
         raise ConfigurationError(

@@ -71,7 +71,7 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
 def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
     """Commit the intent, use up the approval if the action needs one, and return None.
 
-    If another attempt has intended the action before, return the record of that attempt instead.
+    If the ledger has the action already, from another attempt, commit nothing and return the record of the action.
     """
     _check_open(doing)
     approval = None
@@ -157,7 +157,7 @@ def _do(doing: ActionCallState) -> Flow[Any]:
 
     The caller has committed the intent, and no other attempt may do the action. If the function raises, the action is
     in doubt, or not done if the exception is one of `not_done_on`. Raises what the function raises, `ActionRefused` if
-    the run has ended before, or `InDoubt` if the action was settled meanwhile.
+    the run has ended before, or `InDoubt` if a person or another attempt settled the action meanwhile.
     """
     clock, attempt = doing.scope.clock, doing.attempt
     with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead

@@ -42,5 +42,5 @@ def declare(declared: Action) -> None:
 
 
 def known(name: str) -> Action | None:
-    """Return the action that was declared last under this name, None if there is none."""
+    """Return the action that was declared last under this name; None if no action has this name."""
     return _known.get(name)

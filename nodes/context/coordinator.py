@@ -28,9 +28,10 @@ ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinator:
-    """The one writer of state and ledger, and what all nodes share for that. It holds no state of a session.
+    """The parts that all nodes share, such as ledger, chains and router. It holds no state of a session.
 
-    Agents propose, and the coordinator writes. `timeout` is the time for a request, in seconds; None is no timeout.
+    Agents only propose; the nodes write state and ledger by these parts. `timeout` is the time for a request, in
+    seconds; None is no timeout.
     """
 
     chains: dict[str, Chain]
@@ -90,7 +91,7 @@ def agent_scope(request: Request, node: str) -> str:
 def answer_id(request: Request) -> str:
     """Return the id of the message that answers a request.
 
-    A node that runs again after a crash writes the same message again.
+    The id follows from the request's id, so that a node that runs again after a crash writes the same message again.
     """
     return f"{request.id}-answer"
 

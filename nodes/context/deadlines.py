@@ -12,10 +12,10 @@ BOOKS_SECONDS = 0.25  # what a write gets on top of a deadline at least: a busy 
 
 
 def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> tuple[float, Limit]:
-    """Return the seconds left to run, 0 or less if none, and whose deadline is nearer: the run's or the request's.
+    """Return the seconds that a run has left (0 or less: no time is left), and the limit that will end the run.
 
-    `timeout` is the run's own, in seconds. With `last`, for a last resort or a gate, the request counts as having at
-    least `GRACE_SHARE` of its whole time left.
+    The limit is `DEADLINE` if the run's own `timeout`, in seconds, ends first, otherwise `REQUEST_DEADLINE`. With
+    `last`, for a last resort or a gate, the request counts as having at least `GRACE_SHARE` of its whole time left.
     """
     if request.deadline is None:
         return timeout, Limit.DEADLINE
@@ -37,7 +37,10 @@ def books_until(deadline: float, seconds: float) -> float:
 
 
 def request_until(request: Request, *, now: datetime) -> float | None:
-    """Return when a write for the request is given up, as `books_until`; None if the request has no deadline."""
+    """Return when a write to the ledger for the request is given up: a little after the request's deadline.
+
+    The result is in seconds of `time.monotonic`, or None if the request has no deadline.
+    """
     if request.deadline is None:
         return None
     second = timedelta(seconds=1)

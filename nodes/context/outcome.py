@@ -33,8 +33,9 @@ class RunVerdict(NamedTuple):
 def verdict_of(end: Captured[Report] | None, scope: Scope, *, seconds: float, deadline: Limit) -> RunVerdict:
     """Return the outcome of a run that had `seconds` until a deadline of the kind `deadline`.
 
-    If `end` is None, the deadline has passed. The first refusal of a paid call counts, even if the handler swallowed
-    it. Raises interrupts, which end no run, and `LeaseLost`, because the session's new owner runs the handler again.
+    `end` is the handler's report or error; None means that the deadline has passed. If a paid call was refused, the
+    first refusal is the outcome, even if the handler swallowed it. Raises interrupts, which end no run, and
+    `LeaseLost`, because the session's new owner runs the handler again.
     """
     if end is None:
         return deadline_verdict(seconds, deadline)

@@ -35,7 +35,7 @@ from bursar.state.refusals import (
     ScopeClosed,
 )
 
-BreakerVote = Literal["well", "at fault", "nothing"]  # what the end of a call tells its breaker
+BreakerVote = Literal["well", "at fault", "nothing"]  # what a breaker counts: a success, a fault, or neither
 
 MAX_ADMISSIONS = 8  # attempts to admit a call: other calls may take the money or the probe first
 
@@ -80,7 +80,7 @@ class AdmissionRequest:
     def commit(self, posting: Callable[[Transaction], None]) -> Commit[None]:
         """Return the step that runs `posting` in a transaction of the ledger and commits it.
 
-        If a fault of PostgreSQL prevents the commit, the database tries it again in the background.
+        If a fault of PostgreSQL prevents the commit, `Database` runs `posting` again in the background.
         """
         ledger = self.scope.ledger
         return Commit(ledger.database, ledger.bind(posting), lasting=True)
@@ -99,7 +99,7 @@ class AdmissionRequest:
 
 @dataclass(frozen=True, slots=True)
 class BreakerPass:
-    """The permission of a breaker to send one call. `name` is "" if no breaker guards the call.
+    """The permission of the breaker `name` to send one call. If no breaker guards the call, `name` is "".
 
     The breaker counts the call's end for `caller`. `watched` says whether the breaker had counted faults lately when
     the call was admitted.
@@ -196,7 +196,7 @@ def settle(
 ) -> Flow[None]:
     """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
 
-    `says` tells the breaker how the call ended.
+    `says` tells the breaker what to count: "well" a success, "at fault" a fault, "nothing" neither.
     """
     hold, at = admitted.hold, claim.scope.clock()
 
@@ -219,7 +219,7 @@ def settle(
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
     """Free the call's whole hold, because nothing is owed for the call.
 
-    `reason` goes into the log, and `says` tells the breaker how the call ended.
+    `reason` goes into the log. `says` tells the breaker what to count, as in `settle`.
     """
     at = claim.scope.clock()
 
@@ -233,7 +233,7 @@ def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: Brea
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
-    """Keep the call charged at its hold, because nobody saw its end. `reason` and `says` are as in `void`."""
+    """Keep the call charged at its hold, because nobody saw its end. The parameters are those of `void`."""
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:
@@ -262,7 +262,7 @@ def seconds_left(scope: Scope) -> float | None:
 def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVote, at: datetime) -> None:
     """Report the end of a call to its breaker, in the transaction that ends the call.
 
-    If the breaker had counted no faults at the admission, only a fault is reported.
+    If the breaker had counted no faults when the call was admitted, only a fault is reported.
     """
     if not passed.name or not (passed.watched or says == "at fault"):
         return

@@ -42,9 +42,9 @@ def write_request(
 ) -> WrittenRequest:
     """Return the hash and the token bound of a request.
 
-    Message ids and response metadata differ from run to run, and count in neither. `identity` is the model's own
-    settings as JSON. Raises `Refused` for content whose tokens have no bound: images, audio, files, tools that run at
-    the provider, a conversation that the provider keeps.
+    Message ids and response metadata differ from run to run, so neither the hash nor the bound includes them.
+    `identity` is the model's own settings as JSON. Raises `Refused` for content whose tokens have no bound: images,
+    audio, files, tools that run at the provider, a conversation that the provider keeps.
     """
     _check_tools(options)
     body = json.dumps(
@@ -77,7 +77,7 @@ def write_identity(settings: Mapping[str, object]) -> bytes:
 
 
 def _check_tools(options: Mapping[str, object]) -> None:
-    """Raise `Refused` for a tool that runs at the provider, which charges it beside the tokens."""
+    """Raise `Refused` for a tool that runs at the provider: its use is charged besides the tokens, without a bound."""
     for tool in _items(options.get("tools")):
         kind = _mapping(tool).get("type", "function")
         if kind not in {"function", "custom"}:
@@ -165,9 +165,9 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Return a JSON form of a value that JSON does not know.
+    """Return a form that JSON can write, for a value of a type that JSON cannot write.
 
-    A schema is written in full, because it is sent in full.
+    The form of a model class is its schema in full, because the schema is sent in full.
     """
     if isinstance(value, type) and issubclass(value, BaseModel):
         schema = value.model_json_schema()

@@ -34,7 +34,7 @@ A = TypeVar("A", ChatResult, ChatResult | None)
 class PricedModelCall:
     """A model that may answer a call, with its price.
 
-    `input_tokens` is the bound of the request's input with this model. `asked` is the output cap that the caller set,
+    `input_tokens` is an upper bound of the request's input tokens. `asked` is the output cap that the caller set,
     `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
     """
 
@@ -118,8 +118,8 @@ class _Answer(PaidCall[A]):
     def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
         """Return what the provider billed.
 
-        If the provider did not say, return the hold, or the worst case of the chunks received if that worst case is
-        more.
+        If the answer does not say what was billed, return the hold or the worst case of the chunks received, whichever
+        is more.
         """
         model = self.call.chosen(granted)
         billed = None if result is None else model.provider.usage(result)
@@ -133,10 +133,10 @@ class _Answer(PaidCall[A]):
         return provider.failure(error, answered=answered, now=scope.clock(), seconds_left=left)
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """Return the cost of a failed call if more is known of it than `failure.owed`; otherwise None.
+        """Return the cost of a failed call in two cases; otherwise None, and `failure.owed` says what is owed.
 
-        If the provider billed an answer that could not be read, the cost is what it billed. If the chunks received have
-        a worst case above the hold, the cost is that worst case.
+        If the provider billed an answer that could not be read, return what the provider billed. If the chunks received
+        have a worst case above the hold, return that worst case.
         """
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
@@ -145,7 +145,7 @@ class _Answer(PaidCall[A]):
         return Bill(beyond, Usage(model.input_tokens, received)) if beyond > granted.hold.amount else None
 
     def is_the_providers(self, failure: Failure) -> bool:
-        """Return True: while a model is asked, only the provider's code runs."""
+        """Return True: only the provider's code runs while a model is asked, so the error is the provider's."""
         return True
 
     def write(self, result: ChatResult | None) -> bytes | None:
@@ -222,7 +222,7 @@ def chat_stream(call: ChatCall) -> Flow[None]:
     """Emit the chunks of the answer to a call, which is paid for once.
 
     A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the hold pays for, the
-    stream is closed. Raises as `chat` does.
+    stream is closed. Raises `Refused`, or the error of the provider's SDK.
     """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)

@@ -41,8 +41,8 @@ class MeteringTerms:
     """What the gateway knows of a metered model: its provider, client, settings, price and output caps in tokens.
 
     `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
-    smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the
-    names of the request fields that may be sent. `cheaper` are the terms of the models that may replace the model.
+    smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the names of the request fields
+    that may be sent. `cheaper` are the terms of the models that may replace the model.
     """
 
     provider: Provider
@@ -55,9 +55,9 @@ class MeteringTerms:
     cheaper: tuple["MeteringTerms", ...] = ()
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
-        """Return the price of the model that `options` names; if `options` names none, of the metered model.
+        """Return the price of the model that `options` names, by default of the metered model.
 
-        Raises `UnknownPrice` if that model has no price.
+        Raises `UnknownPrice` if the model has no price.
         """
         named = options.get("model")
         name = named if isinstance(named, str) else self.client.name
@@ -175,7 +175,10 @@ class MeteredChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Return the wrapped model with the tools bound, so that every call still goes through the gateway."""
+        """Return a Runnable that calls this model with `tools`, in the form in which the wrapped model sends tools.
+
+        So every call still goes through the gateway.
+        """
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         return rebind(self._inner.bind_tools(tools, **kwargs), self._inner, self)
@@ -183,7 +186,10 @@ class MeteredChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Return the wrapped model's chain for this schema, so that every call still goes through the gateway."""
+        """Return the chain that the wrapped model builds for this schema, with this model in the wrapped model's place.
+
+        So every call of the chain still goes through the gateway.
+        """
         structured = self._inner.with_structured_output(schema, include_raw=include_raw, **kwargs)
         return rebind(structured, self._inner, self)
 

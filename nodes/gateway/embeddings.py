@@ -36,7 +36,7 @@ Vectors = list[list[float]]
 
 
 class _Endpoint(Protocol):
-    """The part of an SDK's client that makes embeddings, with the signature of openai's."""
+    """The part of an SDK's client that makes embeddings. Its signature is that of openai's client."""
 
     def create(self, **options: Any) -> Any: ...
 
@@ -63,7 +63,7 @@ class _Counting:
 
     @property
     def tokens(self) -> int | None:
-        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if there is none."""
+        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if none arrived."""
         said = [count for count in self.counted if count is not None]
         return sum(said) if said and len(said) == len(self.counted) else None
 
@@ -72,7 +72,7 @@ class MeteredEmbeddings(Embeddings):
     """An embedding model behind the gateway, made by `meter`.
 
     Texts are sent in the model's own batches. The hold of a batch pays for one token per byte of its texts, and a few
-    more per text. It is settled with the tokens that the provider reports (OpenAI's clients do). If the provider
+    more per text. The hold is settled with the tokens that the provider reports (OpenAI's clients do). If the provider
     reports none, the batch stays charged at its hold. The ledger keeps the vectors, so that a repeated run does not pay
     again. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch does not fit.
     """
@@ -93,14 +93,14 @@ class MeteredEmbeddings(Embeddings):
         return drive(purchase(self._batch(self._scope(), [text], query=True)))[0]
 
     async def aembed_documents(self, texts: list[str]) -> Vectors:
-        """Return one vector for each text, as `embed_documents`."""
+        """Return one vector for each text. The async form of `embed_documents`."""
         scope, vectors = self._scope(), list[list[float]]()
         for batch in self._batches(texts):
             vectors += await adrive(purchase(self._batch(scope, batch, query=False)))
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Return the vector of a question, as `embed_query`."""
+        """Return the vector of a question. The async form of `embed_query`."""
         return (await adrive(purchase(self._batch(self._scope(), [text], query=True))))[0]
 
     def _scope(self) -> Scope:
@@ -149,7 +149,7 @@ class MeteredEmbeddings(Embeddings):
 class _Batch(PaidCall[Vectors]):
     """The paid call that embeds one batch of texts or, if `is_query`, one question.
 
-    Each sending adds its token-counting endpoint to `counting`, if the SDK has an endpoint that can be wrapped.
+    If the SDK has an endpoint that can be wrapped, each sending adds its own wrapper to `counting`.
     """
 
     model: Embeddings
@@ -192,7 +192,8 @@ class _Batch(PaidCall[Vectors]):
 def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbeddings:
     """Return the embedding model behind the gateway. A model that is metered already is returned as it is.
 
-    Raises `UnknownPrice` if the model has no price, and `ConfigurationError` if no attribute of the model has its name.
+    Raises `UnknownPrice` if the model has no price, and `ConfigurationError` if none of its attributes `model`,
+    `model_name` and `model_id` has the model's name.
     """
     if isinstance(model, MeteredEmbeddings):
         return model
@@ -205,9 +206,9 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 
 
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
-    """Return a copy of the model whose SDK endpoint, in the attribute `place`, counts tokens.
+    """Return a copy of the model with its SDK endpoint, the attribute `place`, wrapped so that tokens are counted.
 
-    The counting endpoint is added to `counting`. If the model has no endpoint, return the model itself.
+    Add the wrapper to `counting`. If the model has no endpoint, return the model itself.
     """
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
@@ -230,8 +231,8 @@ def _part(value: object, name: str) -> object:
 def _write(vectors: Vectors) -> bytes | None:
     """Return the vectors as bytes: a JSON line with their sizes, then the numbers.
 
-    If single precision loses nothing, as with the numbers that providers send, the numbers are written so; otherwise in
-    double precision.
+    If single precision loses nothing, as with the numbers that providers send, the numbers have single precision,
+    otherwise double precision.
     """
     kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
     head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()
@@ -256,7 +257,10 @@ def _read(answer: bytes) -> Vectors:
 
 
 def _provider(model: Embeddings) -> str | None:
-    """Return the seller's name in genai-prices, from the package of the model's class; None if there is none."""
+    """Return the seller's name in genai-prices: X if the model's class is in the package `langchain_X`.
+
+    If the package has another name, return None.
+    """
     package = type(model).__module__.partition(".")[0]
     return package.removeprefix("langchain_") if package.startswith("langchain_") else None
 

@@ -47,7 +47,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def hit(name: str) -> None:
-    """Count that the process reached the place `name`. If the failpoint of that name is due, kill the process."""
+    """Count a hit of the failpoint `name`. If the failpoint is armed for this hit, kill the process."""
     if _armed is not None:
         _armed.hit(name)
 

@@ -64,9 +64,9 @@ class Commit(Generic[T]):
     """The step that runs `work` in a transaction of `database` and commits it.
 
     Once submitted, the work is finished even if the caller is cancelled. With `outlast` a cancelled caller waits for
-    the commit before the cancellation goes on, and `result` then holds what the work returned. `until` is when the work
-    is given up, in seconds of `time.monotonic`. `lasting`: if a fault of PostgreSQL prevents the commit, the database
-    tries the work again in the background; from async code `lasting` has no effect with `outlast`.
+    the commit before the cancellation goes on, and `result` then has what the work returned. `until` is when the work
+    is given up, in seconds of `time.monotonic`. With `lasting`, if a fault of PostgreSQL prevents the commit,
+    `Database` runs the work again in the background. From async code, `lasting` has no effect if `outlast` is set.
     """
 
     database: Database

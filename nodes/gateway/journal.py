@@ -25,7 +25,7 @@ class Received:
     tokens: int = 0
 
     def add(self, chunk: ChatGenerationChunk) -> None:
-        """Add one chunk, and count its tokens: at least one if the chunk holds any text."""
+        """Add one chunk, and count its tokens: at least one if there is any text in the chunk."""
         self.chunks.append(chunk)
         size = _size(chunk.message)
         if size:
@@ -65,7 +65,7 @@ def tool_calls_in(result: ChatResult) -> dict[str, str]:
 
 
 def encode(result: ChatResult) -> bytes | None:
-    """Return the answer as bytes for the ledger to keep; None, so that it is not kept, if it has no form in JSON."""
+    """Return the answer as bytes for the ledger to keep. If it has no form in JSON, return None: it is not kept."""
     generations = [
         {"message": generation.message, "info": generation.generation_info} for generation in result.generations
     ]

@@ -146,16 +146,16 @@ def _check_price(client: ProviderClient, price: Price | None) -> None:
 
 
 def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the fields that the model adds to every request: its own defaults, and what hides in its settings."""
+    """Return the fields that the model adds to every request: its own defaults, and its settings in `HIDING_PLACES`."""
     defaults = getattr(model, "_default_params", None)
     hiding = {place: setting(model, place) for place in HIDING_PLACES}
     return {**(cast("Mapping[str, object]", defaults) if isinstance(defaults, Mapping) else {}), **hiding}
 
 
 def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the settings by which two models may answer differently: those that the model identifies itself by.
+    """Return the settings by which the model identifies itself, with the name of its class as `_class`.
 
-    The name of the model's class is added as `_class`.
+    Two models with other settings may answer differently.
     """
     identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     return {**identifying, "_class": type(model).__name__}

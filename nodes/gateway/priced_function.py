@@ -113,7 +113,7 @@ class _FunctionCall(PaidCall[Any]):
         return Failure("unknown", retry=False, reason=name, at_fault=read.at_fault)
 
     def write(self, result: Any) -> bytes | None:
-        """Return the result as JSON for the ledger to keep; None, so that it is not kept, if JSON would change it."""
+        """Return the result as JSON for the ledger to keep. If JSON would change it, return None: it is not kept."""
         return json.dumps(result).encode() if _is_json(result) else None
 
     def read(self, answer: bytes) -> Any:

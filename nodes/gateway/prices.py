@@ -19,7 +19,7 @@ FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS = 10**9
 ONE_DAY = timedelta(days=1)
 STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "flex"})  # none costs more
 
-Steps = tuple[tuple[int, int], ...]  # (input tokens above which the rate holds, rate), ascending, the first at -1
+Steps = tuple[tuple[int, int], ...]  # (input tokens above which the rate applies, rate), ascending, the first at -1
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -61,18 +61,18 @@ class Rates:
     per_call: int = 0
 
     def dearest_input(self, input_tokens: int) -> int:
-        """Return the highest rate, of all kinds of input token, in an input of at most `input_tokens` tokens."""
+        """Return the highest rate that an input token of any kind can have, with at most `input_tokens` of them."""
         kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
         return max(_dearest(steps, input_tokens) for steps in kinds)
 
     def dearest_output(self, input_tokens: int) -> int:
-        """Return the highest rate of an output token in the answer to an input of at most `input_tokens` tokens."""
+        """Return the highest rate that an output token can have after an input of at most `input_tokens` tokens."""
         return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
 
     def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
         """Return the cost of a call with this usage, in femto-dollars.
 
-        `long_cache_write_tokens` of the cache writes are kept for an hour, at a rate of their own.
+        `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour; they have their own rate.
         """
         size = usage.input_tokens
         long_writes = min(long_cache_write_tokens, usage.cache_write_tokens)
@@ -91,9 +91,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class PricedModel:
-    """A model with its price lists. If several lists may hold on the day of the call, the dearest counts.
+    """A model with its price lists. If several lists may apply on the day of the call, the dearest counts.
 
-    `version` names the source of the price. The ledger keeps it with every call.
+    `version` names the source of the price. The ledger keeps `version` with every call.
     """
 
     name: str
@@ -115,14 +115,14 @@ class PricedModel:
         """Return the cost of a call with this usage, in nano-dollars.
 
         Cache tokens are part of the input tokens, and reasoning tokens are part of the output tokens.
-        `long_cache_write_tokens` of the cache writes are kept for an hour.
+        `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour.
         """
         return max(_nanos(rates.cost(usage, long_cache_write_tokens)) for rates in self.lists)
 
     def output_within(self, input_tokens: int, nanos: int) -> int | None:
-        """Return the most output tokens whose worst case is at most `nanos` nano-dollars.
+        """Return the most output tokens with which the call's worst case is at most `nanos` nano-dollars.
 
-        The result is -1 if not even the input fits, and None if output is free.
+        If the input alone costs more, return -1. If output is free, return None.
         """
         most: int | None = None
         for rates in self.lists:
@@ -146,9 +146,9 @@ def price_of(
 ) -> PricedModel:
     """Return the price of a model: `override` if given, otherwise the price in the bundled data of genai-prices.
 
-    If genai-prices knows `base_url`, that URL names the seller; otherwise `provider` does. `on` is the day of the call
-    in UTC. Without `on` every price list that the model has or will have counts. Raises `UnknownPrice` if there is no
-    price.
+    If genai-prices lists `base_url`, the seller is the one at that URL, otherwise `provider`. `on` is the day of the
+    call in UTC. Without `on` every price list that the model has or will have counts. Raises `UnknownPrice` if there is
+    no price, also if there is none for `service_tier`.
     """
     if override is not None:
         return _given(model_name, override)
@@ -163,7 +163,10 @@ def embedding_price_of(
     base_url: str | None = None,
     on: date | None = None,
 ) -> PricedModel:
-    """Return the price of an embedding model, found as by `price_of`. Only input needs a price: there is no output."""
+    """Return the price of an embedding model. Only input needs a price, because there is no output.
+
+    The arguments mean what they mean in `price_of`. Raises `UnknownPrice` if there is no price.
+    """
     if override is not None:
         return _given(model_name, override)
     return _listed(model_name, provider, base_url, None, on, outputs=False)
@@ -230,10 +233,10 @@ def _snapshot() -> "DataSnapshot":
 
 
 def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> "list[ModelPrice]":
-    """Return the price lists that may hold on the day `on`, the day before or the day after.
+    """Return the price lists that may apply on the day `on`, the day before or the day after.
 
     The neighbouring days count because midnight in UTC is not the seller's midnight. Without `on`, return all price
-    lists. If `service_tier` is given, its prices replace those of each list.
+    lists. If `service_tier` is given, the prices of that tier replace the standard prices of each list.
     """
     from genai_prices.types import ModelPrice, StartDateConstraint
 
@@ -241,7 +244,7 @@ def _possible(model: "ModelInfo", on: date | None, service_tier: str | None) -> 
     if isinstance(model.prices, ModelPrice):
         standard = [model.prices]
     else:
-        for listed in reversed(model.prices):  # of the lists that hold, the last one counts
+        for listed in reversed(model.prices):  # of the lists that apply, the last one counts
             starts = listed.constraint.start_date if isinstance(listed.constraint, StartDateConstraint) else None
             if on is not None and starts is not None and starts > on + ONE_DAY:
                 continue

@@ -31,7 +31,7 @@ OWN_POOLS = "bursar-"
 
 
 class InheritedContextVar(Generic[T]):
-    """A context variable, None by default, whose value also reaches the threads and pool jobs that its block starts.
+    """A context variable, None by default. Its value also reaches threads and pool jobs that a `bound_to` block starts.
 
     A thread that was started under a value keeps that value as its default. A job given to a `ThreadPoolExecutor` runs
     under the submitter's value. For this, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped when a value is
@@ -130,7 +130,7 @@ class Scope:
     replayed calls included. In the ledger it also caps this run's calls together with the calls of earlier runs of the
     same agent for the same request. `max_repeats` is how often a model may ask for the same tool call. `deadline` is in
     seconds of `time.monotonic`. `on_turn` gets the number and the model of each paid call. If there is a `lease`, a
-    paid call is refused unless the lease still holds. The first refusal of a run is kept, even if the handler swallows
+    paid call is refused once the lease is lost. The first refusal of a run is kept, even if the handler swallows
     the exception. Without `acting` the run does no action. `offline` marks a last resort, which opens no connection.
     """
 
@@ -203,9 +203,10 @@ class Scope:
         return self.agent.partition(PATH)[0]
 
     def check_lease(self, transaction: Transaction) -> None:
-        """Raise `LeaseLost` unless the run's lease on its session holds. It then holds until the transaction ends.
+        """Raise `LeaseLost` if the run has lost the lease of its session.
 
-        If the run has no lease, or its lease is in another database than the ledger, nothing is checked.
+        Otherwise no other process can take the lease until the transaction ends. If the run has no lease, or its lease
+        is in another database than the ledger, nothing is checked.
         """
         if self.lease is not None and self.lease.database is self.ledger.database:
             self.lease.check(transaction.connection)
@@ -223,8 +224,8 @@ class Scope:
     def child(self, name: str) -> "Scope":
         """Return a scope of the same run that also charges the account of the path `agent → name`.
 
-        Both scopes share turns, deadline, refusal and the end of the run. Raises `ConfigurationError` for an empty name
-        or a name that holds the arrow.
+        The new scope shares turns, deadline, refusal and the run's end with this scope. Raises `ConfigurationError` for
+        an empty name or a name with an arrow in it.
         """
         if not name.strip() or PATH.strip() in name:
             raise ConfigurationError(f"a name on a path of agents is a plain name, not {name!r}")
@@ -241,7 +242,7 @@ class Scope:
         self._tally.closed = True
 
     def latch(self, refusal: Refused) -> Refused:
-        """Keep the refusal as the run's if it is the run's first, and return it for the caller to raise."""
+        """Keep the refusal if the run has none yet, and return it for the caller to raise."""
         tally = self._tally
         with tally.lock:
             if tally.refusal is None:

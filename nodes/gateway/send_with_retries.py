@@ -83,7 +83,8 @@ class PaidCall(ABC, Generic[T]):
     def hang_up(self) -> Flow[None]:
         """Close what sending left open, such as a stream.
 
-        Runs if a call failed and is not sent again, after its hold was settled, voided or marked unknown.
+        If the call failed and is not sent again, `purchase` runs this after the hold was settled, voided or marked
+        unknown.
         """
         yield from ()
 
@@ -132,7 +133,7 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
 def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
     """Charge the cost of the result, or the hold if the cost is not known, and let the ledger keep the result.
 
-    If reading the bill raises, the hold is charged, and the error is raised afterwards.
+    If reading the bill raises an error, charge the hold, and raise the error afterwards.
     """
     failpoints.hit("after_response")
     bill = Bill(None)
@@ -166,10 +167,10 @@ def _whole(amount: int, left: int | None) -> SizedOffer | None:
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
-    """Settle or void the hold of a failed call, or keep it as unknown. Return the seconds to wait before a retry.
+    """Settle or void the hold of a failed call, or mark the call unknown. Return the seconds to wait before a retry.
 
-    Returns None if the call is not sent again. If `call.failure` raises, the hold is kept as unknown, and what it
-    raised is raised.
+    Returns None if the call is not sent again. If `call.failure` raises an error, mark the call unknown and raise that
+    error.
     """
     claim = call.claim
     left = seconds_left(claim.scope)

@@ -36,7 +36,7 @@ class Coroutine(AbandonedWork, Protocol):
 class HandlerLoop:
     """One event loop in a daemon thread, and the coroutines on it.
 
-    `place` starts a coroutine on another handler loop, once this loop has retired.
+    A loop that is blocked retires: it takes no more coroutines, and `place` starts its waiting ones on another loop.
     """
 
     def __init__(self, reaper: Reaper, place: Callable[[Coroutine], None]) -> None:
@@ -94,9 +94,10 @@ class HandlerLoop:
         return bool(self.runs) or (self.retired and not self._over)
 
     def stop(self, coroutine: Coroutine) -> None:
-        """Cancel the coroutine. If a handler blocks the loop, so that the loop cannot cancel it, retire the loop.
+        """Cancel the coroutine. If a handler blocks the loop, so that the loop cannot cancel anything, retire the loop.
 
-        If this coroutine blocks the loop, or if every coroutine on the loop was abandoned, the thread is stopped too.
+        If it is this coroutine that blocks the loop, or if every coroutine on the loop was abandoned, also stop the
+        loop's thread (see `stop_thread`).
         """
         if coroutine.task is not None:
             self._call(coroutine.task.cancel)
@@ -136,9 +137,9 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return how many seconds ago the loop was asked for an answer that has not come yet.
+        """Return for how many seconds the loop has owed an answer, at the time `now`.
 
-        If no answer is due, ask for one now, and return 0.
+        If the loop owes no answer, ask the loop for one, and return 0.
         """
         if not self._is_asked:
             self._asked = now
@@ -147,7 +148,7 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether an answer of the loop is due: since it was asked, it neither answered nor waited for a disk."""
+        """Whether the loop owes an answer: since it was asked, it has neither answered nor waited for a commit."""
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
@@ -183,10 +184,10 @@ class LoopPool:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Raise `HandlerStopped` at the thread's next Python instruction, if `wanted()` still returns True.
+    """If `wanted()` still returns True, raise `HandlerStopped` at the thread's next Python instruction.
 
-    If the thread is in a section that must not be stopped, it holds `lock`. Then nothing is done, and the caller tries
-    again later.
+    While the thread is in a section that must not be stopped, the thread holds `lock`. Then nothing is done, and the
+    caller tries again later.
     """
     if not lock.acquire(blocking=False):
         return

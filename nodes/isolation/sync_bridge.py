@@ -24,9 +24,10 @@ NodeBody = Callable[[S, RunnableConfig], Awaitable[Update]]
 
 
 class _Portal:
-    """The one background event loop of the process, so that HTTP clients keep connections. The first use starts it.
+    """The one background event loop of the process, on which sync callers' coroutines run. The first call starts it.
 
-    Its thread is a daemon and is never joined: an abandoned handler must not keep the interpreter from ending.
+    All calls share one loop, so that HTTP clients keep their connections. The loop's thread is a daemon and is never
+    joined: an abandoned handler must not keep the interpreter from ending.
     """
 
     def __init__(self) -> None:
@@ -88,9 +89,9 @@ class AsyncNode(Runnable[S, Update], Generic[S]):
 
 
 class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
-    """A conditional edge's function. It must return for every state.
+    """A conditional edge's function. It must return the next nodes for every state.
 
-    If it raised, LangGraph would go past it at the next resume, without routing.
+    If the function raised, LangGraph would go past the edge at the next resume, without routing.
     """
 
     def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:

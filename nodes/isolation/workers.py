@@ -170,7 +170,9 @@ async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) ->
 async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
     """Await `work` on the handler loop for at most `seconds`, and return its value or error; None at the deadline.
 
-    Context variables, cancellation and errors are as in `run_in_thread`.
+    At the deadline, or if the caller is cancelled, the work is abandoned: nobody waits for it, and it is stopped as
+    soon as it can be. The work sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of
+    `agent` hang.
     """
     _check(agent)
     return await _attend(_Coroutine(agent, work), seconds)

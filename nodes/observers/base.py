@@ -28,28 +28,30 @@ class Observer(Protocol):
     more calls for that run; neither the run nor the other observers are affected. The run waits until the method
     returns. One observer serves many runs, several of them at the same time.
 
-    An observer may have one method more, `run_stopped(run: RunContext, error)`. It is called if the run stops without
-    an end, for a person or with its process. If the run is resumed, it starts again.
+    An observer may have one method more, `run_stopped(run: RunContext, error)`. Bursar calls it if an exception stops
+    the run before its end, such as the interrupt that waits for a person, or the end of the process. If the run is
+    resumed, it starts again.
     """
 
     def run_started(self, run: RunContext) -> None:
-        """Called before the handler, in the context in which the handler runs.
+        """Observe that a run starts. Bursar calls this before the handler, in the context in which the handler runs.
 
-        If a run is cut off and resumed, this is called again.
+        If a run is cut off and resumed, Bursar calls this again.
         """
         ...
 
     def turn(self, run: RunContext, number: int, model: str) -> None:
-        """Called before paid call `number`, counted from 1, is sent to `model` or answered from the ledger.
+        """Observe a paid call. Bursar calls this before the paid call is sent to `model` or answered from the ledger.
 
-        The call is made in the handler's thread.
+        `number` is the number of the paid call in the run, from 1. This runs in the handler's thread.
         """
         ...
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
-        """Called when the run has ended and the ledger has its outcome. `error` is what the handler raised.
+        """Observe that a run has ended. Bursar calls this when the ledger has the run's outcome.
 
-        `head` is the last event of the session's log: the end of this run. Kept outside the database, it is an anchor.
+        `error` is what the handler raised, None if it raised nothing. `head` is the last event of the session's log:
+        the end of this run. If `head` is kept outside the database, it is an anchor.
         """
         ...
 

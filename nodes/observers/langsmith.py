@@ -8,7 +8,7 @@ from bursar.state.run import Run
 
 
 class LangSmithObserver:
-    """Adds the head of the log to the run that LangSmith traces. Kept there, outside the database, it is an anchor."""
+    """An observer that adds the head of the log to LangSmith's trace. There, outside the database, it is an anchor."""
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Add the head of the log to LangSmith's current run. Does nothing if LangSmith does not trace."""

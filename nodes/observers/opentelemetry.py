@@ -13,7 +13,7 @@ _tracer = trace.get_tracer("bursar")
 
 
 class OpenTelemetryObserver:
-    """The span `invoke_agent <specialist>` around one run. Each run has its own observer."""
+    """An observer that puts the span `invoke_agent <specialist>` around one run. Each run has its own observer."""
 
     def __init__(self) -> None:
         self._span: Span | None = None

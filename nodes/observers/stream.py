@@ -18,9 +18,9 @@ class _Who(TypedDict):
 
 
 class StreamObserver:
-    """Writes the events of one run to the stream. Each run has its own observer.
+    """An observer that writes the events of one run to the stream. Each run has its own observer.
 
-    Does nothing if no caller streams, or once the stream has ended.
+    If no caller streams, or if the stream has ended, it does nothing.
     """
 
     _who: _Who

@@ -17,13 +17,13 @@ from bursar.state.session import Plan, SessionState, Step
 
 
 async def guard(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Price the plan before any specialist starts, and open the accounts of those that may pay, in one transaction.
+    """Price the plan before any specialist starts, and open the accounts of the specialists that may pay.
 
-    An account is capped at the specialist's ceiling or at what is left, whichever is less. If the specialist's expected
-    cost does not fit what is left of request, session and tenant, the specialist starts with its first fallback that
-    costs nothing. So does a paused specialist; if it has no such fallback, it is denied. If the specialist's breaker is
-    open, it starts with its first fallback. Raises `Paused` if the tenant, or everything, is paused: the request then
-    waits unchanged.
+    Both happen in one transaction. An account is capped at the specialist's ceiling or at what is left, whichever is
+    less. If a specialist's expected cost does not fit what is left of request, session and tenant, the specialist
+    starts with its first fallback that costs nothing. A paused specialist also starts with that fallback; without one
+    it is denied. If a specialist's breaker is open, the specialist starts with its first fallback. Raises `Paused` if
+    the tenant, or everything, is paused: the request then waits unchanged.
     """
     request, plan = state["request"], state["plan"]
 

@@ -19,10 +19,10 @@ from bursar.state.spend import Spend
 
 
 async def intake(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
-    """Open the request in the ledger, and clear what the state holds of the request before.
+    """Open the request in the ledger, and clear what the state has of the previous request.
 
     The request's id is derived from session, message and text, so that intake, run again after a crash, opens no second
-    request and grants no second budget. If the last message is the answer of the request before, do nothing. Raises
+    request and grants no second budget. If the last message is the previous request's answer, do nothing. Raises
     `Paused` if the tenant, or everything, is paused; then nothing is opened.
     """
     messages = state.get("messages", [])

@@ -28,8 +28,8 @@ class Candidate:
 class Scores:
     """The value of each candidate for one request.
 
-    `by_name` has every candidate, 0..1. `chosen` holds the candidates that fit, best first; empty means that none fits.
-    `confidence` (0..1) is how sure the router is of its choice as a whole. `rule` says in one line why it chose so.
+    `by_name` has every candidate, 0..1. `chosen` has the candidates that fit, best first; empty means that none fits.
+    `confidence` (0..1) is how sure the router is of its choice as a whole. `rule` says in one line why.
     """
 
     by_name: Mapping[str, float]
@@ -39,25 +39,25 @@ class Scores:
 
 
 class Router(Protocol):
-    """Scores the candidates for a request.
+    """What scores the candidates for a request.
 
     A router must return for any text (empty, long, any script) and any candidates, none included. If it does not
     understand the text, it returns an empty `chosen`.
 
     A router may have two more members:
 
-    `free = True`: it never pays. The supervisor opens no account for it, and any paid call inside it is refused.
+    `free = True`: the router never pays. The supervisor opens no account for it and refuses any paid call inside it.
 
     `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, `route` runs on the
-    request's event loop, without a deadline. Otherwise `route` runs on the handler loop, with a deadline. A `ready`
-    that raises means False.
+    request's event loop, without a deadline. If False, or if `ready` raises, `route` runs on the handler loop, with a
+    deadline.
     """
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...
 
 
 def is_free(router: Router) -> bool:
-    """Whether the router has `free = True`: it never pays."""
+    """Whether the router has `free = True`, which says that the router never pays."""
     return getattr(router, "free", False) is True  # `CascadeRouter.free` is a router
 
 

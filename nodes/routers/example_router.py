@@ -36,13 +36,13 @@ def has_scikit_learn() -> bool:
 
 
 class ExampleRouter:
-    """Chooses every candidate whose probability reaches `threshold`, and none if nothing fits.
+    """A router that chooses every candidate whose probability reaches `threshold`, and none if nothing fits.
 
     A multinomial logistic regression over word and character n-grams (TF-IDF) learns the candidates' examples and
     descriptions against a background of everyday requests that no specialist serves. The background is English;
     `out_of_scope` adds the user's own requests to it, in any language that separates its words. A question that asks
     several things is also scored clause by clause. Equal candidates, in any order, give equal scores. One model is
-    fitted and kept for each set of candidates, at most 16 of them.
+    fitted for each set of candidates; at most 16 models are kept.
 
     Of a text at most 2,000 characters are read: the first and the last thousand. Raises `ConfigurationError` if
     scikit-learn is missing or the threshold is not in 0..1.
@@ -144,7 +144,7 @@ class _Fitted:
     def probabilities(self, text: str) -> tuple[list[float], float]:
         """Return a probability per name, and the share of the text's character n-grams that the model has learned.
 
-        The rest of the probabilities, up to 1, is that of "none of these".
+        What the probabilities together lack to 1 is the probability of "none of these".
         """
         import numpy as np
 
@@ -197,7 +197,7 @@ def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
 
 
 def _lessons(candidate: Candidate) -> Iterator[str]:
-    """Yield the texts that are learned of a candidate: its examples, its description, and the topics in it.
+    """Yield the texts that the model learns of a candidate: examples, description, and the topics in the description.
 
     If all of them are blank, yield the candidate's name.
     """

@@ -43,7 +43,7 @@ class Routing(BaseModel):
 
 @dataclass
 class ModelRouter:
-    """Chooses the candidates to which a metered chat model gives a value of at least `threshold` (0..1).
+    """A router that chooses the candidates to which a metered chat model gives a value of at least `threshold` (0..1).
 
     Names that are no candidate's are dropped; values and confidence are clamped to 0..1. If an answer does not fit the
     schema, the model is asked once more. If that answer does not fit either, if the model fails or if its call is

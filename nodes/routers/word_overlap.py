@@ -16,17 +16,17 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class WordOverlapRouter:
-    """Chooses the candidates that share words with the request, and none if no candidate does.
+    """A router that chooses the candidates that share words with the request, and none if no candidate does.
 
     A candidate is chosen if its score is at least half the best score. A word that fewer candidates have counts more.
-    Two words are the same if their first five letters are. The confidence is always 0, so that a `CascadeRouter` asks
-    the model.
+    Two words count as the same if their first five letters are the same. The confidence is always 0, so that a
+    `CascadeRouter` asks the model.
     """
 
     free = True
 
     def ready(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether `route` returns at once: True, but False for a subclass with its own `route`."""
+        """Return True, because `route` returns at once; for a subclass with its own `route`, return False."""
         return type(self).route is WordOverlapRouter.route
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:

@@ -1,7 +1,8 @@
 """Pauses and breakers of agents: whether they let an agent start, and reports of runs to breakers.
 
 The guardian asks for a whole plan (`start_blocks`), a specialist's node for its own run (`paused_link`,
-`breaker_refusal`). Each reads the facts first, in one statement, and decides by the facts in the same transaction.
+`breaker_refusal`). The caller reads the facts first, in one statement (`standing_of`, `standing_of_link`), and decides
+by them in the same transaction.
 
 An agent's breaker counts only the agent's own faults: the agent raises, or has no answer by its own deadline. Refusals,
 errors in a user's data and faults of the agent's provider are not counted. A fallback has a breaker too, the last
@@ -28,7 +29,7 @@ LEFT_ALONE = "it failed in several sessions lately, so it is left alone for a wh
 class StartBlock:
     """Why a specialist does not start with its own handler.
 
-    `level` is the level of the fallback with which it starts, None if it may not start.
+    `level` is the level of the fallback with which the specialist starts, None if the specialist may not start.
     """
 
     reason: str
@@ -49,7 +50,7 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transact
 def start_blocks(
     coordinator: Coordinator, request: Request, plan: Plan, now: AdmissionFacts, transaction: Transaction
 ) -> Mapping[str, StartBlock]:
-    """Return, by name, why specialists of the plan do not start with their own handler.
+    """Return a `StartBlock`, by name, for each specialist of the plan that may not start with its own handler.
 
     If the breaker of an agent is half open and nobody probes it, the request probes it: the agent starts with its own
     handler. Raises `Paused` if the request's tenant, or everything, is paused.
@@ -72,8 +73,8 @@ def mark_watched(
 ) -> Plan:
     """Return the plan with `watched` set on each step whose run must be reported to a breaker.
 
-    That is a step that starts with its own handler, and whose breaker counted faults lately. If a step starts with a
-    fallback, the request no longer probes the specialist's breaker.
+    The run of a step must be reported if the specialist starts with its own handler and its breaker counted faults
+    lately. If a step starts with a fallback, the request gives up the probe of the specialist's breaker.
     """
     at = coordinator.clock()
     steps: list[Step] = []
@@ -98,9 +99,10 @@ def standing_of_link(
 ) -> AdmissionFacts:
     """Return the facts that decide whether a run of `link` at `place` in the graph may begin.
 
-    For a handler that may pay: whether it is paused, whether it paid at another place, and whether its actions were
-    being undone. For a fallback: its breaker; the guardian has asked the breakers of the handlers that it starts
-    itself. Raises `Paused` if the request's tenant, or everything, is paused.
+    For a handler that may pay, the facts are whether it is paused, whether it paid at another place, and whether its
+    actions are undone or being undone. For a fallback that is no last resort, its breaker is a fact too. (The guardian
+    has asked the breaker of a specialist's own handler.) Raises `Paused` if the request's tenant, or everything, is
+    paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
@@ -114,7 +116,7 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """If the agent of the link is paused, return the outcome of its run, which then does not begin; otherwise None."""
+    """If the link's agent is paused, so that its run may not begin, return the outcome of the run; otherwise None."""
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -122,9 +124,9 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """If the link's breaker lets no run through, return the outcome of its run, which does not begin; otherwise None.
+    """If the breaker lets no run of the link begin, return the outcome of the run; otherwise None.
 
-    If the breaker is half open, the run that may begin is its probe.
+    If the breaker is half open and None is returned, the run is the breaker's probe.
     """
     if link.breaker not in now.breakers:
         return None
@@ -135,9 +137,9 @@ def breaker_refusal(
 
 
 async def report_to_breaker(coordinator: Coordinator, request: Request, link: Link, run: Run, *, watched: bool) -> None:
-    """Report the end of a run to the breaker of its handler, if the handler was at fault or the breaker is watched.
+    """If the handler was at fault, or if its breaker is `watched`, report the end of the run to that breaker.
 
-    A last resort has no breaker, and nothing is reported.
+    Of a last resort nothing is reported, because a last resort has no breaker.
     """
     at_fault = run.fault is Fault.HANDLER_ERROR or run.limit is Limit.DEADLINE
     if link.last or not (at_fault or watched):
@@ -163,9 +165,10 @@ def breaker_of(agent: str) -> str:
 def _claimed(
     coordinator: Coordinator, request: Request, step: Step, now: AdmissionFacts, transaction: Transaction
 ) -> bool:
-    """Whether the breaker of the step's agent lets it start. If the breaker is half open, the request is its probe.
+    """Whether the breaker of the step's agent lets the agent start.
 
-    An agent without a fallback always starts, because no other handler could answer for it.
+    If the breaker is half open and True is returned, the request is the breaker's probe. An agent without a fallback
+    always starts, because no other handler could answer for it.
     """
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:

@@ -143,7 +143,7 @@ async def _attempt(
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
     """Return the handler's report or, if there is none, what the handler kept so far; None if it kept nothing.
 
-    The report of a last resort gets its time in `as_of`.
+    If a last resort's report has no `as_of`, the task's time is written there.
     """
     report = None if end is None else end.value
     if report is None and (kept := scope.kept) is not None:
@@ -165,7 +165,7 @@ def _weighed(run: Run, link: Link) -> Run:
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
     """Mark the run's calls that could not be settled as unknown, after a fault of the database.
 
-    If another program locks the accounts of these calls, they stay held until their settlement can be booked.
+    If another program locks the accounts of these calls, the calls keep their holds until they can be settled.
     """
     at, place = coordinator.clock(), scope.checkpoint_ns
     work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)

@@ -22,10 +22,11 @@ MAX_SECONDS = 366 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """Who may approve: the people with these names, or everyone for whom the function returns True; None is nobody.
+    """Who may approve runs and actions, and for how long. If `approvers` is None, nobody may approve.
 
-    The function gets what the person is shown, and the person's name. A request for approval expires after `seconds`.
-    Raises `ConfigurationError` for bad settings.
+    `approvers` has the names of the people who may approve, or is a function that returns True for them. The function
+    gets what the person is shown, and the person's name. A request for approval expires after `seconds`. Raises
+    `ConfigurationError` for bad settings.
     """
 
     approvers: Approvers | None = None
@@ -45,7 +46,8 @@ class Approvals:
     def permit(self, shown: ApprovalRequest, by: str) -> bool:
         """Whether the person called `by` may approve what is `shown`.
 
-        If `approvers` is a function, the person may approve only if it returns True; not if it raises.
+        If `approvers` is a function, the person may approve only if the function returns True. If the function raises,
+        the person may not approve.
         """
         if self.approvers is None or not by:
             return False
@@ -73,8 +75,8 @@ class ActionContext:
     def ask(self, what: str, *, now: datetime, **more: Any) -> ApprovalRequest:
         """Return the request for approval that a person is shown. The ledger adds its id, attempt and hash.
 
-        `what` says what waits for approval, and `more` has further fields. The request for approval expires with the
-        user's request, if that has an earlier deadline.
+        `what` says what waits for approval, and `more` has further fields. If the user's request has an earlier
+        deadline, the request for approval expires at that deadline.
         """
         expires = now + timedelta(seconds=self.approvals.seconds)
         if self.request.deadline is not None:

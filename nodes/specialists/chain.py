@@ -14,8 +14,8 @@ from bursar.state.money import USD, ZERO
 class Link:
     """One handler of a chain, with its limits. `node` is its name in the graph; `last` marks the last resort.
 
-    `breaker` names the breaker that counts the handler's faults: a specialist has one breaker, also if it is another's
-    fallback. If `paid`, the handler may make paid calls. If `awaited`, it runs on an event loop.
+    `breaker` names the breaker that counts the handler's faults. A specialist that is also a fallback of others has one
+    breaker in all chains. If `paid`, the handler may make paid calls. If `awaited`, it runs on an event loop.
     """
 
     node: str

@@ -15,8 +15,8 @@ from bursar.checkpoints.ledger.calls import Usage
 class ProviderClient:
     """A copy of a chat model for the gateway. It sends each call once, and its answers report their usage.
 
-    `cap_option` is the call option that caps the output. Calls are priced as model `name` of `seller` (a provider's
-    name in genai-prices), or of the seller that genai-prices knows at `base_url`.
+    `cap_option` is the call option that caps the output. A call costs what genai-prices lists for model `name`. The
+    seller is the provider at `base_url` if genai-prices lists that URL, otherwise `seller`, a name in genai-prices.
     """
 
     model: BaseChatModel
@@ -28,7 +28,10 @@ class ProviderClient:
 
 @dataclass(frozen=True, slots=True)
 class BilledUsage(Usage):
-    """Tokens as a provider billed them. `long_cache_write_tokens` of the cache writes are kept for an hour."""
+    """Tokens as a provider billed them.
+
+    `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour.
+    """
 
     long_cache_write_tokens: int = 0
 
@@ -59,7 +62,7 @@ class Provider(Protocol):
         ...
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return a copy of the model for the gateway. The model itself is not changed.
+        """Return the client with a copy of the model for the gateway. The model itself is not changed.
 
         Raises `ConfigurationError` if the model's output cannot be capped, or its own retries cannot be turned off.
         """
@@ -77,14 +80,14 @@ class Provider(Protocol):
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
         """Return the usage that the provider billed for an answer.
 
-        If the provider did not say, return None: the call is charged at its hold.
+        If the answer does not report its usage, return None: the call is charged at its hold.
         """
         ...
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
         """Return what is owed after an error of sending, and whether the same call may be sent again.
 
-        `answered`: part of the answer had arrived. `now` is the current time, for a date in the provider's
+        `answered` says that part of the answer had arrived. `now` is the current time, for a date in the provider's
         `Retry-After`. `seconds_left` is the time to the run's deadline, None without a deadline.
         """
         ...

@@ -30,7 +30,7 @@ def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_l
     `answered` says that part of the answer had arrived. `now` is the current time, for a date in `Retry-After`.
     `seconds_left` is the time to the run's deadline: a timeout that the deadline caused is not the provider's fault.
 
-    `reason` holds the error's type and status, never its text, which may quote the request.
+    The failure's `reason` has the error's type and status, never its text, which may quote the request.
     """
     name = type(error).__name__
     status, headers = _status_of(error)

@@ -37,7 +37,7 @@ class GenericProvider(Provider):
         return True
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return a copy of the model that does not retry and that reports usage.
+        """Return the client for the model, with a copy of the model that does not retry and that reports usage.
 
         Raises `ConfigurationError` if the model takes no output cap.
         """
@@ -109,7 +109,7 @@ def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | N
 
 
 def known_max_output_tokens(model: BaseChatModel) -> int:
-    """Return the model's output maximum in tokens, by its profile; `DEFAULT_MAX_OUTPUT_TOKENS` if that has none."""
+    """Return the maximum of output tokens in the model's profile; `DEFAULT_MAX_OUTPUT_TOKENS` if it has none."""
     known = _mapping(model.profile).get("max_output_tokens")
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 

@@ -21,9 +21,10 @@ class OpenAIProvider(GenericProvider):
         return any(name in CAP_OPTION_OF for name in ancestry(model))
 
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
-        """Return the client as for any model, with the URL of the model's server, by which the seller is found.
+        """Return the client of `GenericProvider.prepare`, with the URL of the model's server added.
 
-        Raises `ConfigurationError` also if the model goes on with the conversation that the provider keeps.
+        The seller of the model is found by that URL. Raises `ConfigurationError` if `use_previous_response_id` is set:
+        the model would go on with a conversation that the provider keeps, and whose tokens nobody counts here.
         """
         if setting(model, "use_previous_response_id"):
             raise ConfigurationError(
@@ -40,9 +41,9 @@ class OpenAIProvider(GenericProvider):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """Return the options as for any model, with a request timeout of at most `timeout_seconds`.
+        """Return the options of `GenericProvider.send_options`, and a request timeout of at most `timeout_seconds`.
 
-        A timeout of the caller's or the model's that is not a number of seconds is left as it is.
+        If the caller or the model has set a timeout that is not a number of seconds, that timeout stays.
         """
         sent = super().send_options(client, options, cap=cap, timeout_seconds=timeout_seconds)
         if timeout_seconds is not None and "BaseChatOpenAI" in ancestry(client.model):
@@ -52,9 +53,9 @@ class OpenAIProvider(GenericProvider):
         return sent
 
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
-        """Return what is owed and who is at fault, as for any model.
+        """Return the failure of `GenericProvider.failure`.
 
-        If the SDK's error keeps an answer that it could not parse, the failure has the usage of that answer.
+        If the SDK's error has an answer that the SDK could not parse, add the usage of that answer to the failure.
         """
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)

@@ -24,7 +24,7 @@ def reconcile(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Book what the provider really billed for an unknown call."""
+    """Book what the provider really billed for a call whose end nobody saw."""
     from bursar.cli import render as show
 
     billed = USD(amount)
@@ -38,7 +38,7 @@ def acknowledge(
     note: Annotated[str, typer.Option(help="What was found; it goes into the audit log.")],
     database: DatabaseOption = DEFAULT_DATABASE,
 ) -> None:
-    """Open a session again that an incident closed to paid calls."""
+    """Reopen a session that an incident closed to paid calls."""
     incident = open_ledger(database).acknowledge(session, note)
     typer.echo(f"{session} is open again; acknowledged: {incident}.")
 

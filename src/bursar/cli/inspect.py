@@ -89,7 +89,7 @@ def verify(
 
 @commands.command()
 def holds(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
-    """List paid calls that are not settled: in flight, or of unknown end; these stay charged until reconciled."""
+    """List paid calls that are not settled: in flight, or with an end that nobody saw (charged until reconciled)."""
     from bursar.cli import render as show
 
     open_holds = open_ledger(database).open_holds()
@@ -151,7 +151,7 @@ def incidents(
 
 
 def _read_anchor(file: Path) -> "Anchor":
-    """Return the anchor that a file holds. Raises `ConfigurationError` if the file holds no anchor."""
+    """Return the anchor that is in a file. Raises `ConfigurationError` if the file is no anchor."""
     from pydantic import ValidationError
 
     from bursar.checkpoints.ledger.anchors import Anchor

@@ -59,7 +59,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Options of `bursar` itself."""
+    """Declare the options of `bursar` itself. Typer calls this before a command; it does nothing."""
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -71,7 +71,7 @@ def drill_json(found: "Drill") -> dict[str, Any]:
 def drill(found: "Drill") -> RenderableType:
     """Return a table of a drill: a row for each fault, a column for each agent, the seconds until each answer.
 
-    Below the table stand the problems of the cells that failed.
+    Below the table are the problems of each result that failed.
     """
     agents = list(dict.fromkeys(cell.agent for cell in found.cells))
     cells = {(cell.fault, cell.agent): cell for cell in found.cells}
@@ -105,7 +105,7 @@ def rows(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> Renderabl
 
 
 def event_line(event: Mapping[str, Any]) -> str:
-    """Return in one line the facts of an audit event. Kind, version, request and empty facts are left out."""
+    """Return the facts of an audit event in one line. Kind, version, request and empty facts are left out."""
     shown = {key: value for key, value in event.items() if key not in {"kind", "version", "request_id"}}
     decision = cast("Mapping[str, Any] | None", shown.pop("decision", None))
     if decision is not None:

@@ -36,11 +36,12 @@ Made = Callable[[FaultStage, Handler], Function]
 
 @dataclass(frozen=True, slots=True)
 class DrillFault:
-    """A fault by name. `make` makes the handler with the fault; None if only the provider fails, in mode `provider`.
+    """A fault by name. `make` makes the handler with the fault; None if the handler itself does not fail.
 
-    `ends` are the right ends of the run: its outcome, with the limit or fault that the outcome names. If `to_deadline`,
-    the fault lasts until the deadline. If `outlived`, the agent answers nevertheless, without a gap. `opens` says which
-    breaker is open before the run: the agent's own, or those of the models that the agent asks.
+    `provider` is how the provider answers meanwhile. `ends` are the right ends of the run: its outcome, with the limit
+    or fault that the outcome names. If `to_deadline`, the fault lasts until the deadline. If `outlived`, the agent
+    answers nevertheless, without a gap. `opens` says which breaker is open before the run: "agent" is the agent's own,
+    "model" is that of each model that the agent asks, None is no breaker.
     """
 
     name: str
@@ -66,9 +67,9 @@ def _nothing(task: Task) -> Report:
 
 
 def in_place_of(own: Handler, fault: DrillFault, stage: FaultStage) -> Handler:
-    """Return a handler that fails by `fault`, to take the place of `own`. If only the provider fails, return `own`.
+    """Return a handler that fails by `fault`, to take the place of `own`. If `fault` has no `make`, return `own`.
 
-    The handler is deterministic if `own` is.
+    The new handler is deterministic if `own` is.
     """
     if fault.make is None:
         return own

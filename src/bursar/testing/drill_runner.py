@@ -69,7 +69,7 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """All results of a drill. It is true if every cell passed and at least one cell was not skipped."""
+    """All results of a drill. It is true if no result has problems and at least one result was not skipped."""
 
     deadline_seconds: float
     cells: tuple[DrillResult, ...] = field(default=())
@@ -203,8 +203,8 @@ class _Drilled:
     def _coordinator(self, agent: str, fault: DrillFault) -> DrillResult:
         """Return the result of the router or the gate, called `agent`, under the fault.
 
-        If the router fails, the words of the request must choose, and the answer must say so. If the gate fails, it
-        must have denied.
+        If the router fails, the words of the request must choose the specialist, and the answer must say so. If the
+        gate fails, the request must end as refused.
         """
         chain = next(iter(self._at.chains.values()))
         stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
@@ -292,7 +292,10 @@ def _question(chain: Chain) -> str:
 
 
 def _end(run: Run) -> str:
-    """Return a run's outcome with its limit, its fault or "unsure"; "left alone" if the run is a fallback's."""
+    """Return a run's outcome with its limit or fault, or with "unsure" if its confidence was too low.
+
+    If the run is a fallback's, return "left alone".
+    """
     if run.level:
         return "left alone"
     why = run.limit or run.fault or ("unsure" if run.unsure else "")
@@ -300,7 +303,7 @@ def _end(run: Run) -> str:
 
 
 def _of_chain(chain: Chain, fault: DrillFault, runs: Sequence[Run], result: Any) -> Iterator[str]:
-    """Yield what is wrong with the runs of the agent's chain, and with what the answer says about these runs."""
+    """Yield each problem of the runs of the agent's chain, and of what the answer says about these runs."""
     name, text = chain.specialist.name, result["messages"][-1].text
     if not runs:
         yield "the agent did not run"

@@ -27,14 +27,14 @@ Scripted: TypeAlias = "Reply | Callable[[list[BaseMessage]], Reply]"
 
 
 class ScriptError(AssertionError):
-    """A model was called more often, or less often, than its script says."""
+    """Raised if a model was called more often, or less often, than its script says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the model got it, with the usage of its answer; None if it raised.
+    """One call as the model got it. `usage` is that of the answer, None if the call raised.
 
-    `options` holds, among others, the tools and the output cap.
+    `options` has, among others, the tools and the output cap.
     """
 
     messages: tuple[BaseMessage, ...]
