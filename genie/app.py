@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
-
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from bursar import (
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from bursar.genie.importing.import_report import ImportReport
 
 DEFAULT_MODEL = "gpt-4o-mini"
+BRANCH = "branch:to:"  # before the name of a node in a checkpoint: LangGraph's mark of a branch that leads there
 Clock = Callable[[], datetime]
 
 
@@ -88,7 +88,7 @@ class Genie:
 
     def _strange_nodes(self, session: str) -> list[str]:
         """Return the nodes that the session has been at and that Genie's graph does not have."""
-        saver = self.app.checkpointer
+        saver = cast("object", self.app.checkpointer)  # pyright: ignore[reportUnknownMemberType]
         kept = saver.get_tuple(_config(session)) if isinstance(saver, BaseCheckpointSaver) else None
         channels = kept.checkpoint["channel_versions"] if kept is not None else {}
         nodes = (str(name).removeprefix(BRANCH) for name in channels if str(name).startswith(BRANCH))

@@ -121,7 +121,7 @@ class CallRefused(_Event):
 class RunStarted(_Event):
     """The run of a handler that may pay, or of a fallback, began.
 
-    Any other run, and the run of a last resort that starts before any handler failed, is logged only when it ends.
+    All other runs, and the run of a last resort that starts before a handler failed, are logged only when they end.
     """
 
     kind: Literal["run_started"] = "run_started"

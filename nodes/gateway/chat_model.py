@@ -26,8 +26,8 @@ from bursar.nodes.gateway.providers.generic import (
     asked_choices,
     asked_tier,
 )
+from bursar.nodes.gateway.providers.request_fields import check_fields
 from bursar.nodes.gateway.rebinding import rebind
-from bursar.nodes.gateway.request_fields import check_fields
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
@@ -117,8 +117,8 @@ class MeteredChatModel(BaseChatModel):
         scope = current_scope()
         if scope is None:
             raise NoSession(
-                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler, or "
-                "inside `with standalone(…)`"
+                f"{self.model_name} is metered and was called outside any session; call it in a specialist's handler, "
+                "or inside `with standalone(…)`"
             )
         terms = self._terms
         try:

@@ -1,6 +1,7 @@
 """The gateway: the only door to a model. `meter` puts a chat model or an embedding model behind it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import cast, overload
 
 from langchain_core.embeddings import Embeddings
@@ -14,7 +15,7 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, setting
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
-from bursar.nodes.gateway.request_fields import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields
+from bursar.nodes.gateway.providers.request_fields import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
@@ -96,16 +97,8 @@ def meter(
     except Refused as refusal:
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
-    others = [
-        meter(
-            other,
-            min_output_tokens=min_output_tokens,
-            max_output_tokens=max_output_tokens,
-            provider=provider,
-            allow=allow,
-        )
-        for other in cheaper
-    ]
+    alike = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens)
+    others = [alike(other, provider=provider, allow=allow) for other in cheaper]
     replacing = tuple(terms for other in others for terms in _cheaper(model, other))
     terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
     return MeteredChatModel.wrap(model, terms)

@@ -122,7 +122,8 @@ def report_of(result: object) -> Report:
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that nobody awaited it
         raise BadOutput(
-            f"a handler returns a Report, a str or a message, and a graph a state with messages, not {type(result).__name__}"
+            "a handler returns a Report, a str or a message, and a graph a state with messages, "
+            f"not {type(result).__name__}"
         )
     return _checked(Report.model_construct(answer=text))
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.request_fields import CAP_OPTIONS
+from bursar.nodes.gateway.providers.request_fields import CAP_OPTIONS
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
@@ -96,7 +96,11 @@ def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
 
     Raises `Refused` if the option `n` is no number of answers.
     """
-    asked = options.get("n") or setting(client.model, "n") or 1
+    asked = options.get("n")
+    if asked is None:
+        asked = setting(client.model, "n")
+    if asked is None:
+        return 1
     if not isinstance(asked, int) or asked < 1:
         raise Refused(f"n={asked!r} is no number of answers")
     return asked
