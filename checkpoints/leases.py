@@ -85,7 +85,8 @@ class _HeldByOther:
         return SessionBusy(
             f"session {self.session_id} is running in {self.holder.name}, which owns it for "
             f"{max(self.left, 0) / 1000:.1f} s and renews that; try again later, wait for it with wait_seconds, or "
-            'take it over: put "take_over": True beside its thread_id (bursar resume has --take-over)'
+            'take it over: put "take_over": True beside its thread_id, or for Genie: '
+            f"bursar resume {self.session_id} --take-over"
         )
 
 

@@ -67,7 +67,7 @@ class Breaker(BaseModel):
         return "open" if now < self.open_until else "half_open"
 
     def probing(self, now: datetime) -> bool:
-        """Whether a caller probes the breaker now."""
+        """Whether a caller's probe is under way at `now`, and its time is not over."""
         return bool(self.probe) and self.probe_until is not None and now < self.probe_until
 
     def admits(self, now: datetime) -> bool:

@@ -297,7 +297,7 @@ class Ledger:
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:
-        """Return every pause that holds, oldest first."""
+        """Return every pause that is in force, oldest first."""
         return self.read(pauses.listed)
 
     def erase(self, session_id: str, *, note: str = "") -> int:

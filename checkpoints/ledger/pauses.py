@@ -67,7 +67,7 @@ def unpause(transaction: Transaction, row: PauseRow) -> bool:
 
 
 def listed(transaction: Transaction) -> list[PauseRow]:
-    """Return every pause that holds, oldest first."""
+    """Return every pause that is in force, oldest first."""
     columns = pauses.c
     query = select(columns.scope, columns.at, columns.by, columns.note).order_by(columns.at, columns.scope)
     found = transaction.connection.execute(query)

@@ -191,9 +191,9 @@ def _check_requests(log: SessionProjection) -> Iterator[str]:
 
 
 def _check_head(log: SessionProjection, head: Head | None) -> Iterator[str]:
-    """Yield a problem if the log lacks the event of `head`, or its hash or the totals up to it differ from `head`.
+    """Yield a problem if the log lacks the event that `head` names, or the event's hash or totals are not `head`'s.
 
-    `head` is the session's entry in the anchor; None checks nothing.
+    `head` is the session's entry in the anchor; None checks nothing. The totals are those of the log up to the event.
     """
     if head is None or head.sequence == 0:
         return

@@ -191,7 +191,7 @@ def read_encoded(
 
 
 def assemble(codec: Codec, at: Address, channel: str, version: str, stored: Versions) -> tuple[bytes, DeltaChain]:
-    """Return the serde's bytes of a version, put together from the versions in `stored`, and its delta chain.
+    """Return the serialized bytes of `version`, and its delta chain. The bytes are made of the versions in `stored`.
 
     Raises `DatabaseError` if a version that `version` builds on is gone or has changed, and `CipherError` if a payload
     cannot be decrypted.

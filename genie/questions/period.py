@@ -202,7 +202,7 @@ def _last_n(match: re.Match[str], newest: date) -> Period:
 def _relative(match: re.Match[str], newest: date) -> Period:
     """Return the whole week, month, quarter or year that "this" or "last" means, counted from the day `newest`.
 
-    "This month" is the calendar month of `newest`, with its days after `newest`; "last month" is the month before.
+    "This month" is the whole calendar month of `newest`, later days included; "last month" is the month before.
     """
     back = 0 if match.group("which").casefold() in ("this", "current") else 1
     match match.group("unit").casefold():

@@ -54,7 +54,11 @@ class Notebook:
 
 
 class Deaf:
-    """Has none of the methods."""
+    """Lacks the methods that a run which completes would call."""
+
+    def run_stopped(self, *what: object) -> None:
+        """Nothing stops here."""
+        raise AssertionError
 
 
 class Failing:
