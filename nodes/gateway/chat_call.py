@@ -1,7 +1,7 @@
 """The paid calls of a chat model: `chat` for a whole answer, `chat_stream` for a streamed answer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -20,7 +20,15 @@ from bursar.nodes.gateway.admission import (
 )
 from bursar.nodes.gateway.bounds import output_cap
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
-from bursar.nodes.gateway.journal import Received, as_chunk, decode, encode, mark_replacement, tool_calls_in
+from bursar.nodes.gateway.journal import (
+    Received,
+    as_chunk,
+    decode,
+    encode,
+    least_tokens,
+    mark_replacement,
+    tool_calls_in,
+)
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope
@@ -119,13 +127,18 @@ class _Answer(PaidCall[A]):
         """Return what the provider billed.
 
         If the answer does not say what was billed, return the hold or the worst case of the chunks received, whichever
-        is more.
+        is more. Output that was seen is billed at least.
         """
-        model = self.call.chosen(granted)
+        model, seen = self.call.chosen(granted), 0 if result is None else least_tokens(result)
         billed = None if result is None else model.provider.usage(result)
         if billed is None:
             return Bill(max(granted.hold.amount, model.worst_case(self.received.tokens)))
-        return model.bill(billed)
+        bill = model.bill(replace(billed, output_tokens=max(billed.output_tokens, seen)))
+        if billed.is_sound or bill.nanos is None:
+            return bill
+        # What the parts may mean at most is charged as far as the hold goes: beyond it nobody knows that it was billed.
+        most = model.bill(billed.completed()).nanos or 0
+        return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope

@@ -25,6 +25,7 @@ from bursar.nodes.gateway.providers.generic import (
     asked_cap,
     asked_choices,
     asked_tier,
+    thinking_tokens,
 )
 from bursar.nodes.gateway.providers.request_fields import check_fields
 from bursar.nodes.gateway.rebinding import rebind
@@ -268,5 +269,5 @@ def _candidate(
         asked=asked_cap(client, options),
         choices=asked_choices(client, options),
         maximum=terms.maximum,
-        minimum=terms.minimum,
+        minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
     )

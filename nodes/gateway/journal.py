@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk, message_chunk_to_message
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -27,9 +28,7 @@ class Received:
     def add(self, chunk: ChatGenerationChunk) -> None:
         """Add one chunk, and count its tokens: at least one if there is any text in the chunk."""
         self.chunks.append(chunk)
-        size = _size(chunk.message)
-        if size:
-            self.tokens += max(1, size // BYTES_PER_LONG_TOKEN)
+        self.tokens += _tokens(_size(chunk.message))
 
     def result(self) -> ChatResult | None:
         """Return the chunks as one answer; None if no chunk arrived."""
@@ -37,6 +36,9 @@ class Received:
         if merged is None:
             return None
         message = message_chunk_to_message(merged.message)
+        usages = [chunk.message.usage_metadata for chunk in self.chunks if isinstance(chunk.message, AIMessageChunk)]
+        if isinstance(message, AIMessage) and (last := _snapshot([usage for usage in usages if usage])) is not None:
+            message.usage_metadata = last
         return ChatResult(generations=[ChatGeneration(message=message, generation_info=merged.generation_info)])
 
 
@@ -48,6 +50,11 @@ def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
     if too_dear is not None:
         known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
         message.response_metadata = {**known, INSTEAD_OF: too_dear}
+
+
+def least_tokens(result: ChatResult) -> int:
+    """Return a number of output tokens that is never more than a provider could have billed for the answer."""
+    return sum(_tokens(_size(generation.message)) for generation in result.generations)
 
 
 def tool_calls_in(result: ChatResult) -> dict[str, str]:
@@ -120,6 +127,23 @@ def _message(written: Mapping[str, object]) -> AIMessage:
 
 def _arguments(arguments: object) -> str | None:
     return arguments if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _snapshot(usages: Sequence[UsageMetadata]) -> UsageMetadata | None:
+    """Return what a stream used, if each of its reports is of the whole stream so far; None if they are to be added.
+
+    LangChain adds the reports of a stream. Some servers repeat the input in each of several, and add up the output
+    themselves: then the last one has it all.
+    """
+    inputs = [usage["input_tokens"] for usage in usages if usage["input_tokens"]]
+    outputs = [usage["output_tokens"] for usage in usages]
+    repeated = len(inputs) > 1 and len(set(inputs)) == 1 and outputs == sorted(outputs)
+    return usages[-1] if repeated and usages[-1]["input_tokens"] else None
+
+
+def _tokens(size: int) -> int:
+    """Return the fewest tokens that so many bytes can have: at least one if there are any."""
+    return max(1, size // BYTES_PER_LONG_TOKEN) if size else 0
 
 
 def _size(message: BaseMessage) -> int:

@@ -89,6 +89,7 @@ def meter(
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_price(client, price)
+    _check_cap(client, price)
     allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
     try:
         check_allow(allow)
@@ -136,6 +137,16 @@ def _check_price(client: ProviderClient, price: Price | None) -> None:
     """Raise `UnknownPrice` unless `price` is given or genai-prices has a price for the client's model."""
     tier = asked_tier(client, {})
     price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
+
+
+def _check_cap(client: ProviderClient, price: Price | None) -> None:
+    """Raise `ConfigurationError` if the output of a model that costs something cannot be capped."""
+    listed = price_of(client.name, client.seller, price, base_url=client.base_url)
+    if not client.cap_option and listed.worst_case(1, 1):
+        raise ConfigurationError(
+            f"{type(client.model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "
+            "use one that does, or say how it is capped: meter(model, provider=…)"
+        )
 
 
 def _own_fields(model: BaseChatModel) -> Mapping[str, object]:

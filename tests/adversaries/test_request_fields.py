@@ -14,9 +14,9 @@ from tests.support.bench import Bench
 from tests.support.provider import DEAREST_MODEL, MODEL, Reply
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parameters:UserWarning")  # ChatOpenAI's word on model_kwargs
-BUDGET = USD("0.03").nanos
-LONG = "word " * 20_000
-DEAR_MESSAGES = [{"role": "user", "content": "w" * 200_000}]
+BUDGET = USD("0.002").nanos
+LONG = "word " * 2_000
+DEAR_MESSAGES = [{"role": "user", "content": "w" * 8_000}]
 
 FREE: dict[str, Any] = {  # they cost nothing more: each must really be sent
     "temperature": 0.25,
@@ -68,7 +68,7 @@ def place(name: str, value: Any, where: str) -> tuple[dict[str, Any], dict[str, 
         where = "model_kwargs"
     elif where == "model_kwargs" and name in CONSTRUCTOR:
         where = "extra_body"  # ChatOpenAI takes it in `model_kwargs` by no means
-    return {
+    places: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
         "call": ({}, field, False),
         "bind": ({}, field, True),
         "constructor": (field, {}, False),
@@ -76,7 +76,8 @@ def place(name: str, value: Any, where: str) -> tuple[dict[str, Any], dict[str, 
         "extra_body": ({"extra_body": field}, {}, False),
         "extra_body of the call": ({}, {"extra_body": field}, False),
         "extra_body in kwargs": ({"model_kwargs": {"extra_body": field}}, {}, False),
-    }[where]
+    }
+    return places[where]
 
 
 _numbers = itertools.count()
@@ -99,7 +100,7 @@ def ask(bench: Bench, placed: list[tuple[str, Any, str]], *, streams: bool, **me
         model: Any = meter(bench.chat(**own), **metering)
         caller = model.bind(**options) if bound else model
         call = {} if bound else options
-        with bench.scope("0.03", request=f"r-{next(_numbers)}").enter():
+        with bench.scope("0.002", request=f"r-{next(_numbers)}").enter():
             for number in range(3):
                 list(caller.stream(f"hello {number}", **call)) if streams else caller.invoke(f"hello {number}", **call)
     except (Refused, ConfigurationError) as refusal:

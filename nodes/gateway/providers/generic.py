@@ -1,6 +1,7 @@
 """The provider of any LangChain chat model: with an output cap, with usage in the answer, without retries."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
@@ -11,7 +12,6 @@ from pydantic import BaseModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.request_fields import CAP_OPTIONS
-from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
@@ -39,21 +39,17 @@ class GenericProvider(Provider):
     def prepare(self, model: BaseChatModel, /) -> ProviderClient:
         """Return the client for the model, with a copy of the model that does not retry and that reports usage.
 
-        Raises `ConfigurationError` if the model takes no output cap.
+        If the model takes no output cap, `cap_option` is empty.
         """
         traced = model._get_ls_params()  # pyright: ignore[reportPrivateUsage]
         name = traced.get("ls_model_name") or model.get_name()
         return ProviderClient(without_retries(model), self.cap_option(model), name, traced.get("ls_provider"))
 
     def cap_option(self, model: BaseChatModel) -> str:
-        """Return the call option that caps the model's output. Raises `ConfigurationError` if there is none."""
+        """Return the call option that caps the model's output; empty if there is none."""
         fields = type(model).model_fields
-        if "max_tokens" in fields or any(field.alias == "max_tokens" for field in fields.values()):
-            return "max_tokens"
-        raise ConfigurationError(
-            f"{type(model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "
-            "use one that does, or say how it is capped: meter(model, provider=…)"
-        )
+        capped = "max_tokens" in fields or any(field.alias == "max_tokens" for field in fields.values())
+        return "max_tokens" if capped else ""
 
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
@@ -63,8 +59,7 @@ class GenericProvider(Provider):
         Options that ask for usage are left out, because the gateway decides these.
         """
         sent = {key: value for key, value in options.items() if key not in CAP_OPTIONS and key not in USAGE_OPTIONS}
-        sent[client.cap_option] = cap
-        return sent
+        return {**sent, client.cap_option: cap} if client.cap_option else sent
 
     def usage(self, result: ChatResult, /) -> BilledUsage | None:
         """Return the `usage_metadata` of the answer; None if it reports no input tokens or no output tokens."""
@@ -89,6 +84,20 @@ def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | No
     given = [*(options.get(name) for name in names), setting(client.model, "max_tokens")]
     caps = [cap for cap in given if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0]
     return min(caps, default=None)
+
+
+def thinking_tokens(client: ProviderClient, options: Mapping[str, object]) -> int:
+    """Return the output tokens that the call sets aside for thinking, 0 if none; an output cap must be above them."""
+    extra = _mapping(options.get("extra_body") or setting(client.model, "extra_body"))
+    asked = [
+        options,
+        extra,
+        {name: setting(client.model, name) for name in ("thinking", "reasoning", "thinking_budget")},
+    ]
+    budgets = [_count(one.get("thinking_budget")) for one in asked]
+    budgets += [_count(_mapping(one.get("thinking")).get("budget_tokens")) for one in asked]
+    budgets += [_count(_mapping(one.get("reasoning")).get("max_tokens")) for one in asked]
+    return max(budgets)
 
 
 def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:
@@ -179,6 +188,8 @@ def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
         reasoning_tokens=_sum(outputs, "reasoning"),
         long_cache_write_tokens=long,
     )
+    parts = usage.input_tokens + usage.output_tokens
+    usage = replace(usage, other_tokens=max(0, _count(reported.get("total_tokens")) - parts))
     if usage.input_tokens == 0 or usage.output_tokens == 0:
         return None  # a call has input and an answer has tokens, so 0 means that the provider did not count
     return usage
