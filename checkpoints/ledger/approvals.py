@@ -91,8 +91,8 @@ def answer(
 ) -> tuple[ApprovalRecord, bool]:
     """Change a waiting approval to `verdict`: approved, denied or refused.
 
-    If `verdict` is `approved` but the approval's time is over, change the approval to expired instead. Returns the
-    approval as it is afterwards, and True; False instead of True if the approval did not wait, so nothing was changed.
+    If `verdict` is `approved` but the approval's time is over, change the approval to expired instead. If the
+    approval does not wait, change nothing. Returns the approval as it is afterwards, and whether its state was changed.
     Raises `LedgerError` if there is no such approval.
     """
     asked = _locked(transaction, approval_id)
@@ -105,7 +105,7 @@ def answer(
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
-    """Change the approval `asked` to refused, because `by` is no approver. Returns False if its state changed since."""
+    """Change the approval `asked` to refused, as `by` is no approver. Returns False if its state had changed before."""
     lock_session(transaction, asked.session_id)
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
