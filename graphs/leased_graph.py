@@ -105,7 +105,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
 
 def _resumes(entered: object) -> bool:
-    """Whether a run with this input resumes the session's request, instead of opening a new one."""
+    """Whether a run with this input resumes the session's request, instead of opening a new one.
+
+    The answer decides when the lease is logged: see `LeaseRequest`.
+    """
     return entered is None or isinstance(entered, Command)
 
 

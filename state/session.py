@@ -83,7 +83,7 @@ class SessionInput(TypedDict):
 
 
 class SessionOutput(SessionInput):
-    """The output of a graph. `decisions`, `runs` and `gaps` are this request's; the ledger has earlier requests'.
+    """The output of a graph. `decisions`, `runs` and `gaps` belong to this request; the ledger has earlier requests.
 
     `gaps` names what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
     """

@@ -8,7 +8,10 @@ _threads = threading.local()
 
 
 def guard_thread(lock: threading.Lock) -> None:
-    """Let this thread hold `lock` in its `shielded` blocks from now on. Whoever stops it takes `lock` first."""
+    """Let this thread hold `lock` in its `shielded` blocks from now on.
+
+    Another thread that stops this thread must take `lock` first.
+    """
     _threads.lock = lock
 
 

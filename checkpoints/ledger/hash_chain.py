@@ -122,8 +122,8 @@ def next_row(transaction: Transaction, session_id: str, at: str, event: Event) -
     """Return the event as the log's next row, for a caller whose one SQL statement also changes other tables.
 
     The row also has `before`, the sequence of the log's last event as this process saw it last. The statement must
-    check that the log still ends at `before`; if it does, the caller then calls `note_head`. If this
-    process has not seen the log's end, return None; the caller then appends the event by `append`.
+    check that the log still ends at `before`; if it does, the caller then calls `note_head`. If this process has not
+    seen the log's end, return None; the caller then appends the event by `append`.
     """
     end = _seen.get(transaction.connection.engine, {}).get(session_id)
     return None if end is None else {**_row(transaction.key, session_id, at, event, end), "before": end[0]}

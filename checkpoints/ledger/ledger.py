@@ -216,7 +216,10 @@ class Ledger:
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
-        """Charge `amount` for an unknown call, whose end nobody saw. Raises `LedgerError` for any other call."""
+        """Charge `amount`, the actual cost, for an unknown call, whose end nobody saw.
+
+        Raises `LedgerError` for any other call.
+        """
         self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:

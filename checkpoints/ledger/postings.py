@@ -133,7 +133,10 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
-    """Charge an unknown call, whose end nobody saw, `cost` in place of its hold. A cost above the hold is an `Incident`."""
+    """Charge an unknown call, whose end nobody saw, its actual `cost` in place of its hold.
+
+    A cost above the hold is an `Incident`.
+    """
     check_amount("a cost", cost)
     when = stamp(at)
     call = calls.reconcile(transaction, call_id, cost=cost, at=when)
@@ -143,7 +146,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Mark every call that an earlier process left held in the session as unknown. Returns how many calls these were.
+    """Mark as unknown every call that an earlier process left held in the session. Returns how many calls these were.
 
     If `checkpoint_ns` is given, only calls of this node's run, and of runs inside it, are marked. Only the session's
     owner may call this, and only before it sends a call: a call that is in flight now would be marked, too.

@@ -89,8 +89,8 @@ class StoreOperation(NamedTuple):
     """The `work` that stores rows. If `work` raises `IntegrityError`, the saver does the work `again` instead.
 
     `one_statement` says that the work is a single statement. `taken` are waiting writes of other callers, which the
-    work stores, too. If `parcel` is given, the work stores only these waiting writes, and is done only if
-    no other transaction stores them.
+    work stores, too. If `parcel` is given, the work stores only these waiting writes, and is done only if no other
+    transaction stores them.
     """
 
     work: Work[None]

@@ -115,9 +115,9 @@ def check(body: bytes | bytearray, packed: Packed) -> None:
 
 
 def _places(size: int) -> Iterable[int]:
-    """Return positions in the newer encoding at which `difference` takes bytes to look for in the older encoding.
+    """Return positions below `size` at which `difference` takes new bytes, to look for them in the older encoding.
 
-    The first is just behind a header; the others are spread over `size` bytes.
+    The first position is just behind a header; the others are spread over `size`.
     """
     if size < 2 * PROBE:
         return ()
