@@ -21,7 +21,7 @@ class _Scheduled:
 
 
 class LeaseRenewer:
-    """The leases of this process in one database, and the thread that renews them. It sleeps until a lease is due.
+    """The leases of this process in one database, and the thread that renews them, which sleeps until one is due.
 
     A run that ends within a third of its lease never wakes the thread. The thread needs no event loop, so it renews
     while handlers block or compute, as long as they let other threads run.

@@ -47,7 +47,7 @@ class Lease:
     epoch: int
 
     def check(self, connection: Connection) -> None:
-        """Raise `LeaseLost` if the lease was lost. Otherwise no run can take it over before this transaction ends."""
+        """Raise `LeaseLost` if the lease was lost. Otherwise no run can take the lease before this transaction ends."""
         # Race: another run may take the lease over. This locks its row, so that a take-over waits for the transaction.
         if not _holds(connection, session=self.session_id, owner=self.owner, epoch=self.epoch):
             raise self.lost()

@@ -54,7 +54,7 @@ def check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
 
 
 def check_observers(observers: Iterable[Observer]) -> None:
-    """Raise `ConfigurationError` unless `observers` is a list whose members each have a method that is called."""
+    """Raise `ConfigurationError` unless each of `observers` has a method of `Observer`, none a coroutine."""
     if not isinstance(observers, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes one
         raise ConfigurationError("observers is a list; write [observer]")
     for one in observers:
@@ -66,7 +66,7 @@ def check_observers(observers: Iterable[Observer]) -> None:
 
 
 def check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
-    """Raise `ConfigurationError` for a ceiling above the request's budget, `UnknownPrice` for an unpriced model."""
+    """Raise `ConfigurationError` if a ceiling is above the request's budget, `UnknownPrice` if a model has no price."""
     for chain in chains.values():
         specialist = chain.specialist
         if specialist.cap > budget.per_request:
@@ -79,7 +79,10 @@ def check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
 
 
 def check_approval(chains: Mapping[str, Chain], required: MustApprove, checkpointer: object) -> None:
-    """Raise `ConfigurationError` if `required` names no specialist, or nothing could wait for the approval."""
+    """Raise `ConfigurationError` if `required` has a name that no specialist has, or is a single text.
+
+    Raises it too if a person must approve something but there is no checkpointer: the graph could not stop and wait.
+    """
     if isinstance(required, str):
         raise ConfigurationError("require_approval is a collection of names, or a function; write [name] for one")
     if not callable(required) and (strange := sorted(set(required) - chains.keys())):

@@ -53,7 +53,7 @@ def drain_on_sigterm() -> Generator[RunControl]:
 
 
 def installed() -> RunControl | None:
-    """Return the `RunControl` for a run that is given none: that of the innermost `drain_on_sigterm` block.
+    """Return the `RunControl` for a run that is given none: the innermost `drain_on_sigterm` block's.
 
     If SIGTERM came already, return the control that it drained. Returns None outside every block.
     """

@@ -23,10 +23,10 @@ WAIT, TAKE_OVER = "wait_seconds", "take_over"
 class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]):
     """A `CompiledStateGraph` that takes the lease of its session for each run and each update of state.
 
-    In `configurable`, `wait_seconds` is how long to wait for a session that another run owns, and `take_over` takes the
-    session from an owner that still lives. A run raises `SessionBusy` if another owns the session, and `LeaseLost` if
-    another takes it over meanwhile. If the checkpointer is no `SQLAlchemySaver`, no lease is taken. Inside
-    `drain_on_sigterm`, SIGTERM ends each run before its next step.
+    In `configurable`, `wait_seconds` is how long to wait for a session that another run owns, and if `take_over` is
+    true, the session is taken from an owner that still lives. A run raises `SessionBusy` if another run owns the
+    session, and `LeaseLost` if another run takes the session over meanwhile. If the checkpointer is no
+    `SQLAlchemySaver`, no lease is taken. Inside `drain_on_sigterm`, SIGTERM ends each run before its next step.
     """
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride] # noqa: A002
@@ -66,9 +66,9 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return await super().abulk_update_state(_under(owned, config), supersteps)
 
     def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options with the control of `drain_on_sigterm`.
+        """Return `options` with the `RunControl` of `drain_on_sigterm`, so that SIGTERM ends the run.
 
-        If they have a control, or the run is inside another run, which has one, return the options as they are.
+        Return the options as they are if they have a control, if there is none, or if the run is inside another run.
         """
         control = installed()
         if control is None or options.get("control"):
@@ -77,10 +77,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
-        """Return the `with` block in which to run, which owns the session; None if the run needs none.
+        """Return a `with` block that owns the session, for the caller to run the graph in.
 
-        A run needs none if it has no `SQLAlchemySaver` or no session, or is inside a run that owns the session or that
-        is not fenced.
+        If the run needs no lease, return None; the caller then runs the graph without the block. A run needs no lease
+        if it has no `SQLAlchemySaver` or no session, or is inside a run that owns the session or that is not fenced.
         """
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})
@@ -105,7 +105,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
 
 
 def _resumes(entered: object) -> bool:
-    """Whether a run with this input resumes, and so opens no new request; opening a request logs the lease."""
+    """Whether a run with this input resumes the session's request, instead of opening a new one.
+
+    The answer decides when the lease is logged: see `LeaseRequest`.
+    """
     return entered is None or isinstance(entered, Command)
 
 

@@ -70,8 +70,9 @@ def build_supervisor(
     """Wire the specialists under one supervisor and one budget, and return a `CompiledStateGraph`.
 
     If there is no router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
-    `WordOverlapRouter` routes by shared words; both are free and offline. A gate reviews the plan and the answer.
-    Without a checkpointer nothing can be resumed, but every budget holds. Runs use `durability="sync"` unless the
+    `WordOverlapRouter` routes by the words that a specialist shares with the request; both are free and offline.
+    A gate reviews the plan and the answer.
+    Without a checkpointer nothing can be resumed, but every budget applies. Runs use `durability="sync"` unless the
     caller says otherwise: under LangGraph's default, nodes that had finished before a hard kill run again.
     `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
     not begin it anew. When the time is over, each fallback chain goes to its last resort at once.
@@ -109,7 +110,7 @@ def build_supervisor(
 
 
 def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
-    """Return a copy of `app` with another coordinator. A coordinator holds the arguments of `build_supervisor`.
+    """Return a copy of `app` with another coordinator. A coordinator has the arguments of `build_supervisor`.
 
     The copy has the same name, checkpointer and configuration. A drill puts faults into a graph in this way.
     """

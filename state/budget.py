@@ -11,7 +11,7 @@ class Budget:
     """Caps in US dollars. None means no cap of that kind; only `per_request` is never None.
 
     `total` caps everything that is charged in one ledger, from the first request that is opened under a `total`. If a
-    cap is changed, the new cap holds from the next request on; a request keeps the budget that it was opened with.
+    cap is changed, the new cap applies from the next request on; a request keeps the budget that it was opened with.
 
     Raises `ConfigurationError` if a cap is no amount or is negative, or if another cap is below `per_request`.
     """

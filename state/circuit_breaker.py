@@ -67,18 +67,19 @@ class Breaker(BaseModel):
         return "open" if now < self.open_until else "half_open"
 
     def probing(self, now: datetime) -> bool:
-        """Whether a caller's probe is under way at `now`, and its time is not over."""
+        """Whether a probe is under way at `now` and has not run out of time."""
         return bool(self.probe) and self.probe_until is not None and now < self.probe_until
 
     def admits(self, now: datetime) -> bool:
-        """Whether the breaker lets a caller through: it is closed, or it is half open and nobody probes."""
+        """Whether the breaker lets a caller through: it is closed, or it is half open and no probe is under way."""
         state = self.state(now)
         return state == "closed" or (state == "half_open" and not self.probing(now))
 
     def claimed(self, now: datetime, token: str, rule: Rule = RULE) -> "Breaker | None":
-        """Return the breaker after it has let the call `token` through; None if it does not let the call through.
+        """Return the breaker after it has let the call `token` through.
 
-        If the breaker was half open, the call is its probe.
+        If the breaker was half open, the call is its probe afterwards. If the breaker does not let the call through,
+        return None. The caller then must not make the call.
         """
         if self.state(now) == "closed":
             return self
@@ -97,8 +98,8 @@ class Breaker(BaseModel):
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
         """Return the breaker after the call `token` succeeded.
 
-        If the breaker was closed, the success becomes its session's vote. If it was open, the breaker is closed if the
-        call was its probe; otherwise it stays as it was.
+        If the breaker was closed, the success becomes the vote of the session `voter`. If the breaker was open, it
+        closes if the call was its probe; otherwise the breaker stays as it was.
         """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
@@ -107,8 +108,8 @@ class Breaker(BaseModel):
     def failed(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
         """Return the breaker after the call `token` failed.
 
-        If the breaker was closed, the fault becomes its session's vote, and the breaker opens if the votes meet `rule`.
-        If it was open, the breaker opens again if the call was its probe; otherwise it stays as it was.
+        If the breaker was closed, the fault becomes the vote of the session `voter`, and the breaker opens if the votes
+        meet `rule`. If the breaker was open, it opens again if the call was its probe; otherwise it stays as it was.
         """
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self

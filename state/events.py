@@ -266,7 +266,7 @@ class Acknowledged(_Event):
 
 
 class Reconciled(_Event):
-    """An unknown call was charged its actual cost in place of its hold."""
+    """A call whose end nobody saw was charged its actual cost in place of its hold."""
 
     kind: Literal["reconciled"] = "reconciled"
     call_id: str

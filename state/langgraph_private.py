@@ -1,4 +1,4 @@
-"""The private parts of LangGraph and LangChain that Bursar needs. When they are upgraded, check this one file.
+"""The private parts of LangGraph and LangChain that Bursar needs. Check this file when you upgrade either library.
 
 Each name says what the part is for. No other file of the source may name a private part.
 """

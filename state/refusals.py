@@ -41,7 +41,7 @@ class InDoubt(ActionRefused):
 
 
 class NotApproved(ActionRefused):
-    """The action or run needs a person's approval and has no approval that holds, so it is not done."""
+    """The action or run needs a person's approval and has none that is in force, so it is not done."""
 
 
 class BreakerOpen(Refused):

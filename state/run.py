@@ -82,7 +82,7 @@ class Task(BaseModel):
 class Report(BaseModel):
     """What a specialist returns. `data` is JSON, `confidence` is from 0 to 1, `sources` say what the answer rests on.
 
-    `gaps` say what is missing from the answer. `as_of` is the time for which the answer holds. If a last resort gives
+    `gaps` say what is missing from the answer. `as_of` is the time for which the answer is true. If a last resort gives
     no `as_of`, Bursar sets it to the time when the request was opened.
     """
 
@@ -97,12 +97,12 @@ class Report(BaseModel):
 
 
 class Run(BaseModel):
-    """One run of one handler for one planned specialist: at `level` 0 its own handler, above 0 a fallback.
+    """One run of one handler for one planned specialist. At `level` 0 the handler is the specialist's own.
 
-    If the run did not complete, `reason` says why, in words for the user; `limit` names the limit of an exhausted run,
-    `fault` the kind of a failure, and `report`, if any, has what the run had found so far. `unsure` is whether the run
-    completed with less confidence than its specialist asks for. `turns` is the number of its paid calls. `cost` is what
-    the ledger charged for the run.
+    Above `level` 0 the handler is a fallback. If the run did not complete, `reason` says why, in words for the user;
+    `limit` names the limit of an exhausted run, `fault` the kind of a failure, and `report`, if any, has what the run
+    had found so far. `unsure` is whether the run completed with less confidence than its specialist asks for. `turns`
+    is the number of its paid calls. `cost` is what the ledger charged for the run.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -21,11 +21,11 @@ Ending = Literal["answered", "answered_with_gaps", "refused"]
 
 
 class Request(BaseModel):
-    """One message of the user, `text`, until its answer. It is in the state, so a resume keeps its id and budget.
+    """One message of the user, `text`, until its answer.
 
-    `deadline` is by the wall clock, None if there is no deadline; specialists and fallbacks share the time until then.
-    If `capped_in_total`, the whole ledger had a cap when the request was opened, and the request's calls are charged to
-    the ledger's account too.
+    The request is in the state, so a resume keeps the request's id and budget. `deadline` is by the wall clock, None if
+    there is no deadline; specialists and fallbacks share the time until then. If `capped_in_total`, the whole ledger
+    had a cap when the request was opened, and the request's calls are charged to the ledger's account too.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,10 +41,10 @@ class Request(BaseModel):
 
 
 class Step(BaseModel):
-    """One planned specialist. `chain_index` is the handler that starts: 0 is its own handler, above 0 a fallback.
+    """One planned specialist. `chain_index` is the handler that starts: 0 is the specialist's own, above 0 a fallback.
 
-    If its own handler does not start, `skip_reason` says why. `allowance` is the most that the step may spend. If
-    `watched`, the specialist failed lately, so its breaker counts how the run ends.
+    If the specialist's own handler does not start, `skip_reason` says why. `allowance` is the most that the step may
+    spend. If `watched`, the specialist failed lately, so its breaker counts how the run ends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,7 +83,7 @@ class SessionInput(TypedDict):
 
 
 class SessionOutput(SessionInput):
-    """The output of a graph. `decisions`, `runs` and `gaps` are this request's; the ledger has earlier requests'.
+    """The output of a graph. `decisions`, `runs` and `gaps` belong to this request; the ledger has earlier requests.
 
     `gaps` names what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
     """

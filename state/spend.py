@@ -10,10 +10,10 @@ from bursar.state.money import USD, ZERO
 class Spend(BaseModel):
     """What a request or a session was charged, in US dollars.
 
-    `spent` is the cost of settled calls plus the holds of unknown calls. `held` is reserved by calls in flight.
-    `budget` is the cap on `spent` plus `held`, None if there is no cap. `calls` is the number of all calls but void
-    ones, `unknown` the number of unknown calls. `by_agent`, `by_model` and `by_day` divide up `spent`; a call's day is
-    the UTC date of its hold, such as `2026-11-23`.
+    `spent` is the cost of settled calls plus the holds of unknown calls, whose end nobody saw. `held` is reserved by
+    calls in flight. `budget` is the cap on `spent` plus `held`, None if there is no cap. `calls` is the number of all
+    calls but void ones, `unknown` the number of unknown calls. `by_agent`, `by_model` and `by_day` divide up `spent`; a
+    call's day is the UTC date of its hold, such as `2026-11-23`.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -19,7 +19,7 @@ class Started(TypedDict):
 
 
 class TurnTaken(TypedDict):
-    """The run's paid call number `turn`, from 1, is about to be sent to `model`, or its kept answer is used again."""
+    """The run's paid call number `turn`, from 1, is about to be sent to `model`, or the call's kept answer is used."""
 
     bursar: Literal["turn"]
     request_id: str

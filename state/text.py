@@ -9,7 +9,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return the text on one line, with each run of white space as one space. If `limit` is given, `cut` it to that."""
+    """Return the text on one line, with each run of white space as one space. If `limit` is given, `cut` the text."""
     folded = " ".join(text.split())
     return folded if limit is None else cut(folded, limit)
 
@@ -17,7 +17,7 @@ def one_line(text: str, limit: int | None = None) -> str:
 def excerpt(text: str, limit: int) -> str:
     """Return the text. If it is longer than `limit` characters, return its first and last `limit // 2` characters.
 
-    In a message with a long pasted text, the question is before or after that text.
+    So a question before or after a long pasted text is kept.
     """
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"

@@ -97,7 +97,8 @@ class DriverConnection:
     def begin_at_once(self, *, readonly: bool) -> Connection | None:
         """Begin a transaction on SQLite whose commit is not durable, and return its connection.
 
-        Returns None if no connection is open, or if beginning the transaction would wait for a lock or fails.
+        If no connection is open, or beginning the transaction would wait for a lock or fails, return None. The caller
+        then lets a thread do the work.
         """
         if self._connection is None:
             return None

@@ -72,7 +72,7 @@ class Database:
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """Return the one `Database` of this process for `url`, so that all share one SQLite database in memory, too.
+        """Return the one `Database` of this process for `url`. So its callers share a SQLite database in memory, too.
 
         If `url` has no settings, the `Database` may have been opened with any. Raises `ConfigurationError` if `url` has
         other settings than the `Database` was opened with.
@@ -111,7 +111,7 @@ class Database:
         in order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. If the
         work still waits for PostgreSQL at `until`, in seconds of `time.monotonic`, the work is given up; never if
         `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
-        statement may take. If PostgreSQL fails and `lasting`, the work is also tried again in the background.
+        statement may take. If `lasting` and PostgreSQL fails, the work is also tried again in the background.
         If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
         the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, which
         must use its own connection.
@@ -148,7 +148,7 @@ class Database:
     ) -> T:
         """Do what `run` does, without blocking the event loop. If the caller is cancelled, the work still runs.
 
-        `brief` promises that the work takes less time than handing it to a thread would.
+        `brief` promises that the work takes less time than a change of threads; it may then run on the event loop.
         """
         self._check_outside()
         if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
@@ -193,7 +193,7 @@ class Database:
         return self._executor
 
     def _call_worker(self) -> None:
-        """Let a worker thread do the queue's jobs. The caller holds `_lock`, and may queue a job before it frees it."""
+        """Let a worker thread do the queue's jobs. The caller holds `_lock`, and may queue a job while it does."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True
@@ -233,7 +233,7 @@ class Database:
             self._lead([])
 
     def _take_turn(self, job: Job[Any]) -> None:
-        """Do the queue's jobs if the connection is free. Otherwise wait until it is, or another thread did `job`."""
+        """Do the queue's jobs if the connection is free. Otherwise wait until it is free or `job` is done."""
         if not self._busy.locked():
             self._lead([])
         elif job.turn is None:
@@ -244,8 +244,8 @@ class Database:
     def _lead(self, jobs: list[Job[Any]], *, at_once: bool = False) -> bool:
         """Do `jobs` on SQLite's connection; if `jobs` is empty, the queue's jobs, the longest waiting first.
 
-        If `at_once` and the connection is busy, return False and do nothing; otherwise return True. The connection is
-        freed before any caller gets its result, so a caller that submits more at once finds it free.
+        If `at_once` and the jobs cannot begin at once, do nothing and return False; otherwise return True. The
+        connection is freed before any caller gets its result, so a caller that submits more at once finds it free.
         """
         # Race: another thread may take the lock after this look. Then `with` waits for one transaction of that thread.
         if at_once and (self._queue or self._busy.locked()):
@@ -270,7 +270,7 @@ class Database:
         return True
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
-        """Wake the caller of the longest waiting job, if it is sync, and give the callers of ended jobs the results."""
+        """Wake the queue's first caller, if sync, to do the queue's jobs. Give callers of ended jobs the results."""
         with suppress(IndexError):  # race: another thread may empty the queue after the look at it
             if self._queue and (turn := self._queue[0].turn) is not None:
                 turn.give()
@@ -281,7 +281,7 @@ class Database:
     ) -> None:
         """Do `jobs` in one transaction; if `jobs` is empty, the queue's jobs. Add each job that ended to `told`.
 
-        If a job raises, only that job is undone. If the database fails, all fail. `begun` is in a transaction already.
+        If a job raises, only that job is undone. If the database fails, all fail. `begun` is already in a transaction.
         """
         ended = committing = failed = False
         self._inside.working = True

@@ -46,7 +46,7 @@ def make_engine(url: URL, settings: Settings) -> Engine:
 
 
 def _prepare_postgres(connection: "Psycopg[object]", record: "ConnectionPoolEntry", *, settings: Settings) -> None:
-    """Set the time-outs of a new connection. If it leads to a pooler, turn off prepared statements instead.
+    """Set the time-outs of a new connection. If the connection leads to a pooler, turn off prepared statements instead.
 
     A pooler gives the server's connection to other clients after each transaction, so no setting may outlast a
     transaction, and each transaction sets the time-outs itself. There is a pooler if statements run in another process

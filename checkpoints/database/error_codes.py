@@ -75,7 +75,10 @@ def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: boo
 
 
 def _reason(cause: object, settings: Settings, text: str) -> str | None:
-    """Return what to do about an operational fault; None if the statement was wrong or the connection is lost."""
+    """Return what to do about an operational fault, in words.
+
+    If the statement was wrong or the connection is lost, return None; the caller then finds out which of the two.
+    """
     code: object = getattr(cause, "sqlite_errorcode", None)
     known = _SQLITE.get(code & 0xFF) if isinstance(code, int) else _POSTGRES.get(str(getattr(cause, "sqlstate", None)))
     if known is None:

@@ -28,7 +28,7 @@ class Wakeup:
         self._lock.acquire()
 
     def give(self) -> None:
-        """Let the thread that is in `wait` return; if none is, let the next `wait` return. Any thread may call this."""
+        """Let the thread in `wait` return. If there is none, let the next `wait` return. Any thread may call this."""
         with suppress(RuntimeError):  # it was given already
             self._lock.release()
 

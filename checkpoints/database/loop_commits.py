@@ -50,7 +50,7 @@ def may_wait() -> bool:
 
 
 async def wait(work: Callable[[], T]) -> T:
-    """Do the work on the running event loop, which it blocks, and return its result. Only call this if `may_wait()`.
+    """Do the work in the event loop's thread, which blocks the loop, and return the result. Call only if `may_wait()`.
 
     Nobody stops the thread before the work has ended. If the task is cancelled meanwhile, by a time-out for example,
     the cancellation is raised after the work: here if the work took longer than `LONG_SECONDS`, otherwise at the task's

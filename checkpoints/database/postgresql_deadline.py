@@ -146,7 +146,7 @@ class ConnectionDeadline:
 
     @property
     def patience(self) -> float | None:
-        """Seconds in which the connection must be opened; None if the driver's own limit holds."""
+        """Seconds in which the connection must be opened; None if the driver's own limit applies."""
         if self._until is None or self._until == math.inf:
             return None
         return max(self._until - time.monotonic(), self._server.patience)
@@ -219,7 +219,7 @@ class ConnectionDeadline:
 
 
 class DeadlineWatch:
-    """The thread that gives up overdue work on the connections of this process. It sleeps while none of them works."""
+    """The thread that gives up overdue work on the connections of this process. It sleeps while no connection works."""
 
     def __init__(self) -> None:
         self._lines: WeakSet[ConnectionDeadline] = WeakSet()
@@ -235,7 +235,7 @@ class DeadlineWatch:
     def expect(self, now: float, until: float | None) -> None:
         """Let the watch look in time at work that begins `now` and is due at `until`.
 
-        This takes no lock if the watch looks early enough anyway.
+        This takes no lock if the watch will look early enough anyway.
         """
         soon = now + LOOK_SECONDS
         if until is not None and until < soon:

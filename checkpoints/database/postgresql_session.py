@@ -79,9 +79,10 @@ class PostgresSession:
             cursor.executemany(sql.encode(), rows)
 
     def _prepare(self, sql: str) -> bytes | None:
-        """Count a use of the statement. After `prepare_threshold` uses, prepare it and return its name.
+        """Count a use of the statement. After `prepare_threshold` uses, prepare the statement and return its name.
 
-        Before that, return None; also if the driver prepares no statements, or the connection has `MAX_PREPARED`.
+        Before that, return None; the caller then sends the text of the statement. Also return None if the driver
+        prepares no statements, or the connection has `MAX_PREPARED` prepared statements.
         """
         threshold = self._driver.prepare_threshold
         uses = self._uses.get(sql, 0)

@@ -16,7 +16,7 @@ def one_snapshot(connection: Connection) -> None:
 
 @contextmanager
 def lenient_text(connection: Connection) -> Generator[None]:
-    """Inside the block, read text that is not valid UTF-8 with replacement characters. SQLite's driver would raise."""
+    """Inside the block, read text that is not valid UTF-8 with replacement characters; SQLite's driver would raise."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         yield

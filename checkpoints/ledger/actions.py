@@ -31,7 +31,7 @@ UNDOING = ("undoing", "undone")
 class ActionIntent:
     """An action about to be done.
 
-    `attempt` names this try and the process that makes it. A process on another host takes the try for dead after
+    `attempt` names this try and the process that tries. A process on another host takes the try for dead after
     `until`. `arguments` is canonical JSON.
     """
 
@@ -94,10 +94,10 @@ def intend(
 ) -> ActionRecord | None:
     """Record the action as intended and return None: this attempt alone may do it.
 
-    If the action was recorded before, return its record and change nothing.
-    If the id of an `approval` is given, the approval is used up in the same transaction. Raises `NotApproved` if the
-    approval does not hold any more. Raises `ActionRefused` if the action is out of order: it follows an irreversible
-    action, it is irreversible and others have not ended, or its run is being undone. After an error nothing is kept.
+    If the action was recorded before, return its record and change nothing. If the id of an `approval` is given, the
+    approval is used up in the same transaction. Raises `NotApproved` if the approval is not in force any more. Raises
+    `ActionRefused` if the action is out of order: it follows an irreversible action, it is irreversible and another
+    action of the run has not ended, or the run is being undone. After an error nothing is kept.
     """
     when = stamp(at)
     # Race: of two callers that intend the same action, the second waits here and then finds the first one's row.
@@ -123,7 +123,10 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Record that `attempt` does a void or doubtful action again. Returns False if it changed since `deed` was read."""
+    """Record that `attempt` does a void or doubtful action again.
+
+    Returns False, and changes nothing, if the action changed since `deed` was read.
+    """
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
 
@@ -229,7 +232,7 @@ def _change(
 ) -> bool:
     """Change the action to `values`, log that, and return True.
 
-    If the action is in none of `states`, or another attempt has it, change nothing and return False.
+    If the action has none of `states`, or belongs to another attempt, change nothing and return False.
     """
     whose = select(actions.c.session_id).where(actions.c.key == key)
     session_id = transaction.connection.execute(whose).scalar()

@@ -84,7 +84,7 @@ def read_admission_facts(
 ) -> AdmissionFacts:
     """Return the least room of `accounts` (scopes), and which of the scopes `pauses` are paused.
 
-    The result also has those of the named `breakers` that saw faults lately. If `place` is given, it has the facts
+    The result also has each breaker in `breakers` that saw faults lately. If `place` is given, the result has the facts
     about that run, too.
     """
     values: dict[str, object] = {f"account_{number}": name for number, name in enumerate(accounts)}

@@ -91,9 +91,9 @@ def answer(
 ) -> tuple[ApprovalRecord, bool]:
     """Change a waiting approval to `verdict`: approved, denied or refused.
 
-    If `verdict` is `approved` but the approval's time is over, change the approval to expired instead. Returns the
-    approval as it is afterwards, and True; False instead of True if the approval did not wait, so nothing was changed.
-    Raises `LedgerError` if there is no such approval.
+    If `verdict` is `approved` but the approval's time is over, change the approval to expired instead. If the approval
+    does not wait, change nothing. Returns the approval as it is afterwards, and whether its state was changed. Raises
+    `LedgerError` if there is no such approval.
     """
     asked = _locked(transaction, approval_id)
     became, why = verdict, reason
@@ -105,13 +105,16 @@ def answer(
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
-    """Change the approval `asked` to refused, because `by` is no approver. Returns False if its state changed since."""
+    """Change the approval `asked` to refused, because `by` is no approver.
+
+    Returns False, and changes nothing, if the approval's state changed since `asked` was read.
+    """
     lock_session(transaction, asked.session_id)
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
 
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
-    """Change an approval from approved to used. Raises `NotApproved` if its time is over or its state is another."""
+    """Change an approval from approved to used. Raises `NotApproved` if its time is over or it is not approved."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))

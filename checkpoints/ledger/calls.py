@@ -215,7 +215,7 @@ def mark_all_unknown(
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> ClosedCall:
-    """Change an unknown call to settled at `cost`, and return the call. Raises `LedgerError` for any other call."""
+    """Change a call from unknown to settled at `cost`, and return the call. Raises `LedgerError` for any other call."""
     found = _reconcile(transaction.connection, call=call_id, ended=at, price=cost)
     return _ended(found) or _cannot(transaction, call_id, "reconciled")
 

@@ -1,8 +1,8 @@
 """Breakers in the database, where every process sees them and finds them again after a restart.
 
 A breaker's row is locked while it is read, changed by the rules of `state.circuit_breaker`, and written. So if several
-callers find a breaker half open, in any number of processes, only one gets the probe. A caller that opens, probes or
-closes a breaker logs that in its own session, in the same transaction.
+callers find a breaker half open, in any number of processes, only one gets the probe. A caller that opens or closes
+a breaker, or becomes its probe, logs that in its own session, in the same transaction.
 
 Libraries were read for this (purgatory 3.0.1, pybreaker 1.4.1, aiobreaker 1.2.0; tenacity and stamina retry only). All
 count failing calls, so one user opens a breaker for everybody. Their processes share breakers in Redis, which is in no
@@ -66,7 +66,10 @@ def read(record: str) -> Breaker:
 
 
 def claim(transaction: Transaction, name: str, caller: Caller, at: datetime) -> bool:
-    """Return whether the breaker lets the caller through. If so and it is half open, the call becomes its probe."""
+    """Return whether the breaker lets the caller through.
+
+    If a half-open breaker lets the caller through, the call becomes the breaker's probe, and this logs that.
+    """
     # Race: the row is locked from here on, so that one caller has the probe of a half-open breaker.
     found = _locked(transaction.connection, breaker=name)
     if not found:
@@ -97,7 +100,7 @@ def succeeded(transaction: Transaction, name: str, caller: Caller, at: datetime)
 
 
 def released(transaction: Transaction, name: str, caller: Caller, at: datetime) -> None:
-    """End a call without counting it as a fault or a success. If it was the probe, another caller may probe."""
+    """End a call without counting it as a fault or a success. If the call was the probe, another call may become it."""
     _tell(transaction, caller, at, _change(transaction, name, lambda found: found.released(caller.token)))
 
 

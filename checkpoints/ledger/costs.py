@@ -18,10 +18,11 @@ By = Literal["agent", "model", "day", "tenant", "session"]
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """What one agent, model, day, tenant or session was charged. `by` is one of these five words, `name` its name.
+    """What one agent, model, day, tenant or session was charged. `by` is one of these five words.
 
-    `spent` is the cost of settled calls plus the holds of unknown calls; `unknown` is the number of unknown calls.
-    `held` is reserved by calls in flight. `calls` is the number of all calls but void ones.
+    `name` names the agent, model, day, tenant or session. `spent` is the cost of settled calls plus the holds of
+    unknown calls, whose end nobody saw; `unknown` is the number of unknown calls. `held` is reserved by calls in
+    flight. `calls` is the number of all calls but void ones.
     """
 
     by: By

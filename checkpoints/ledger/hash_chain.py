@@ -99,7 +99,7 @@ def _extend(
     """Append the events to the log if the log ends at `end` (sequence, hash), and return its new end.
 
     `pays` is whether one of the events is a hold. If the log ends elsewhere, or if `pays` and an incident closed the
-    session, return None and change nothing.
+    session, change nothing and return None; the caller then reads the log's end from the session's row.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []
@@ -122,8 +122,8 @@ def next_row(transaction: Transaction, session_id: str, at: str, event: Event) -
     """Return the event as the log's next row, for a caller whose one SQL statement also changes other tables.
 
     The row also has `before`, the sequence of the log's last event as this process saw it last. The statement must
-    check that the log still ends at `before`; if it does, the caller then calls `note_head`. Returns None if this
-    process has not seen the log's end.
+    check that the log still ends at `before`; if it does, the caller then calls `note_head`. If this process has not
+    seen the log's end, return None; the caller then appends the event by `append`.
     """
     end = _seen.get(transaction.connection.engine, {}).get(session_id)
     return None if end is None else {**_row(transaction.key, session_id, at, event, end), "before": end[0]}

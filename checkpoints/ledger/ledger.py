@@ -216,7 +216,10 @@ class Ledger:
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount) -> None:
-        """Charge an unknown call `amount`, its actual cost. Raises `LedgerError` if the call's state is not unknown."""
+        """Charge `amount`, the actual cost, for an unknown call, whose end nobody saw.
+
+        Raises `LedgerError` for any other call.
+        """
         self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
@@ -293,7 +296,7 @@ class Ledger:
         return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
-        """Let `what` work again. Returns False if it was not paused. Raises `LedgerError` if it cannot be paused."""
+        """Let `what` work again. Returns False if `what` was not paused. Raises `LedgerError` for any other `what`."""
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:

@@ -1,7 +1,7 @@
 """Postings: functions of a transaction that change a call's money and log the event for it.
 
-Amounts are whole nano-dollars, times are aware. A posting raises `LedgerError`, and changes nothing, if the call or
-session is unknown, or the call is in a state that the posting cannot follow.
+Amounts are whole nano-dollars, times are aware. A posting raises `LedgerError`, and changes nothing, if there is no
+such call or session, or the call is in a state that the posting cannot follow.
 """
 
 import hashlib
@@ -133,7 +133,10 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
 
 
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
-    """Charge an unknown call its actual `cost` in place of its hold. A cost above the hold is an `Incident`."""
+    """Charge an unknown call, whose end nobody saw, its actual `cost` in place of its hold.
+
+    A cost above the hold is an `Incident`.
+    """
     check_amount("a cost", cost)
     when = stamp(at)
     call = calls.reconcile(transaction, call_id, cost=cost, at=when)
@@ -143,7 +146,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
 
 
 def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "", at: datetime) -> int:
-    """Mark every call that an earlier process left held in the session as unknown. Returns how many calls these were.
+    """Mark as unknown every call that an earlier process left held in the session. Returns how many calls these were.
 
     If `checkpoint_ns` is given, only calls of this node's run, and of runs inside it, are marked. Only the session's
     owner may call this, and only before it sends a call: a call that is in flight now would be marked, too.

@@ -25,7 +25,7 @@ PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept a
 class SessionRow:
     """A session in a list of sessions. `requests` is the number of its requests; `outcome` is the last one's outcome.
 
-    `spent` is the cost of settled calls plus the holds of unknown calls.
+    `spent` is the cost of settled calls plus the holds of unknown calls, whose end nobody saw.
     """
 
     session_id: str

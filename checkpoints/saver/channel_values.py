@@ -79,7 +79,7 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether to read the bases of the values first: a large value has no chain in the cache `trails`."""
+        """Whether to read the values' bases before storing: a large value has no chain in the cache `trails`."""
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
@@ -133,7 +133,7 @@ def value_row(codec: Codec, at: Address, one: Encoded, data: bytes, *, base: str
 
 
 def value_place(at: Address, channel: str, version: str) -> tuple[str, ...]:
-    """Return the place of a value, to which the codec binds its encryption.
+    """Return the place of a value. The codec binds the value's encryption to the place.
 
     The session is no part of the place, so a copy of the session can be decrypted too.
     """

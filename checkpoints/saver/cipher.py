@@ -19,8 +19,9 @@ class Cipher:
 
     `keys` maps ids to keys of 16, 24 or 32 random bytes. A key's id is stored in clear with each value that the key
     sealed. To replace a key, add another and make that one current. If a value's key is no longer given, reading the
-    value raises `CipherError`, which names the key. A value that is not encrypted raises it too, unless `accept_plain`
-    is True, for a database that was used without a cipher before. `randomness(n)` returns `n` random bytes, for nonces.
+    value raises `CipherError`, which names the key. So does reading a value that is not encrypted, unless
+    `accept_plain` is True, for a database that was used without a cipher before. `randomness(n)` returns `n` random
+    bytes, for nonces.
 
     Raises `ConfigurationError` for a wrong key or id, and if the `cryptography` library is missing.
     """

@@ -61,8 +61,8 @@ class Codec(NamedTuple):
     def open(self, stored: EncodedPayload, place: Iterable[str]) -> bytes:
         """Return the serde's bytes of a payload that is stored at `place`.
 
-        Raises `CipherError` if the payload's key is not given, if it was changed or moved, or if it is not encrypted
-        and the cipher does not accept that.
+        Raises `CipherError` if the payload's key is not given, if the payload was changed or moved, or if the payload
+        is not encrypted and the cipher does not accept that.
         """
         kind, coding, payload = stored
         data = bytes(payload)
@@ -80,7 +80,10 @@ class Codec(NamedTuple):
         return zlib.decompress(data) if how == DEFLATED else data
 
     def is_current(self, coding: str | None) -> bool:
-        """Whether a payload with this `coding` is encrypted under the current key; without a cipher, not encrypted."""
+        """Whether a payload with this `coding` is encrypted under the current key.
+
+        If there is no cipher, whether such a payload is not encrypted.
+        """
         _, _, key_id = (coding or "").partition(SEALED)
         return key_id == ("" if self.cipher is None else self.cipher.current)
 

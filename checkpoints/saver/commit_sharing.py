@@ -89,7 +89,7 @@ class StoreOperation(NamedTuple):
     """The `work` that stores rows. If `work` raises `IntegrityError`, the saver does the work `again` instead.
 
     `one_statement` says that the work is a single statement. `taken` are waiting writes of other callers, which the
-    work stores, too. If `parcel` is given, the rows are those waiting writes, and the work is done only if no other
+    work stores, too. If `parcel` is given, the work stores only these waiting writes, and is done only if no other
     transaction stores them.
     """
 
@@ -127,7 +127,7 @@ class CommitSharing:
         self._cancelled: set[asyncio.Task[None]] = set()
 
     def leave(self, session: Session, rows: RowsToStore) -> PendingWrites | None:
-        """Let the rows wait, and return them as `PendingWrites`.
+        """Let the rows wait for another transaction of the session to store them. Return them as `PendingWrites`.
 
         If writes of the session wait already, return None; the caller then stores its own rows and those writes now.
         """
@@ -158,7 +158,7 @@ class CommitSharing:
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Do what `wait` does, in a task. If the task is cancelled and nobody has stored the writes, run `store`."""
+        """Do what `wait` does, in a task. If the task is cancelled before the writes are stored, run `store`."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)
@@ -180,7 +180,7 @@ class CommitSharing:
             _resolve(told, stored=False)
 
     def _take_back(self, parcel: PendingWrites) -> bool:
-        """Remove `parcel` from the waiting writes, so that nobody takes it. Returns False if somebody has taken it."""
+        """Remove `parcel` from the waiting writes, so that nobody takes it. Returns False if it was taken already."""
         with self._lock:
             if self._waiting.get(parcel.session) is not parcel:
                 return False
@@ -189,10 +189,10 @@ class CommitSharing:
 
 
 def may_wait(config: RunnableConfig, channels: Sequence[str], delta_channels: set[str]) -> bool:
-    """Whether writes to these channels may wait, because LangGraph does not await them before the next checkpoint.
+    """Whether writes to these channels may wait for another transaction of the session, which stores them.
 
-    LangGraph awaits errors, interrupts, resumes and writes to delta channels. Outside a running graph, as in an update
-    of state, this is False too.
+    Return False for writes that LangGraph awaits before the next checkpoint: errors, interrupts, resumes and writes to
+    delta channels. Return False also outside a running graph, as in an update of state.
     """
     if RUNTIME not in config.get("configurable", {}):
         return False

@@ -20,9 +20,10 @@ _HEAD = struct.Struct("<8I")
 
 
 class Difference(NamedTuple):
-    """A recipe that makes a newer encoding from an older one, `old`.
+    """A recipe that makes a newer encoding from an older one.
 
-    The newer encoding is `old[:prefix] + first + old[offset:offset + run] + second + old[len(old) - suffix:]`.
+    The newer encoding has five parts: the first `prefix` bytes of the older one, the new bytes `first`, `run` bytes of
+    the older one from `offset` on, the new bytes `second`, and the last `suffix` bytes of the older one.
     """
 
     prefix: int
@@ -38,7 +39,7 @@ class Difference(NamedTuple):
         return len(self.first) + len(self.second)
 
     def change(self, body: bytearray) -> None:
-        """Change `body`, the older encoding, to the newer one. If only its start or end changes, nothing is moved."""
+        """Change `body`, the older encoding, to the newer one. If only the start or end changes, no byte is moved."""
         if not self.run and not self.suffix:
             del body[self.prefix :]
             body += self.first
@@ -55,7 +56,7 @@ class Difference(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A difference as it is stored, with its version's number in the chain, and size and checksum of the result."""
+    """A difference as it is stored. `number` is its version's in the chain; `size` and `checksum` are the result's."""
 
     number: int
     size: int
@@ -64,7 +65,7 @@ class Packed(NamedTuple):
 
 
 def difference(old: bytes, new: bytes) -> Difference:
-    """Return the difference that turns `old` into `new`. If they have little in common, it has all bytes of `new`."""
+    """Return the difference that turns `old` into `new`. If the two share little, it has all bytes of `new`."""
     for header in HEADERS:  # what is most often done to a value, and quickest to see: something is added at the end
         if len(old) > header and new.startswith(old[header:], header):
             return Difference(0, header, len(old) - header, 0, new[:header], new[len(old) :])
@@ -114,7 +115,10 @@ def check(body: bytes | bytearray, packed: Packed) -> None:
 
 
 def _places(size: int) -> Iterable[int]:
-    """Return the positions where `difference` takes probes: first just behind a header, then spread over `size`."""
+    """Return positions below `size` at which `difference` takes new bytes, to look for them in the older encoding.
+
+    The first position is just behind a header; the others are spread over `size`.
+    """
     if size < 2 * PROBE:
         return ()
     return (min(16, size - PROBE), *(size * part // PROBES for part in range(1, PROBES)))

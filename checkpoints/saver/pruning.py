@@ -17,7 +17,7 @@ _GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs cou
 
 
 def id_at(moment: datetime) -> str:
-    """Return the first 18 characters, the time, of a checkpoint id made at `moment`. Ids made earlier sort before it.
+    """Return the time in a checkpoint id made at `moment`: its first 18 characters. Earlier ids sort before them.
 
     A checkpoint id is a UUID of version 6.
     """
@@ -62,7 +62,7 @@ class Pruning(NamedTuple):
         return work
 
     def _is_used(self, connection: Connection, thread_id: str) -> bool:
-        """Whether a checkpoint of the session is not older than `before`, or its id does not tell its age."""
+        """Whether a checkpoint of the session is not older than `before`, or has an id that does not tell its age."""
         columns = checkpoints.c
         young = ~columns.checkpoint_id.like(IS_UUID6) | (columns.checkpoint_id >= self.before)
         mine = (columns.thread_id == thread_id) & ~columns.hidden

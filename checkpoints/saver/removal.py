@@ -1,8 +1,8 @@
 """Functions that delete and copy checkpoints, such that the checkpoints that remain can still be read.
 
 A delta channel's value is rebuilt from the writes of ancestors, back to the nearest stored value. If a checkpoint on
-that path is removed, it is hidden instead of deleted, and keeps only those writes and that value. It is deleted by a
-later removal, when no value is rebuilt from it any more.
+that path is removed, it is hidden instead of deleted, and keeps only those writes and that value. A later removal
+deletes the hidden checkpoint, when no value is rebuilt from it any more.
 """
 
 import json

@@ -77,7 +77,7 @@ def _is_secret(name: str) -> bool:
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> RowsToStore:
-    """Return the rows of a task's writes: errors, interrupts and resumes in `again`, all other writes in `once`."""
+    """Return the rows of a task's writes. The result's `again` has errors, interrupts, resumes; `once` the others."""
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
@@ -101,7 +101,7 @@ def write_rows(
 
 
 def write_place(at: Address, task_id: str, idx: int, channel: str) -> tuple[str, ...]:
-    """Return the place of a write, to which the codec binds its encryption.
+    """Return the place of a write. The codec binds the write's encryption to the place.
 
     The session is no part of the place, so a copy of the session can be decrypted too.
     """

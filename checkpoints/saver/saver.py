@@ -145,7 +145,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Store `checkpoint`, whose parent `config` names, or replace the one with its id. Return its config."""
+        """Store `checkpoint`, whose parent `config` names. Replace one with the same id. Return its config."""
         at, storing = self._put(config, checkpoint, metadata, new_versions)
         self._store(storing)
         return at.config()
@@ -381,7 +381,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
                 await self._database.arun(storing.again, durable=storing.durable)
 
     def _learn(self, metadata: CheckpointMetadata) -> None:
-        """Add the delta channels that `metadata` names to `_delta_channels`: LangGraph waits for their writes."""
+        """Add to `_delta_channels` the delta channels that `metadata` names. LangGraph awaits writes to them."""
         self._delta_channels.update(metadata.get("counters_since_delta_snapshot") or ())
 
     def _found(self, at: Address, read: Read) -> CheckpointTuple | None:

@@ -68,10 +68,10 @@ class RowsToStore(NamedTuple):
 
 
 def store(connection: Connection, rows: RowsToStore, lease: Lease | None = None) -> None:
-    """Store all of the rows, or none. If a `lease` is given, store the rows only if the lease still holds.
+    """Store all of the rows, or none. If a `lease` is given, store the rows only if the lease is still in force.
 
     Raises `IntegrityError` if a value's version is stored already, or the base of a difference is not stored. Raises
-    `LeaseLost` if the lease does not hold any more.
+    `LeaseLost` if the lease is not in force any more.
     """
     if connection.dialect.name == "postgresql" and rows.is_one_statement:
         _store_in_one(connection, rows, lease)
