@@ -21,11 +21,11 @@ MAX_USES = 20  # how often other runs may use an approval before this run does
 async def require_consent(
     coordinator: Coordinator, link: Link, task: Task, request: Request, *, config: RunnableConfig
 ) -> RunVerdict | None:
-    """Return None if the handler may run, otherwise the verdict that says why not.
+    """Wait for a person's consent to the run, if one is needed, and return None: the handler may then run.
 
-    The handler may run if no approval is needed, or if a person gave an approval, which this call uses up. An approval
-    is good for one run: a run that repeats this run (after a crash, by another resume) asks again. Raises
-    `GraphInterrupt` until a person has answered.
+    If the consent is not given, return the verdict of the run; the caller then does not call the handler. An approval
+    is used up here and is good for one run: a run that repeats this run (after a crash, by another resume) asks again.
+    Raises `GraphInterrupt` until a person has answered.
     """
     if not _needed(coordinator.must_approve, link, task):
         return None

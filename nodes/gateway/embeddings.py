@@ -74,7 +74,8 @@ class MeteredEmbeddings(Embeddings):
     Texts are sent in the model's own batches. The hold of a batch pays for one token per byte of its texts, and a few
     more per text. The hold is settled with the tokens that the provider reports (OpenAI's clients do). If the provider
     reports none, the batch stays charged at its hold. The ledger keeps the vectors, so that a repeated run does not pay
-    again. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch does not fit.
+    again. A call raises `NoSession` outside any session, and `BudgetExceeded` if the hold of a batch does not fit
+    the budget.
     """
 
     def __init__(self, model: Embeddings, price: Price | None, name: str) -> None:
@@ -257,9 +258,10 @@ def _read(answer: bytes) -> Vectors:
 
 
 def _provider(model: Embeddings) -> str | None:
-    """Return the seller's name in genai-prices: X if the model's class is in the package `langchain_X`.
+    """Return the seller's name in genai-prices, read from the package of the model's class.
 
-    If the package has another name, return None.
+    The package `langchain_openai`, for example, gives "openai". If the package's name does not begin with `langchain_`,
+    return None.
     """
     package = type(model).__module__.partition(".")[0]
     return package.removeprefix("langchain_") if package.startswith("langchain_") else None

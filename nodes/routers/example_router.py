@@ -66,7 +66,7 @@ class ExampleRouter:
     def ready(self, candidates: Sequence[Candidate]) -> bool:
         """Whether the model for these candidates is fitted, so that `route` is brief and waits for nothing.
 
-        False for a subclass with its own `route`, which may hang.
+        The result is False for a subclass with its own `route`, which may hang.
         """
         return type(self).route is ExampleRouter.route and tuple(candidates) in self._fitted
 

@@ -163,7 +163,7 @@ def _weighed(run: Run, link: Link) -> Run:
 
 
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
-    """Mark the run's calls that could not be settled as unknown, after a fault of the database.
+    """Mark calls of the run as unknown if a fault of the database kept them from being settled.
 
     If another program locks the accounts of these calls, the calls keep their holds until they can be settled.
     """
