@@ -138,8 +138,8 @@ def _admitted(
 ) -> tuple[USD, RunVerdict | None]:
     """Return the most that a fallback may spend, and no refusal (None).
 
-    If its expected cost does not fit, return 0, and the verdict that refuses the run.
-    The cost must fit what is left now in the accounts of the request.
+    If the fallback's expected cost does not fit what is left now in the accounts of the request, return 0, and the
+    verdict that refuses the run.
     """
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))

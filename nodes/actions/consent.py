@@ -56,7 +56,7 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether a person must approve the run: it is of high risk, or `required` names its specialist.
+    """Whether a person must approve the run: its specialist is of high risk, or `required` names the specialist.
 
     If `required` is a function of the task, a person must approve unless the function returns False. If the function
     raises, a person must approve.

@@ -38,7 +38,7 @@ def perform(doing: ActionCallState) -> Flow[Any]:
 
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
-    """Go on from the action's state in the ledger until it is done, and return its result.
+    """Go on from the action's state in the ledger until the action is done, and return its result.
 
     Raises `ActionRefused` if the action may not be done, and every error that the function raises.
     """

@@ -150,7 +150,8 @@ class MeteredEmbeddings(Embeddings):
 class _Batch(PaidCall[Vectors]):
     """The paid call that embeds one batch of texts or, if `is_query`, one question.
 
-    If the SDK has an endpoint that can be wrapped, each sending adds its own wrapper to `counting`.
+    If the SDK has an endpoint that can be wrapped, each sending wraps the endpoint anew to count the tokens, and adds
+    the wrapper to `counting`.
     """
 
     model: Embeddings
@@ -207,9 +208,10 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 
 
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
-    """Return a copy of the model with its SDK endpoint, the attribute `place`, wrapped so that tokens are counted.
+    """Return a copy of the model that counts the tokens of its requests.
 
-    Add the wrapper to `counting`. If the model has no endpoint, return the model itself.
+    The copy has a wrapper in place of its SDK's endpoint, the attribute `place`. Add the wrapper to `counting`. If the
+    model has no endpoint, return the model itself.
     """
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):

@@ -51,7 +51,7 @@ class InheritedContextVar(Generic[T]):
         return getattr(threading.current_thread(), self._attribute, None) if value is None else value
 
     def is_bound_to(self, value: T) -> bool:
-        """Whether `value` is the context's own value, not the value that the thread was started under."""
+        """Whether `value` was set in this context. The value under which the thread was started does not count."""
         return self._variable.get() is value
 
     @contextmanager

@@ -149,7 +149,7 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether a call of `_answer` waits: the loop has neither run the call nor waited for a commit since then."""
+        """Whether a call of `_answer` waits, and the loop has not waited for a commit since the call was submitted."""
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
@@ -185,7 +185,7 @@ class LoopPool:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """Raise `HandlerStopped` at the next Python instruction of `thread`, if `wanted()` still returns True.
+    """If `wanted()` still returns True, raise `HandlerStopped` at the next Python instruction of `thread`.
 
     While the thread is in a section that must not be stopped, the thread holds `lock`. Then nothing is done, and the
     caller tries again later.

@@ -100,10 +100,10 @@ def standing_of_link(
 ) -> AdmissionFacts:
     """Return the facts that decide whether a run of `link` at `place` in the graph may begin.
 
-    For a handler that may pay, the facts are whether it is paused, whether it paid at another place, and whether its
-    actions are undone or being undone. For a fallback that is no last resort, its breaker is a fact too. (The guardian
-    has asked the breaker of a specialist's own handler.) Raises `Paused` if the request's tenant, or everything, is
-    paused.
+    If the handler may pay, the facts say whether its agent is paused, whether the agent paid at another place, and
+    whether the run's actions are undone or being undone. If the link is a fallback but no last resort, the facts have
+    the state of its breaker too. (The guardian has read the breaker of a specialist's own handler.) Raises `Paused` if
+    the request's tenant, or everything, is paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
@@ -128,7 +128,7 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """Return the outcome of a run that may not begin because the breaker of its link is open.
+    """Return the outcome of a run that may not begin because the breaker of its link stops it.
 
     If the breaker lets the run begin, return None; the caller then starts the run. If that breaker is half open, the
     run is its probe.

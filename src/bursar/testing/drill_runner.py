@@ -126,7 +126,7 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
 
 
 class _Drilled:
-    """One graph, and the requests that drill it: each agent under each fault."""
+    """The drill of one graph: a request for each agent under each fault."""
 
     def __init__(
         self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float
