@@ -25,7 +25,7 @@ UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
 async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
-    """Bring the run's actions to an end. Return the verdict `why`; its reason then says what became of them.
+    """Bring the run's actions to an end. Return the verdict `why`, whose reason then says what became of the actions.
 
     Actions in doubt are checked. If the run completed, finished actions stay. Otherwise finished actions are undone,
     the last first, unless an irreversible action was done or may have been done. An action that cannot be brought to an

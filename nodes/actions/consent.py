@@ -56,10 +56,10 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether a person must approve the run: its specialist is of high risk, or `required` names the specialist.
+    """Whether a person must approve the run: the agent has high risk, or `required` names it or its specialist.
 
     If `required` is a function of the task, a person must approve unless the function returns False. If the function
-    raises, a person must approve.
+    raises, a person must approve. The function is not asked about a fallback that may not pay: no approval is needed.
     """
     if link.high_risk:
         return True

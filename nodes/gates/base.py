@@ -19,7 +19,7 @@ class Verdict:
     """The decision of a gate.
 
     `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if the answer stays as
-    it is. `rules` names the rules that decided, and `policy_hash` the policy that has them; the log keeps both.
+    it is. `rules` names the rules that decided, and `policy_hash` is the hash of their policy; the log keeps both.
     """
 
     action: Action

@@ -63,7 +63,7 @@ class _Counting:
 
     @property
     def tokens(self) -> int | None:
-        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if none arrived."""
+        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if no answer came."""
         said = [count for count in self.counted if count is not None]
         return sum(said) if said and len(said) == len(self.counted) else None
 

@@ -141,7 +141,7 @@ async def _attempt(
 
 
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
-    """Return the handler's report or, if there is none, what the handler kept so far; None if it kept nothing.
+    """Return the handler's report. If there is none, return what the handler kept so far, None if it kept nothing.
 
     If a last resort's report has no `as_of`, the task's time is written there.
     """
