@@ -109,7 +109,7 @@ def _gaps(state: SessionState) -> list[str]:
 
 
 def _answering(runs: list[Run]) -> Run | None:
-    """Return the run whose report is given: the run that completed with enough confidence.
+    """Return the run whose report the answer gives: the run that completed with enough confidence.
 
     If there is none, return the completed run with the highest confidence; if no run completed, None.
     """
@@ -144,7 +144,7 @@ def _answer(coordinator: Coordinator, state: SessionState, reports: Mapping[str,
 
 
 def _offer(chain: Chain) -> str:
-    """Return a specialist's name with a question that it answers or, without examples, with its description."""
+    """Return what a specialist offers: its name, then its first example or, if it has no examples, its description."""
     specialist = chain.specialist
     example = next(iter(specialist.examples), "")
     return f"{_title(specialist.name)}: " + (f"“{example}”" if example else specialist.description)

@@ -64,7 +64,9 @@ async def run_agent(
 
 
 class RunPermit(NamedTuple):
-    """Whether a run may begin: if `refusal` is None, it may, and spend `grant`; otherwise `refusal` is its outcome.
+    """Whether a run may begin. If `refusal` is None, the run may begin, and may spend `grant`.
+
+    Otherwise the run does not begin, and `refusal` is its outcome.
 
     `decisions` were made for the permit. If `watched`, the breaker of the run's handler counted faults lately, and the
     run's end is reported to the breaker.
@@ -88,12 +90,12 @@ async def _prepare(
 ) -> RunPermit:
     """Return the permit of a run, in one transaction with what the ledger must have before the run begins.
 
-    `asked` is the permit so far, with the refusal of a person. The transaction marks paid calls that a crash cut off as
-    unknown, opens the run's accounts, and records the run's start and, for a fallback, the step to the fallback. A
-    fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may pay. If the
-    agent paid for the request at another place in the graph (a fork, an edited state), it pays again, and a decision
-    says so. Of several refusals the first counts, in this order: a person's, actions that were being undone, a pause,
-    the budget, the breaker.
+    `asked` is the permit so far, with the refusal of a person. If a crash cut off paid calls, the transaction marks
+    them as unknown. It opens the run's accounts, and records the run's start and, for a fallback, the step to the
+    fallback. A fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may
+    pay. If the agent paid for the request at another place in the graph (a fork, an edited state), the agent pays
+    again, and a decision says so. Of several refusals the first counts, in this order: a person's, actions that were
+    being undone, a pause, the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
@@ -134,9 +136,10 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return what a fallback may spend, and None. If its expected cost does not fit, return 0 and the refusing verdict.
+    """Return the most that a fallback may spend, and no refusal (None).
 
-    The cost must fit what is left now in the accounts of the request.
+    If the fallback's expected cost does not fit what is left now in the accounts of the request, return 0, and the
+    verdict that refuses the run.
     """
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
@@ -181,8 +184,8 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 def after(chain: Chain, level: int, state: SessionState) -> str:
     """Return the name of the node that runs after the handler at `level`.
 
-    If the run did not complete with enough confidence, it is the next fallback, unless no fallback is left or no person
-    approved the run. Otherwise it is the supervisor.
+    If the run did not complete with enough confidence, the next fallback runs, unless no fallback is left or no person
+    approved the run. Otherwise the supervisor runs.
     """
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:

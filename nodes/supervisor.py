@@ -108,7 +108,7 @@ def _plan(coordinator: Coordinator, decision: Decision) -> Plan:
 
 
 async def _open(coordinator: Coordinator, request: Request, config: RunnableConfig) -> None:
-    """Open the router's account. Mark paid calls of the router that a crash cut off as unknown."""
+    """Open the router's account. If a crash cut off paid calls of the router, mark these calls as unknown."""
     at = coordinator.clock()
 
     def work(transaction: Transaction) -> None:
@@ -123,7 +123,7 @@ async def _open(coordinator: Coordinator, request: Request, config: RunnableConf
 async def _scores(
     coordinator: Coordinator, request: Request, config: RunnableConfig, *, paid: bool
 ) -> tuple[Scores, str]:
-    """Return the router's scores and "". If the router gives none, return empty scores and the reason.
+    """Return the router's scores, and no fault (""). If the router gives no scores, return empty scores and the fault.
 
     A fault of the router does not end the request. Raises interrupts, and errors that only a user can mend (an unknown
     price). Without `paid` every paid call of the router is refused.
@@ -167,7 +167,10 @@ async def _scores(
 
 
 def _by_words(request: Request, coordinator: Coordinator, fault: str) -> Scores:
-    """Return scores by shared words, used because the router gave no answer. `rule` begins with `fault`, the reason."""
+    """Return a score for each candidate, by the words that the candidate shares with the request.
+
+    The supervisor uses these scores if the router gave no answer. Their `rule` begins with `fault`, which says why.
+    """
     scores = by_words(request.text, coordinator.candidates)
     return replace(scores, rule=f"{fault}; {scores.rule}")
 
@@ -182,7 +185,7 @@ def _routing_time(request: Request, most: float, *, now: datetime) -> float:
 
 
 def _checked(scores: object, known: Container[str]) -> Scores:
-    """Return the scores. Raises `TypeError` unless they are finite, and choose only specialists that are there."""
+    """Return `scores` unchanged. Raises `TypeError` unless they are finite and choose only specialists in `known`."""
     if not isinstance(scores, Scores) or not all(map(isfinite, scores.by_name.values())):
         raise TypeError("a router returns Scores whose values are finite")
     if not all(name in known for name in scores.chosen):

@@ -25,8 +25,8 @@ def await_approval(
     """Return the id of an approval that may be used for `asking`. Raises `GraphInterrupt` until a person has answered.
 
     Raises `NotApproved`, with the reason, if the approval was denied or expired, if nobody may give it, if there is no
-    checkpointer, or if the answer names something else or comes from a person who may not give the approval. The ledger
-    keeps the end of an approval: if it was not given, a later call for the same approval raises `NotApproved` again.
+    checkpointer, or if the answer names another approval or comes from a person who may not give this one. The ledger
+    keeps how an approval ended: if it was denied, refused or expired, a later call for it raises `NotApproved` again.
     """
     if approvals.nobody:
         raise NotApproved(NOBODY)
@@ -80,7 +80,9 @@ def _shown(asked: ApprovalRecord) -> ApprovalRequest:
 
 
 def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
-    """Return the person's answer to `asked`, and "". If no resume value is a valid answer, return None and the reason.
+    """Return the person's answer to `asked`, and no reason ("").
+
+    If no resume value is a valid answer, return None, and the reason for which the approval is refused.
 
     Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again, so
     values that answered another approval, one of `others`, are skipped.

@@ -33,9 +33,9 @@ NO_DEADLINE_SECONDS = 3600.0
 
 
 class ActionCallState:
-    """One call of an action in a run, from its arguments to its key in the ledger.
+    """One call of an action in a run: its arguments, its attempt, and the key under which the ledger has the action.
 
-    If `takes_key`, the function has a parameter `idempotency_key`, which gets the key.
+    `takes_key` says whether the action's function has a parameter `idempotency_key`, which then gets the key.
     """
 
     def __init__(self, declared: Action, scope: Scope, bound: inspect.BoundArguments, *, takes_key: bool) -> None:
@@ -125,8 +125,8 @@ def _place(scope: Scope) -> str:
     """Return the place in the graph at which this action is called, as part of the call's key.
 
     A crash, a retry and an interrupt repeat the call at the same place. If a handler runs a graph that keeps its own
-    checkpoints, the place is the inner node: when such a graph is resumed, it does not repeat its earlier nodes, so
-    only the inner node's own calls may be counted.
+    checkpoints, the place is the inner node. When such a graph is resumed, it does not repeat its earlier nodes. So the
+    number of equal calls before this call, which is in the key too, may count calls of the same inner node only.
     """
     try:
         inner: Mapping[str, Any] = get_config().get("configurable", {})

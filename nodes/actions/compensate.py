@@ -25,7 +25,7 @@ UNDO_SECONDS = 30.0  # for each check and each compensation at the end of a run
 
 
 async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
-    """Bring the run's actions to an end. Return the verdict `why`, with what became of the actions in its reason.
+    """Bring the run's actions to an end. Return the verdict `why`, whose reason then says what became of the actions.
 
     Actions in doubt are checked. If the run completed, finished actions stay. Otherwise finished actions are undone,
     the last first, unless an irreversible action was done or may have been done. An action that cannot be brought to an
@@ -69,7 +69,7 @@ async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
 
 
 async def _find_out(scope: Scope, deed: ActionRecord) -> None:
-    """Ask the check of an action that has not ended whether the action was done, and write the answer to the ledger.
+    """Call the check of an action that has not ended, and write to the ledger whether the action was done.
 
     If another process may still be doing the action, change nothing. If the action still runs in this process, has no
     check, or has a check that raises, leave the action in doubt.
@@ -98,8 +98,8 @@ async def _find_out(scope: Scope, deed: ActionRecord) -> None:
 async def _undo(scope: Scope, deed: ActionRecord) -> bool:
     """Undo a finished action, and return whether it is undone.
 
-    If another attempt is undoing it, return False. If the compensation fails, or this program has none for the action,
-    record an incident and return False.
+    If another attempt is undoing the action, return False. If the compensation fails, or if this program has no
+    compensation for the action, record an incident and return False.
     """
     run, at = scope.ledger.arun, scope.clock
     if deed.state == "undoing" and may_be_running(deed.attempt, until=deed.until, now=at()):
@@ -173,7 +173,7 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
 
 
 def call_step(function: Callable[[ActionCall], Any], call: ActionCall) -> Invoke[Any]:
-    """Return the step that calls `function`, the check or the compensation of an action, with `call`."""
+    """Return the step that calls `function` with `call`. The function is the check or the compensation of an action."""
 
     async def asynchronous() -> Any:
         result = function(call)

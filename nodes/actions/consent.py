@@ -21,11 +21,11 @@ MAX_USES = 20  # how often other runs may use an approval before this run does
 async def require_consent(
     coordinator: Coordinator, link: Link, task: Task, request: Request, *, config: RunnableConfig
 ) -> RunVerdict | None:
-    """Return None if the handler may run, otherwise the verdict that says why not.
+    """Wait for a person's consent to the run, if one is needed, and return None: the handler may then run.
 
-    The handler may run if no approval is needed, or if a person gave an approval, which this call uses up. An approval
-    is good for one run: a run that repeats this run (after a crash, by another resume) asks again. Raises
-    `GraphInterrupt` until a person has answered.
+    If the consent is not given, return the verdict of the run; the caller then does not call the handler. An approval
+    is used up here and is good for one run: a run that repeats this run (after a crash, by another resume) asks again.
+    Raises `GraphInterrupt` until a person has answered.
     """
     if not _needed(coordinator.must_approve, link, task):
         return None
@@ -56,10 +56,10 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether a person must approve the run: it is of high risk, or `required` names its specialist.
+    """Whether a person must approve the run: the agent has high risk, or `required` names it or its specialist.
 
     If `required` is a function of the task, a person must approve unless the function returns False. If the function
-    raises, a person must approve.
+    raises, a person must approve. The function is not asked about a fallback that may not pay: no approval is needed.
     """
     if link.high_risk:
         return True

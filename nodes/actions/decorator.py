@@ -38,10 +38,10 @@ def action(
     run: no action is done after it, and once it is done nothing of the run is undone.
 
     If the process died, or the function raised an exception that is none of `not_done_on`, nobody knows whether the
-    action was done. Then `check` asks the outside: it returns `Happened(result)` if the action was done, otherwise
-    None. Without `check`, an `idempotent` action is done again under the same key, and any other action waits for a
-    person (`bursar incidents`). `check` and `compensate` get an `ActionCall`. After a crash `compensate` may be called
-    again with the same `ActionCall`.
+    action was done. Then `check` asks the outside. It returns `Happened(result)` if the action was done. It returns
+    None if the action was not done; a repeated call then does the action. Without `check`, an `idempotent` action is
+    done again under the same key, and any other action waits for a person (`bursar incidents`). `check` and
+    `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the same `ActionCall`.
 
     With `approval` a person must approve each call, as for a specialist of high risk. If an action is called outside a
     run, in a deterministic handler, or after its run's end, it raises `ActionRefused` and does nothing.

@@ -26,7 +26,7 @@ WAIT_SECONDS = 0.05
 def perform(doing: ActionCallState) -> Flow[Any]:
     """Do the action unless it was done before, and return its result.
 
-    Raises `ActionRefused`, or what the function raises.
+    Raises `ActionRefused` if the action may not be done, `LeaseLost`, and every error that the function raises.
     """
     ended = Captured[Any]()
     with ended:
@@ -38,9 +38,9 @@ def perform(doing: ActionCallState) -> Flow[Any]:
 
 
 def _follow(doing: ActionCallState) -> Flow[Any]:
-    """Go on from the action's state in the ledger until it is done, and return its result.
+    """Go on from the action's state in the ledger until the action is done, and return its result.
 
-    Raises `ActionRefused` if the action is not done and may not be done, or what the function raises.
+    Raises `ActionRefused` if the action may not be done, and every error that the function raises.
     """
     deed = yield from doing.transact(actions.find, doing.key)
     if deed is None:
@@ -69,9 +69,10 @@ def _follow(doing: ActionCallState) -> Flow[Any]:
 
 
 def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
-    """Commit the intent, use up the approval if the action needs one, and return None.
+    """Commit the intent, use up the approval if the action needs one, and return None: the caller does the action.
 
-    If the ledger has the action already, from another attempt, commit nothing and return the record of the action.
+    If the ledger has the action from another attempt already, commit nothing, and return the record of the action. The
+    caller then goes on from the state in that record.
     """
     _check_open(doing)
     approval = None
@@ -127,7 +128,8 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
     """Return whether this call must do an action that an earlier attempt left without an end.
 
     If True, the ledger names this call's attempt as the one that does the action. If False, the action's state may have
-    changed, and the caller reads it again. Raises `InDoubt` if only a person can tell whether the action was done.
+    changed, and the caller reads the state again. Raises `InDoubt` if the earlier attempt still runs in this process,
+    or if only a person can tell whether the action was done.
     """
     clock = doing.scope.clock
     if is_running_here(deed.attempt):

@@ -30,8 +30,8 @@ ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 class Coordinator:
     """The parts that all nodes share, such as ledger, chains and router. It holds no state of a session.
 
-    Agents only propose; the nodes write state and ledger by these parts. `timeout` is the time for a request, in
-    seconds; None is no timeout.
+    Agents only propose; the nodes write state and ledger, and use these parts for it. `timeout` is the time for a
+    request, in seconds; None is no timeout.
     """
 
     chains: dict[str, Chain]
@@ -73,7 +73,7 @@ def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
     """Return the accounts that a request's calls are charged to, outermost first.
 
     The tenant's account is that of the day on which the request was opened. The account of the whole ledger is charged
-    only if it has a cap, because every call would wait for that one account.
+    only if it has a cap, because each call would wait until the others have freed the lock of that one account.
     """
     return (
         *(() if budget.total is None else ("global",)),

@@ -1,6 +1,6 @@
 """Extension point: a gate, which reviews the plan before anything runs and the answer before anyone reads it.
 
-A gate that fails has denied what it reviews.
+If a gate fails, this counts as a denial of what the gate reviews.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Verdict:
     """The decision of a gate.
 
     `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if the answer stays as
-    it is. `rules` and `policy_hash` name what decided; the log keeps them.
+    it is. `rules` names the rules that decided, and `policy_hash` is the hash of their policy; the log keeps both.
     """
 
     action: Action
@@ -33,7 +33,8 @@ class Verdict:
 class Gate(Protocol):
     """A deterministic reviewer of plans and answers.
 
-    If a gate raises, it has denied what it reviews. The request then goes on to its answer, without what was denied.
+    If a gate raises, this counts as a denial of the plan or the answer that it reviews. The request then goes on to its
+    answer, without what was denied.
     """
 
     @property
@@ -42,12 +43,16 @@ class Gate(Protocol):
         ...
 
     def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
-        """Return the verdict on the plan. Specialists in `denied` do not run; the action "deny" stops all of them."""
+        """Return the verdict on the plan.
+
+        Specialists in the verdict's `denied` do not run. If its action is "deny", no specialist runs.
+        """
         ...
 
     def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
         """Return the verdict on the answer.
 
-        `text` replaces the answer. The action "deny" without `text` replaces the answer by the reason.
+        If the verdict has a `text`, that text replaces the answer. If it has none and its action is "deny", its reason
+        replaces the answer.
         """
         ...

@@ -134,8 +134,8 @@ class _ProbeTakenError(BursarError):
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
     """If the call was paid for before, return its answer from the ledger; otherwise commit a hold and return the grant.
 
-    `first` is False for a retry of the same call; otherwise one turn of the run is counted. Raises `Refused` if the
-    call may not be sent.
+    If `first`, one turn of the run is counted; a retry of the same call passes False. Raises `Refused` if the call may
+    not be sent.
     """
     scope = claim.scope
     why_not = _closed(scope)

@@ -63,7 +63,7 @@ class _Counting:
 
     @property
     def tokens(self) -> int | None:
-        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if none arrived."""
+        """The sum of the tokens of all answers; None if an answer did not report its tokens, or if no answer came."""
         said = [count for count in self.counted if count is not None]
         return sum(said) if said and len(said) == len(self.counted) else None
 
@@ -74,7 +74,8 @@ class MeteredEmbeddings(Embeddings):
     Texts are sent in the model's own batches. The hold of a batch pays for one token per byte of its texts, and a few
     more per text. The hold is settled with the tokens that the provider reports (OpenAI's clients do). If the provider
     reports none, the batch stays charged at its hold. The ledger keeps the vectors, so that a repeated run does not pay
-    again. A call raises `NoSession` outside any session, and `BudgetExceeded` if a batch does not fit.
+    again. A call raises `NoSession` outside any session, and `BudgetExceeded` if the hold of a batch does not fit
+    the budget.
     """
 
     def __init__(self, model: Embeddings, price: Price | None, name: str) -> None:
@@ -149,7 +150,8 @@ class MeteredEmbeddings(Embeddings):
 class _Batch(PaidCall[Vectors]):
     """The paid call that embeds one batch of texts or, if `is_query`, one question.
 
-    If the SDK has an endpoint that can be wrapped, each sending adds its own wrapper to `counting`.
+    If the SDK has an endpoint that can be wrapped, each sending wraps the endpoint anew to count the tokens, and adds
+    the wrapper to `counting`.
     """
 
     model: Embeddings
@@ -206,9 +208,10 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 
 
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
-    """Return a copy of the model with its SDK endpoint, the attribute `place`, wrapped so that tokens are counted.
+    """Return a copy of the model that counts the tokens of its requests.
 
-    Add the wrapper to `counting`. If the model has no endpoint, return the model itself.
+    The copy has a wrapper in place of its SDK's endpoint, the attribute `place`. Add the wrapper to `counting`. If the
+    model has no endpoint, return the model itself.
     """
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
@@ -257,9 +260,10 @@ def _read(answer: bytes) -> Vectors:
 
 
 def _provider(model: Embeddings) -> str | None:
-    """Return the seller's name in genai-prices: X if the model's class is in the package `langchain_X`.
+    """Return the seller's name in genai-prices, read from the package of the model's class.
 
-    If the package has another name, return None.
+    The package `langchain_openai`, for example, gives "openai". If the package's name does not begin with `langchain_`,
+    return None.
     """
     package = type(model).__module__.partition(".")[0]
     return package.removeprefix("langchain_") if package.startswith("langchain_") else None

@@ -31,7 +31,8 @@ class FlowStep(Protocol):
 class StreamClosed(BaseException):
     """Raised inside a flow when the caller of its stream reads no further.
 
-    It takes the place of `GeneratorExit`, at which Python would close the generators inside the flow at once.
+    The driver raises `StreamClosed` instead of `GeneratorExit`: at a `GeneratorExit` Python would close the generators
+    inside the flow before they could settle the call.
     """
 
 
@@ -47,7 +48,7 @@ Flow = Generator[FlowStep | EmitChunk, Any, T]
 
 
 def do(step: "TypedFlowStep[T]") -> Flow[T]:
-    """Yield a step to the driver, which runs it, and return what the step returned, with the step's result type."""
+    """Let the driver run `step`, and return the step's result. Type checkers see the result's type."""
     return cast(T, (yield step))
 
 

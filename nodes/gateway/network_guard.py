@@ -53,8 +53,8 @@ def _refusing(function: Callable[..., R], name: str) -> Callable[..., R]:
 
 
 def _is_of_its_own(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether the call uses a connection that was open before: `sendmsg` without an address.
+    """Whether a call of the socket method `name` uses a connection that was open before, and so is let through.
 
-    Event loops call `sendmsg` in this way.
+    A call of `sendmsg` without an address does; event loops call `sendmsg` in this way.
     """
     return name == "sendmsg" and len(args) < 5

@@ -38,15 +38,16 @@ def priced(
 
     The price is held before the function runs and settled when the function returns. If the price depends on the
     result, `price` is a function of the result, and `at_most` is held; a price above `at_most` is booked in full, as an
-    incident. A call that raises stays charged at its hold, as unknown, until it is reconciled. If it raises one of
-    `free_on`, nothing is owed. If the result is plain JSON, the ledger keeps it: a run that is repeated gets the result
-    again without paying, if the JSON of the arguments is the same. A call with any other result is paid for each time.
+    incident. If the function raises one of `free_on`, nothing is owed. If it raises another exception, the call stays
+    charged at its hold, as unknown, until the call is reconciled. If the result is plain JSON, the ledger keeps it: a
+    run that is repeated gets the result again without paying, if the JSON of the arguments is the same. A call with any
+    other result is paid for each time.
 
     The function has a breaker, as a model has. Timeouts, broken connections and 5xx that the function raises are
     counted as faults.
 
     Raises `ConfigurationError` for a bad price or for a generator. A call raises `NoSession` outside any session, and
-    `BudgetExceeded` if its price does not fit.
+    `BudgetExceeded` if its price does not fit the budget.
     """
     hold = _hold(price, at_most)
     cost_of = price if callable(price) else None

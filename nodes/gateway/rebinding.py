@@ -19,8 +19,9 @@ R = TypeVar("R", bound="Runnable[Any, Any]")
 
 
 def rebind(runnable: R, inner: BaseChatModel, outer: BaseChatModel) -> R:
-    """Return a copy of `runnable` in which `outer`, the metered model, takes the place of `inner`, the model it wraps.
+    """Return a copy of `runnable` that calls the metered model `outer` in place of the model `inner`.
 
+    `outer` is the metered form of `inner`.
     Raises `ConfigurationError` if `inner` can still be reached, because a call through `inner` would not be metered.
     """
     rebound = cast(R, _swap(runnable, inner, outer))

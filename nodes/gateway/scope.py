@@ -51,7 +51,7 @@ class InheritedContextVar(Generic[T]):
         return getattr(threading.current_thread(), self._attribute, None) if value is None else value
 
     def is_bound_to(self, value: T) -> bool:
-        """Whether `value` is the context's own value, not the value that the thread was started under."""
+        """Whether `value` was set in this context. The value under which the thread was started does not count."""
         return self._variable.get() is value
 
     @contextmanager
@@ -309,7 +309,9 @@ def current_scope() -> Scope | None:
 
 
 def offline_agent() -> str | None:
-    """If this code runs as part of a last resort, which may open no connection, return its agent; otherwise None.
+    """Return the agent whose last resort this code is a part of: the code may open no connection.
+
+    If this code is no part of a last resort, return None; the caller then lets connections through.
 
     A thread that the run started and that outlives the run, as tracers' threads do, may open connections after the
     run's end.

@@ -70,13 +70,16 @@ class PaidCall(ABC, Generic[T]):
         """Return the result from the bytes that `write` wrote."""
 
     def known_cost(self, granted: GrantedCall, failure: Failure) -> Bill | None:
-        """Return the cost of a failed call if it is known; otherwise None, and `failure.owed` says what is owed."""
+        """Return the cost of a failed call; None if the cost is not known.
+
+        On None, the caller voids the hold if `failure.owed` is "nothing", and otherwise marks the call unknown.
+        """
         return None
 
     def is_the_providers(self, failure: Failure) -> bool:
         """Whether the error of a failed call comes from the provider, not from the application.
 
-        If True, the error is recorded in the scope.
+        If True, and the call is not sent again, the caller records the error in the scope.
         """
         return failure.at_fault
 
@@ -108,8 +111,8 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
     """Return the result of a call that is paid for once: from the ledger, or by sending the call.
 
     If the run is a repetition, and the ledger keeps the result, nothing is sent. After a transient failure the call is
-    sent again, `MAX_ATTEMPTS` times in all at most. Raises `Refused` if the call is not admitted, or what sending
-    raises.
+    sent again, `MAX_ATTEMPTS` times in all at most. Raises `Refused` if the call is not admitted, and the error of the
+    last sending if the call failed.
     """
     claim, attempt = call.claim, 0
     while True:  # bounded by MAX_ATTEMPTS in `pause_before_retry`

@@ -36,7 +36,8 @@ class Coroutine(AbandonedWork, Protocol):
 class HandlerLoop:
     """One event loop in a daemon thread, and the coroutines on it.
 
-    A loop that is blocked retires: it takes no more coroutines, and `place` starts its waiting ones on another loop.
+    A loop that is blocked retires: it takes no more coroutines, and `place` starts its coroutines that have not begun
+    on another loop.
     """
 
     def __init__(self, reaper: Reaper, place: Callable[[Coroutine], None]) -> None:
@@ -137,9 +138,9 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return for how many seconds the loop has owed an answer, at the time `now`.
+        """Return for how many seconds, at the time `now`, the loop has left a call of `_answer` waiting.
 
-        If the loop owes no answer, ask the loop for one, and return 0.
+        If no call of `_answer` waits, submit one to the loop, and return 0. A loop that is blocked cannot run it.
         """
         if not self._is_asked:
             self._asked = now
@@ -148,7 +149,7 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether the loop owes an answer: since it was asked, it has neither answered nor waited for a commit."""
+        """Whether a call of `_answer` waits, and the loop has not waited for a commit since the call was submitted."""
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
@@ -184,7 +185,7 @@ class LoopPool:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """If `wanted()` still returns True, raise `HandlerStopped` at the thread's next Python instruction.
+    """If `wanted()` still returns True, raise `HandlerStopped` at the next Python instruction of `thread`.
 
     While the thread is in a section that must not be stopped, the thread holds `lock`. Then nothing is done, and the
     caller tries again later.

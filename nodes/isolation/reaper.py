@@ -34,7 +34,7 @@ class Reaper:
         self._started = False
 
     def abandon(self, work: AbandonedWork) -> None:
-        """Stop the work now, and again until it ends or `MAX_STOPS` are used up. The caller no longer waits for it."""
+        """Stop the work now, and again until it ends or `MAX_STOPS` are used up. No caller waits for the work."""
         if work.over:
             return
         # Race: the work may end before it is added; the next look then removes it.
@@ -45,7 +45,7 @@ class Reaper:
         work.stop()
 
     def check_with(self, check: Callable[[float], bool]) -> None:
-        """Call `check(now)` every 0.02 to 0.1 seconds until it returns False.
+        """Call `check(now)` every 0.02 to 0.1 seconds until `check` returns False.
 
         `now` is in seconds of `time.monotonic`.
         """
@@ -63,7 +63,7 @@ class Reaper:
         return len(self._stops) if agent is None else self._counts[agent]
 
     def _rouse(self) -> None:
-        """Wake the thread, or start it. The caller holds `_wake`."""
+        """Make the reaper's thread stop work and run checks. Start the thread if need be. The caller holds `_wake`."""
         self._awake = True
         if not self._started:
             self._started = True

@@ -143,9 +143,10 @@ class _ProcessState:
 async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) -> Captured[T] | None:
     """Run `work` in a thread of its own for at most `seconds`, and return its value or error; None at the deadline.
 
-    At the deadline, or if the caller is cancelled, the function is abandoned: nobody waits for it, and it is stopped as
-    soon as it can be. If `THREADS_AT_ONCE` functions run already, it first waits for its turn, within `seconds`. The
-    function sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of `agent` hang.
+    At the deadline, or if the caller is cancelled, `work` is abandoned: nobody waits for it, and it is stopped as soon
+    as it can be. If `THREADS_AT_ONCE` functions run already, `work` starts when one of them has ended; this wait counts
+    towards `seconds`. `work` sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of
+    `agent` hang.
     """
     _check(agent)
     began = time.monotonic()

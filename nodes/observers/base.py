@@ -30,7 +30,7 @@ class Observer(Protocol):
 
     An observer may have one method more, `run_stopped(run: RunContext, error)`. Bursar calls it if an exception stops
     the run before its end, such as the interrupt that waits for a person, or the end of the process. If the run is
-    resumed, it starts again.
+    resumed, Bursar calls `run_started` again.
     """
 
     def run_started(self, run: RunContext) -> None:
@@ -59,7 +59,7 @@ class Observer(Protocol):
 def anchor_attributes(head: Head) -> dict[str, str | int]:
     """Return `head`, the last event of a session's log, as attributes of a trace.
 
-    A trace is kept outside the database, so that there the head is an anchor.
+    A trace is kept outside the database, so the head in a trace is an anchor.
     """
     return {
         "bursar.session_id": head.session_id,

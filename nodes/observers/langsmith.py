@@ -8,7 +8,10 @@ from bursar.state.run import Run
 
 
 class LangSmithObserver:
-    """An observer that adds the head of the log to LangSmith's trace. There, outside the database, it is an anchor."""
+    """An observer that adds the head of the log to LangSmith's trace, where the head is an anchor.
+
+    The trace is kept outside the database.
+    """
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Add the head of the log to LangSmith's current run. Does nothing if LangSmith does not trace."""

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class RunObservers:
     """The observers of one run, as a context manager around it.
 
-    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped`: the run has no end.
+    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped` of each.
     `run_ended` and `run_stopped` are called in reverse order, so that the user's observers run inside the run's span.
     """
 

@@ -18,7 +18,7 @@ from bursar.state.session import Request, SessionState
 
 
 async def ask(coordinator: Coordinator, gate: Gate, request: Request, review: Callable[[], Verdict]) -> Verdict:
-    """Return the verdict that `review` gets from the gate, after writing it to the log.
+    """Call `review`, which asks the gate for its verdict. Write the verdict to the log, and return the verdict.
 
     If the gate raises, or gives no verdict by its deadline, the verdict is a denial that names the gate. The gate runs
     in a thread of its own: it may read a database, and the event loop serves other sessions meanwhile.

@@ -21,9 +21,9 @@ async def guard(coordinator: Coordinator, state: SessionState, config: RunnableC
 
     Both happen in one transaction. An account is capped at the specialist's ceiling or at what is left, whichever is
     less. If a specialist's expected cost does not fit what is left of request, session and tenant, the specialist
-    starts with its first fallback that costs nothing. A paused specialist also starts with that fallback; without one
-    it is denied. If a specialist's breaker is open, the specialist starts with its first fallback. Raises `Paused` if
-    the tenant, or everything, is paused: the request then waits unchanged.
+    starts with its first fallback that costs nothing. A paused specialist also starts with that fallback; if it has no
+    such fallback, it is denied. If a specialist's breaker is open, the specialist starts with its first fallback.
+    Raises `Paused` if the tenant, or everything, is paused: the request then waits unchanged.
     """
     request, plan = state["request"], state["plan"]
 

@@ -41,8 +41,8 @@ class Scores:
 class Router(Protocol):
     """What scores the candidates for a request.
 
-    A router must return for any text (empty, long, any script) and any candidates, none included. If it does not
-    understand the text, it returns an empty `chosen`.
+    A router must return `Scores` for any text (empty, long, any script) and any candidates, none included. If it does
+    not understand the text, the `chosen` of its `Scores` is empty.
 
     A router may have two more members:
 
@@ -62,7 +62,10 @@ def is_free(router: Router) -> bool:
 
 
 def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
-    """Whether the router has a `ready` that returns True: `route` would return at once."""
+    """Whether the router has a `ready` that returns True: `route` would return at once.
+
+    If `ready` is missing or raises, the result is False.
+    """
     ready = getattr(router, "ready", None)
     return ready is not None and capture_call(ready, candidates).value is True
 
@@ -82,7 +85,7 @@ async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
 
 
 def failure(error: Exception) -> str:
-    """Return the error as part of a `Scores.rule`.
+    """Return in words, for the `rule` of the scores, why the model gave no scores.
 
     A provider's own message is left out: it may quote the request or a key.
     """

@@ -11,8 +11,9 @@ class CascadeRouter:
     """A router that asks the free router first, and the model's router only if the free router is unsure.
 
     The free router is unsure if its confidence is below `threshold` (0..1). If both answer, the scores with the higher
-    confidence count. If the model fails, or its call is refused for lack of budget, the free router's scores count, and
-    `rule` says so. Raises errors that a user must mend (an unknown price, a model outside a session), and interrupts.
+    confidence are returned. If the model fails, or its call is refused for lack of budget, the free router's scores are
+    returned, and their `rule` says so. Raises errors that a user must mend (an unknown price, a model outside a
+    session), and interrupts.
     """
 
     free: Router

@@ -66,7 +66,7 @@ class ExampleRouter:
     def ready(self, candidates: Sequence[Candidate]) -> bool:
         """Whether the model for these candidates is fitted, so that `route` is brief and waits for nothing.
 
-        False for a subclass with its own `route`, which may hang.
+        The result is False for a subclass with its own `route`, which may hang.
         """
         return type(self).route is ExampleRouter.route and tuple(candidates) in self._fitted
 
@@ -119,7 +119,7 @@ class _Block:
     weights: "NDArray[np.float64]"
 
     def logits(self, text: str) -> "tuple[NDArray[np.float64] | float, float]":
-        """Return the block's part of the logits, and the share of the text's n-grams that the model has learned."""
+        """Return what the text's n-grams add to each class's logit, and the share of them that the model learned."""
         import numpy as np
 
         grams = self.cut(text)
@@ -142,9 +142,9 @@ class _Fitted:
     intercept: "NDArray[np.float64]"
 
     def probabilities(self, text: str) -> tuple[list[float], float]:
-        """Return a probability per name, and the share of the text's character n-grams that the model has learned.
+        """Return each candidate's probability, and the share of the text's character n-grams that the model learned.
 
-        What the probabilities together lack to 1 is the probability of "none of these".
+        1 minus the sum of these probabilities is the probability that none of the candidates fits.
         """
         import numpy as np
 

@@ -47,8 +47,8 @@ class ModelRouter:
 
     Names that are no candidate's are dropped; values and confidence are clamped to 0..1. If an answer does not fit the
     schema, the model is asked once more. If that answer does not fit either, if the model fails or if its call is
-    refused for lack of budget, nothing is chosen, the confidence is 0 and `rule` says why. Of a text at most 4,000
-    characters are sent: the first and the last two thousand.
+    refused for lack of budget, nothing is chosen, the confidence is 0 and the scores' `rule` says why. Of a text at
+    most 4,000 characters are sent: the first and the last two thousand.
     """
 
     model: BaseChatModel

@@ -1,4 +1,4 @@
-"""A router that counts shared words. It needs no model and no library, and gives equal texts equal scores."""
+"""A router that counts the words that a request shares with each candidate. It needs no model and no library."""
 
 import re
 from collections import Counter
@@ -30,12 +30,15 @@ class WordOverlapRouter:
         return type(self).route is WordOverlapRouter.route
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Return the scores by shared words."""
+        """Return a score for each candidate, by the words that the candidate shares with `text` (see `by_words`)."""
         return by_words(text, candidates)
 
 
 def by_words(text: str, candidates: Sequence[Candidate]) -> Scores:
-    """Return the scores of the candidates by the words that they share with the text."""
+    """Return a score (0..1) for each candidate: the share of the text's words that the candidate has too.
+
+    Only words that some candidate has are counted. A word that fewer candidates have counts more.
+    """
     known = {c.name: _stems(" ".join((c.name, c.description, *c.examples))) for c in candidates}
     owners = Counter(stem for stems in known.values() for stem in stems)
     asked = _stems(excerpt(text, TEXT_LIMIT_CHARACTERS)) & owners.keys()

@@ -34,8 +34,8 @@ async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Capture
     At the deadline the handler is abandoned. A handler on an event loop runs on the handler loop, any other in a thread
     of its own. A compiled graph gets `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the
     task. After each step of a graph, `keep` gets the answer so far. The captured error is what the handler raised, or
-    `BadOutput` if it returned no report, or a report that cannot be kept. Raises `TooManyAbandoned` if too many
-    handlers of the link hang.
+    `BadOutput` if the handler returned no report, or if its report cannot be kept. Raises `TooManyAbandoned` if too
+    many handlers of the link hang.
     """
     if link.awaited:
         return await run_on_handler_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
@@ -82,7 +82,10 @@ async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
 
 
 def _in_thread(function: Callable[[Task], object], task: Task) -> object:
-    """Call a sync function, and return its report or, if it returned an awaitable, the awaitable."""
+    """Call a sync handler, and return its report.
+
+    If the handler returned an awaitable, return the awaitable, which the caller then awaits on the handler loop.
+    """
     result = function(task)
     return result if inspect.isawaitable(result) else report_of(result)
 

@@ -52,8 +52,8 @@ def start_blocks(
 ) -> Mapping[str, StartBlock]:
     """Return a `StartBlock`, by name, for each specialist of the plan that may not start with its own handler.
 
-    If the breaker of an agent is half open and nobody probes it, the request probes it: the agent starts with its own
-    handler. Raises `Paused` if the request's tenant, or everything, is paused.
+    If the breaker of an agent is half open and its probe is free, the request takes the probe: the agent starts with
+    its own handler. Raises `Paused` if the request's tenant, or everything, is paused.
     """
     if (paused := now.refusal(pauses_of(request.tenant))) is not None:
         raise paused
@@ -74,7 +74,8 @@ def mark_watched(
     """Return the plan with `watched` set on each step whose run must be reported to a breaker.
 
     The run of a step must be reported if the specialist starts with its own handler and its breaker counted faults
-    lately. If a step starts with a fallback, the request gives up the probe of the specialist's breaker.
+    lately. If a step starts with a fallback, and the request had taken the probe of the specialist's breaker, that
+    probe is freed for another request.
     """
     at = coordinator.clock()
     steps: list[Step] = []
@@ -99,10 +100,10 @@ def standing_of_link(
 ) -> AdmissionFacts:
     """Return the facts that decide whether a run of `link` at `place` in the graph may begin.
 
-    For a handler that may pay, the facts are whether it is paused, whether it paid at another place, and whether its
-    actions are undone or being undone. For a fallback that is no last resort, its breaker is a fact too. (The guardian
-    has asked the breaker of a specialist's own handler.) Raises `Paused` if the request's tenant, or everything, is
-    paused.
+    If the handler may pay, the facts say whether its agent is paused, whether the agent paid at another place, and
+    whether the run's actions are undone or being undone. If the link is a fallback but no last resort, the facts have
+    the state of its breaker too. (The guardian has read the breaker of a specialist's own handler.) Raises `Paused` if
+    the request's tenant, or everything, is paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()
@@ -116,7 +117,10 @@ def standing_of_link(
 
 
 def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict | None:
-    """If the link's agent is paused, so that its run may not begin, return the outcome of the run; otherwise None."""
+    """Return the outcome of a run that may not begin because the link's agent is paused.
+
+    If the agent is not paused, return None; the caller then goes on to the next check.
+    """
     refusal = now.refusal(pauses_of(request.tenant, link.node)) if now.paused else None
     return None if refusal is None else RunVerdict(Outcome.FAILED, str(refusal), fault=Fault.POLICY)
 
@@ -124,9 +128,10 @@ def paused_link(request: Request, link: Link, now: AdmissionFacts) -> RunVerdict
 def breaker_refusal(
     coordinator: Coordinator, request: Request, link: Link, now: AdmissionFacts, transaction: Transaction
 ) -> RunVerdict | None:
-    """If the breaker lets no run of the link begin, return the outcome of the run; otherwise None.
+    """Return the outcome of a run that may not begin because the breaker of its link stops it.
 
-    If the breaker is half open and None is returned, the run is the breaker's probe.
+    If the breaker lets the run begin, return None; the caller then starts the run. If that breaker is half open, the
+    run is its probe.
     """
     if link.breaker not in now.breakers:
         return None
@@ -167,8 +172,8 @@ def _claimed(
 ) -> bool:
     """Whether the breaker of the step's agent lets the agent start.
 
-    If the breaker is half open and True is returned, the request is the breaker's probe. An agent without a fallback
-    always starts, because no other handler could answer for it.
+    If the breaker is half open and the result is True, the request has taken the breaker's probe. An agent without a
+    fallback always starts, because no other handler could answer for it.
     """
     breaker = now.breakers.get(breaker_of(step.name))
     if breaker is None or len(coordinator.chains[step.name].links) == 1:

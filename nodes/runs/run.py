@@ -141,7 +141,7 @@ async def _attempt(
 
 
 def _report(end: Captured[Report] | None, scope: Scope, link: Link, task: Task) -> Report | None:
-    """Return the handler's report or, if there is none, what the handler kept so far; None if it kept nothing.
+    """Return the handler's report. If there is none, return what the handler kept so far, None if it kept nothing.
 
     If a last resort's report has no `as_of`, the task's time is written there.
     """
@@ -163,7 +163,7 @@ def _weighed(run: Run, link: Link) -> Run:
 
 
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
-    """Mark the run's calls that could not be settled as unknown, after a fault of the database.
+    """Mark calls of the run as unknown if a fault of the database kept them from being settled.
 
     If another program locks the accounts of these calls, the calls keep their holds until they can be settled.
     """

@@ -117,7 +117,7 @@ def _link(specialist: Specialist, node: str) -> Link:
 
 
 def _function_link(specialist: Specialist, function: Function) -> Link:
-    """Return the link of a fallback that is a function. It has the limits of the specialist that names it.
+    """Return the link of `function`, a fallback of `specialist`. The link has the limits of that specialist.
 
     A deterministic function has a ceiling of 0 and needs no approval.
     """

@@ -35,7 +35,7 @@ def main() -> None:
 def make_app() -> typer.Typer:
     """Return the app with all commands.
 
-    If a command of an application and one of Bursar's commands have the same name, Bursar's command counts.
+    If a command of an application has the name of one of Bursar's commands, the application's command is left out.
     """
     app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback(help=ABOUT)(_options)

@@ -25,7 +25,7 @@ RUINOUS = Price(input=1_000_000, output=1_000_000)  # US dollars per million tok
 
 @dataclass(slots=True)
 class FaultStage:
-    """What one result of a drill needs: an event that ends handlers that hang, and the file of its SQLite database."""
+    """What a fault works with: the file of the drill's SQLite database, and an event that ends handlers that hang."""
 
     file: str
     over: threading.Event = field(default_factory=threading.Event)

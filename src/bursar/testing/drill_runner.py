@@ -49,7 +49,7 @@ Ground = DrillEnvironment  # its former name
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """The result of one agent under one fault, called a cell. It is true if there are no `problems`.
+    """The result of one cell: one agent under one fault. The result is true if it has no `problems`.
 
     `end` is how the agent's run ended. `skipped` says why there was nothing to drill. `answered_by` is the handler
     whose answer was given in the agent's place.
@@ -69,7 +69,7 @@ class DrillResult:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """All results of a drill. It is true if no result has problems and at least one result was not skipped."""
+    """All results of a drill. The drill is true if no result has problems and at least one result was not skipped."""
 
     deadline_seconds: float
     cells: tuple[DrillResult, ...] = field(default=())
@@ -126,7 +126,7 @@ def _known(asked: Sequence[str], there: Sequence[str], what: str) -> Sequence[st
 
 
 class _Drilled:
-    """One graph, and the requests that drill it: each agent under each fault."""
+    """The drill of one graph: a request for each agent under each fault."""
 
     def __init__(
         self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float

@@ -28,7 +28,7 @@ class FailingProvider:
 
     @property
     def url(self) -> str:
-        """The base URL for a client."""
+        """The URL of this server, which a client takes as its base URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def release(self) -> None:

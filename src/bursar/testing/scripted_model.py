@@ -60,8 +60,8 @@ class ScriptedModel(BaseChatModel):
     reports its usage: four bytes of the prompt are a token, and so is each word of the answer. It streams word by word,
     takes tools and structured output, and under `meter` is priced as `model`.
 
-    A call beyond the script raises `ScriptError`. Leaving the context manager, and `check()`, raise it too if replies
-    are left over, or if there was a call beyond the script whose error an agent swallowed:
+    A call beyond the script raises `ScriptError`. `check()`, and the end of a `with` block, raise `ScriptError` if
+    replies are left over, or if there was a call beyond the script whose error an agent swallowed:
 
         with ScriptedModel(replies=["12.50 for food"]) as model:
             app = build(meter(model))
