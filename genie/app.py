@@ -87,7 +87,7 @@ class Genie:
         return self._run(None, session, on_node, take_over=take_over)
 
     def _strange_nodes(self, session: str) -> list[str]:
-        """Return the nodes that the session has been at and that Genie's graph does not have."""
+        """Return the nodes that the session's checkpoint names and that Genie's graph does not have."""
         saver = cast("object", self.app.checkpointer)  # pyright: ignore[reportUnknownMemberType]
         kept = saver.get_tuple(_config(session)) if isinstance(saver, BaseCheckpointSaver) else None
         channels = kept.checkpoint["channel_versions"] if kept is not None else {}

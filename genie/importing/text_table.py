@@ -58,7 +58,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read_table(content: bytes) -> TextTable:
-    """Find the header and read the rows under it, with the delimiter that makes most columns recognisable.
+    """Find the header and read the rows under it, with the delimiter by which the most columns are recognised.
 
     Raises `ImportFailed` if no line is recognised as a header, or if there are too many rows.
     """

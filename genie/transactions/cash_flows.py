@@ -27,7 +27,7 @@ ZERO: Final = Decimal(0)
 class Entry:
     """A classified posting `row`: whether it is income, spending, refund or transfer, its category and its merchant.
 
-    `size` is the amount without its sign.
+    The property `size` is the amount of the posting without its sign.
     """
 
     row: BankTransaction

@@ -26,7 +26,7 @@ class KnowsImports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What an answer is written from: the data, the parsed question, and the sheet that records its facts."""
+    """The inputs of an answer: the data, the parsed question, and the sheet that records the answer's facts."""
 
     source: Source
     accounts: tuple[BankAccount, ...]
@@ -40,7 +40,7 @@ def answer(source: Source, text: str, *, today: date) -> Analysis:
 
     Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. `tables` has
     the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported. If
-    no record fits the question, the text says so, and this is no gap.
+    no record fits the question, the text says so, but `gaps` does not.
     """
     if is_empty(source):
         return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)
