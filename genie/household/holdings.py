@@ -119,7 +119,7 @@ def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str,
     """Return the value in `currency` of the lots that were bought by `today`, one holding for each symbol.
 
     Nothing is converted or guessed. A lot in another currency, or without a price of the last `MAX_PRICE_AGE_DAYS`, is
-    left out and gets a gap.
+    left out, and the valuation's `gaps` say so.
     """
     closes = latest_closes(prices, currency=currency, today=today)
     by_symbol: dict[str, list[Lot]] = {}

@@ -42,7 +42,7 @@ class TextTable:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """Return the text and its encoding: UTF-16 if it has the byte order mark, UTF-8 if valid, otherwise Windows-1252.
+    """Return the text and its encoding: UTF-16 after a byte order mark, UTF-8 if valid, otherwise Windows-1252.
 
     Raises `ImportFailed` if the content is binary.
     """

@@ -109,7 +109,7 @@ def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def unknown_name(text: str) -> str | None:
-    """Return the word after "on", "at" or "to" by which `text` says what money was spent on; None if there is none.
+    """Return the word after "on", "at" or "to" that says what or where money was spent, or None if there is none.
 
     Call this only for a question without a focus, because the word then names nothing in the data.
     """

@@ -147,9 +147,9 @@ def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
 
 
 def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
-    """Return the rows, which are in order of date, as one stream, or None if they have no cadence.
+    """Return `rows`, which are in order of date, as one stream.
 
-    Also return None if the cadence is weekly or bi-weekly and the amounts are not steady.
+    Return None if the rows have no cadence, or if the cadence is weekly or bi-weekly and the amounts are not steady.
     """
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)

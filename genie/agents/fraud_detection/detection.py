@@ -78,7 +78,7 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
 def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
     """Return every hit of every rule over the whole history of entries, in the order of the rules.
 
-    Pass what `classify` returned for all postings: a rule compares each payment with all the others.
+    Pass the entries that `classify` returned for all postings: a rule compares each payment with all the others.
     """
     streams = find_recurring(entry.row for entry in entries if entry.flow in ("spending", "income"))
     regular = rules.regular_ids(streams)

@@ -110,8 +110,8 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
     """Yield one hit for each burst of payments: at least five payments within one hour.
 
-    For each payment, the payments in the hour that ends with it are counted. The hit is for the payment of the burst
-    with the highest count.
+    For each payment, the payments in the hour that ends with this payment are counted. The hit is for the payment of
+    the burst with the highest count.
 
     Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
     are never compared.

@@ -39,7 +39,7 @@ class LossLot:
 
 @dataclass(frozen=True, slots=True)
 class HarvestAction:
-    """The sale of `loss_lot.quantity` units. If all sales ranked before are made, it lowers the tax by `saving`."""
+    """The sale of `loss_lot.quantity` units. After all sales ranked before, this sale lowers the tax by `saving`."""
 
     loss_lot: LossLot
     saving: Decimal
