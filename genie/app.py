@@ -87,7 +87,7 @@ class Genie:
         return self._run(None, session, on_node, take_over=take_over)
 
     def _strange_nodes(self, session: str) -> list[str]:
-        """Return the nodes that the session has been at and that Genie's graph does not have."""
+        """Return the nodes that the session's checkpoint names and that Genie's graph does not have."""
         saver = cast("object", self.app.checkpointer)  # pyright: ignore[reportUnknownMemberType]
         kept = saver.get_tuple(_config(session)) if isinstance(saver, BaseCheckpointSaver) else None
         channels = kept.checkpoint["channel_versions"] if kept is not None else {}
@@ -187,8 +187,8 @@ def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
     """Return the metered model that `environment` names, or None if it has no `OPENAI_API_KEY`.
 
-    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the model's price. It is
-    needed if no price list has the model. Raises `ConfigurationError` if its text is no price.
+    `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the model's price. The
+    variable is needed if no price list has the model. Raises `ConfigurationError` if the variable's text is no price.
     """
     if not environment.get("OPENAI_API_KEY"):
         return None

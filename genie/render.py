@@ -23,7 +23,10 @@ WIDTH_OF_FILES = 140
 
 
 def console(*, error: bool = False) -> Console:
-    """Return a console on stdout, or on stderr if `error`. If it is no terminal, lines are wide enough for tables."""
+    """Return a console on stdout, or on stderr if `error`.
+
+    If the stream is no terminal, the console's lines are wide enough for tables.
+    """
     plain = Console(stderr=error, highlight=False)
     return plain if plain.is_terminal else Console(stderr=error, highlight=False, width=WIDTH_OF_FILES)
 

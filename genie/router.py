@@ -35,13 +35,16 @@ def out_of_scope() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DataFirst:
-    """A router that chooses the database connector while there is no data, and otherwise asks `router`."""
+    """A router that chooses the database connector while there is no data, and otherwise asks `router` for scores."""
 
     router: Router
     source: Source
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Return a score for each candidate, as `Router.route` does. While there is no data, ask no model."""
+        """Return the scores that the inner router gives.
+
+        While there is no data, do not ask the inner router: choose the database connector, with score 1.
+        """
         # Race: an import may end just after this look. The database connector then answers from the new data.
         if not await asyncio.to_thread(is_empty, self.source):
             return await self.router.route(text, candidates)
@@ -52,7 +55,7 @@ class DataFirst:
 
 @dataclass(frozen=True, slots=True)
 class MaskedRouter:
-    """A router that asks `router` with the identifiers in the request masked.
+    """A router that masks the identifiers in a request, and then asks `router` for the scores.
 
     Account numbers and the like say nothing about which specialist fits, and the router's model must not see them.
     """

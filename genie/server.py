@@ -17,7 +17,7 @@ _opening = threading.Lock()
 async def graph() -> Supervisor:
     """Return Genie's graph. The server calls this function for every request; all requests share one Genie.
 
-    The first call opens Genie. It does so in a thread, so that the server's event loop is not blocked.
+    The first call opens Genie, in a thread so that the server's event loop is not blocked.
     """
     return (await asyncio.to_thread(_genie)).app
 

@@ -25,7 +25,10 @@ PERIODS_PER_YEAR: dict[Period, int] = {"day": 252, "week": 52, "month": 12}
 
 
 class _Step(NamedTuple):
-    """The days between two prices of a `period`: usually `least` to `most`. More days than `longest` are a break."""
+    """The gap between two successive prices of a daily, weekly or monthly series, in days.
+
+    A series of this `period` usually has gaps of `least` to `most` days. A gap of more than `longest` days is a break.
+    """
 
     period: Period
     least: int
@@ -90,7 +93,10 @@ class History:
 
 
 def cut_gaps(*rows: QueryRows[Lot] | QueryRows[ClosingPrice]) -> tuple[str, ...]:
-    """Return a sentence for each query whose rows were cut at the row limit, so figures over them may be incomplete."""
+    """Return a sentence for each result in `rows` that was cut at the row limit.
+
+    The sentence warns that figures over these rows may be incomplete.
+    """
     return tuple(
         f"The {each.query} were cut at the row limit: figures over them may be incomplete."
         for each in rows
@@ -113,7 +119,7 @@ def value(lots: Iterable[Lot], prices: Iterable[ClosingPrice], *, currency: str,
     """Return the value in `currency` of the lots that were bought by `today`, one holding for each symbol.
 
     Nothing is converted or guessed. A lot in another currency, or without a price of the last `MAX_PRICE_AGE_DAYS`, is
-    left out and gets a gap.
+    left out, and the valuation's `gaps` say so.
     """
     closes = latest_closes(prices, currency=currency, today=today)
     by_symbol: dict[str, list[Lot]] = {}

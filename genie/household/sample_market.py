@@ -94,7 +94,7 @@ def closes(rng: Random, start: date, end: date) -> tuple[Close, ...]:
 
 
 def purchases(prices: tuple[Close, ...], start: date, end: date) -> tuple[SamplePurchase, ...]:
-    """Return the lots that the household owns: old lots with gains, lots of the dearest day, lots bought recently."""
+    """Return the lots that the household owns: old lots with gains, lots bought at the peak, recent lots."""
     funds = {fund.symbol: fund for fund in FUNDS}
     history: Mapping[str, list[Close]] = {
         symbol: [price for price in prices if price.symbol == symbol] for symbol in funds

@@ -47,7 +47,7 @@ def date_order(table: TextTable, options: Options) -> DateOrder | None:
 
 
 def file_currency(table: TextTable, options: Options) -> tuple[str, str]:
-    """Return the currency of the rows that state no currency, and how it was found, for the import report."""
+    """Return the currency of the rows that state no currency, and a text for the import report on how it was found."""
     if options.currency is not None:
         return options.currency, "as stated"
     if table.columns.currency is not None:

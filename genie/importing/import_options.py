@@ -53,7 +53,7 @@ class Content:
         ]
 
     def currencies(self) -> set[str]:
-        """Return the currencies of the file's records, or of its accounts if it has no records."""
+        """Return the currencies of the file's records; if the file has no records, the currencies of its accounts."""
         records = (*self.transactions, *self.lots, *self.prices)
         return {record.currency for record in records} or {account.currency for account in self.accounts}
 

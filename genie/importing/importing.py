@@ -39,10 +39,10 @@ def import_files(
 ) -> tuple[ImportReport, ...]:
     """Import every file (a folder stands for its files), and return a report on each, in the order of `paths`.
 
-    The tables are created if they are missing. A file is stored whole, or not at all if its report has an `error`; the
-    other files are imported all the same. A second import of a file changes nothing. `currency`, `account`,
-    `date_order` and `decimal_mark` override what the files say. `progress` is called with each report. Raises
-    `ImportFailed` if `currency` is no currency code.
+    The tables are created if they are missing. If a file cannot be read, nothing of the file is stored, its report has
+    an `error`, and the other files are still imported. A second import of a file changes nothing. `currency`,
+    `account`, `date_order` and `decimal_mark` override what the files say. `progress` is called with each report.
+    Raises `ImportFailed` if `currency` is no currency code.
     """
     if currency is not None and not is_currency(currency):
         raise ImportFailed(f"{currency!r} is no currency code; write three capital letters such as USD")

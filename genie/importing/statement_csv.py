@@ -52,7 +52,7 @@ class _Reading:
     """How the cells of a file are read.
 
     If `split`, amounts are in a debit and a credit column. If `direction_column`, a column says whether a row is debit
-    or credit; if also `directed_by_type`, the type column does.
+    or credit. If `directed_by_type`, this column is the type column.
     """
 
     columns: Columns
@@ -68,7 +68,7 @@ _Signed = tuple[_Line, Decimal, Decimal | None]
 
 
 def read_statement(table: TextTable, path: Path, options: Options) -> Content:
-    """Read every row as a transaction, or as rejected if it cannot be read.
+    """Return a transaction for every row that can be read, and a rejected row for every other row.
 
     Raises `ImportFailed` if no row can be read, if the number style or date order stays ambiguous, or if
     `options.account` names one account for a file with several accounts.
@@ -182,9 +182,10 @@ def _debit_and_credit(row: tuple[str, ...], reading: _Reading) -> tuple[Decimal 
 
 
 def _sign(lines: Sequence[_Line], reading: _Reading) -> tuple[list[_Signed], dict[str, tuple[str, AccountKind]]]:
-    """Return each line with its signed amount and balance, in the file's order.
+    """Return two results: the lines with their signs, and the rules by which the signs were found.
 
-    Also return, by account id, the sign rule (as text for the import report) and the kind of account.
+    The first has each line with its signed amount and balance, in the file's order. The second maps each account id to
+    the account's sign rule (as text for the import report) and kind.
     """
     signed: dict[int, _Signed] = {}
     rules: dict[str, tuple[str, AccountKind]] = {}
@@ -218,9 +219,9 @@ def _from_columns(lines: Sequence[_Line]) -> list[Decimal]:
 def _from_directions(lines: Sequence[_Line]) -> list[Decimal]:
     """Return the signed amounts of lines that state their direction.
 
-    If most outgoing amounts are printed negative, every amount is kept. Otherwise outgoing amounts are negated, so that
-    a negative outgoing amount is a reversal. Lines without a mark are
-    outgoing, or incoming if only debits are marked.
+    If only debits are marked, lines without a mark are incoming; otherwise such lines are outgoing. If most outgoing
+    amounts are printed negative, every amount is kept. Otherwise outgoing amounts are negated, so that an outgoing
+    amount that is printed negative is a reversal.
     """
     marked = {line.printing.direction for line in lines}
     unmarked: Direction = "in" if marked == {"out", None} else "out"

@@ -49,7 +49,7 @@ class _Found:
     entries: int = 0
 
     def read(self, entries: Iterable[Element], reader: Callable[[Element], T]) -> list[T]:
-        """Return what `reader` makes of each entry. If `reader` raises `ValueError`, add the entry to `rejected`.
+        """Return the result of `reader` for each entry. If `reader` raises `ValueError`, add the entry to `rejected`.
 
         Raises `ImportFailed` if the file has too many entries.
         """

@@ -42,7 +42,10 @@ class FileRecord:
 
 
 def store(engine: Engine, content: Content, file: FileRecord) -> StoreCounts:
-    """Store all of the content, or nothing if an error is raised. Only one importer stores at a time; others wait."""
+    """Store all of the content, and return the counts. If an error is raised, nothing is stored.
+
+    Only one importer stores at a time: this function waits until no other importer is storing.
+    """
     stored = StoreCounts()
     with engine.begin() as connection:
         # Race: two importers of the same rows would both find them missing. The second waits here for the first.
@@ -80,7 +83,10 @@ def household_currency(engine: Engine) -> str | None:
 
 
 def _lock(connection: Connection) -> None:
-    """Take the write lock. The caller does so before its first read, so no other importer changes what it read."""
+    """Take the write lock, which the database frees at the end of the transaction.
+
+    The caller takes the lock before its first read, so that no other importer changes the rows that the caller read.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(schema.WRITE_LOCK)))
     else:

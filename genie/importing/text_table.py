@@ -42,7 +42,7 @@ class TextTable:
 
 
 def decode(content: bytes) -> tuple[str, str]:
-    """Return the text and its encoding: UTF-16 if it has the byte order mark, UTF-8 if valid, otherwise Windows-1252.
+    """Return the text and its encoding: UTF-16 after a byte order mark, UTF-8 if valid, otherwise Windows-1252.
 
     Raises `ImportFailed` if the content is binary.
     """
@@ -58,7 +58,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def read_table(content: bytes) -> TextTable:
-    """Find the header and read the rows under it, with the delimiter that makes most columns recognisable.
+    """Find the header and read the rows under it, with the delimiter by which the most columns are recognised.
 
     Raises `ImportFailed` if no line is recognised as a header, or if there are too many rows.
     """

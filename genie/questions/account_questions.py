@@ -109,7 +109,7 @@ def payees_of(text: str, entries: Iterable[Entry]) -> Focus:
 
 
 def unknown_name(text: str) -> str | None:
-    """Return the word after "on", "at" or "to" by which `text` says what money was spent on; None if there is none.
+    """Return the word after "on", "at" or "to" that says what or where money was spent, or None if there is none.
 
     Call this only for a question without a focus, because the word then names nothing in the data.
     """
@@ -121,15 +121,16 @@ def unknown_name(text: str) -> str | None:
 
 
 def _within(category: str, meant: set[str]) -> bool:
-    """Whether a bank's `category` is another word for categories in `meant`: "Dining" is one for "eating out"."""
+    """Whether a bank's `category` is only another word for categories in `meant`, as "Dining" is for "eating out"."""
     known = rules().asked.get(category.casefold(), ())
     return bool(known) and meant.issuperset(known)
 
 
 def _names(asked: tuple[str, ...], merchant: list[str]) -> bool:
-    """Whether the question's words `asked` have the first word of the merchant's name, of at least four letters.
+    """Whether the question, whose words are `asked`, names the merchant, whose name's words are `merchant`.
 
-    A first word of three letters is enough only if the name has no second word, or the second follows in the question.
+    The question names the merchant if it has the first word of the name and this word has at least four letters. A
+    first word of three letters is enough only if the name has no second word, or the second follows in the question.
     """
     first = merchant[0] if merchant else ""
     if len(first) < 3 or first in _signs().empty:

@@ -76,9 +76,9 @@ def _parts(text: str, entries: Sequence[Entry], newest: date) -> list[str]:
 
 
 def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
-    """Return the clause; if it names no period, with the periods of the first of `neighbours` that names any.
+    """If `clause` names no period, return it with the periods of the first of `neighbours` that names a period.
 
-    Only clauses of the kinds in `_SHARES_DAYS` take and give periods.
+    Otherwise return `clause` unchanged. Only clauses of the kinds in `_SHARES_DAYS` take and give periods.
     """
     if clause.asked or clause.kind not in _SHARES_DAYS:
         return clause

@@ -27,7 +27,7 @@ ZERO: Final = Decimal(0)
 class Entry:
     """A classified posting `row`: whether it is income, spending, refund or transfer, its category and its merchant.
 
-    `size` is the amount without its sign.
+    The property `size` is the amount of the posting without its sign.
     """
 
     row: BankTransaction
@@ -167,8 +167,9 @@ def monthly_income(
 def whole_months(entries: Sequence[Entry]) -> tuple[date, ...]:
     """Return the first days of the months that the data cover from end to end, oldest first.
 
-    The first month counts if its first posting is in its first week, the last month if its last posting is in its last
-    week: banks post nothing on some days, and a statement of whole months seldom ends with a posting.
+    The first month counts if the first posting is in the month's first week. The last month counts if the last posting
+    is in the month's last week. The reason: banks post nothing on some days, and a statement of whole months seldom
+    ends with a posting.
     """
     if not entries:
         return ()

@@ -23,9 +23,10 @@ _NOISE: Final = frozenset({"pos", "purchase", "debit", "credit", "card", "visa",
 
 @dataclass(frozen=True, slots=True)
 class CategoryRules:
-    """The rule table: `phrases` maps words of a posting to a category, `asked` words of a question to categories.
+    """The rule table by which postings and questions are given categories.
 
-    `income`, `spending` and `essential` are sets of categories. A posting with a phrase of `transfer` is a transfer.
+    `phrases` maps words of a posting to a category. `asked` maps words of a question to categories. `income`,
+    `spending` and `essential` are sets of categories. A posting with a phrase of `transfer` is a transfer.
     """
 
     phrases: Mapping[tuple[str, ...], str]

@@ -30,8 +30,8 @@ _STEADY_SPREAD: Final = Decimal("1.5")
 class _Rhythm:
     """A cadence, and the gaps between payments that fit it, in days.
 
-    The median gap is `shortest` to `longest`, and its MAD at most `mad`. The period has `months` months, or is counted
-    in days if `months` is 0. `per_year` is the number of payments in a year.
+    The median gap is `shortest` to `longest`, and the median absolute deviation from it is at most `mad`. A period has
+    `months` months; if `months` is 0, periods are counted in days. `per_year` is the number of payments in a year.
     """
 
     cadence: Cadence
@@ -147,9 +147,9 @@ def _clusters(rows: Sequence[BankTransaction]) -> list[list[BankTransaction]]:
 
 
 def _stream(merchant: str, rows: Sequence[BankTransaction]) -> Recurring | None:
-    """Return the rows, which are in order of date, as one stream, or None if they have no cadence.
+    """Return `rows`, which are in order of date, as one stream.
 
-    Also return None if the cadence is weekly or bi-weekly and the amounts are not steady.
+    Return None if the rows have no cadence, or if the cadence is weekly or bi-weekly and the amounts are not steady.
     """
     days = [row.booked_on for row in rows]
     rhythm = _fits(days)
@@ -212,8 +212,8 @@ def _rise(levels: Sequence[tuple[date, Decimal]]) -> PriceRise | None:
 def _next_due(days: Sequence[date], rhythm: _Rhythm) -> date:
     """Return the day on which the payment after the last of `days` is due.
 
-    If the cadence is in months, the day is its months later or the median gap in days later, whichever fits the past
-    payments better. Otherwise the day is the median gap later.
+    If the cadence is in months, the day is `rhythm.months` months later or the median gap later, whichever fits the
+    past payments better. Otherwise the day is the median gap later.
     """
     step = round(median((later - earlier).days for earlier, later in pairwise(days)))
     nominal = max(day.day for day in days)

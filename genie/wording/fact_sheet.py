@@ -8,7 +8,7 @@ from bursar.genie.wording.facts import Fact, Unit
 
 
 class Sheet:
-    """Collects facts under unique keys. Each method records one value and returns its text for an answer.
+    """A collection of facts under unique keys. Each method records one value and returns its text for an answer.
 
     The same key with the same value is recorded once. Each method raises `ValueError` if the key has another value.
     `prefix` starts every key, which keeps the facts of a message's questions apart.

@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What a tool agent returns: facts, findings, a templated text that states them, and what is missing.
+    """The result of a tool agent: facts, findings, a templated text that states them, and the gaps of the answer.
 
     Every number in `text` is a fact of the analysis or of one of its findings, as `ungrounded` in
     `wording/grounding.py` checks. `tables` maps a table's name to its rows, for pictures and for `--json`.

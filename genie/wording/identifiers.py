@@ -259,7 +259,7 @@ def mask(text: str) -> str:
     """Return `text` with each identifier masked. `find` finds nothing in the result: a second call changes nothing.
 
     The search repeats, because the last digits of a masked identifier can form a new identifier with the digits after
-    them. Each round masks at least one more, so there are at most as many rounds as the text has characters.
+    them. Each round masks at least one more identifier, so there are at most as many rounds as the text has characters.
     """
     for _ in range(len(text)):
         found = find(text)

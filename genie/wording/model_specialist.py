@@ -86,9 +86,10 @@ def _some(analysis: Analysis) -> Sequence[Fact]:
 
 
 async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis]) -> Report:
-    """Return the report with the model's `words` if every number in them is a fact or is in the request.
+    """Return the report that answers the request with the model's `words` or, failing that, with the tool's own text.
 
-    Otherwise, or if the model never called the tool, the report has the tool's own answer to the request.
+    The report has `words` if the model called the tool, and every number in `words` is a fact or is in the request.
+    Otherwise the report has the tool's own answer to the request.
     """
     own = await anyio.to_thread.run_sync(tool, task, task.text)
     facts = tuple(dict.fromkeys(fact for analysis in (*analyses, own) for fact in all_facts(analysis)))

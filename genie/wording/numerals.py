@@ -272,7 +272,10 @@ def _numerals(text: str) -> Iterator[Numeral]:
 
 
 def _mark(match: re.Match[str]) -> tuple[Mark, Decimal]:
-    """Return the unit that is written around a number, and the factor from it to the unit of facts: 0.01 for cents."""
+    """Return the unit that a number is written with, and the factor that converts the number to the unit of facts.
+
+    The factor is 0.01 for cents, because facts are in whole units of a currency.
+    """
     before = _CURRENCIES[match["before"]] if match["before"] else None
     after = _CURRENCIES[match["currency"]] if match["currency"] else None
     if before is not None or after is not None:

@@ -54,13 +54,13 @@ Table = tuple[Mapping[str, str | int | Decimal], ...]
 
 
 def analyse(source: Source, text: str, *, today: date) -> Analysis:
-    """Answer each question in `text` from the household's postings, with every number of the answer as a fact.
+    """Answer each question in `text` from the household's postings. Every number of the answer is a fact.
 
     Transfers between own accounts are neither income nor spending. Amounts of different currencies are never added up.
     Periods such as "last month" count from the newest day in the data; `today` only decides whether that day is long
-    ago. Confidence is 1; it is lower if no rule understood a question or the data were cut short, and 0 without data.
-    A question that no rule understands gets an overview. From the second question on, a question's facts have keys that
-    start with its number, such as "2.".
+    ago. The confidence is 1; it is lower if no rule understood a question or the data were cut short, and 0 without
+    data. A question that no rule understands gets an overview. From the second question on, the keys of a question's
+    facts start with the question's number, such as "2.".
     """
     rows, accounts = source.transactions(), source.accounts()
     if not rows.items:

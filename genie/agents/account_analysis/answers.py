@@ -42,11 +42,11 @@ _ACCOUNT_WORDS: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class View:
-    """What an answer is written from: the classified postings, what the question asks for, and the fact sheet.
+    """The inputs of an answer: the classified postings, what the question asks for, and the fact sheet `sheet`.
 
-    `streams` are the regular payments. `covered` is the period of all the data, and `asked` has the periods that the
-    question names. `period` is the first period of `asked`, or `covered` if `asked` is empty; `within` holds the
-    entries of `period`.
+    `entries` are all postings. `focus` has the categories or merchants that the question names. `streams` are the
+    regular payments. `covered` is the period of all the data, and `asked` has the periods that the question names.
+    `period` is the first period of `asked`, or `covered` if `asked` is empty; `within` has the entries of `period`.
     """
 
     entries: tuple[Entry, ...]
@@ -92,7 +92,7 @@ def shown_name(category: str) -> str:
 def spending(view: View) -> list[str]:
     """Return the lines on spending: the total and the largest categories.
 
-    If the question has a focus, the lines are on the spending on the focus.
+    If the question names categories or merchants, the lines are on the spending on these only.
     """
     if view.focus:
         return _focused(view)
@@ -192,7 +192,7 @@ def monthly(view: View) -> list[str]:
 def largest(view: View) -> list[str]:
     """Return the lines on the largest single payments, one for each payee.
 
-    If the question has a focus, only payments to the focus are listed.
+    If the question names categories or merchants, only payments for these are listed.
     """
     lines: list[str] = []
     chosen = [entry for entry in view.within if entry.flow == "spending" and (not view.focus or entry in view.focus)]
@@ -263,8 +263,8 @@ def _usual_month(view: View, currency: str) -> str:
 def overview(view: View) -> list[str]:
     """Return the lines on income, spending, their difference and the largest categories of spending.
 
-    This answers a question whose kind no rule recognises. If the question has a focus, the lines are on the
-    spending on the focus.
+    This answers a question whose kind no rule recognises. If the question names categories or merchants, the lines are
+    on the spending on these only.
     """
     if view.focus:
         return _focused(view)
@@ -347,7 +347,7 @@ def _transfers_left_out(view: View) -> list[str]:
 
 
 def by_code(sums: Mapping[str, Totals]) -> list[tuple[str, Totals]]:
-    """Return each currency with its totals, sorted by code, as amounts of two currencies cannot be compared."""
+    """Return each currency with its totals, sorted by currency code: amounts of two currencies cannot be compared."""
     return sorted(sums.items())
 
 

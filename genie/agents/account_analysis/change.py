@@ -23,7 +23,7 @@ class ChangeStep:
 
 
 def bridge(before: tuple[Entry, ...], after: tuple[Entry, ...], *, currency: str) -> tuple[ChangeStep, ...]:
-    """Return a step for each category with more or less spending in the entries `after` than in the entries `before`.
+    """Return a step for each category whose spending in the entries `after` differs from that in the entries `before`.
 
     Only entries in `currency` count. The largest change comes first. The changes add up to the difference of the two
     totals, to the cent.

@@ -36,10 +36,11 @@ def recurring(view: View) -> list[str]:
 
 
 def rises(view: View) -> list[str]:
-    """Return the lines on the regular payments that still run and whose price rose in the period.
+    """Return the lines on the regular payments that still run and whose price rose.
 
-    If the question asks for subscriptions, only subscriptions are listed. If the question has a focus, only payments to
-    the focus are listed; if no payment to the focus is regular, the lines of `change` are returned instead.
+    If the question names a period, only rises in this period are listed. If the question asks for subscriptions, only
+    subscriptions are listed. If the question names categories or merchants, only payments for these are listed; if none
+    of these payments is regular, the lines that `change` writes are returned instead.
     """
     subscriptions, others = _running(view)
     only_subscriptions = bool(_SUBSCRIPTIONS.intersection(words(view.text)) and not _ALL.intersection(words(view.text)))

@@ -51,8 +51,8 @@ class ComplianceVerdict:
     """What the checker decided, by which rules, and the hash of the rules' file.
 
     `denied_agents` pairs each agent that may not run (or may not have contributed) with the rule that denies the agent.
-    `text` is what may be shown: for an answer, the amended text, or the safe text if the answer is denied; for a plan,
-    the safe text if the plan is denied, otherwise None.
+    `text` may be shown to the user. If a plan or an answer is denied, `text` is the safe text that says why. For an
+    answer that is not denied, it is the amended answer; for a plan that is not denied, it is None.
     """
 
     action: Literal["allow", "allow_with_changes", "deny"]
@@ -63,10 +63,10 @@ class ComplianceVerdict:
 
 
 class ComplianceChecker:
-    """A reviewer of plans and answers, by the rules in `rules` (a TOML file) or, if None, by the rules of Genie.
+    """A reviewer of plans and answers. It applies the rules in the TOML file `rules`; if None, Genie's own rules.
 
     Raises:
-        ConfigurationError: the rules cannot be used; the message says why. Without a checker nothing passes.
+        ConfigurationError: the rules cannot be used; the message says why. Genie does not start without a checker.
     """
 
     def __init__(self, rules: Path | None = None) -> None:
@@ -100,8 +100,9 @@ class ComplianceChecker:
     def review_answer(self, answer: AnswerReview) -> ComplianceVerdict:
         """Deny an answer with a promise, an unsupported number or a denied contributor; amend every other answer.
 
-        Amending masks identifiers, replaces a text that has unsupported numbers with the templated text (if given and
-        supported), and appends the disclosures that the contributing agents require, each once.
+        If `answer.templated` is given and has only supported numbers, this text replaces a text with an unsupported
+        number, and the answer is not denied for the number. Amending also masks identifiers, and appends the
+        disclosures that the contributing agents require, each once.
         """
         denied = self._denied_agents(answer.agents, answer.suitability, answer.today)
         if denied:

@@ -219,7 +219,10 @@ def _whole_words(where: str, phrases: list[str]) -> re.Pattern[str]:
 
 
 def _check_own_texts(parsed: _File, rules: ComplianceRules) -> None:
-    """Raise `ValueError` if a text of the file has a number, identifier or promise: a review would not let it pass."""
+    """Raise `ValueError` if a text of the file has a number, identifier or promise.
+
+    A review would deny or change an answer that has such a text.
+    """
     own = {
         **{f"texts.{key}": text for key, text in (("denied", rules.denied), ("not_covered", rules.not_covered))},
         **{f"disclosures.{key}": text for key, text in parsed.disclosures.items()},

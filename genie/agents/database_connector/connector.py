@@ -27,7 +27,7 @@ class DataError(Exception):
     """A query was refused or stopped. Nothing was changed in the database. The error's text says what to do.
 
     DataError
-    ├── UnknownQuery     no query has that name, or it has no such parameter
+    ├── UnknownQuery     no query has that name, or the query has no such parameter
     ├── BadParameter     a parameter is of the wrong type or size
     ├── NotReadOnly      the statement is no SELECT, or would write
     └── QueryTimeout     the query took longer than the time limit

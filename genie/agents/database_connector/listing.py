@@ -26,7 +26,7 @@ class KnowsImports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What an answer is written from: the data, the parsed question, and the sheet that records its facts."""
+    """The inputs of an answer: the data, the parsed question, and the sheet that records the answer's facts."""
 
     source: Source
     accounts: tuple[BankAccount, ...]
@@ -38,9 +38,9 @@ class _View:
 def answer(source: Source, text: str, *, today: date) -> Analysis:
     """Return the listing that `text` asks for: accounts, transactions, holdings, files or the days that are covered.
 
-    Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. `tables` has
-    the whole listing; the text shows at most `MOST_LINES` of its rows. `gaps` names what was cut or never imported. If
-    no record fits the question, the text says so, and this is no gap.
+    Periods such as "last month" count from the newest day in the data. Every number in the text is a fact. The
+    analysis's `tables` have the whole listing; its text shows at most `MOST_LINES` rows. The analysis's `gaps` name the
+    records that were cut or never imported. If no record fits the question, the text says so, not a gap.
     """
     if is_empty(source):
         return Analysis(text=NO_DATA, gaps=(NO_DATA,), confidence=0.0)

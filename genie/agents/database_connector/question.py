@@ -90,8 +90,8 @@ class RecordsRequest:
     """A parsed question, as conditions on rows. An empty or None field is no condition.
 
     The payee and memo of a row must have all words of one of the `phrases`. `least` and `greatest` bound the amount
-    without its sign. Of the rows that match, the `most` newest are asked for. `named` is a name that the question
-    capitalises and that no row has.
+    without its sign. If `most` is set, the question asks only for the newest `most` rows that match. `named` is a name
+    that the question capitalises and that no row has.
     """
 
     subject: Subject

@@ -78,7 +78,7 @@ def detect(source: Source, text: str, *, today: date) -> Analysis:
 def find_hits(entries: Sequence[Entry]) -> tuple[Hit, ...]:
     """Return every hit of every rule over the whole history of entries, in the order of the rules.
 
-    Pass what `classify` returned for all postings: a rule compares each payment with all the others.
+    Pass the entries that `classify` returned for all postings: a rule compares each payment with all the others.
     """
     streams = find_recurring(entry.row for entry in entries if entry.flow in ("spending", "income"))
     regular = rules.regular_ids(streams)
@@ -97,7 +97,7 @@ def _rank(hits: Sequence[Hit]) -> tuple[int, int, str]:
 
 
 def _finding(hits: Sequence[Hit], *, as_of: date, source: str) -> Finding:
-    """Return one finding for all `hits` of one payment, with the reasons of all and the most severe hit's severity."""
+    """Return one finding for one payment. It has the reasons of all `hits`, and the severity of the most severe hit."""
     ordered = sorted(hits, key=lambda hit: (_ORDER[hit.severity], hit.rule))
     entry = ordered[0].entry
     sheet = Sheet(as_of=as_of, tool=TOOL, source=source)
@@ -152,7 +152,10 @@ def _lines(findings: Sequence[Finding], checked: Sequence[Entry], period: str, s
 
 
 def _not_checked(checked: Sequence[Entry], sheet: Sheet) -> str:
-    """Return a sentence on what bank data cannot show. It is no gap of the answer: no import could add such data."""
+    """Return a sentence on what bank data cannot show, with its numbers recorded on `sheet`.
+
+    The caller does not count this as a gap of the answer, because no import could add such data.
+    """
     timed = sum(entry.row.at is not None for entry in checked)
     sheet.count("timed", timed)
     if timed == len(checked):

@@ -35,7 +35,7 @@ _SPREAD_FLOOR: Final = Decimal("0.05")
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A rule that fired for a payment.
+    """A rule that fired for the payment `entry`.
 
     `amounts`, `counts` and `ratios` are the figures by which the rule fired, with their names. `other` is the payment
     that `entry` repeats. `scope` says whether an outlier was compared within its merchant or its category.
@@ -110,8 +110,8 @@ def new_payees(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hi
 def velocity(entries: Sequence[Entry]) -> Iterator[Hit]:
     """Yield one hit for each burst of payments: at least five payments within one hour.
 
-    For each payment, the payments in the hour that ends with it are counted. The hit is for the payment of the burst
-    with the highest count.
+    For each payment, the payments in the hour that ends with this payment are counted. The hit is for the payment of
+    the burst with the highest count.
 
     Payments without a time are left out: a date alone does not mean midnight. Times with a zone and times without one
     are never compared.
@@ -152,11 +152,11 @@ def outliers(entries: Sequence[Entry], regular: frozenset[str]) -> Iterator[Hit]
     """Yield a hit for each payment far above the usual amounts of its merchant.
 
     If the merchant has little history, the payment is compared with its category. The measure is the robust z,
-    0.6745 (x - median) / MAD (Iglewicz and Hoaglin 1993), against all *other* payments of the group, so that no payment
-    hides itself. Against n others, z must exceed 3.5 (1 + k/n), which is stricter if n is small. For a merchant, k is
-    10 and n at least 3; for a category, k is 20 and n at least 4. If MAD is 0, the mean absolute deviation replaces it.
-    The spread counts as at least 5 % of the median. The payment must also be at least twice the median. Payments whose
-    ids are in `regular` get no hit.
+    0.6745 (amount - median) / MAD (Iglewicz and Hoaglin 1993). MAD is the median absolute deviation. Median and MAD are
+    those of all *other* payments of the group, so that no payment hides itself. With n other payments, z must exceed
+    3.5 (1 + 10/n) within a merchant (n at least 3) and 3.5 (1 + 20/n) within a category (n at least 4), so the rule is
+    stricter if n is small. If MAD is 0, the mean absolute deviation replaces MAD. The spread counts as at least 5 % of
+    the median. The payment must also be at least twice the median. Payments whose ids are in `regular` get no hit.
     """
     merchants: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)
     categories: defaultdict[tuple[str, str], list[Decimal]] = defaultdict(list)

@@ -68,7 +68,7 @@ def deviation(weights: Sequence[Decimal], covariances: Matrix) -> float:
 
 
 def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: Caps) -> tuple[Decimal, ...] | None:
-    """Return the weights of least variance within `caps`, none negative, which sum to exactly 1.
+    """Return the weights of least variance that obey `caps`, are not negative, and sum to exactly 1.
 
     Return None if no such weights exist, or if the solver (Clarabel, through PyPortfolioOpt) found no weights.
     `classes` has the asset class of each holding.
@@ -97,7 +97,7 @@ def minimum_variance(covariances: Matrix, classes: Sequence[AssetClass], caps: C
 
 
 def feasible(classes: Sequence[AssetClass], caps: Caps) -> bool:
-    """Whether there are weights within `caps`, none negative, that sum to 1 over holdings of these asset classes."""
+    """Whether holdings of these asset classes can have weights that obey `caps`, are not negative, and sum to 1."""
     least = most = _ZERO
     for name, (low, high) in caps.classes.items():
         reach = min(high, caps.holding * classes.count(name))
@@ -162,8 +162,9 @@ def baseline(holdings: Sequence[Holding], policy: Policy, caps: Caps) -> tuple[D
 def _apportion(wanted: Sequence[float], total: int, lows: Sequence[int], highs: Sequence[int]) -> list[int]:
     """Return whole numbers near `wanted`, each between its low and its high, that sum to `total`.
 
-    Each wanted value is rounded down. Then the number furthest below (or above) its wanted value is changed by 1, in a
-    tie the first, until the sum is `total` (largest remainder). Raises `ValueError` if no such numbers exist.
+    Each wanted value is rounded down. Then, until the sum is `total`, the number furthest below (or above) its wanted
+    value is changed by 1; in a tie, the first such number (largest remainder). Raises `ValueError` if the lows and
+    highs allow no such sum.
     """
     if not sum(lows) <= total <= sum(highs):
         raise ValueError("the bounds leave no room for the total")

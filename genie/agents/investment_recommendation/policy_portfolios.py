@@ -80,9 +80,9 @@ def load() -> Policies:
 
 
 def suited_band(policies: Policies, band: RiskBand, horizon_years: int) -> RiskBand:
-    """Return `band` if its shortest horizon is at most `horizon_years`, otherwise the next calmer band that fits.
+    """Return `band` if its policy suits `horizon_years`, otherwise the next calmer band whose policy suits them.
 
-    If no band fits, return the calmest.
+    A policy suits a horizon of at least its `min_horizon_years`. If no policy suits, return the calmest band.
     """
     calmer = BANDS[: BANDS.index(band) + 1]
     fitting: list[RiskBand] = [each for each in calmer if horizon_years >= policies.bands[each].min_horizon_years]

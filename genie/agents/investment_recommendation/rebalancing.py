@@ -47,7 +47,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class RebalancingPlan:
-    """The sells, then the buys. `cash_left` is the cash after all trades and costs; it is not negative."""
+    """The trades of a rebalancing, sells first. `cash_left` is the cash after all trades and costs, never negative."""
 
     trades: tuple[Trade, ...]
     cash_left: Decimal

@@ -96,7 +96,7 @@ def recommend(source: Source, text: str, *, today: date, terms: TradingTerms = T
 
 
 def _refusal(suitability: Suitability | None, today: date) -> str:
-    """Return why there must be no advice; empty if the suitability record is valid."""
+    """Return a sentence that says why there must be no advice, or "" if the suitability record is valid."""
     todo = "import a profile (TOML) with your risk band and horizon under [suitability] before any advice is given."
     if suitability is None:
         return f"There is no suitability record: {todo}"
@@ -118,7 +118,7 @@ def _target(
 ) -> _Target:
     """Return the weights of least variance within the caps.
 
-    If these cannot be computed, return the policy's targets, with the reason.
+    If these weights cannot be computed, return the policy's targets; the result's `reason` then says why.
     """
     holdings = valuation.holdings
     classes: list[AssetClass] = [holding.asset_class for holding in holdings]

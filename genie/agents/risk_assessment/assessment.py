@@ -57,7 +57,7 @@ def assess(source: Source, text: str, *, today: date) -> Analysis:
     The emergency fund is the balances of current and savings accounts divided by the median essential spending of whole
     months. Debt is the monthly payments divided by gross monthly income. `market.py` assesses concentration and market
     risk. A missing input is a gap; nothing is guessed. Amounts are in the profile's currency, and nothing is converted.
-    `confidence` is the share of the asked parts that could be answered.
+    The confidence of the analysis is the share of the asked parts that could be answered.
     """
     currency = source.profile().currency
     asked: list[Topic] = [topic for topic, pattern in _TOPICS.items() if pattern.search(text)] or list(_TOPICS)

@@ -75,7 +75,6 @@ def concentration(valuation: Valuation, *, currency: str, today: date) -> Analys
 def market(valuation: Valuation, prices: Sequence[ClosingPrice], text: str, *, currency: str, today: date) -> Analysis:
     """Return an analysis of the volatility, drawdown, value at risk and expected shortfall of the holdings.
 
-
     Historical figures have the horizon of the prices themselves (a day, week or month), so no periods overlap. Figures
     for another horizon are scaled as for normal returns: the deviation grows with the root of time, the mean with time.
     `text` may name a confidence ("99 percent"), a horizon, or a fall ("a 30 percent fall"), which is then applied to

@@ -22,7 +22,7 @@ _NORMAL = NormalDist()
 
 
 def herfindahl(values: Sequence[Decimal]) -> Decimal:
-    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n if all n are equal, 1 if n is 1.
+    """Return the Herfindahl-Hirschman index, the sum of squared shares: 1/n if n values are equal, 1 for one value.
 
     Raises `ValueError` if a value is negative or the sum is zero.
     """
@@ -60,7 +60,9 @@ def historical_var(returns: Returns, confidence: float) -> float:
 
 
 def expected_shortfall(returns: Returns, confidence: float) -> float:
-    """Return the mean loss of the worst `1 - confidence` of the observations; at least the historical VaR.
+    """Return the mean loss of the worst share `1 - confidence` of the observations.
+
+    The result is at least the historical VaR.
 
     Of the observation at the quantile, only the fraction that belongs to the tail counts (Acerbi and Tasche, 2002,
     definition 2.6).
@@ -74,18 +76,19 @@ def expected_shortfall(returns: Returns, confidence: float) -> float:
 
 
 def gaussian_var(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the value at risk of normal returns over h `periods`: `z * s * sqrt(h) - m * h`.
+    """Return the value at risk of normal returns over `periods`, from the `mean` and `deviation` of one period.
 
-    m is the mean and s the deviation of one period, z the normal quantile of `confidence`.
+    With z for the normal quantile of `confidence`, the value is `z * deviation * sqrt(periods) - mean * periods`.
     """
     _check(confidence)
     return _NORMAL.inv_cdf(confidence) * deviation * sqrt(periods) - mean * periods
 
 
 def gaussian_expected_shortfall(mean: float, deviation: float, confidence: float, *, periods: float = 1) -> float:
-    """Return the expected shortfall of normal returns over h `periods`: `s * sqrt(h) * pdf(z) / (1 - c) - m * h`.
+    """Return the expected shortfall of normal returns over `periods`, from the `mean` and `deviation` of one period.
 
-    m is the mean and s the deviation of one period, z the normal quantile of the confidence c.
+    With z for the normal quantile of `confidence` and pdf for the normal density, the value is
+    `deviation * sqrt(periods) * pdf(z) / (1 - confidence) - mean * periods`.
     """
     _check(confidence)
     tail = _NORMAL.pdf(_NORMAL.inv_cdf(confidence)) / (1.0 - confidence)

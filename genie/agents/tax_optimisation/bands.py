@@ -40,7 +40,7 @@ class _FrozenTaxData(BaseModel):
 
 
 class TaxRates(_FrozenTaxData):
-    """The rates of the bands as fractions, lowest band first: of ordinary income, and of long-term gains."""
+    """The tax rates as fractions, lowest band first: `ordinary` for ordinary income, `gains` for long-term gains."""
 
     ordinary: tuple[Decimal, ...]
     gains: tuple[Decimal, ...]

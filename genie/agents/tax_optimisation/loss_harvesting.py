@@ -39,7 +39,7 @@ class LossLot:
 
 @dataclass(frozen=True, slots=True)
 class HarvestAction:
-    """The sale of `loss_lot.quantity` units. After the sales ranked before, it lowers this year's tax by `saving`."""
+    """The sale of `loss_lot.quantity` units. After all sales ranked before, this sale lowers the tax by `saving`."""
 
     loss_lot: LossLot
     saving: Decimal
@@ -102,10 +102,10 @@ def loss_lots(lots: Sequence[Lot], closes: Mapping[str, Decimal], *, sell_on: da
 def harvest(candidates: Sequence[LossLot], tax: TaxOf, *, short: Decimal, long: Decimal) -> tuple[HarvestAction, ...]:
     """Return the sales among `candidates` that together lower this year's tax the most, the largest saving first.
 
-    `tax` returns the year's tax for its net short-term and long-term gains, which are `short` and `long` before these
-    sales. The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales, so no gain is
-    used twice. No other choice saves more this year, because the tax never rises with a loss. If any one of the chosen
-    sales is left out, the tax is higher. Only the `MAX_CANDIDATES` largest losses are weighed.
+    `tax` returns this year's tax for a net short-term and a net long-term gain. Before these sales, the gains are
+    `short` and `long`. The savings sum to exactly the tax without any sale minus the tax with all of the chosen sales,
+    so no gain is used twice. No other choice saves more this year, because the tax never rises with a loss. If any one
+    of the chosen sales is left out, the tax is higher. Only the `MAX_CANDIDATES` largest losses are weighed.
     """
     chosen = sorted((c for c in candidates if c.loss > 0), key=lambda c: (-c.loss, c.lot.id))[:MAX_CANDIDATES]
 
@@ -135,8 +135,8 @@ def allocate(sold: Sequence[LossLot], *, short: Decimal, long: Decimal, limit: D
     """Set each lot's loss against gains of its term, then gains of the other term, ordinary income and later years.
 
     Return each use of a loss. The order is that of IRC 1222 and 1211(b). `short` and `long` are net gains before these
-    sales; `limit` is the dollars of loss that ordinary income may take. Each dollar of loss and of gain is used once: a
-    lot's uses sum to its loss, and the uses against a gain are no more than the gain.
+    sales. At most `limit` dollars of loss are taken off ordinary income. Each dollar of loss and of gain is used once:
+    a lot's uses sum to its loss, and the uses against a gain are no more than the gain.
     """
     crossed = min(abs(short), abs(long)) if (short < 0) != (long < 0) else _ZERO
     room: dict[Bucket, Decimal] = {

@@ -35,7 +35,7 @@ class Printed:
 
 
 def take_apart(text: str) -> Printed:
-    """Split a printed amount into its parts. Raises `ValueError` with a reason if it has no number."""
+    """Split a printed amount into its parts. Raises `ValueError` with a reason if `text` has no number."""
     rest, currency = text.strip(), None
     if not rest:
         raise ValueError("no amount")

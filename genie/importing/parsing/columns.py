@@ -105,7 +105,10 @@ def _first(words: Sequence[str], alternatives: Sequence[str], taken: Mapping[Rol
 
 
 def _guess(at: dict[Role, int], words: Sequence[str]) -> None:
-    """Add missing roles to `at`: a column without a role gets the role whose stem begins a word of its header."""
+    """Add missing roles to `at`: a role gets the first free column whose header has the stem of the role.
+
+    `words` are the headers. `_STEMS` has the stem of each role.
+    """
     for role, stem in _STEMS:
         if role in at or (role == "amount" and "debit" in at and "credit" in at):
             continue

@@ -64,10 +64,12 @@ def parse_time(text: str) -> time:
 
 
 def infer_order(texts: Iterable[str], *, dots_are_day_first: bool = True) -> DateOrder | Literal["ambiguous"] | None:
-    """Return the order of day and month in a whole file: None if no date needs it, "ambiguous" if both are possible.
+    """Return the order of day and month in a file's dates, or "ambiguous" if the dates do not decide.
 
+    Return None if every date can be read without an order.
     A first number above 12 proves day first, a second number above 12 month first. If `dots_are_day_first`, dates with
-    dots are day first. If both orders are proved, the more frequent is returned, and rows with the other will fail.
+    dots are day first. If both orders are proved, the order that more dates prove is returned, and rows with the other
+    order will be rejected.
     """
     day_first = month_first = 0
     doubtful = False

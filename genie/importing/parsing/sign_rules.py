@@ -37,7 +37,7 @@ class Printing:
 class SignRule:
     """Whether the printed amounts of a file must be negated (`flip`), and the reason.
 
-    `payments` is True if they must because payments received, which are money in, are printed negative.
+    `payments` is True if the reason is that payments received, which are money in, are printed negative.
     """
 
     flip: bool
@@ -46,7 +46,7 @@ class SignRule:
 
 
 def direction_of(text: str) -> Direction | None:
-    """Return "in" or "out" by the text of a debit/credit column, or None for any other text."""
+    """Return "out" if `text` is a word for a debit, "in" if it is a word for a credit, otherwise None."""
     word = fold(text).strip(" .")
     return "out" if _OUT.fullmatch(word) else "in" if _IN.fullmatch(word) else None
 
@@ -63,8 +63,9 @@ def split_columns_sign(debits: Sequence[Decimal]) -> int:
 def closing_balance(rows: Sequence[tuple[Decimal, Decimal]]) -> Decimal | None:
     """Return the balance at the end of a day, from its (amount, balance after) rows in any order.
 
-    By `open + amount = close`, the opening balance of each row is the closing balance of another row. The closing
-    balance that is left over ends the day. Return None if not exactly one is left, for example if a row is missing.
+    The opening balance of a row is its balance after less its amount, and each row but the first opens with the balance
+    after another row. The only balance with which no row opens ends the day. Return None if there is not exactly one
+    such balance, for example if a row is missing.
     """
     left = Counter(balance for _, balance in rows)
     left.subtract(balance - amount for amount, balance in rows)
