@@ -129,7 +129,8 @@ class _Answer(PaidCall[A]):
         If the answer does not say what was billed, return the hold or the worst case of the chunks received, whichever
         is more. Output that was seen is billed at least.
         """
-        model, seen = self.call.chosen(granted), 0 if result is None else least_tokens(result)
+        model = self.call.chosen(granted)
+        seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
         billed = None if result is None else model.provider.usage(result)
         if billed is None:
             return Bill(max(granted.hold.amount, model.worst_case(self.received.tokens)))

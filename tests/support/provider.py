@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -25,6 +25,8 @@ RATES = {  # nano-dollars for a token of input, of cached input and of output
 }
 PRIORITY_RATES = {MODEL: (250, 125, 1_000), DEAR_MODEL: (4_250, 2_125, 17_000)}
 MAX_WAIT_SECONDS = 20
+# How a server reports what it bills. "cumulative" and "repeated": in each chunk of a stream, so far or in all.
+Shape = Literal["sound", "cumulative", "repeated", "cache beside", "reasoning beside", "only in the total", "too low"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Reply:
     cut_after: int | None = None  # a stream stops after so many chunks; 0: a plain answer has only its header
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    shape: Shape = "sound"
     waits_for: threading.Event | None = None  # set before the last chunk or a plain answer is sent
 
     def words(self, cap: int) -> list[str]:
@@ -244,13 +247,28 @@ def _tool_call(reply: Reply) -> dict[str, Any]:
     return {"index": 0, "id": "call_1", "type": "function", "function": function}
 
 
-def _usage(reply: Reply, bill: Bill) -> dict[str, Any]:
+def _usage(reply: Reply, bill: Bill, share: float = 1.0) -> dict[str, Any]:
+    """Return the usage that is reported when this share of the output is written."""
+    prompt, cached = bill.input_tokens, reply.cached_tokens
+    completion, reasoning = round(bill.output_tokens * share), reply.reasoning_tokens
+    total = prompt + completion
+    match reply.shape:
+        case "cache beside":
+            prompt -= cached
+        case "reasoning beside":
+            completion -= reasoning
+        case "only in the total":
+            completion, reasoning = completion - reasoning, 0
+        case "too low":
+            completion = min(completion, 1)
+        case _:
+            pass
     return {
-        "prompt_tokens": bill.input_tokens,
-        "completion_tokens": bill.output_tokens,
-        "total_tokens": bill.input_tokens + bill.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 
 
@@ -263,8 +281,14 @@ def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[
     if reply.tool:
         yield chunk({"tool_calls": [_tool_call(reply)]})
     else:
-        for index, word in enumerate(reply.words(_cap(body))):
-            yield chunk({"content": word if index == 0 else f" {word}"})
+        words = reply.words(_cap(body))
+        for index, word in enumerate(words):
+            written = chunk({"content": word if index == 0 else f" {word}"})
+            if reply.shape == "cumulative":
+                written["usage"] = _usage(reply, bill, (index + 1) / len(words))
+            elif reply.shape == "repeated":
+                written["usage"] = _usage(reply, bill)
+            yield written
     yield chunk({}, finish="stop")
     if reply.usage and body.get("stream_options") == {"include_usage": True}:
         yield {**_head("chat.completion.chunk"), "choices": [], "usage": _usage(reply, bill)}
