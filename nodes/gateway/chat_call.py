@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway import failpoints
@@ -26,6 +26,7 @@ from bursar.nodes.gateway.journal import (
     decode,
     encode,
     least_tokens,
+    mark_cut_short,
     mark_replacement,
     tool_calls_in,
 )
@@ -64,10 +65,14 @@ class PricedModelCall:
         """Return the cost of a call with this usage, and the usage."""
         return Bill(self.price.cost(usage, long_cache_write_tokens=usage.long_cache_write_tokens), usage)
 
+    @property
+    def wanted(self) -> int:
+        """The output cap, in tokens, that the call would have if money were no object."""
+        return self.maximum if self.asked is None else min(self.asked, self.maximum)
+
     def offer(self) -> Offer:
         """Return the offer of this model: its least worst case, its breaker, and the function that sizes the call."""
-        wanted = self.maximum if self.asked is None else min(self.asked, self.maximum)
-        least = self.worst_case(min(self.minimum, wanted) * self.choices)
+        least = self.worst_case(min(self.minimum, self.wanted) * self.choices)
         breaker = model_breaker(self.client.name, self.client.seller, self.client.base_url)
         return Offer(self.price.name, self.price.version, least, self._shape, breaker)
 
@@ -141,6 +146,14 @@ class _Answer(PaidCall[A]):
         most = model.bill(billed.completed()).nanos or 0
         return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
 
+    def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
+        """Whether the answer ended at an output cap that was lowered for the budget, or may have."""
+        model = self.call.chosen(granted)
+        if granted.cap >= model.wanted:
+            return False
+        billed = model.provider.usage(result)
+        return billed is None or billed.output_tokens >= granted.cap
+
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope
         answered, left = bool(self.received.chunks), seconds_left(scope)
@@ -182,6 +195,8 @@ class _WholeAnswer(_Answer[ChatResult]):
         )
         for generation in result.generations:
             mark_replacement(generation.message, self.call.replaces(granted))
+            if self.is_cut_short(granted, result):
+                mark_cut_short(generation.message)
         return result
 
     def read(self, answer: bytes) -> ChatResult:
@@ -206,7 +221,13 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
             if self.received.tokens > granted.cap * self.call.chosen(granted).choices:
                 yield from do(source.close())
                 break
-        return self.received.result()
+        result = self.received.result()
+        if result is not None and self.is_cut_short(granted, result):
+            last = ChatGenerationChunk(message=AIMessageChunk(content=""))
+            for message in (last.message, *(generation.message for generation in result.generations)):
+                mark_cut_short(message)
+            yield EmitChunk(last)
+        return result
 
     def read(self, answer: bytes) -> ChatResult | None:
         return decode(answer)

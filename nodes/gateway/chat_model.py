@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn, SupportsIndex
 
+from langchain_core.caches import BaseCache
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, PrivateAttr
@@ -18,6 +20,7 @@ from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import write_request
 from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
+from bursar.nodes.gateway.journal import is_cut_short
 from bursar.nodes.gateway.prices import Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
@@ -169,6 +172,24 @@ class MeteredChatModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         return adrive_stream(chat_stream(self._call(messages, stop, kwargs)))
 
+    # LangChain asks its cache around these methods. An answer that this session's budget cut short is not for others.
+
+    def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return super(MeteredChatModel, self._with_careful_cache())._generate_with_cache(messages, *args, **kwargs)
+
+    async def _agenerate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        careful = self._with_careful_cache()
+        return await super(MeteredChatModel, careful)._agenerate_with_cache(messages, *args, **kwargs)
+
+    def _with_careful_cache(self) -> "MeteredChatModel":
+        """Return the model, or if it uses a cache, a copy that keeps answers out of it which a budget cut short."""
+        cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
+        if cache is None or self.cache is False:
+            return self
+        copy = self.model_copy(update={"cache": _WholeAnswersCache(cache)})
+        copy._terms = self._terms
+        return copy
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
@@ -247,6 +268,30 @@ class MeteredChatModel(BaseChatModel):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
+
+
+class _WholeAnswersCache(BaseCache):
+    """A cache that gets no answer which a budget cut short; all else is the cache's own."""
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._cache = cache
+
+    def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
+        return self._cache.lookup(prompt, llm_string)
+
+    async def alookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
+        return await self._cache.alookup(prompt, llm_string)
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        if not is_cut_short(return_val):
+            self._cache.update(prompt, llm_string, return_val)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        if not is_cut_short(return_val):
+            await self._cache.aupdate(prompt, llm_string, return_val)
+
+    def clear(self, **kwargs: Any) -> None:
+        self._cache.clear(**kwargs)
 
 
 def _candidate(

@@ -8,12 +8,13 @@ from typing import cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCallChunk, message_chunk_to_message
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
 from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 REPLAYED = "replayed"  # in `response_metadata` of an answer from the journal, which was not paid again
 INSTEAD_OF = "instead_of"  # in `response_metadata` of a cheaper model's answer: the model that was too dear
+CUT_SHORT = "cut_short_by_budget"  # in `response_metadata` of an answer that ended at a cap lowered for the budget
 LANGCHAIN_RUN_ID = "lc_run-"
 BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the long ones
 
@@ -50,6 +51,18 @@ def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
     if too_dear is not None:
         known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
         message.response_metadata = {**known, INSTEAD_OF: too_dear}
+
+
+def mark_cut_short(message: BaseMessage) -> None:
+    """Write into the message's metadata that its session's budget cut it short."""
+    known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
+    message.response_metadata = {**known, CUT_SHORT: True}
+
+
+def is_cut_short(generations: Sequence[Generation]) -> bool:
+    """Whether a budget cut one of the answers short."""
+    messages = [generation.message for generation in generations if isinstance(generation, ChatGeneration)]
+    return any(CUT_SHORT in cast(Mapping[str, object], one.response_metadata) for one in messages)  # pyright: ignore[reportUnknownMemberType]
 
 
 def least_tokens(result: ChatResult) -> int:
