@@ -34,6 +34,7 @@ from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, purchase, send_once
+from bursar.nodes.isolation.captured import capture_call
 from bursar.state.refusals import Looping
 
 A = TypeVar("A", ChatResult, ChatResult | None)
@@ -151,7 +152,7 @@ class _Answer(PaidCall[A]):
         model = self.call.chosen(granted)
         if granted.cap >= model.wanted:
             return False
-        billed = model.provider.usage(result)
+        billed = capture_call(model.provider.usage, result).value  # what it raises is heard when the call is charged
         return billed is None or billed.output_tokens >= granted.cap
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:

@@ -88,8 +88,7 @@ def meter(
         raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
-    _check_price(client, price)
-    _check_cap(client, price)
+    _check_terms(client, price)
     allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
     try:
         check_allow(allow)
@@ -128,20 +127,14 @@ def require_price(model: BaseChatModel) -> None:
     if isinstance(model, MeteredChatModel):
         terms = model.terms
         for each in (terms, *terms.cheaper):
-            _check_price(each.client, each.price)
+            _check_terms(each.client, each.price)
     else:
-        _check_price(_provider_of(model).prepare(model), None)
+        _check_terms(_provider_of(model).prepare(model), None)
 
 
-def _check_price(client: ProviderClient, price: Price | None) -> None:
-    """Raise `UnknownPrice` unless `price` is given or genai-prices has a price for the client's model."""
-    tier = asked_tier(client, {})
-    price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
-
-
-def _check_cap(client: ProviderClient, price: Price | None) -> None:
-    """Raise `ConfigurationError` if the output of a model that costs something cannot be capped."""
-    listed = price_of(client.name, client.seller, price, base_url=client.base_url)
+def _check_terms(client: ProviderClient, price: Price | None) -> None:
+    """Raise `UnknownPrice` unless the client's model has a price; `ConfigurationError` if it costs, and has no cap."""
+    listed = price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=asked_tier(client, {}))
     if not client.cap_option and listed.worst_case(1, 1):
         raise ConfigurationError(
             f"{type(client.model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "

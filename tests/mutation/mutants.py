@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant(
         "no cap goes out with the call",
         "nodes/gateway/providers/generic.py",
-        "        sent[client.cap_option] = cap\n",
-        "",
+        "return {**sent, client.cap_option: cap} if client.cap_option else sent",
+        "return sent",
         [f"{PROVIDERS}::test_a_server_that_writes_sixteen_thousand_tokens_without_a_cap_always_gets_one"],
     ),
     Mutant(
@@ -251,6 +251,55 @@ MUTANTS = (
         "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
         "            return submit(pool, fn, *args, **kwargs)\n",
         [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],
+    ),
+    Mutant(
+        "a field that decides the price hides in extra_body",
+        "nodes/gateway/providers/request_fields.py",
+        "        elif name in PRICED or name == cap_option:\n",
+        "        elif name == cap_option:\n",
+        ["tests/adversaries/test_request_fields.py::test_no_placement_of_any_field_costs_more_than_the_budget"],
+    ),
+    Mutant(
+        "an unknown field is sent",
+        "nodes/gateway/providers/request_fields.py",
+        "    if name not in allowed and name not in UNBOUNDED:\n",
+        "    if name == CAP_OPTIONS:\n",
+        ["tests/adversaries/test_request_fields.py::test_an_unknown_field_is_refused_by_name_until_it_is_allowed"],
+    ),
+    Mutant(
+        "parts of a bill that do not agree are charged at their least",
+        "nodes/gateway/chat_call.py",
+        "nanos=max(bill.nanos, min(most, granted.hold.amount))",
+        "nanos=bill.nanos",
+        ["tests/adversaries/test_usage_shapes.py::test_a_bill_in_any_shape_is_charged_in_full_and_closes_no_session"],
+    ),
+    Mutant(
+        "output that was seen is not billed",
+        "nodes/gateway/chat_call.py",
+        "output_tokens=max(billed.output_tokens, seen)",
+        "output_tokens=billed.output_tokens",
+        ["tests/adversaries/test_usage_shapes.py::test_a_bill_in_any_shape_is_charged_in_full_and_closes_no_session"],
+    ),
+    Mutant(
+        "usage that a stream repeats is added up",
+        "nodes/gateway/journal.py",
+        '    return usages[-1] if repeated and usages[-1]["input_tokens"] else None\n',
+        "    return None\n",
+        ["tests/adversaries/test_usage_shapes.py::test_a_report_that_is_repeated_counts_once"],
+    ),
+    Mutant(
+        "a cap below a thinking budget is sent",
+        "nodes/gateway/chat_model.py",
+        "minimum=max(terms.minimum, thinking_tokens(client, options) + 1)",
+        "minimum=terms.minimum",
+        ["tests/adversaries/test_caps_and_caches.py::test_a_cap_below_a_thinking_budget_is_not_sent"],
+    ),
+    Mutant(
+        "an answer that a budget cut short is cached for others",
+        "nodes/gateway/chat_model.py",
+        "        if not is_cut_short(return_val):\n            self._cache.update(",
+        "        if return_val:\n            self._cache.update(",
+        ["tests/adversaries/test_caps_and_caches.py::test_an_answer_that_a_budget_cut_short_is_for_nobody_else"],
     ),
 )
 
