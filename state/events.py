@@ -43,16 +43,18 @@ class RequestOpened(_Event):
     """A request was opened with its accounts. `budget` is the cap of the request's own account, None if it has no cap.
 
     `caps` has the caps that the configuration gave to the session, the tenant's day and the ledger, by account.
+    `parent` is the request whose run made this one, None if a user did.
     """
 
-    since = {"caps": 2}
+    since = {"caps": 2, "parent": 3}
 
-    version: int = Field(default=2, ge=1, le=2)
+    version: int = Field(default=3, ge=1, le=3)
     kind: Literal["request_opened"] = "request_opened"
     request_id: str
     text_hash: str
     budget: USD | None = None
     caps: Mapping[str, USD | None] = Field(default_factory=dict)
+    parent: str | None = None
 
 
 class Decided(_Event):

@@ -24,8 +24,9 @@ class Request(BaseModel):
     """One message of the user, `text`, until its answer.
 
     The request is in the state, so a resume keeps the request's id and budget. `deadline` is by the wall clock, None if
-    there is no deadline; specialists and fallbacks share the time until then. If `capped_in_total`, the whole ledger
-    had a cap when the request was opened, and the request's calls are charged to the ledger's account too.
+    there is no deadline; specialists and fallbacks share the time until then. A request that a run of another
+    supervisor made names that run's request as `parent`, and as `above` the accounts that the run is charged to,
+    outermost first: all that this request spends is charged to them too.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,7 +38,8 @@ class Request(BaseModel):
     opened_at: datetime
     deadline: datetime | None = None
     budget: USD
-    capped_in_total: bool = False
+    parent: str | None = None
+    above: tuple[str, ...] = ()
 
 
 class Step(BaseModel):

@@ -58,12 +58,14 @@ def open_request(
     text_hash: str,
     at: datetime,
     lease: LeaseChanged | None = None,
+    parent: str | None = None,
 ) -> None:
     """Open the request and its `accounts` if they do not exist.
 
     If the request is new, each of `accounts` that belongs to the session, the tenant's day or the ledger gets the given
     cap plus the account's top-ups. If the request is opened again, no cap and no spend changes: it gets no new budget.
-    If the request is new, `lease`, if any, is logged first. Raises `LedgerError` if another session has the request.
+    `parent` is the request whose run made this one. If the request is new, `lease`, if any, is logged first. Raises
+    `LedgerError` if another session has the request.
     """
     check_id("request", request_id)
     when = stamp(at)
@@ -76,6 +78,7 @@ def open_request(
         opened_at=when,
         closed_at=None,
         outcome=None,
+        parent=parent,
     )
     configured = [account for account in accounts if follows_configuration(account.scope)]
     if new:
@@ -88,7 +91,7 @@ def open_request(
         return
     cap = cap_of(transaction, f"request:{request_id}")
     caps = {account.scope: _dollars(account.cap) for account in configured}
-    opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps)
+    opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps, parent=parent)
     append(transaction, session_id, when, [opened] if lease is None else [lease, opened])
 
 

@@ -1,12 +1,12 @@
 """Spend of a request or a session, added up from its calls."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import bindparam, func, literal_column, select
 
-from bursar.checkpoints.database.statement import Statement
-from bursar.checkpoints.ledger.accounts import cap_of, describe_scope
+from bursar.checkpoints.database.statement import Row, Statement
+from bursar.checkpoints.ledger.accounts import cap_of, charged, describe_scope
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
 from bursar.state.errors import LedgerError
@@ -17,6 +17,8 @@ from bursar.state.spend import Spend
 def spend_of(transaction: Transaction, scope: str) -> Spend:
     """Return what a request or a session was charged. `scope` is `request:ID` or `session:ID`.
 
+    A request is charged for the requests that its runs made, too.
+
     Raises `LedgerError` if there is no such request or session.
     """
     kind, _, name = scope.partition(":")
@@ -26,7 +28,10 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
     by_agent: defaultdict[str, int] = defaultdict(int)
     by_model: defaultdict[str, int] = defaultdict(int)
     by_day: defaultdict[str, int] = defaultdict(int)
-    for agent, model, day, state, number, hold, cost in _rows[kind](transaction.connection, name=name):
+    rows = _rows[kind](transaction.connection, name=name)
+    if kind == "request" and _charge(rows) != charged(transaction, scope):  # requests that its runs made add to it
+        rows = _family(transaction.connection, name=name)
+    for agent, model, day, state, number, hold, cost in rows:
         if state in HELD_STATES:
             held += int(hold)
         elif state in {"settled", "unknown"}:
@@ -50,6 +55,11 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
     )
 
 
+def _charge(rows: Sequence[Row]) -> int:
+    """Return what the calls of the rows are charged in all: their cost once they are settled, otherwise their hold."""
+    return sum(int(cost if state == "settled" else hold) for _, _, _, state, _, hold, cost in rows if state != "void")
+
+
 def _dollars(sums: Mapping[str, int]) -> dict[str, USD]:
     return {name: USD.from_nanos(nanos) for name, nanos in sums.items()}
 
@@ -65,6 +75,9 @@ _rows = {
     "session": Statement(_sums.where(calls.c.session_id == bindparam("name"))),
     "request": Statement(_sums.where(calls.c.request_id == bindparam("name"))),
 }
+_made = select(requests.c.request_id).where(requests.c.request_id == bindparam("name")).cte("made", recursive=True)
+_made = _made.union_all(select(requests.c.request_id).where(requests.c.parent == _made.c.request_id))
+_family = Statement(_sums.where(calls.c.request_id.in_(select(_made.c.request_id))))
 _known = {
     "session": Statement(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),
     "request": Statement(select(requests.c.request_id).where(requests.c.request_id == bindparam("name"))),

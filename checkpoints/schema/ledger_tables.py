@@ -33,7 +33,9 @@ requests = Table(
     Column("opened_at", String(32), nullable=False),
     Column("closed_at", String(32)),
     Column("outcome", Text),
+    Column("parent", String(200)),  # the request whose run made this one
     Index("bursar_requests_session", "session_id"),
+    Index("bursar_requests_parent", "parent"),
 )
 
 accounts = Table(

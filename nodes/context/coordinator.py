@@ -73,8 +73,11 @@ def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
     """Return the accounts that a request's calls are charged to, outermost first.
 
     The tenant's account is that of the day on which the request was opened. The account of the whole ledger is charged
-    only if it has a cap, because each call would wait until the others have freed the lock of that one account.
+    only if it has a cap, because each call would wait until the others have freed the lock of that one account. A
+    request inside another supervisor's run is charged to that run's accounts, and to one of its own.
     """
+    if request.parent is not None:
+        return (*request.above, f"request:{request.id}")
     return (
         *(() if budget.total is None else ("global",)),
         f"tenant:{request.tenant}:{request.opened_at.date().isoformat()}",

@@ -132,6 +132,7 @@ class Scope:
     seconds of `time.monotonic`. `on_turn` gets the number and the model of each paid call. If there is a `lease`, a
     paid call is refused once the lease is lost. The first refusal of a run is kept, even if the handler swallows
     the exception. Without `acting` the run does no action. `offline` marks a last resort, which opens no connection.
+    `outer` is the run of another supervisor that this run is part of: if that run has ended, so has this one.
     """
 
     ledger: Ledger
@@ -151,6 +152,7 @@ class Scope:
     acting: ActionContext | None = None
     lease: Lease | None = None
     offline: bool = False
+    outer: "Scope | None" = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
 
     @property
@@ -166,7 +168,7 @@ class Scope:
     @property
     def closed(self) -> bool:
         """Whether the run has ended."""
-        return self._tally.closed
+        return self._tally.closed or (self.outer is not None and self.outer.closed)
 
     @property
     def provider_error(self) -> BaseException | None:
@@ -210,6 +212,8 @@ class Scope:
         """
         if self.lease is not None and self.lease.database is self.ledger.database:
             self.lease.check(transaction.connection)
+        if self.outer is not None and self.outer.lease != self.lease:
+            self.outer.check_lease(transaction)
 
     @property
     def tenant(self) -> str:

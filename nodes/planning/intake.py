@@ -12,8 +12,11 @@ from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.requests import open_request, open_session
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
+from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.pauses_and_breakers import check_paused
+from bursar.state.budget import Budget
+from bursar.state.errors import ConfigurationError
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 
@@ -29,42 +32,39 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     last = messages[-1] if messages else None
     if last is not None and (answered := state.get("request")) and last.id == answer_id(answered):
         return {}  # the last message is the answer of the last request: that answer is returned again
+    outer = _outer_run(coordinator)
     session_id = setting(config, "thread_id") or coordinator.new_id()
+    made_by = (session_id,) if outer is None else (outer.session_id, outer.request_id, outer.agent, session_id)
     text = last.text if isinstance(last, HumanMessage) else ""
     opened_at = coordinator.clock()
     timeout = coordinator.timeout
     request = Request(
-        id=_request_id(session_id, last),
-        session_id=session_id,
-        tenant=setting(config, "tenant") or DEFAULT_TENANT,
+        id=_request_id(made_by, last),
+        session_id=session_id if outer is None else outer.session_id,
+        tenant=(setting(config, "tenant") or DEFAULT_TENANT) if outer is None else outer.tenant,
         text=text,
         opened_at=opened_at,
         deadline=None if timeout is None else opened_at + timedelta(seconds=timeout),
         budget=coordinator.budget.per_request,
+        parent=None if outer is None else outer.request_id,
+        above=() if outer is None else outer.scopes,
     )
-    budget = coordinator.budget
-    caps = (budget.total, budget.per_tenant_day, budget.per_session, budget.per_request)[
-        -len(scopes_of(request, budget)) :
-    ]
-    accounts = [
-        Account(scope, None if cap is None else cap.nanos)
-        for scope, cap in zip(scopes_of(request, budget), caps, strict=True)
-    ]
-
+    accounts = _own_accounts(request, coordinator.budget)
     lease = lease_of(config)
 
     def open_books(transaction: Transaction) -> None:
         # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
         check_paused(coordinator, request, transaction)
-        open_session(transaction, session_id, request.tenant, at=request.opened_at)
+        open_session(transaction, request.session_id, request.tenant, at=request.opened_at)
         open_request(
             transaction,
-            session_id,
+            request.session_id,
             request.id,
             accounts=accounts,
             text_hash=text_hash(text),
             at=request.opened_at,
-            lease=None if lease is None else lease.event("taken"),
+            lease=None if lease is None or outer is not None else lease.event("taken"),
+            parent=request.parent,
         )
 
     await coordinator.commit(open_books, request)
@@ -78,6 +78,32 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     }
 
 
-def _request_id(session_id: str, last: AnyMessage | None) -> str:
+def _outer_run(coordinator: Coordinator) -> Scope | None:
+    """Return the run of another supervisor that this request is made in, None if a user makes it.
+
+    Raises `ConfigurationError` if that supervisor has another ledger: nobody could hold its accounts there.
+    """
+    outer = current_scope()
+    if outer is not None and outer.ledger.database is not coordinator.ledger.database:
+        raise ConfigurationError(
+            f"{outer.agent} runs another supervisor inside, on another ledger, where its budget does not hold; "
+            "give both the same Ledger"
+        )
+    return outer
+
+
+def _own_accounts(request: Request, budget: Budget) -> list[Account]:
+    """Return the accounts to open with their caps: inside another supervisor's run only the request's own.
+
+    The caps of the session, the tenant's day and the ledger are the outer supervisor's there.
+    """
+    scopes = scopes_of(request, budget)
+    if request.parent is not None:
+        return [Account(scopes[-1], request.budget.nanos)]
+    caps = (budget.total, budget.per_tenant_day, budget.per_session, budget.per_request)[-len(scopes) :]
+    return [Account(scope, None if cap is None else cap.nanos) for scope, cap in zip(scopes, caps, strict=True)]
+
+
+def _request_id(made_by: tuple[str, ...], last: AnyMessage | None) -> str:
     named = ("", "") if last is None else (last.id or "", last.text)
-    return "r-" + hashlib.sha256("\x1f".join((session_id, *named)).encode()).hexdigest()[:20]
+    return "r-" + hashlib.sha256("\x1f".join((*made_by, *named)).encode()).hexdigest()[:20]

@@ -38,7 +38,7 @@ def legs() -> Iterator[Legs]:
         yield made
 
 
-@pytest.mark.parametrize("handler", ["plain", "stream"])
+@pytest.mark.parametrize("handler", ["plain", "stream", "inside", "inside a function"])
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_or_paid_twice(legs: Legs, provider: Provider, url: str, name: str, handler: str) -> None:
     """Charged is at least billed at the kill; what was settled is not sent again; reconciled, the books are equal."""

@@ -1,6 +1,7 @@
 """One leg of a request, in a process that may die.
 
-A line is JSON: database, provider, session, handler (`plain` or `stream`), failpoint, how to start, how many calls.
+A line is JSON: database, provider, session, handler (`plain` or `stream`; `inside` or `inside a function`: the
+specialist is a supervisor of its own), failpoint, how to start, how many calls.
 Each leg is a process of its own with an empty gateway, and only what is on disk has come over from the last one.
 """
 
@@ -34,20 +35,30 @@ def app_of(leg: dict[str, Any]) -> Any:
     def rules(task: Task) -> Report:
         return Report(answer="by rules alone", confidence=0.5)
 
-    specialist = Specialist(
-        name="spending",
-        description="Where the money goes",
-        handler=spending,
-        ceiling="0.02",
-        max_turns=leg.get("max_turns", 8),
-        fallbacks=[rules],
-        examples=[QUESTION, "what did I spend"],
-    )
     url = leg["database"]
-    budget = Budget(per_request="0.03")
-    return build_supervisor(
-        [specialist], budget=budget, ledger=Ledger(url), checkpointer=SQLAlchemySaver(url), router=RouteTo()
-    )
+    ledger = Ledger(url)
+
+    def supervisor(name: str, handler: Any, **own: Any) -> Any:
+        specialist = Specialist(
+            name=name,
+            description="Where the money goes",
+            handler=handler,
+            ceiling="0.02",
+            max_turns=leg.get("max_turns", 8),
+            fallbacks=[rules],
+            examples=[QUESTION, "what did I spend"],
+        )
+        return build_supervisor([specialist], budget=Budget("0.03"), ledger=ledger, router=RouteTo(), **own)
+
+    handler: Any = spending
+    if leg["handler"].startswith("inside"):
+        inner = handler = supervisor("leaf", spending)
+        if leg["handler"] == "inside a function":
+
+            def handler(task: Task) -> Report:
+                return Report(answer=inner.invoke({"messages": [("user", task.text)]})["messages"][-1].text)
+
+    return supervisor("spending", handler, checkpointer=SQLAlchemySaver(url))
 
 
 def run(leg: dict[str, Any]) -> dict[str, Any]:

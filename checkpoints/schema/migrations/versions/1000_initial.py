@@ -8,7 +8,7 @@ those of the eight migrations that this one replaces.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "1000"
+revision = "1001"
 down_revision = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -43,7 +43,9 @@ def _create_accounts() -> None:
         sa.Column("opened_at", sa.String(32), nullable=False),
         sa.Column("closed_at", sa.String(32)),
         sa.Column("outcome", sa.Text),
+        sa.Column("parent", sa.String(200)),
     )
+    op.create_index("bursar_requests_parent", "bursar_requests", ["parent"])
     op.create_index("bursar_requests_session", "bursar_requests", ["session_id"])
     op.create_table(
         "bursar_accounts",
