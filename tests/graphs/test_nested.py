@@ -117,7 +117,7 @@ def test_a_request_may_make_several_and_a_later_one_begins_anew(any_ledger: Ledg
 
 
 def test_interrupted_inside_it_is_resumed_and_pays_nothing_twice(any_ledger: Ledger) -> None:
-    """What the inner request paid for is answered from the ledger. `tests/crash/test_failpoints.py` kills it for real."""
+    """What the inner request paid for is answered from the ledger; `tests/crash/test_failpoints.py` kills for real."""
     double, stops = scripted(*[words(5)] * 3), [KeyboardInterrupt()]
     model = priced(double)
 

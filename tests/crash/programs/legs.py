@@ -50,14 +50,14 @@ def app_of(leg: dict[str, Any]) -> Any:
         )
         return build_supervisor([specialist], budget=Budget("0.03"), ledger=ledger, router=RouteTo(), **own)
 
-    handler: Any = spending
-    if leg["handler"].startswith("inside"):
-        inner = handler = supervisor("leaf", spending)
-        if leg["handler"] == "inside a function":
+    if not leg["handler"].startswith("inside"):
+        return supervisor("spending", spending, checkpointer=SQLAlchemySaver(url))
+    inner = supervisor("leaf", spending)
 
-            def handler(task: Task) -> Report:
-                return Report(answer=inner.invoke({"messages": [("user", task.text)]})["messages"][-1].text)
+    def function(task: Task) -> Report:
+        return Report(answer=inner.invoke({"messages": [("user", task.text)]})["messages"][-1].text)
 
+    handler = function if leg["handler"] == "inside a function" else inner
     return supervisor("spending", handler, checkpointer=SQLAlchemySaver(url))
 
 
