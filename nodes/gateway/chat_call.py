@@ -28,13 +28,13 @@ from bursar.nodes.gateway.journal import (
     least_tokens,
     mark_cut_short,
     mark_replacement,
+    reported_output,
     tool_calls_in,
 )
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, purchase, send_once
-from bursar.nodes.isolation.captured import capture_call
 from bursar.state.refusals import Looping
 
 A = TypeVar("A", ChatResult, ChatResult | None)
@@ -152,8 +152,8 @@ class _Answer(PaidCall[A]):
         model = self.call.chosen(granted)
         if granted.cap >= model.wanted:
             return False
-        billed = capture_call(model.provider.usage, result).value  # what it raises is heard when the call is charged
-        return billed is None or billed.output_tokens >= granted.cap
+        written = reported_output(result)
+        return written is None or written >= granted.cap
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope

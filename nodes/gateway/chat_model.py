@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
 from bursar.nodes.gateway.admission import AdmissionRequest
-from bursar.nodes.gateway.bounds import write_request
+from bursar.nodes.gateway.bounds import check_fields, write_request
 from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
 from bursar.nodes.gateway.journal import is_cut_short
@@ -30,7 +30,6 @@ from bursar.nodes.gateway.providers.generic import (
     asked_tier,
     thinking_tokens,
 )
-from bursar.nodes.gateway.providers.request_fields import check_fields
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError

@@ -65,6 +65,13 @@ def is_cut_short(generations: Sequence[Generation]) -> bool:
     return any(CUT_SHORT in cast(Mapping[str, object], one.response_metadata) for one in messages)  # pyright: ignore[reportUnknownMemberType]
 
 
+def reported_output(result: ChatResult) -> int | None:
+    """Return the output tokens of the answer by its own `usage_metadata`; None if a part of it has none."""
+    messages = [generation.message for generation in result.generations]
+    usages = [message.usage_metadata if isinstance(message, AIMessage) else None for message in messages]
+    return None if None in usages else sum(usage["output_tokens"] for usage in usages if usage is not None)
+
+
 def least_tokens(result: ChatResult) -> int:
     """Return a number of output tokens that is never more than a provider could have billed for the answer."""
     return sum(_tokens(_size(generation.message)) for generation in result.generations)

@@ -7,7 +7,7 @@ from typing import cast, overload
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
-from bursar.nodes.gateway.bounds import write_identity
+from bursar.nodes.gateway.bounds import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields, write_identity
 from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price, price_of
@@ -15,7 +15,6 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, setting
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
-from bursar.nodes.gateway.providers.request_fields import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 

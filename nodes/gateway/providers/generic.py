@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.providers.request_fields import CAP_OPTIONS
 from bursar.state.refusals import Refused
 
+CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
