@@ -324,11 +324,11 @@ def offline_agent() -> str | None:
 
 @contextmanager
 def charged_as(name: str) -> Generator[None]:
-    """Charge the paid calls of the block also to the account of the path `agent → name`, for the agent that runs here.
+    """Charge the paid calls of the block to the account of the path `agent → name` too; `agent` is the current agent.
 
-    They are charged to that agent's own accounts as before. A handler uses it to call another agent's function: the
-    calling agent is charged, and the ledger names both agents. Outside any session it does nothing; there a paid call
-    is refused anyway.
+    They are charged to the accounts of the current agent as before. A handler uses it to call another agent's function:
+    the calling agent is charged, and the ledger names both agents. Outside any session it does nothing; there a paid
+    call is refused anyway.
     """
     scope = current_scope()
     if scope is None:
