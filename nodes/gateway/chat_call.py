@@ -130,10 +130,11 @@ class _Answer(PaidCall[A]):
     received: Received = field(default_factory=Received)
 
     def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
-        """Return what the provider billed.
+        """Return what is charged for the answer: the cost of the usage that the provider reports.
 
-        If the answer does not say what was billed, return the hold or the worst case of the chunks received, whichever
-        is more. Output that was seen is billed at least.
+        At least the output that has arrived is charged, even if the provider reports less. Usage whose parts do not
+        agree is charged at the most that it may mean, as far as the hold goes. If no usage is reported, or if no chunk
+        arrived (`result` is None), the hold is charged, or the worst case of the chunks received if that is more.
         """
         model = self.call.chosen(granted)
         seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
