@@ -145,8 +145,9 @@ def _check_tools(options: Mapping[str, object]) -> None:
 def check_fields(fields: Mapping[str, object], allowed: Collection[str], *, cap_option: str) -> None:
     """Raise `Refused`, naming the field, unless every field that has a value may be sent.
 
-    `fields` are those of a call, or the settings of a model that become fields; `extra_body` and `model_kwargs` among
-    them are looked into. `cap_option` is the field that caps the output.
+    `allowed` names the fields that may be sent; `cap_option`, which caps the output, may be sent too. `fields` are
+    those of a call, or the settings of a model that become fields. If `extra_body` or `model_kwargs` is among them, the
+    fields inside it are checked: there no field that decides the price or the cap may be sent.
     """
     for name, value in fields.items():
         if name in HIDING_PLACES:

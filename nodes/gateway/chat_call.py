@@ -142,10 +142,10 @@ class _Answer(PaidCall[A]):
         if billed is None:
             return Bill(max(granted.hold.amount, model.worst_case(self.received.tokens)))
         bill = model.bill(replace(billed, output_tokens=max(billed.output_tokens, seen)))
-        if billed.is_sound or bill.nanos is None:
+        if _is_sound(billed) or bill.nanos is None:
             return bill
         # What the parts may mean at most is charged as far as the hold goes: beyond it nobody knows that it was billed.
-        most = model.bill(billed.completed()).nanos or 0
+        most = model.bill(_completed(billed)).nanos or 0
         return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
@@ -283,3 +283,18 @@ def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
             what = f"{call.scope.agent} asked {most + 1} times for the same call of {name}; {most} is the limit"
             raise call.scope.latch(Looping(what, scope="loop"))
     return result
+
+
+def _is_sound(usage: BilledUsage) -> bool:
+    """Whether the parts of the usage agree with each other and with its total."""
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    return cached <= usage.input_tokens and usage.reasoning_tokens <= usage.output_tokens and not usage.other_tokens
+
+
+def _completed(usage: BilledUsage) -> BilledUsage:
+    """Return the most that unsound usage may mean: a part above its total stands beside it, other tokens are output."""
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    beside_input = cached if cached > usage.input_tokens else 0
+    beside_output = usage.reasoning_tokens if usage.reasoning_tokens > usage.output_tokens else 0
+    output = usage.output_tokens + beside_output + usage.other_tokens
+    return replace(usage, input_tokens=usage.input_tokens + beside_input, output_tokens=output, other_tokens=0)
