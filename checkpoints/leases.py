@@ -244,9 +244,10 @@ class LeaseHolder:
         return lambda: self._database.run(work, durable=False, until=time.monotonic() + patience)
 
     def _until(self, error: BaseException | None) -> float:
-        """Return until when, in seconds of `time.monotonic`, to try to give the session back before `_leave` does it.
+        """Return how long the caller may try to give the session back itself, as a time in seconds of `time.monotonic`.
 
-        If the run ended by a database error, return the present time.
+        After that time `_leave` hands the release to the background. If `error`, which ended the run, is a database
+        error, return the present time, so that the run waits for the database no more.
         """
         return time.monotonic() + (0.0 if isinstance(error, DatabaseError) else RELEASE_SECONDS)
 
@@ -262,9 +263,10 @@ class LeaseHolder:
         _dead_owners.append(self._owner)
 
     def _release(self, error: BaseException | None) -> Work[None]:
-        """Stop renewing the lease, and return work that gives the session back and logs that.
+        """Stop renewing the lease, and return work that gives the session back and logs the release.
 
-        The work's durable commit puts the run's writes on disk before the run's caller goes on.
+        If `error`, which ended the block, is LangGraph's `GraphDrained`, the work logs the drain, too. The work is to
+        be committed durably: that commit puts the run's writes on disk before the run's caller goes on.
         """
         lease, ledger = self.lease, self._wish.ledger
         # Race: a renewal may be under way. Once the lease is given back it changes nothing, for it names the owner.
@@ -282,7 +284,11 @@ class LeaseHolder:
 
 
 def _flush(connection: Connection) -> None:
-    """Write a message to PostgreSQL's log, which changes no table. Its commit puts all earlier commits on disk."""
+    """Let the commit of this transaction put all earlier commits on disk. Only for PostgreSQL.
+
+    This writes a message to PostgreSQL's write-ahead log, which changes no table. A commit waits for the disk only if
+    its transaction wrote something.
+    """
     connection.exec_driver_sql("SELECT pg_logical_emit_message(true, 'bursar', '')")
 
 

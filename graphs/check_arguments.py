@@ -37,7 +37,10 @@ def check_router(router: Router | None) -> None:
 
 
 def check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
-    """Raise `ConfigurationError` unless the gate has its three members, and a name that no specialist has."""
+    """Raise `ConfigurationError` unless the gate is None, or has a proper name, `review_plan` and `review_answer`.
+
+    Raise it too if a specialist has the gate's name, or if one of the two methods is a coroutine function.
+    """
     if gate is None:
         return
     name = getattr(gate, "name", None)
@@ -54,7 +57,10 @@ def check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
 
 
 def check_observers(observers: Iterable[Observer]) -> None:
-    """Raise `ConfigurationError` unless each of `observers` has a method of `Observer`, none a coroutine."""
+    """Raise `ConfigurationError` unless each of `observers` has at least one method of `Observer`.
+
+    Raise it too if one of these methods is a coroutine function.
+    """
     if not isinstance(observers, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes one
         raise ConfigurationError("observers is a list; write [observer]")
     for one in observers:
@@ -79,9 +85,9 @@ def check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
 
 
 def check_approval(chains: Mapping[str, Chain], required: MustApprove, checkpointer: object) -> None:
-    """Raise `ConfigurationError` if `required` has a name that no specialist has, or is a single text.
+    """Raise `ConfigurationError` if `required` contains a name that is no specialist's, or is a text, not a collection.
 
-    Raises it too if a person must approve something but there is no checkpointer: the graph could not stop and wait.
+    Raise it too if a person must approve something but there is no checkpointer: the graph could not stop and wait.
     """
     if isinstance(required, str):
         raise ConfigurationError("require_approval is a collection of names, or a function; write [name] for one")

@@ -66,9 +66,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
             return await super().abulk_update_state(_under(owned, config), supersteps)
 
     def _drained(self, config: RunnableConfig | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Return `options` with the `RunControl` of `drain_on_sigterm`, so that SIGTERM ends the run.
+        """Return `options` with the `RunControl` of the `drain_on_sigterm` block around, so that SIGTERM ends the run.
 
-        Return the options as they are if they have a control, if there is none, or if the run is inside another run.
+        Return `options` unchanged if the caller gave a control, if there is no such block, or if the run is inside
+        another run.
         """
         control = installed()
         if control is None or options.get("control"):
@@ -77,10 +78,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, None, SessionInput, SessionOut
         return options if inside else {**options, "control": control}
 
     def _owning(self, config: RunnableConfig | None, *, resumes: bool) -> LeaseHolder | None:
-        """Return a `with` block that owns the session, for the caller to run the graph in.
+        """Return a `with` block that owns the session, for the caller to run the graph in; None if no lease is needed.
 
-        If the run needs no lease, return None; the caller then runs the graph without the block. A run needs no lease
-        if it has no `SQLAlchemySaver` or no session, or is inside a run that owns the session or that is not fenced.
+        A run needs no lease if its checkpointer is no `SQLAlchemySaver`, or if it has no session. A run inside another
+        run needs none if the outer run owns the same session, or has no lease itself.
         """
         merged = merge_configs(self.config, config)
         asked = merged.get("configurable", {})

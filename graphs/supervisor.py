@@ -70,19 +70,21 @@ def build_supervisor(
     """Wire the specialists under one supervisor and one budget, and return a `CompiledStateGraph`.
 
     If there is no router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
-    `WordOverlapRouter` routes by the words that a specialist shares with the request; both are free and offline.
-    A gate reviews the plan and the answer.
-    Without a checkpointer nothing can be resumed, but every budget applies. Runs use `durability="sync"` unless the
-    caller says otherwise: under LangGraph's default, nodes that had finished before a hard kill run again.
-    `timeout`, in seconds from a request's opening, is shared by its router, specialists and fallbacks; a resume does
-    not begin it anew. When the time is over, each fallback chain goes to its last resort at once.
-    Before a specialist of high risk runs, or a specialist or task that `require_approval` selects, the graph stops
-    with an interrupt: a person among the `approvers` answers within `approval_seconds`. If the answer is a denial or
-    late, or nobody may approve, the specialist does not run, and neither do its fallbacks.
-    `observers` get the events of each run, as the stream, OpenTelemetry and LangSmith do.
-    Raises `ConfigurationError`, which names the specialist, if names repeat, a fallback chain is missing, cyclic, names
-    an unknown specialist or does not end in a deterministic handler, or a ceiling exceeds the request budget, and if
-    an argument is not of its kind; `UnknownPrice` if a declared model has no price.
+    `WordOverlapRouter` routes by the words that a specialist shares with the request; both are free and offline. A
+    gate, if given, reviews the plan and the answer. Without a checkpointer nothing can be resumed, but every budget
+    applies. Runs use `durability="sync"` unless the caller says otherwise: under LangGraph's default, nodes that had
+    finished before a hard kill run again.
+
+    A request has `timeout` seconds from its opening, which its router, specialists and fallbacks share; a resume does
+    not begin them anew. When they are over, each specialist that has not answered goes to its last resort at once.
+    Before a specialist of high risk runs, or a specialist or task that `require_approval` selects, the graph stops with
+    an interrupt. A person among the `approvers` answers within `approval_seconds`. If the answer is a denial or late,
+    or nobody may approve, the specialist does not run, and neither do its fallbacks. `observers` get the events of each
+    run, as the stream, OpenTelemetry and LangSmith do. `clock` returns the present time, `new_id` a unique id.
+
+    Raises `ConfigurationError` if an argument is not of its kind. Raises it also, and names the specialist, if names
+    repeat, a ceiling exceeds the request's budget, or a fallback chain is missing, is cyclic, names an unknown
+    specialist or does not end in a deterministic handler. Raises `UnknownPrice` if a declared model has no price.
     """
     check_kinds(specialists, budget, ledger)
     chains = chains_of(specialists)

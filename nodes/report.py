@@ -55,7 +55,10 @@ async def report(coordinator: Coordinator, state: SessionState, config: Runnable
 
 
 def _composed(coordinator: Coordinator, state: SessionState) -> tuple[dict[str, Report], list[str], str]:
-    """Return the reports by specialist, the gaps and the answer. If merging raises an error, the answer says so."""
+    """Return the reports by specialist, the gaps, and the answer that is put together of the reports.
+
+    If putting them together raises an error, there are no reports, and the answer and the only gap say so.
+    """
     composed = capture_call(_parts, coordinator, state)
     if isinstance(composed.error, KeyboardInterrupt):
         raise composed.error

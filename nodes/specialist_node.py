@@ -68,8 +68,8 @@ class RunPermit(NamedTuple):
 
     Otherwise the run does not begin, and `refusal` is its outcome.
 
-    `decisions` were made for the permit. If `watched`, the breaker of the run's handler counted faults lately, and the
-    run's end is reported to the breaker.
+    `decisions`, such as to pay again, were made together with the permit, and go into the state and the log. If
+    `watched`, the breaker of the run's handler counted faults lately, and the run's end is reported to the breaker.
     """
 
     decisions: list[Decision]
@@ -88,14 +88,17 @@ async def _prepare(
     failed: Run | None,
     config: RunnableConfig,
 ) -> RunPermit:
-    """Return the permit of a run, in one transaction with what the ledger must have before the run begins.
+    """Decide whether a run may begin, write what the ledger must have before it begins, and return the permit.
 
-    `asked` is the permit so far, with the refusal of a person. If a crash cut off paid calls, the transaction marks
-    them as unknown. It opens the run's accounts, and records the run's start and, for a fallback, the step to the
-    fallback. A fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may
-    pay. If the agent paid for the request at another place in the graph (a fork, an edited state), the agent pays
-    again, and a decision says so. Of several refusals the first counts, in this order: a person's, actions that were
-    being undone, a pause, the budget, the breaker.
+    All this is one transaction. It marks paid calls that a crash cut off as unknown, opens the run's accounts, and
+    records the run's start and, for a fallback, the step to the fallback. `asked` is the permit so far; if a person
+    denied the run, it has that refusal. `failed` is the specialist's run before this one, None if there is none. For a
+    free handler that is first or last in the chain and follows no run, nothing is written, and `asked` is returned.
+
+    A fallback must also get past its breaker, unless it is the last resort, and its price must fit if it may pay. If
+    the agent paid for the request at another place in the graph (a fork, an edited state), the agent pays again, and a
+    decision says so. Of several refusals the first counts, in this order: a person's, actions that were being undone, a
+    pause, the budget, the breaker.
     """
     link = chain.links[level]
     if not link.paid and failed is None and (link.last or not level):
@@ -136,10 +139,10 @@ async def _prepare(
 def _admitted(
     coordinator: Coordinator, link: Link, request: Request, transaction: Transaction
 ) -> tuple[USD, RunVerdict | None]:
-    """Return the most that a fallback may spend, and no refusal (None).
+    """Return the most that a fallback may spend, and the verdict that refuses its run; None as verdict if it may run.
 
-    If the fallback's expected cost does not fit what is left now in the accounts of the request, return 0, and the
-    verdict that refuses the run.
+    The run is refused, and the amount is 0, if the fallback's expected cost does not fit what is left now in the
+    accounts of the request, or if nothing is left.
     """
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
@@ -184,8 +187,8 @@ def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 def after(chain: Chain, level: int, state: SessionState) -> str:
     """Return the name of the node that runs after the handler at `level`.
 
-    If the run did not complete with enough confidence, the next fallback runs, unless no fallback is left or no person
-    approved the run. Otherwise the supervisor runs.
+    If a person's approval of the run was missing, it is the supervisor. Otherwise, if the run did not complete with
+    enough confidence, it is the next fallback. If there is no next fallback, or none is needed, it is the supervisor.
     """
     last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:

@@ -123,7 +123,7 @@ async def _open(coordinator: Coordinator, request: Request, config: RunnableConf
 async def _scores(
     coordinator: Coordinator, request: Request, config: RunnableConfig, *, paid: bool
 ) -> tuple[Scores, str]:
-    """Return the router's scores, and no fault (""). If the router gives no scores, return empty scores and the fault.
+    """Return the router's scores and "", or empty scores and a fault that says why the router gave no scores.
 
     A fault of the router does not end the request. Raises interrupts, and errors that only a user can mend (an unknown
     price). Without `paid` every paid call of the router is refused.
@@ -197,7 +197,8 @@ def _checked(scores: object, known: Container[str]) -> Scores:
 def _fault(error: BaseException | None) -> str:
     """Return why the router gave no scores, in words that quote neither the request nor a provider.
 
-    Raises interrupts, and Bursar's own errors that are no refusals.
+    `error` is what the router raised; None does not occur. If it is an interrupt, or one of Bursar's own errors but no
+    refusal, it is raised again.
     """
     if isinstance(error, Refused):
         return f"the router was refused: {error}"

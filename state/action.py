@@ -21,6 +21,9 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What a `check` returns if the outside system says that the action was done. `result` is the action's result."""
+    """What an action's `check` returns if the outside system says that the action was done.
+
+    Bursar calls the `check` if nobody saw how an earlier attempt ended. `result` is the action's result.
+    """
 
     result: JsonValue = None

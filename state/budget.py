@@ -8,10 +8,11 @@ from bursar.state.money import USD, ZERO, Amount
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Caps in US dollars. None means no cap of that kind; only `per_request` is never None.
+    """Caps in US dollars on what is charged: per request, per session, per tenant and day, and in total.
 
-    `total` caps everything that is charged in one ledger, from the first request that is opened under a `total`. If a
-    cap is changed, the new cap applies from the next request on; a request keeps the budget that it was opened with.
+    None means no such cap; only `per_request` is never None. `total` caps the charges of one whole ledger, counted from
+    the first request that is opened with a `total`; earlier charges do not count. If a cap is changed, the new cap
+    applies from the next request on; a request keeps the budget that it was opened with.
 
     Raises `ConfigurationError` if a cap is no amount or is negative, or if another cap is below `per_request`.
     """

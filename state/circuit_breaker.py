@@ -98,8 +98,8 @@ class Breaker(BaseModel):
     def succeeded(self, now: datetime, token: str, tenant: str, voter: str, rule: Rule = RULE) -> "Breaker":
         """Return the breaker after the call `token` succeeded.
 
-        If the breaker was closed, the success becomes the vote of the session `voter`. If the breaker was open, it
-        closes if the call was its probe; otherwise the breaker stays as it was.
+        If the breaker was closed, the success becomes the vote of the session `voter`. If the breaker was open or half
+        open, it closes if the call was its probe; otherwise the breaker stays as it was.
         """
         if self.open_until is None:
             return self._voted(Vote(tenant=tenant, voter=voter, at=now, well=True), rule)
@@ -109,7 +109,8 @@ class Breaker(BaseModel):
         """Return the breaker after the call `token` failed.
 
         If the breaker was closed, the fault becomes the vote of the session `voter`, and the breaker opens if the votes
-        meet `rule`. If the breaker was open, it opens again if the call was its probe; otherwise it stays as it was.
+        meet `rule`. If the breaker was open or half open, it opens again if the call was its probe; otherwise it stays
+        as it was.
         """
         if self.open_until is not None:
             return self._opened(now, rule) if self.probe == token else self

@@ -31,7 +31,7 @@ class _Event(BaseModel):
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """Return the only JSON text that this event may have in its version.
+        """Return the event's JSON text. An event of this `version` has no other text.
 
         A stored payload with any other text was forged, even if it means the same.
         """
@@ -121,9 +121,10 @@ class CallRefused(_Event):
 
 
 class RunStarted(_Event):
-    """The run of a handler that may pay, or of a fallback, began.
+    """A run began that may pay, or that is a fallback's.
 
-    All other runs, and the run of a last resort that starts before a handler failed, are logged only when they end.
+    A run that may not pay and is no fallback's is logged only when it ends. So is the run of a last resort that starts
+    although no handler before it has failed.
     """
 
     kind: Literal["run_started"] = "run_started"
@@ -169,7 +170,10 @@ class FallbackTaken(_Event):
 
 
 class PolicyVerdict(_Event):
-    """A policy at `gate` took `action` because of `rules`. `policy_hash` is the hash of the policy."""
+    """The gate of the name `gate` reviewed a plan or an answer. `action` is `allow`, `allow_with_changes` or `deny`.
+
+    `rules` are the rules that decided, and `policy_hash` is the hash of their policy.
+    """
 
     kind: Literal["policy_verdict"] = "policy_verdict"
     request_id: str

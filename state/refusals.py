@@ -68,7 +68,7 @@ class NoSession(Refused):
 
 
 class ScopeClosed(Refused):
-    """The agent's run has ended, by its deadline or its outcome, so code of the run that still works cannot spend."""
+    """The agent's run has an outcome, or its deadline has passed. Code of the run that goes on may pay for nothing."""
 
 
 class LeaseLost(Refused):

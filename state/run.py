@@ -14,7 +14,7 @@ MAX_REPORT_BYTES = 1_000_000  # of a report as it is stored, its data included
 
 
 class Outcome(StrEnum):
-    """How a run ended, in exactly one of three ways."""
+    """How a run ended: it completed, a limit exhausted it, or it failed. Each ended run has exactly one outcome."""
 
     COMPLETED = "completed"
     EXHAUSTED = "exhausted"
@@ -22,8 +22,11 @@ class Outcome(StrEnum):
 
 
 class Limit(StrEnum):
-    """The limit that ended an exhausted run: the money left of a budget, the run's ceiling, turns or deadline, the
-    request's deadline, the same tool call too often, or the steps of a handler that is a graph.
+    """The limit that ended an exhausted run.
+
+    In the order of the members: a budget had no money left; the run reached its ceiling, its number of turns or its
+    deadline; the request's deadline passed; the run made the same tool call too often; or its handler, a graph, took
+    too many steps.
     """
 
     BUDGET = "budget"

@@ -24,8 +24,9 @@ def excerpt(text: str, limit: int) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` as both databases can store it: no NUL, no lone surrogate, and cut to `MAX_REASON_CHARACTERS`.
+    """Return `text`, such as the reason of a failure, as SQLite and PostgreSQL can store it.
 
-    A reason is often the message of somebody else's exception, and recording a reason must not fail.
+    The result has no NUL and no lone surrogate, and is cut to `MAX_REASON_CHARACTERS`. A reason is often the message of
+    somebody else's exception, and recording a reason must not fail.
     """
     return cut(text, MAX_REASON_CHARACTERS).replace("\x00", "�").encode("utf-8", "replace").decode()

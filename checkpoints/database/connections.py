@@ -27,8 +27,9 @@ def is_opening() -> bool:
 class DriverConnection:
     """A connection that is opened on first use and kept until `drop`. One thread at a time may use it.
 
-    BEGIN and COMMIT go straight to the driver, which takes a third of the CPU time of `Connection.begin` and `commit`.
-    For SQLAlchemy there is one transaction that never ends, so SQLAlchemy never commits.
+    This class sends BEGIN and COMMIT straight to the driver, which takes a third of the CPU time of SQLAlchemy's
+    `Connection.begin` and `commit`. SQLAlchemy is not told of them: to SQLAlchemy the connection is in one transaction
+    that never ends, so it never sends a COMMIT of its own.
     """
 
     def __init__(self, engine: Engine, settings: Settings, server: ServerHealth) -> None:
@@ -174,9 +175,10 @@ class DriverConnection:
         return driver is not None and driver.pgconn.transaction_status == IDLE  # a closed one's status is unknown
 
     def _is_stale(self) -> bool:
-        """Whether the connection must be replaced: it is not open and idle, or the server has closed it.
+        """Whether a connection to PostgreSQL must be replaced: it is closed or busy, or the server has closed it.
 
-        A server that closes a connection sends a message that nobody asked for.
+        It is busy if a statement or transaction is going on. A server that closes a connection sends a message that
+        nobody asked for. So data to read on an idle connection means that the server has closed it.
         """
         driver = self._connection and self._connection.connection.driver_connection
         return driver is None or not self._is_idle() or says_something(driver.pgconn.socket)
@@ -237,9 +239,9 @@ class DriverConnection:
             self._send(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if self._moves else 0}")
 
     def _tune(self, *, durable: bool, patient: bool) -> None:
-        """Set whether SQLite waits for the disk at a commit (`durable`), and for a lock at a beginning (`patient`).
+        """Set whether SQLite waits for the disk when it commits (`durable`), and for a lock when it begins (`patient`).
 
-        A commit that is not durable never moves the log into the database.
+        If not `durable`, this also keeps the commit from moving the write-ahead log into the database.
         """
         self._open()
         if durable is not self._durable:

@@ -63,19 +63,18 @@ class Database:
         server = ServerHealth()
         # SQLite's one connection and its lock. Only `with` takes the lock, so that no interrupt leaves it taken.
         self._one, self._busy = DriverConnection(self.engine, self.settings, server), threading.Lock()
-        self._free: LifoQueue[DriverConnection] = (
-            LifoQueue()
-        )  # connections to PostgreSQL; the one used last is taken first, so that few are kept busy
+        # Connections to PostgreSQL. The one used last is taken first, so that few are kept busy.
+        self._free: LifoQueue[DriverConnection] = LifoQueue()
         self.retry_queue = RetryQueue(lambda work, until: self.run(work, until=until))
         for _ in range(0 if self.dialect == "sqlite" else self.workers):
             self._free.put(DriverConnection(self.engine, self.settings, server))
 
     @classmethod
     def at(cls, url: "str | URL | Database") -> "Database":
-        """Return the one `Database` of this process for `url`. So its callers share a SQLite database in memory, too.
+        """Return the one `Database` of this process for `url`, made on first use; `url` itself if it is a `Database`.
 
-        If `url` has no settings, the `Database` may have been opened with any. Raises `ConfigurationError` if `url` has
-        other settings than the `Database` was opened with.
+        So all callers share even a SQLite database in memory. A `url` without settings fits a `Database` with any.
+        Raises `ConfigurationError` if `url` has other settings than the `Database` was opened with.
         """
         if isinstance(url, Database):
             return url
@@ -103,18 +102,17 @@ class Database:
         lasting: bool = False,
         apart: bool = False,
     ) -> T:
-        """Run `work` in a transaction, commit, and return the work's result.
+        """Call `work` with a connection in a transaction, commit, and return the work's result.
 
         The work must change nothing but the database: it may run more than once, and the last run counts. If
-        `readonly`, the work must change nothing; then SQLite takes no write lock. If not `durable`, the commit survives
-        the end of this process, but is on disk only with the next durable commit: both databases write commits to disk
-        in order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. If the
-        work still waits for PostgreSQL at `until`, in seconds of `time.monotonic`, the work is given up; never if
-        `until` is infinite. Without `until` it is given up if the server is silent for some seconds longer than a
-        statement may take. If `lasting` and PostgreSQL fails, the work is also tried again in the background.
-        If `apart`, the work shares its transaction with no other work. Raises what `work` raises, and keeps nothing of
-        the work then; `DatabaseError` if the database cannot be used; `BursarError` if called inside other work, which
-        must use its own connection.
+        `readonly`, it must change nothing; then SQLite takes no write lock. If not `durable`, the commit survives the
+        end of this process, but is on disk only with the next durable commit: both databases write commits to disk in
+        order. If `one_statement`, the work is a single statement, which PostgreSQL commits in one round trip. Work that
+        waits for PostgreSQL is given up at `until`, in seconds of `time.monotonic`; never if that is infinite; if it is
+        None, when the server is silent for some seconds longer than a statement may take. If `lasting` and PostgreSQL
+        fails, this raises, and the work is tried again in the background. If `apart`, no other work is in the
+        transaction. Raises what `work` raises, and keeps nothing of it then; `DatabaseError` if the database cannot be
+        used; `BursarError` if called by other work, which must use the connection that it was given.
         """
         job = Job(work, readonly, durable, one_statement, time.monotonic(), until, lasting, apart)
         self._check_outside()
@@ -146,9 +144,10 @@ class Database:
         lasting: bool = False,
         apart: bool = False,
     ) -> T:
-        """Do what `run` does, without blocking the event loop. If the caller is cancelled, the work still runs.
+        """Call `work` in a transaction and return its result, as `run` does, without blocking the event loop.
 
-        `brief` promises that the work takes less time than a change of threads; it may then run on the event loop.
+        Parameters and errors are those of `run`. `brief` promises that the work takes less time than handing it to
+        another thread; it may then run on the event loop. If the caller is cancelled, the work still runs.
         """
         self._check_outside()
         if brief and (readonly or not durable) and self.dialect == "sqlite" and not is_watched():
@@ -193,7 +192,7 @@ class Database:
         return self._executor
 
     def _call_worker(self) -> None:
-        """Let a worker thread do the queue's jobs. The caller holds `_lock`, and may queue a job while it does."""
+        """Let a worker thread do the queue's jobs once the caller, which holds `_lock`, has released it."""
         if not self._called:
             self._workers().submit(self._work_off_all)
             self._called = True
@@ -270,18 +269,19 @@ class Database:
         return True
 
     def _pass_on(self, ended: Sequence[Job[Any]]) -> None:
-        """Wake the queue's first caller, if sync, to do the queue's jobs. Give callers of ended jobs the results."""
+        """Wake the queue's first caller, if it is sync, to do the queue's jobs. Give callers of `ended` the results."""
         with suppress(IndexError):  # race: another thread may empty the queue after the look at it
             if self._queue and (turn := self._queue[0].turn) is not None:
-                turn.give()
+                turn.give()  # if the first caller is async, it has called a worker
         self._deliver(ended)
 
     def _transact(
         self, held: DriverConnection, jobs: list[Job[Any]], told: list[Job[Any]], begun: Connection | None = None
     ) -> None:
-        """Do `jobs` in one transaction; if `jobs` is empty, the queue's jobs. Add each job that ended to `told`.
+        """Do `jobs` in one transaction on `held`, and commit; if `jobs` is empty, do the queue's jobs.
 
-        If a job raises, only that job is undone. If the database fails, all fail. `begun` is already in a transaction.
+        If a job raises, only that job is undone. If the database fails, each job gets the error. Add jobs that ended to
+        `told`, for the caller to deliver. `begun`, if given, is the connection, already in a transaction.
         """
         ended = committing = failed = False
         self._inside.working = True
@@ -323,10 +323,10 @@ class Database:
     def _attempt(
         self, held: DriverConnection, jobs: list[Job[Any]], begun: Connection | None = None, *, marked: bool = False
     ) -> bool:
-        """Do `jobs` in a transaction that is not committed yet. Jobs that are queued meanwhile are added to `jobs`.
+        """Do `jobs` in a transaction that is not committed yet; return True. Jobs queued meanwhile are added to `jobs`.
 
-        If `marked`, a job that raises is undone alone, by a savepoint. Otherwise, if one of several jobs raises, return
-        False: the caller then does all of them again, `marked`.
+        If `marked`, each job has a savepoint, to undo it alone if it raises. Otherwise, if one of several raises,
+        return False; the caller does all again, `marked`. If `begun` is given, it is in a transaction already: use it.
         """
         readonly, durable = all(job.readonly for job in jobs), any(job.durable for job in jobs)
         joined = not (readonly or marked or begun)  # a reading transaction sees nothing that was written since it began
@@ -381,7 +381,7 @@ class Database:
                 loop.call_soon_threadsafe(resolve, done)
 
     def _leave_to_parent(self) -> None:
-        """Begin anew in a forked child. The parent's connections are kept, never closed: the parent still uses them."""
+        """Begin anew in a forked child: new locks, queue, connections. The parent's stay open, because it uses them."""
         self._inherited.append((self.engine, self._one, self._free, self._executor))
         self._start()
 

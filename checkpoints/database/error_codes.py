@@ -75,9 +75,10 @@ def deadline_error(url: URL, error: Exception, *, unheard: bool, committing: boo
 
 
 def _reason(cause: object, settings: Settings, text: str) -> str | None:
-    """Return what to do about an operational fault, in words.
+    """Return in words what to do about the fault `cause`, an error of the driver whose message is `text`.
 
-    If the statement was wrong or the connection is lost, return None; the caller then finds out which of the two.
+    Returns None if the code of `cause` is not in the tables above: the statement was wrong, or the connection is lost.
+    The caller then finds out which of the two it was.
     """
     code: object = getattr(cause, "sqlite_errorcode", None)
     known = _SQLITE.get(code & 0xFF) if isinstance(code, int) else _POSTGRES.get(str(getattr(cause, "sqlstate", None)))

@@ -19,10 +19,10 @@ _threads = threading.local()
 
 
 class LentThread:
-    """A thread whose event loop may block for a commit while only one piece of work runs on the loop.
+    """A thread whose event loop may block for as long as a commit takes, while only one handler's run is on the loop.
 
-    `work` has one element for each piece of work on the loop. `returned_at` is when the loop last went on after such a
-    commit, by `time.monotonic`; the loop ran nothing else meanwhile.
+    `work` has one element for each run on the loop. `returned_at` is when the last such commit ended and the loop went
+    on, by `time.monotonic`; during the commit the loop ran nothing else.
     """
 
     def __init__(self, work: Sized) -> None:
@@ -36,7 +36,7 @@ def lend_thread(lent: LentThread) -> None:
 
 
 def is_watched() -> bool:
-    """Whether blocking work on an event loop is forbidden in this process, because `WATCHER` is loaded."""
+    """Whether the module `WATCHER` is loaded. It forbids whatever blocks an event loop, so no commit may block one."""
     return WATCHER in sys.modules
 
 

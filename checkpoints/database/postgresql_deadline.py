@@ -83,13 +83,17 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """Lift the time limit for beginning the transaction, which has begun or may have to wait for a pooler."""
+        """Lift the time limit for the beginning of the transaction.
+
+        Call this when the transaction has begun, or when its beginning has no limit because a pooler may let it wait.
+        """
         self._begun_by = None
 
     def replaced(self) -> bool:
-        """Let the work begin again on a new connection, and return True.
+        """Watch the work as before, so that it can begin again on a new connection, and return True.
 
-        If the work was given up after its transaction had begun, return False: the caller then raises its error.
+        If the work was given up after its transaction had begun, change nothing and return False: the caller then
+        raises the work's error.
         """
         with self._lock:
             if self.given_up is not None and self._begun_by is None:
@@ -176,7 +180,10 @@ class ConnectionDeadline:
             return now + PULSE_SECONDS
 
     def _limits(self) -> tuple[float, float]:
-        """Return when the work is due, and the seconds of the server's silence after which due work is given up."""
+        """Return when the work becomes overdue, in seconds of `time.monotonic`, and a number of seconds.
+
+        Overdue work is given up once the server has sent nothing for that number of seconds.
+        """
         if self._begun_by is not None:
             return self._begun_by if self._until is None else min(self._begun_by, self._until), QUIET_SECONDS
         if self._until is None:
@@ -233,9 +240,9 @@ class DeadlineWatch:
             self._lines.add(line)
 
     def expect(self, now: float, until: float | None) -> None:
-        """Let the watch look in time at work that begins `now` and is due at `until`.
+        """Let the watch's thread look at work that begins `now` after `LOOK_SECONDS`, or at `until` if that is earlier.
 
-        This takes no lock if the watch will look early enough anyway.
+        This wakes the thread if it would look later. If it will look early enough anyway, this takes no lock.
         """
         soon = now + LOOK_SECONDS
         if until is not None and until < soon:

@@ -8,17 +8,20 @@ _threads = threading.local()
 
 
 def guard_thread(lock: threading.Lock) -> None:
-    """Let this thread hold `lock` in its `shielded` blocks from now on.
+    """Let this thread hold `lock` in each `with shielded():` block that it enters from now on.
 
-    Another thread that stops this thread must take `lock` first.
+    A thread that stops this one, by raising an exception in it, must take `lock` first. So it cannot stop this thread
+    inside such a block.
     """
     _threads.lock = lock
 
 
 def shielded() -> AbstractContextManager[None]:
-    """Return a context in which this thread is not stopped from outside, because it holds the lock of `guard_thread`.
+    """Return a context in which no other thread can stop this thread.
 
-    The context does nothing if the thread has no such lock, or holds the lock already.
+    The context holds the lock that this thread gave to `guard_thread`, and a thread that stops this one must take that
+    lock first. The context does nothing if this thread never called `guard_thread`, or is inside such a context
+    already.
     """
     lock: threading.Lock | None = getattr(_threads, "lock", None)
     return _NOTHING if lock is None or getattr(_threads, "inside", False) else _holding(lock)

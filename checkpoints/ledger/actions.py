@@ -123,9 +123,10 @@ def intend(
 
 
 def claim(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Record that `attempt` does a void or doubtful action again.
+    """Record that `attempt` is about to try again an action that is void or in doubt, and return True.
 
-    Returns False, and changes nothing, if the action changed since `deed` was read.
+    `deed` is the action as it was read. A process on another host takes the new try for dead after `until`. If the
+    action changed since `deed` was read, change nothing and return False.
     """
     values = {"state": "intended", "attempt": attempt, "until": stamp(until), "ended_at": None, "reason": None}
     return _change(transaction, deed.key, ("void", "in_doubt"), values, attempt=deed.attempt, at=at)
@@ -156,9 +157,10 @@ def doubt(transaction: Transaction, key: str, *, attempt: str, reason: str, at: 
 
 
 def undoing(transaction: Transaction, deed: ActionRecord, *, attempt: str, until: datetime, at: datetime) -> bool:
-    """Record that `attempt` undoes a done or half undone action.
+    """Record that `attempt` is about to undo an action that is done, or whose undoing has not ended; return True.
 
-    Returns False, and changes nothing, if the action changed since `deed` was read.
+    `deed` is the action as it was read. A process on another host takes the try for dead after `until`. If the action
+    changed since `deed` was read, change nothing and return False.
     """
     values = {"state": "undoing", "attempt": attempt, "until": stamp(until)}
     return _change(transaction, deed.key, ("done", "undoing"), values, attempt=deed.attempt, at=at)
@@ -171,10 +173,11 @@ def undone(transaction: Transaction, key: str, *, attempt: str, at: datetime) ->
 
 
 def settle(transaction: Transaction, key: str, *, done: bool, by: str, note: str, at: datetime) -> str:
-    """Record what the person `by` found out about an unfinished action: whether it is `done`. Return its new state.
+    """Record what the person `by` found out about an unfinished action, and return the action's new state.
 
-    Raises `LedgerError` unless the action is in doubt, being undone, or intended by an attempt whose `until` is over,
-    and if `by` or `note` is empty.
+    `done` is whether the action's effect stands, also for an action that was being undone. Raises `LedgerError` if the
+    action is not in doubt, not being undone, and not intended by an attempt whose `until` is over. Raises it also if
+    there is no such action, or if `by` or `note` is empty.
     """
     deed = find(transaction, key)
     if deed is None:

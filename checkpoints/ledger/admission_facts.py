@@ -35,12 +35,13 @@ class RunLocation:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionFacts:
-    """What decides whether a caller may pay or run. `left` is the least room of its accounts, in nano-dollars.
+    """What decides whether a caller may pay for a call or start a run.
 
-    `left` is None if no account has a cap. `paused` maps each paused scope to the note of its pause. A breaker that is
-    not in `breakers` is closed. The other facts are about one run: `elsewhere` is how many calls its agent sent for the
-    request at another `checkpoint_ns`, and their cost in nano-dollars; `held` is whether an earlier try of the run left
-    calls in flight; `undoing` is whether the run's actions are undone or being undone.
+    `left` is the least room in any of the caller's accounts, in nano-dollars; None if no account has a cap. `paused`
+    maps each paused scope to the note of its pause. `breakers` has the breakers that saw faults lately; every other is
+    closed. The last three are about one run. `elsewhere` is the number of calls that the run's agent sent for the same
+    request at another `checkpoint_ns`, and their cost in nano-dollars. `held` is whether an earlier try of the run left
+    calls in flight. `undoing` is whether the run's actions are undone or being undone.
     """
 
     left: int | None
@@ -58,7 +59,7 @@ class AdmissionFacts:
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
     """Return the scopes whose pause stops a call: `all`, the tenant's scope, and the scope of each agent in `paths`.
 
-    A path names agents that call each other, such as `tax → lookup`.
+    A path names an agent and the agents called below it: in `tax → lookup`, `tax` called `lookup`.
     """
     names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))

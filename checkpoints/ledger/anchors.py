@@ -14,9 +14,10 @@ from bursar.state.money import USD
 
 
 class Head(BaseModel):
-    """The sequence and hash of a session's last event, and the totals of the session's calls.
+    """The sequence and hash of a session's last event, and the totals of the session's calls up to that event.
 
-    Every run leaves a head in its trace. Such a head has no totals, so `verify` only looks for its event.
+    The head that each run writes into its trace has no totals. For such a head, `verify` checks that the log has an
+    event with this sequence and hash. For a head with totals, `verify` compares the totals, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

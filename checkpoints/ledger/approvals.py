@@ -37,7 +37,10 @@ class ApprovalQuery:
     checkpoint_ns: str
 
     def subject(self) -> str:
-        """Return a hash of the question and the node that asks, which is the same for every attempt and expiry."""
+        """Return a hash of the question and of the node that asks it.
+
+        The approval's id, attempt and expiry are not hashed, so the hash is the same each time the question is asked.
+        """
         fixed = self.request.model_dump(mode="json", exclude={"approval_id", "attempt", "expires_at", "subject_hash"})
         text_ = json.dumps([self.checkpoint_ns, fixed], sort_keys=True)
         return hashlib.sha256(text_.encode()).hexdigest()

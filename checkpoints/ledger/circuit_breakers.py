@@ -30,7 +30,10 @@ VOTER_CHARACTERS = 16  # of the hash of a session's id
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls the model or agent that a breaker guards. `token` names this one call. Each session has one vote."""
+    """The session that calls the model or agent that a breaker guards. `token` names this one call.
+
+    A breaker counts only the outcome of each session's last call, so many calls of one session count once.
+    """
 
     token: str
     tenant: str
@@ -44,9 +47,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """A breaker that saw faults lately. `calling` sessions called lately; the last call of `failing` of them failed.
+    """A breaker that saw faults lately.
 
-    `until` is when an open breaker becomes half open, None if it is closed. `probing` is whether a probe is under way.
+    `calling` is the number of sessions that called lately, and `failing` the number of those whose last call failed.
+    `until` is when an open breaker becomes half open; None if the breaker is closed. `probing` is whether a probe is
+    under way.
     """
 
     name: str

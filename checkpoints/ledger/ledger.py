@@ -135,7 +135,10 @@ class Ledger:
         return self.database.url
 
     def close(self) -> None:
-        """Close every connection of this process to the database, also if another ledger or a saver uses it."""
+        """Close each connection of this process to the database, even if another ledger or a saver uses it.
+
+        The next use of the database opens it again.
+        """
         self.database.close()
 
     def run(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -146,7 +149,10 @@ class Ledger:
         return self.database.run(self.bind(posting, *args, **kwargs))
 
     async def arun(self, posting: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what `run` does, without blocking the event loop."""
+        """Call `posting` in a transaction of its own, commit, and return its result, without blocking the event loop.
+
+        If the caller is cancelled, the posting still runs and is committed.
+        """
         return await self.database.arun(self.bind(posting, *args, **kwargs))
 
     def read(self, query: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -296,7 +302,10 @@ class Ledger:
         return self.run(pauses.pause, PauseRow(what, self.clock(), by, note))
 
     def unpause(self, what: str = "all", *, by: str = "", note: str = "") -> bool:
-        """Let `what` work again. Returns False if `what` was not paused. Raises `LedgerError` for any other `what`."""
+        """End the pause of `all`, `agent:NAME` or `tenant:NAME`, in every process, and log who ended it, when and why.
+
+        Returns False if `what` was not paused. Raises `LedgerError` if `what` is none of these three.
+        """
         return self.run(pauses.unpause, PauseRow(what, self.clock(), by, note))
 
     def pauses(self) -> list[PauseRow]:

@@ -135,7 +135,8 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
 def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
     """Charge an unknown call, whose end nobody saw, its actual `cost` in place of its hold.
 
-    A cost above the hold is an `Incident`.
+    A cost above the hold is booked in full and logged as an incident, which closes the session to paid calls until a
+    person acknowledges the incident. Raises `LedgerError` if the call is not unknown.
     """
     check_amount("a cost", cost)
     when = stamp(at)
@@ -173,7 +174,10 @@ def record(transaction: Transaction, session_id: str, event: Event, *, at: datet
 
 
 def record_if_known(transaction: Transaction, session_id: str, event: Event, *, at: datetime) -> bool:
-    """Append the event as `record` does. Returns False, and appends nothing, if the ledger has no such session."""
+    """Append one event to the session's log, and return True.
+
+    If the ledger has no such session, append nothing and return False.
+    """
     try:
         record(transaction, session_id, event, at=at)
     except UnknownSession:

@@ -25,10 +25,11 @@ OWN_KINDS = {"session", "request", "agent"}  # accounts that calls of one sessio
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify`: how much was checked, and every problem in words. Its truth value is `ok`.
+    """The result of `verify`: how much was checked, and the problems found, in words. Its truth value is `ok`.
 
-    `keyed` is whether the log is signed. `erased` counts answers that were erased on purpose. `anchored` is the time of
-    the anchor, None without an anchor.
+    After the first `MAX_PROBLEMS` problems only their number is told. `keyed` is whether the log is signed. `erased`
+    counts kept answers of calls that were erased on purpose. `anchored` is when the anchor was made that the logs were
+    compared with, None if no anchor was given.
     """
 
     keyed: bool
@@ -107,10 +108,12 @@ class _Sums:
 
 
 def verify(transaction: Transaction, session_id: str | None, *, anchor: Anchor | None = None) -> Verification:
-    """Check one session, or all sessions and every account. A row that makes no sense is a problem, never an error.
+    """Check that the rows and accounts of a session agree with its events, and return all problems found.
 
-    If `session_id` is given, only the session's own accounts are checked: an account that sessions share can only be
-    checked with the events of all of them. If an `anchor` is given, each log must still have the anchor's event.
+    If `session_id` is None, check all sessions, every account and the pauses. Otherwise check that session and only the
+    accounts that are its own: an account that sessions share can only be checked with the events of all of them. If an
+    `anchor` is given, each log must still have the event that the anchor names for it. A row that makes no sense is
+    reported as a problem; it raises no error.
     """
     connection, key = transaction.connection, transaction.key
     one_snapshot(connection)
@@ -173,7 +176,8 @@ def _check_session(log: SessionProjection, key: bytes | None) -> Iterator[str]:
 def _check_requests(log: SessionProjection) -> Iterator[str]:
     """Yield a problem for each request whose row disagrees with its events.
 
-    This detects events deleted from the end of the log even if none of them belongs to a call.
+    A request's row has the hash of its text and its outcome, so this finds events about it that were deleted from the
+    end of the log. The check of the calls does not find them, because they belong to no call.
     """
     columns = requests.c
     query = select(columns.request_id, columns.text_hash, columns.outcome).where(columns.session_id == log.session_id)
@@ -191,9 +195,10 @@ def _check_requests(log: SessionProjection) -> Iterator[str]:
 
 
 def _check_head(log: SessionProjection, head: Head | None) -> Iterator[str]:
-    """Yield a problem if the log lacks the event that `head` names, or the event's hash or totals are not `head`'s.
+    """Yield a problem if the log does not agree with `head`, the session's entry in the anchor; None checks nothing.
 
-    `head` is the session's entry in the anchor; None checks nothing. The totals are those of the log up to the event.
+    `head` names one event by its sequence, and has the event's hash and the totals of the log up to that event. There
+    is a problem if the event is missing, or if its hash or these totals are not those of `head`.
     """
     if head is None or head.sequence == 0:
         return

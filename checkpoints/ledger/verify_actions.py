@@ -21,7 +21,7 @@ _FACTS = {
 def check_actions(log: SessionProjection) -> Iterator[str]:
     """Yield a sentence for each action whose row disagrees with its events.
 
-    The caller has read `log.rows` to its end.
+    Call this only after `log.rows` was read to its end: the log's `actions` are complete only then.
     """
     waiting = dict(log.actions)
     query = select(actions.c.key, actions.c.arguments, actions.c.result).add_columns(*_FACTS.values())
@@ -62,7 +62,7 @@ def _hash(content: object) -> str | None:
 def check_approvals(log: SessionProjection) -> Iterator[str]:
     """Yield a sentence for each approval whose row disagrees with its events.
 
-    The caller has read `log.rows` to its end.
+    Call this only after `log.rows` was read to its end: the log's `approvals` are complete only then.
     """
     waiting = dict(log.approvals)
     columns = (approvals.c.approval_id, approvals.c.state, approvals.c.subject_hash)

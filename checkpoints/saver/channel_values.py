@@ -79,7 +79,10 @@ class NewValues:
         )
 
     def needs_base_lookup(self, trails: DeltaChains) -> bool:
-        """Whether to read the values' bases before storing: a large value has no chain in the cache `trails`."""
+        """Whether the bases of the values must be read from the database before the values are stored.
+
+        That is so if, for one of the large values, the cache `trails` has no delta chain of the value's channel.
+        """
         return any(
             len(one.data) >= MIN_RECALLED and _lasts(one) and trails.get(self._place(one)) is None
             for one in self.encoded
@@ -88,8 +91,9 @@ class NewValues:
     def encode_rows(self, codec: Codec, trails: DeltaChains, remembered: DeltaChains | None = None) -> None:
         """Fill `whole` and `differences` with the rows of the values, and add the values to the cache `trails`.
 
-        A value is stored as a difference if its chain is in `remembered`, or in `trails` if `remembered` is None.
-        The caller may call this again, because the caller's transaction may run again.
+        A value can be stored as a difference only if its channel has a delta chain in `remembered`, which the caller
+        has just read from the database; if `remembered` is None, in `trails`. A second call replaces the rows of the
+        first, so a transaction that runs again may call this again.
         """
         self.whole.clear()
         self.differences.clear()
@@ -149,10 +153,11 @@ def read_values(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return, by channel, the value of the version that `shown` names, put together from the rows in `versions`.
+    """Return the values of channels, by channel. `shown` maps each channel to the version to read.
 
-    A channel whose version has no row is left out. The chains of the values are put into the cache `trails`. If a
-    channel's chain is in `known` and ends in that version, its value is taken from the chain.
+    Each value is put together from the rows in `versions`. But if `known` has a delta chain of the channel that ends in
+    that version, the value is taken from the chain. A channel whose version has no row is left out. If the cache
+    `trails` is given, the delta chains of the values that were put together are added to it.
     """
     found = read_encoded(codec, at, shown, versions, trails, known=known)
     return {one.channel: codec.serde.loads_typed((one.kind, one.data)) for one in found}
@@ -167,7 +172,12 @@ def read_encoded(
     *,
     known: Mapping[str, DeltaChain] = MappingProxyType({}),
 ) -> list[Encoded]:
-    """Return the values that `read_values` returns, but as the serde's bytes. Fills `trails` as `read_values` does."""
+    """Return the values of channels as the serde's bytes. `shown` maps each channel to the version to read.
+
+    Each value is put together from the rows in `versions`. But if `known` has a delta chain of the channel that ends in
+    that version, the value is taken from the chain. A channel whose version has no row is left out. If the cache
+    `trails` is given, the delta chains of the values that were put together are added to it.
+    """
     found: list[Encoded] = []
     for channel, version in shown.items():
         stored = versions.get(channel, {})

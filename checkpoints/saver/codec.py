@@ -47,7 +47,10 @@ class Codec(NamedTuple):
         return self.serde.loads_typed((stored.kind, self.open(stored, place)))
 
     def close(self, kind: str, data: bytes, place: Iterable[str]) -> EncodedPayload:
-        """Return the payload of `data`, which the serde encoded, to be stored at `place`: deflated and encrypted."""
+        """Return the payload to store at `place` for `data`, which the serde encoded as `kind`.
+
+        The payload is deflated if `data` is large and that pays, and encrypted if there is a cipher.
+        """
         coding = ""
         if len(data) >= MIN_DEFLATED:
             deflated = zlib.compress(data, _LEVEL)

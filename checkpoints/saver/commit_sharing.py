@@ -26,10 +26,11 @@ Session = tuple[str, str, Lease | None]  # session, namespace, and the run that 
 
 
 class CommitWaiter:
-    """Lets the caller of waiting writes wait, in a thread or a task, for the result: whether the writes are stored.
+    """A result that is given once: whether writes that wait for another transaction were stored.
 
-    The result is False if the transaction that took the writes along failed. Every step of a graph needs a
-    `CommitWaiter`; a `concurrent.futures.Future` in its place would cost as much as encoding the writes does.
+    The caller of `put_writes` waits for the result, in a thread or a task. The result is False if the transaction that
+    took the writes along failed. Every step of a graph needs a `CommitWaiter`; a `concurrent.futures.Future` in its
+    place would cost as much as encoding the writes does.
     """
 
     __slots__ = ("_stored", "_task", "_turn")
@@ -47,7 +48,10 @@ class CommitWaiter:
         self._wake()
 
     def wait(self, seconds: float = -1) -> bool | None:
-        """Block until `give` is called, and return its result; None if that took longer than `seconds`."""
+        """Block until `give` is called, and return its result; None if that takes longer than `seconds`.
+
+        If `seconds` is -1, block without a limit.
+        """
         return self._stored if self._turn.acquire(timeout=seconds) else None
 
     def wake(self, task: "asyncio.Future[bool]") -> None:
@@ -86,11 +90,12 @@ class PendingWrites(NamedTuple):
 
 
 class StoreOperation(NamedTuple):
-    """The `work` that stores rows. If `work` raises `IntegrityError`, the saver does the work `again` instead.
+    """Rows to store, as the function `work` that stores them in a transaction.
 
-    `one_statement` says that the work is a single statement. `taken` are waiting writes of other callers, which the
-    work stores, too. If `parcel` is given, the work stores only these waiting writes, and is done only if no other
-    transaction stores them.
+    If `work` raises `IntegrityError`, the saver runs the function `again` instead. `one_statement` says that `work` is
+    a single statement. `taken` are waiting writes of other callers, which `work` stores, too. If `parcel` is given,
+    these waiting writes are all that `work` stores. The saver then waits first for another transaction to store them,
+    and runs `work` only if none does.
     """
 
     work: Work[None]
@@ -148,8 +153,8 @@ class CommitSharing:
     def wait(self, parcel: PendingWrites) -> bool:
         """Wait until another transaction has stored the writes `parcel`, and return True.
 
-        Returns False if no transaction took the writes along in time, or if the transaction that did failed. The caller
-        then stores them alone.
+        Returns False if no transaction takes the writes within `PATIENCE_SECONDS`, or if the transaction that took them
+        failed. The caller must then store the writes alone.
         """
         stored = parcel.notice.wait(PATIENCE_SECONDS)
         # Race: another caller may take the writes just now. Then this waits for that caller's result.
@@ -158,7 +163,12 @@ class CommitSharing:
         return bool(stored)
 
     async def await_(self, parcel: PendingWrites, store: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Do what `wait` does, in a task. If the task is cancelled before the writes are stored, run `store`."""
+        """Wait, without blocking the event loop, until another transaction has stored the writes `parcel`; return True.
+
+        Returns False if no transaction takes the writes within `PATIENCE_SECONDS`, or if the transaction that took them
+        failed. The caller must then store the writes alone. If the caller is cancelled while no transaction has taken
+        the writes, `store` runs in a task of its own, so that the writes are not lost.
+        """
         loop = asyncio.get_running_loop()
         told: asyncio.Future[bool] = loop.create_future()
         parcel.notice.wake(told)

@@ -56,7 +56,10 @@ class Difference(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A difference as it is stored. `number` is its version's in the chain; `size` and `checksum` are the result's."""
+    """A difference as it is stored. `number` is the number, in its chain, of the version that the difference makes.
+
+    `size` and `checksum` are those of that version's bytes.
+    """
 
     number: int
     size: int
@@ -88,7 +91,10 @@ def difference(old: bytes, new: bytes) -> Difference:
 
 
 def pack(number: int, new: bytes, made: Difference) -> bytes:
-    """Return the bytes to store for the difference `made`, whose result is `new`, the chain's version `number`."""
+    """Return the bytes that store the difference `made`.
+
+    `new` is the encoding that the difference makes, and `number` is the number of that version in its chain.
+    """
     sizes = (made.prefix, made.offset, made.run, made.suffix, len(made.first))
     return _HEAD.pack(number, len(new), zlib.crc32(new), *sizes) + made.first + made.second
 
@@ -115,7 +121,7 @@ def check(body: bytes | bytearray, packed: Packed) -> None:
 
 
 def _places(size: int) -> Iterable[int]:
-    """Return positions below `size` at which `difference` takes new bytes, to look for them in the older encoding.
+    """Return positions in `size` bytes of the newer encoding. `difference` looks for the bytes there in the older one.
 
     The first position is just behind a header; the others are spread over `size`.
     """

@@ -156,7 +156,11 @@ def _follows(after: Key) -> ColumnElement[bool]:
 
 
 def _values(connection: Connection, shown: Mapping[Key, Mapping[str, str]]) -> dict[ValueKey, StoredRow]:
-    """Return, by key, the rows of the versions in `shown`, and of all versions that they are put together from."""
+    """Return the rows from which the checkpoints' values are put together, by session, namespace, channel and version.
+
+    `shown` maps each checkpoint to the version of each channel. The rows are those of these versions and of all
+    versions that these are differences to.
+    """
     columns = channel_values.c
     wanted = {
         (key[0], key[1], channel, version) for key, versions in shown.items() for channel, version in versions.items()

@@ -17,9 +17,10 @@ _GREGORIAN = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where UUIDs cou
 
 
 def id_at(moment: datetime) -> str:
-    """Return the time in a checkpoint id made at `moment`: its first 18 characters. Earlier ids sort before them.
+    """Return the first 18 characters of a checkpoint id that is made at `moment`.
 
-    A checkpoint id is a UUID of version 6.
+    A checkpoint id is a UUID of version 6, and these characters are its time. So an id that was made earlier sorts
+    before them.
     """
     ticks = (moment - _EPOCH) // timedelta(microseconds=1) * 10 + _GREGORIAN
     high, low = ticks >> 12, ticks & 0xFFF
@@ -51,7 +52,7 @@ class Pruning(NamedTuple):
         return list(connection.execute(select(columns.thread_id).distinct().where(old)).scalars())
 
     def of(self, thread_id: str) -> Work[None]:
-        """Return work that prunes the session `thread_id` by this strategy and age limit."""
+        """Return a function that prunes the session `thread_id` in a transaction, by this strategy and age limit."""
 
         def work(connection: Connection) -> None:
             if self.strategy == "keep_latest":

@@ -44,10 +44,11 @@ def get_rows(at: Address) -> Work[list[StoredRow]]:
 
 
 def get_known_rows(at: Address, trails: DeltaChains) -> Work[Read]:
-    """Return work that reads what `get_rows` reads, and adds the delta chains of the values from the cache `trails`.
+    """Return work that reads the rows of the checkpoint at `at`, of its values and writes, with cached delta chains.
 
-    If the cache has the chain of every value that is stored as a difference, the work does not read the versions that
-    these values build on.
+    If the cache `trails` has the chain of every value that is stored as a difference, the work does not read the
+    versions that these values build on; the result's `known` has the chains instead. Otherwise the work reads all of
+    these versions.
     """
 
     def work(connection: Connection) -> Read:

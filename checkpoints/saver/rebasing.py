@@ -31,9 +31,9 @@ def lock_values(connection: Connection, thread_id: str, checkpoint_ns: str) -> N
 
 
 def detach_dependents(connection: Connection, codec: Codec, at: Address, going: Collection[Named]) -> None:
-    """Store again each value that is a difference to a version in `going`, as a difference to another version or whole.
+    """Make it safe to delete or change the versions `going`: afterwards no other value is a difference to one of them.
 
-    Afterwards the versions in `going` can be deleted or changed. The caller has called `lock_values`.
+    Each such value is stored again, as a difference to another version or whole. The caller has called `lock_values`.
     """
     values = channel_values.c
     here = (values.thread_id == at.thread_id, values.checkpoint_ns == at.checkpoint_ns)
@@ -50,7 +50,11 @@ def detach_dependents(connection: Connection, codec: Codec, at: Address, going: 
 
 
 class _Rebasing:
-    """The delta chains of a namespace before any value was stored again. `based` maps each difference to its base."""
+    """Stores values of one namespace again, as a difference to another version or whole.
+
+    `based` maps each version that is stored as a difference to its base, as they were before the first value was stored
+    again.
+    """
 
     def __init__(self, connection: Connection, codec: Codec, at: Address, based: Mapping[Named, str]) -> None:
         self._connection = connection

@@ -34,9 +34,10 @@ def delete_session(connection: Connection, thread_id: str) -> None:
 
 
 def copy_session(connection: Connection, source: str, target: str) -> None:
-    """Copy everything that is stored of the session `source` to the session `target`, hidden checkpoints included.
+    """Copy everything that is stored of the session `source` to the session `target`.
 
-    Raises `ValueError`, and copies nothing, if `target` has anything already.
+    Hidden checkpoints are copied, too: removed ones that are kept because a delta channel of another checkpoint is
+    rebuilt from them. Raises `ValueError`, and copies nothing, if `target` has anything already.
     """
     for table in TABLES:
         if connection.execute(select(table.c.thread_id).where(table.c.thread_id == target).limit(1)).first():

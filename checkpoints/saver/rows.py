@@ -77,7 +77,11 @@ def _is_secret(name: str) -> bool:
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> RowsToStore:
-    """Return the rows of a task's writes. The result's `again` has errors, interrupts, resumes; `once` the others."""
+    """Return the rows of a task's writes.
+
+    Errors, interrupts and resumes are in the result's `again`: they replace earlier writes. All other writes are in
+    `once`: a write that is stored already is not changed.
+    """
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):

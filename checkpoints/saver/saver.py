@@ -64,10 +64,10 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     supervisor whose ledger is in the same database, it is on disk after the ledger's next durable commit. Every channel
     value, write and metadata goes through `serde` and is encrypted by `cipher`, if there is one. Ids, channel names and
     versions are stored in clear. A value of `configurable` with a name such as `api_key` or `token` is not stored. A
-    supervisor's run owns its session by a lease of `lease_seconds`, which is renewed while the run works. Meanwhile
-    another run of the session gets `SessionBusy`, at once or after `wait_seconds`; see `own` for other graphs.
-    `randomness` returns floats in [0, 1) that tell apart the versions of two branches. `clock` is the present time for
-    `prune`.
+    supervisor's run owns its session by a lease of `lease_seconds`, which is renewed while the run works. Another run
+    that wants the session meanwhile waits up to `wait_seconds`, then raises `SessionBusy`. Runs of other graphs take a
+    lease only by `own`. `randomness` returns floats in [0, 1), which become part of each version, so that two branches
+    of a session never make the same version. `clock` returns the present time, for `prune`.
 
     Raises `ConfigurationError` for a wrong URL or lease, and `DatabaseError` if the database cannot be used.
     """
@@ -113,13 +113,14 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         ledger: Ledger | None = None,
         resumes: bool = False,
     ) -> LeaseHolder:
-        """Return a `with` or `async with` block that owns the session: in it, run `graph.invoke(x, owned.config)`.
+        """Return a `with` or `async with` block that owns the session: `with saver.own("s-1") as owned:`.
 
-        A run with that config is fenced: if another run takes the session over, the fenced run's writes are refused
-        with `LeaseLost`. A supervisor's graph does this by itself. A run of any other graph without that config is not
-        fenced. Entering raises `SessionBusy` if another owns the session, at once or after `wait_seconds`, by
-        default the saver's own. If `take_over`, the session is taken from an owner that still lives. `ledger` and
-        `resumes` are for the engine: with them the change of owner is in the audit log.
+        In the block, run `graph.invoke(x, owned.config)`. A run with that config is fenced: if another run takes the
+        session over, the fenced run's writes are refused with `LeaseLost`. A run without it is not fenced, unless its
+        graph is a supervisor's, which does this by itself. If another run owns the session, entering waits
+        `wait_seconds`, by default the saver's own, then raises `SessionBusy`. If `take_over`, the session is taken even
+        from an owner that still lives. Only the engine gives `ledger` and `resumes`, for the audit log: if the run
+        `resumes`, its lease is logged at once.
         """
         wait = self.wait_seconds if wait_seconds is None else min(max(wait_seconds, 0), MAX_WAIT_SECONDS)
         known = ledger if ledger is not None and ledger.database is self._database else None
@@ -223,7 +224,11 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        """Return, by channel, the nearest stored value among the ancestors, and the writes since, oldest first."""
+        """Return, by channel, what the channel's value at the checkpoint in `config` is rebuilt from.
+
+        That is the nearest stored value among the checkpoint's ancestors, if any, and the ancestors' writes since that
+        value, oldest first.
+        """
         at = address_of(config)
         rows = self._database.run(history_rows(at, channels), readonly=True)
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
@@ -237,7 +242,7 @@ class SQLAlchemySaver(BaseCheckpointSaver[str]):
         return {channel: read_history(self._codec, at, channel, found) for channel, found in rows.items()}
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete everything that this saver stored of the session. The ledger's audit log, which has hashes, stays."""
+        """Delete all that this saver stored of the session. The ledger's log stays: it has hashes, not texts."""
         self._database.run(lambda connection: delete_session(connection, str(thread_id)))
         self._database.run(truncate_wal, readonly=True, apart=True)
 

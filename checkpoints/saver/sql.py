@@ -20,10 +20,11 @@ MAX_ANCESTORS = 100_000  # a walk of ancestors ends here, even if rows were tamp
 
 
 class StoredRow(NamedTuple):
-    """A row that the statements `latest` and `one` return. `part` says what `first`, `second` and `third` are.
+    """A row of the statement `latest` (the latest checkpoint of a namespace) or `one` (the checkpoint with an id).
 
-    CHECKPOINT: its id, its parent's id or None, its versions as JSON. VALUE: channel, version, base or None.
-    WRITE: task id, channel, task path.
+    `part` says what the row is, and so what `first`, `second` and `third` are. CHECKPOINT: its id, its parent's id or
+    None, its versions as JSON. VALUE: its channel, its version, its base or None. WRITE: its task's id, its channel,
+    its task's path.
     """
 
     part: int
@@ -42,11 +43,12 @@ class StoredRow(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """A row that the statements `latest_history` and `one_history` return. `part` is WRITE or SEED.
+    """A row from which a delta channel is rebuilt, of the statement `latest_history` or `one_history`.
 
-    WRITE is a write of an ancestor: `depth` is how many steps up the ancestor is, `first` the task path, `second` the
-    task id. SEED is a version from which the nearest stored value is put together: `depth` is 1 for the value itself, 2
-    for its base and so on, `first` the version, `second` its base or None.
+    `part` is WRITE or SEED. A WRITE row is a write of an ancestor: `depth` is how many steps up the ancestor is,
+    `first` is the task path, and `second` is the task id. The SEED rows are the versions from which the nearest stored
+    value is put together: `depth` is 1 for the value itself, 2 for its base, and so on; `first` is the version, and
+    `second` is the version's base or None.
     """
 
     part: int
@@ -196,8 +198,9 @@ def overwriting(table: Table) -> str:
 def _insert_value() -> BatchStatement:
     """Return the statement that inserts a channel value. A difference is refused if its base is not stored.
 
-    Race: another transaction may delete the base. So the payload is read through the base's row, which is locked until
-    this commits. If that row is gone, the payload is NULL, which the column does not allow.
+    Race: another transaction may delete the base meanwhile. So the statement takes the new payload from a subquery that
+    finds the base's row and locks it until this transaction commits. If that row is gone, the subquery gives NULL,
+    which the payload's column does not allow.
     """
     columns = ", ".join(column.name for column in channel_values.columns)
     insert = f"""INSERT INTO bursar_channel_values ({columns})

@@ -26,9 +26,10 @@ DIVISION_BY_ZERO = "22012"
 
 
 class _Columns:
-    """The columns whose values a statement takes from each row to store; by default all columns of the table.
+    """The columns of a table that a statement fills; by default all of them.
 
-    `of` takes such a row and returns the values, in order. `row` is the SQL for the values: `(?, ?, …)`.
+    `of` takes a row that is to be stored and returns the values of these columns, in order. `row` is the SQL for the
+    values: `(?, ?, …)`.
     """
 
     def __init__(self, table: Table, *names: str) -> None:

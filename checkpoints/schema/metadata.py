@@ -12,10 +12,10 @@ KEY = Text().with_variant(Text(collation="C"), "postgresql")  # text in code-poi
 
 
 def partial_index(table: Table, index: str, where: str) -> None:
-    """Let the table's index `index` hold only the rows for which the SQL condition `where` is true.
+    """Make the table's index `index` partial: it has only the rows for which the SQL condition `where` is true.
 
-    The option is set only when the table is created, because setting a dialect's option imports the dialect. That would
-    take a quarter of the time that importing all of Bursar takes.
+    SQLAlchemy takes the condition as an option of a dialect, and setting the option imports the dialect. That import
+    takes a quarter as long as importing all of Bursar, so the option is set only when the table is created.
     """
 
     @event.listens_for(table, "before_create")

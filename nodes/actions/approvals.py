@@ -52,10 +52,11 @@ def await_approval(
 
 
 def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[str, str, str]:
-    """Return the verdict on a waiting approval, the name of the person who answered, and the reason.
+    """Return the verdict on the waiting approval `asked`, the name of the person who answered, and the reason.
 
     The verdict is "denied" if the person denied, "approved" if a person who may approve approved, and "refused" if the
-    person may not approve or the resume values have no valid answer. Raises `GraphInterrupt` until there is an answer.
+    person may not approve. It is also "refused", with the name "", if the graph was resumed with no valid answer.
+    Answers to `others`, the approvals of the same run, are skipped. Raises `GraphInterrupt` until there is an answer.
     """
     answer, why = _answer(asked, others)
     match answer:
@@ -70,9 +71,9 @@ def _judged(approvals: Approvals, asked: ApprovalRecord, others: Sequence[Approv
 
 
 def _shown(asked: ApprovalRecord) -> ApprovalRequest:
-    """Return from the ledger the request for approval that the person was shown.
+    """Return the request for approval that the person was shown, read from the ledger.
 
-    Raises `NotApproved` if the ledger has no such text any more, or if its hash is not the approval's `subject_hash`.
+    Raises `NotApproved` if the ledger no longer has that request, or if its hash is not the approval's `subject_hash`.
     """
     if asked.shown is None or asked.shown.digest() != asked.subject_hash:
         raise NotApproved("what was shown to be approved is not in the books any more")
@@ -80,12 +81,13 @@ def _shown(asked: ApprovalRecord) -> ApprovalRequest:
 
 
 def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Approve | Deny | None, str]:
-    """Return the person's answer to `asked`, and no reason ("").
+    """Return the person's answer to `asked`, and an empty string.
 
-    If no resume value is a valid answer, return None, and the reason for which the approval is refused.
+    If the graph was resumed with no valid answer, return None, and the reason why the approval is refused. Raises
+    `GraphInterrupt` until there is an answer.
 
-    Raises `GraphInterrupt` until there is an answer. A node that runs again gets its earlier resume values again, so
-    values that answered another approval, one of `others`, are skipped.
+    A node that runs again gets its earlier resume values again. So a value that answered another approval of the same
+    run, one of `others`, is skipped.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}

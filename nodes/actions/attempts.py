@@ -38,8 +38,9 @@ def is_running_here(attempt: str) -> bool:
 def may_be_running(attempt: str, *, until: datetime, now: datetime) -> bool:
     """Whether the attempt may still be running.
 
-    An attempt of this process may be running during its block of `running`. An attempt of another process on this host
-    may be running while that process lives. An attempt on another host may be running until the time `until`.
+    An attempt of this process may be running until the block of its `with running(attempt)` ends. An attempt of another
+    process on this host may be running while that process lives. An attempt on another host may be running until the
+    time `until`.
     """
     process, ours = _process(attempt), Process.current()
     if process == ours:

@@ -125,8 +125,11 @@ def _place(scope: Scope) -> str:
     """Return the place in the graph at which this action is called, as part of the call's key.
 
     A crash, a retry and an interrupt repeat the call at the same place. If a handler runs a graph that keeps its own
-    checkpoints, the place is the inner node. When such a graph is resumed, it does not repeat its earlier nodes. So the
-    number of equal calls before this call, which is in the key too, may count calls of the same inner node only.
+    checkpoints, the place is the node of that graph in which the action is called.
+
+    The key also has the number of equal calls before this call. A graph that keeps checkpoints does not repeat its
+    earlier nodes when it is resumed, so a count over all nodes would then be too low. For this reason each place has
+    its own count.
     """
     try:
         inner: Mapping[str, Any] = get_config().get("configurable", {})

@@ -127,9 +127,10 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
 
 
 async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
-    """Call a check or a compensation in a thread or on the handler loop, and return its value or error.
+    """Call a check or a compensation, and return its value or error.
 
-    If the function has not ended after `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
+    An async function runs on the handler loop, a sync function in a thread. If the function has not ended after
+    `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
     """
     if is_async(function):
         end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)

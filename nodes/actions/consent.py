@@ -56,10 +56,12 @@ def _used(coordinator: Coordinator, asking: ApprovalQuery) -> Flow[None]:
 
 
 def _needed(required: MustApprove, link: Link, task: Task) -> bool:
-    """Whether a person must approve the run: the agent has high risk, or `required` names it or its specialist.
+    """Whether a person must approve the run.
 
-    If `required` is a function of the task, a person must approve unless the function returns False. If the function
-    raises, a person must approve. The function is not asked about a fallback that may not pay: no approval is needed.
+    A person must approve if the agent has high risk, or if `required` names the agent or, for a handler that may pay,
+    the agent's specialist. If `required` is a function of the task, a person must approve unless the function returns
+    False; a function that raises counts as True. The function is not called for a fallback that may not pay: such a
+    fallback needs no approval unless its risk is high.
     """
     if link.high_risk:
         return True

@@ -25,20 +25,21 @@ def action(
     key: Callable[..., str] | None = None,
     not_done_on: tuple[type[BaseException], ...] = (),
 ) -> Callable[[F], F]:
-    """Make an action of a sync or async function with a side effect: recorded before and after, done once, result kept.
+    """Make a sync or async function with a side effect an action, which is done once and whose result is kept.
 
-    The intent is committed before the function runs, and the result after. A run that is repeated (a crash, a retry, an
-    interrupt) gets the result again. Arguments are plain values, and so should the result be: a replay gives what JSON
-    makes of it. A parameter `idempotency_key: str = ""` gets the action's key, by which the outside can recognise the
-    action; a model that calls the function as a tool does not see that parameter. The key is made of the session, the
-    place in the graph, the name, the arguments, and how often the same call came before. If `key` is given, the key is
-    made of the session, the name and what `key` returns for the arguments.
+    The intent is committed to the ledger before the function runs, and the result after. A run that is repeated after a
+    crash, a retry or an interrupt gets the result again. The arguments must be plain values. The result should be plain
+    too, because a repeated run gets what JSON makes of it. A parameter `idempotency_key: str = ""` gets the action's
+    key, by which the service that the function calls can recognise the action; a model that calls the function as a
+    tool does not see that parameter. The key is made of the session, the place in the graph, the name, the arguments,
+    and how often the same call came before. If `key` is given, the key is made of the session, the name and what `key`
+    returns for the arguments.
 
     If a run fails, its actions are undone by `compensate`, the last first. An `irreversible` action is the last of its
     run: no action is done after it, and once it is done nothing of the run is undone.
 
     If the process died, or the function raised an exception that is none of `not_done_on`, nobody knows whether the
-    action was done. Then `check` asks the outside. It returns `Happened(result)` if the action was done. It returns
+    action was done. Then `check` asks the service. It returns `Happened(result)` if the action was done. It returns
     None if the action was not done; a repeated call then does the action. Without `check`, an `idempotent` action is
     done again under the same key, and any other action waits for a person (`bursar incidents`). `check` and
     `compensate` get an `ActionCall`. After a crash `compensate` may be called again with the same `ActionCall`.

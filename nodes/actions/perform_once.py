@@ -24,9 +24,10 @@ WAIT_SECONDS = 0.05
 
 
 def perform(doing: ActionCallState) -> Flow[Any]:
-    """Do the action unless it was done before, and return its result.
+    """Do the action, and return its result. If the action was done before, return the result that the ledger keeps.
 
-    Raises `ActionRefused` if the action may not be done, `LeaseLost`, and every error that the function raises.
+    Raises every error that the function raises, `ActionRefused` if the action may not be done, and `LeaseLost` if the
+    run has lost the lease of its session.
     """
     ended = Captured[Any]()
     with ended:
@@ -117,7 +118,10 @@ def _may_run(doing: ActionCallState, deed: ActionRecord) -> bool:
 
 
 def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
-    """Wait a moment for another attempt of the action. Raises `InDoubt` if there is no time left to wait."""
+    """Wait a moment, because another attempt may still be doing the action `deed`.
+
+    Raises `InDoubt` if the run has ended, or if its deadline leaves no time to wait.
+    """
     left = seconds_left(doing.scope)
     if doing.scope.closed or (left is not None and left <= WAIT_SECONDS):
         raise InDoubt(f"{deed.short} is being done by another attempt; its result did not come in time")
@@ -125,11 +129,12 @@ def _wait(doing: ActionCallState, deed: ActionRecord) -> Flow[None]:
 
 
 def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
-    """Return whether this call must do an action that an earlier attempt left without an end.
+    """Find out what became of an action that an earlier attempt did not end. Return whether this call must do it.
 
-    If True, the ledger names this call's attempt as the one that does the action. If False, the action's state may have
-    changed, and the caller reads the state again. Raises `InDoubt` if the earlier attempt still runs in this process,
-    or if only a person can tell whether the action was done.
+    If the action is in doubt and has a check, the check is called. If the result is True, the ledger names this call's
+    attempt as the one that does the action. If it is False, the action's state may have changed, and the caller reads
+    the state again. Raises `InDoubt` if the earlier attempt still runs in this process, or if only a person can tell
+    whether the action was done; `ActionRefused` if the run has ended.
     """
     clock = doing.scope.clock
     if is_running_here(deed.attempt):
@@ -157,9 +162,10 @@ def _resolved(doing: ActionCallState, deed: ActionRecord) -> Flow[bool]:
 def _do(doing: ActionCallState) -> Flow[Any]:
     """Run the function, let the ledger keep its result, and return the result.
 
-    The caller has committed the intent, and no other attempt may do the action. If the function raises, the action is
-    in doubt, or not done if the exception is one of `not_done_on`. Raises what the function raises, `ActionRefused` if
-    the run has ended before, or `InDoubt` if a person or another attempt settled the action meanwhile.
+    The caller has committed the intent, and no other attempt may do the action. If the function raises one of
+    `not_done_on`, the ledger records that the action was not done; if it raises anything else, that the action is in
+    doubt. In both cases the exception is raised on. Raises `ActionRefused` if the run has ended before the function is
+    called, and `InDoubt` if a person or another attempt settled the action while the function ran.
     """
     clock, attempt = doing.scope.clock, doing.attempt
     with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead

@@ -30,8 +30,8 @@ ROUTER_TIMEOUT_SECONDS = GATE_TIMEOUT_SECONDS = 30.0
 class Coordinator:
     """The parts that all nodes share, such as ledger, chains and router. It holds no state of a session.
 
-    Agents only propose; the nodes write state and ledger, and use these parts for it. `timeout` is the time for a
-    request, in seconds; None is no timeout.
+    An agent only returns a report. The nodes write the graph's state and the ledger, and use these parts to write.
+    `timeout` is the time for a request, in seconds; None is no timeout.
     """
 
     chains: dict[str, Chain]
@@ -59,6 +59,7 @@ class Coordinator:
     async def commit(self, posting: Callable[[Transaction], T], request: Request, *, durable: bool = False) -> T:
         """Run `posting` for the request in a transaction of the ledger, and return its result.
 
+        If not `durable`, the commit survives the end of this process, but is on disk only with the next durable commit.
         If the request has a deadline, the transaction is given up a little after that deadline (see `request_until`).
         """
         until = request_until(request, now=self.clock())

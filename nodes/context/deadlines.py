@@ -29,9 +29,9 @@ def time_for(request: Request, timeout: float, *, now: datetime, last: bool) -> 
 def books_until(deadline: float, seconds: float) -> float:
     """Return when a write to the ledger is given up, in seconds of `time.monotonic`: a little after `deadline`.
 
-    `deadline` is when the work before the write must end; the work had `seconds` in all. If `deadline` has passed, the
-    result is a little after now. The write needs time after the work, but an outcome that cannot be written must be
-    reported in time too.
+    The write comes after the work that must end at `deadline`, so it gets time of its own: `GRACE_SHARE` of `seconds`,
+    all the time that the work had, and at least `BOOKS_SECONDS`. If `deadline` has passed, this time counts from now.
+    It is short, because an outcome that cannot be written must be reported in time too.
     """
     return max(deadline, time.monotonic()) + max(seconds * GRACE_SHARE, BOOKS_SECONDS)
 

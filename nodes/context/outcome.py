@@ -22,7 +22,7 @@ MISFITS = frozenset({"ToolInvocationError"})
 
 
 class RunVerdict(NamedTuple):
-    """The outcome of a run, with its reason and the limit or fault that it names."""
+    """How a run ended: its outcome, the reason, and the limit that exhausted the run or the fault that made it fail."""
 
     outcome: Outcome
     reason: str = ""

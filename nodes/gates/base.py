@@ -16,10 +16,12 @@ Action = Literal["allow", "allow_with_changes", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision of a gate.
+    """The decision of a gate on a plan or an answer.
 
-    `denied` maps specialists to the reason that a user reads. `text` is the amended answer, None if the answer stays as
-    it is. `rules` names the rules that decided, and `policy_hash` is the hash of their policy; the log keeps both.
+    `action` is "deny" if the gate refuses all of it, and `reason` says why. `denied` maps each specialist that may not
+    run to the reason that a user reads. `text` replaces the answer. If `text` is None, the answer stays as it is or, if
+    `action` is "deny", `reason` stands in its place. `rules` names the rules that decided, and `policy_hash` is the
+    hash of their policy; the log keeps both.
     """
 
     action: Action

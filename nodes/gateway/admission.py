@@ -68,8 +68,7 @@ class Offer:
 class AdmissionRequest:
     """A call that asks for admission: its scope, the key under which the ledger keeps its answer, and its offers.
 
-    The key is `request_hash` and `occurrence`, the number of equal requests that the run made before. The best offer is
-    the first.
+    The key is `request_hash` and `occurrence`, the number of equal requests of the run before. The best offer is first.
     """
 
     scope: Scope
@@ -101,8 +100,8 @@ class AdmissionRequest:
 class BreakerPass:
     """The permission of the breaker `name` to send one call. If no breaker guards the call, `name` is "".
 
-    The breaker counts the call's end for `caller`. `watched` says whether the breaker had counted faults lately when
-    the call was admitted.
+    When the call ends, the breaker counts its end for `caller`, who is this call in its session. If not `watched`, the
+    breaker had counted no faults lately when the call was admitted, and only a fault is reported to it.
     """
 
     name: str
@@ -134,8 +133,7 @@ class _ProbeTakenError(BursarError):
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
     """If the call was paid for before, return its answer from the ledger; otherwise commit a hold and return the grant.
 
-    If `first`, one turn of the run is counted; a retry of the same call passes False. Raises `Refused` if the call may
-    not be sent.
+    If `first`, count one turn of the run; a retry passes False. Raises `Refused` if the call may not be sent.
     """
     scope = claim.scope
     why_not = _closed(scope)
@@ -219,7 +217,7 @@ def settle(
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
     """Free the call's whole hold, because nothing is owed for the call.
 
-    `reason` goes into the log. `says` tells the breaker what to count, as in `settle`.
+    `reason` is logged. The breaker counts a success if `says` is "well", a fault if "at fault", otherwise nothing.
     """
     at = claim.scope.clock()
 
@@ -233,7 +231,10 @@ def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: Brea
 def mark_unknown(
     claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing"
 ) -> Flow[None]:
-    """Keep the call charged at its hold, because nobody saw its end. The parameters are those of `void`."""
+    """Keep the call charged at its hold, because nobody saw its end.
+
+    `reason` is logged. The breaker counts a success if `says` is "well", a fault if "at fault", otherwise nothing.
+    """
     at = claim.scope.clock()
 
     def work(transaction: Transaction) -> None:

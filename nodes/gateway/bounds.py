@@ -4,10 +4,15 @@ The input bound rests on one fact: a byte-level tokeniser never makes more token
 request is written as JSON, which is never shorter than the texts, names and schemas in it. The bound is the number of
 bytes of that JSON, plus an allowance for what a provider adds out of sight (role marks, the prompt that explains
 tools).
+
+A hold covers those bytes and the output cap, at the price of the model, the tier and the number of answers that the
+gateway knows. A request field that is not listed may cost more, so it is refused by its name; `meter(model, allow=…)`
+allows it. A field that decides what is priced must not hide in `extra_body` or `model_kwargs`, where it would win over
+the field that was priced.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import cast
@@ -17,6 +22,7 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import Provider
+from bursar.nodes.gateway.providers.generic import CAP_OPTIONS
 from bursar.state.refusals import Refused
 
 TOKENS_PER_REQUEST = 16  # marks around the conversation and the start of the answer
@@ -27,6 +33,58 @@ SHARE_OF_WHAT_IS_LEFT = 4
 
 TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "tool_use", "tool_call", "refusal"})
 NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that repeat other fields of the message
+
+HIDING_PLACES = ("extra_body", "model_kwargs")
+UNBOUNDED: Mapping[str, str] = {
+    **dict.fromkeys(("audio", "modalities"), "answers in sound have their own prices"),
+    "prediction": "rejected tokens are billed as output beyond the cap",
+    **dict.fromkeys(
+        ("web_search_options", "mcp_servers", "container", "plugins"), "the provider charges its own tools"
+    ),
+    **dict.fromkeys(
+        ("previous_response_id", "conversation", "prompt", "context_management"),
+        "the tokens that the provider keeps are not counted here",
+    ),
+    **dict.fromkeys(("best_of", "models", "route"), "the provider may bill more answers, or another model"),
+}
+# These decide what is priced: the gateway reads them from the call or the model, and nowhere else.
+PRICED = frozenset(
+    {"model", "model_name", "n", "service_tier", "messages", "input", "system", "instructions", "tools", "functions"}
+    | {"stream", "stream_options", *CAP_OPTIONS}
+)
+# They add no tokens, or only those of their own bytes, which the input bound counts.
+COMMON_FIELDS = frozenset(
+    PRICED
+    | {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "random_seed",
+        "stop",
+        "stop_sequences",
+        "logprobs",
+        "logit_bias",
+    }
+    | {"presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty"}
+    | {"tool_choice", "parallel_tool_calls", "function_call", "strict", "response_format", "format", "text"}
+    | {
+        "thinking",
+        "reasoning",
+        "reasoning_effort",
+        "reasoning_format",
+        "verbosity",
+        "effort",
+        "output_config",
+        "thinking_budget",
+        "thinking_level",
+    }
+    | {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+    | {"prompt_cache_options", "cache_control", "include", "truncation", "safe_prompt", "safety_settings"}
+    | {"stream_usage", "timeout", "use_responses_api", "output_version"}  # the client's own, which it does not send
+    | {"ls_structured_output_format"}  # LangChain's own, for the trace
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +140,47 @@ def _check_tools(options: Mapping[str, object]) -> None:
         kind = _mapping(tool).get("type", "function")
         if kind not in {"function", "custom"}:
             raise Refused(f"tool {kind!r} runs at the provider, and its charge has no bound; use a tool of your own")
+
+
+def check_fields(fields: Mapping[str, object], allowed: Collection[str], *, cap_option: str) -> None:
+    """Raise `Refused`, naming the field, unless every field that has a value may be sent.
+
+    `allowed` names the fields that may be sent; `cap_option`, which caps the output, may be sent too. `fields` are
+    those of a call, or the settings of a model that become fields. If `extra_body` or `model_kwargs` is among them, the
+    fields inside it are checked: there no field that decides the price or the cap may be sent.
+    """
+    for name, value in fields.items():
+        if name in HIDING_PLACES:
+            _check_hidden(name, value, allowed, cap_option)
+        elif value is not None and name != cap_option:
+            _check(name, value, allowed)
+
+
+def check_allow(allow: Collection[str]) -> None:
+    """Raise `Refused` for a name in `allow` that no hold can cover."""
+    for name in sorted(allow):
+        if name in UNBOUNDED or name in HIDING_PLACES:
+            raise Refused(f"{name!r} cannot be allowed: {UNBOUNDED.get(name, 'allow the fields inside it by name')}")
+
+
+def _check_hidden(place: str, fields: object, allowed: Collection[str], cap_option: str) -> None:
+    for name, value in cast("Mapping[str, object]", fields if isinstance(fields, Mapping) else {}).items():
+        if name in HIDING_PLACES:
+            _check_hidden(f"{name} in {place}", value, allowed, cap_option)
+        elif name in PRICED or name == cap_option:
+            raise Refused(f"{name} in {place} would win over what the gateway prices; set it on the model or the call")
+        else:
+            _check(name, value, allowed)
+
+
+def _check(name: str, value: object, allowed: Collection[str]) -> None:
+    if name in UNBOUNDED and value:
+        raise Refused(f"option {name!r} is billed beyond any bound that Bursar knows: {UNBOUNDED[name]}")
+    if name not in allowed and name not in UNBOUNDED:
+        raise Refused(
+            f"option {name!r} is not known to cost nothing more; call without it, or say that it does not: "
+            f"meter(model, allow={{{name!r}}})"
+        )
 
 
 def output_cap(

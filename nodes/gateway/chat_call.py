@@ -28,13 +28,13 @@ from bursar.nodes.gateway.journal import (
     least_tokens,
     mark_cut_short,
     mark_replacement,
+    reported_output,
     tool_calls_in,
 )
 from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, purchase, send_once
-from bursar.nodes.isolation.captured import capture_call
 from bursar.state.refusals import Looping
 
 A = TypeVar("A", ChatResult, ChatResult | None)
@@ -130,10 +130,11 @@ class _Answer(PaidCall[A]):
     received: Received = field(default_factory=Received)
 
     def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
-        """Return what the provider billed.
+        """Return what is charged for the answer: the cost of the usage that the provider reports.
 
-        If the answer does not say what was billed, return the hold or the worst case of the chunks received, whichever
-        is more. Output that was seen is billed at least.
+        At least the output that has arrived is charged, even if the provider reports less. Usage whose parts do not
+        agree is charged at the most that it may mean, as far as the hold goes. If no usage is reported, or if no chunk
+        arrived (`result` is None), the hold is charged, or the worst case of the chunks received if that is more.
         """
         model = self.call.chosen(granted)
         seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
@@ -141,10 +142,10 @@ class _Answer(PaidCall[A]):
         if billed is None:
             return Bill(max(granted.hold.amount, model.worst_case(self.received.tokens)))
         bill = model.bill(replace(billed, output_tokens=max(billed.output_tokens, seen)))
-        if billed.is_sound or bill.nanos is None:
+        if _is_sound(billed) or bill.nanos is None:
             return bill
         # What the parts may mean at most is charged as far as the hold goes: beyond it nobody knows that it was billed.
-        most = model.bill(billed.completed()).nanos or 0
+        most = model.bill(_completed(billed)).nanos or 0
         return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
@@ -152,8 +153,8 @@ class _Answer(PaidCall[A]):
         model = self.call.chosen(granted)
         if granted.cap >= model.wanted:
             return False
-        billed = capture_call(model.provider.usage, result).value  # what it raises is heard when the call is charged
-        return billed is None or billed.output_tokens >= granted.cap
+        written = reported_output(result)
+        return written is None or written >= granted.cap
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope
@@ -282,3 +283,18 @@ def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
             what = f"{call.scope.agent} asked {most + 1} times for the same call of {name}; {most} is the limit"
             raise call.scope.latch(Looping(what, scope="loop"))
     return result
+
+
+def _is_sound(usage: BilledUsage) -> bool:
+    """Whether the parts of the usage agree with each other and with its total."""
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    return cached <= usage.input_tokens and usage.reasoning_tokens <= usage.output_tokens and not usage.other_tokens
+
+
+def _completed(usage: BilledUsage) -> BilledUsage:
+    """Return the most that unsound usage may mean: a part above its total stands beside it, other tokens are output."""
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    beside_input = cached if cached > usage.input_tokens else 0
+    beside_output = usage.reasoning_tokens if usage.reasoning_tokens > usage.output_tokens else 0
+    output = usage.output_tokens + beside_output + usage.other_tokens
+    return replace(usage, input_tokens=usage.input_tokens + beside_input, output_tokens=output, other_tokens=0)

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, PrivateAttr
 
 from bursar.nodes.gateway.admission import AdmissionRequest
-from bursar.nodes.gateway.bounds import write_request
+from bursar.nodes.gateway.bounds import check_fields, write_request
 from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
 from bursar.nodes.gateway.journal import is_cut_short
@@ -30,7 +30,6 @@ from bursar.nodes.gateway.providers.generic import (
     asked_tier,
     thinking_tokens,
 )
-from bursar.nodes.gateway.providers.request_fields import check_fields
 from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
@@ -89,7 +88,8 @@ class MeteredChatModel(BaseChatModel):
     def wrap(cls, model: BaseChatModel, terms: MeteringTerms) -> "MeteredChatModel":
         """Return the metered form of `model`.
 
-        The metered form takes over the callbacks, tags and caching of `model`, so that each of them happens once.
+        The metered form takes over the callbacks, tags and cache of `model`. It calls `model` by methods that use none
+        of them, so each callback is called once, each tag appears once, and each answer is cached once.
         """
         own: dict[str, Any] = {name: getattr(model, name) for name in BaseChatModel.model_fields}
         if "streaming" in model.model_fields_set:
@@ -182,7 +182,7 @@ class MeteredChatModel(BaseChatModel):
         return await super(MeteredChatModel, careful)._agenerate_with_cache(messages, *args, **kwargs)
 
     def _with_careful_cache(self) -> "MeteredChatModel":
-        """Return the model, or if it uses a cache, a copy that keeps answers out of it which a budget cut short."""
+        """Return this model. If it uses a cache, return a copy whose cache stores no answer that a budget cut short."""
         cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
         if cache is None or self.cache is False:
             return self
@@ -271,7 +271,7 @@ class MeteredChatModel(BaseChatModel):
 
 
 class _WholeAnswersCache(BaseCache):
-    """A cache that gets no answer which a budget cut short; all else is the cache's own."""
+    """A wrapper of LangChain's cache that stores no answer which a budget cut short, and passes on everything else."""
 
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
@@ -301,7 +301,10 @@ def _candidate(
     options: Mapping[str, object],
     scope: Scope,
 ) -> tuple[str, PricedModelCall]:
-    """Return the hash of the request to the model of `terms`, and that model as a candidate to answer the request."""
+    """Return the hash of a request, and the model of `terms` as a candidate to answer that request.
+
+    The request is `messages`, `stop` and `options` with the settings of that model.
+    """
     client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)

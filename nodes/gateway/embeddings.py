@@ -49,7 +49,10 @@ class _Counting:
     counted: list[int | None] = field(default_factory=list[int | None])
 
     def create(self, **options: Any) -> Any:
-        """Send the request, and note the tokens that its answer reports."""
+        """Send the request through the endpoint, note the tokens that the answer reports, and return the answer.
+
+        If the endpoint is async, return a coroutine that does this.
+        """
         made = self.endpoint.create(**options)
         if hasattr(made, "__await__"):
             return self._noted(made)
@@ -161,7 +164,10 @@ class _Batch(PaidCall[Vectors]):
     counting: list[_Counting] = field(default_factory=list[_Counting])
 
     def send(self, granted: GrantedCall) -> Flow[Vectors]:
-        """Send the texts once. The model's SDK may split them into several requests."""
+        """Send the batch once, and return one vector for each text, in order.
+
+        The model's SDK may split the batch into several requests.
+        """
         return send_once(Invoke(self._sync, self._asynchronous))
 
     def bill(self, granted: GrantedCall, result: Vectors) -> Bill:
@@ -210,8 +216,8 @@ def meter_embeddings(model: Embeddings, price: Price | None) -> MeteredEmbedding
 def _counted(model: Embeddings, place: str, counting: list[_Counting]) -> Embeddings:
     """Return a copy of the model that counts the tokens of its requests.
 
-    The copy has a wrapper in place of its SDK's endpoint, the attribute `place`. Add the wrapper to `counting`. If the
-    model has no endpoint, return the model itself.
+    `place` is the attribute that holds the endpoint of the model's SDK. In the copy it holds a wrapper of the endpoint,
+    which is added to `counting`. If the model has no such endpoint, return the model itself.
     """
     endpoint = _setting(model, place)
     if not isinstance(model, BaseModel) or not hasattr(endpoint, "create"):
@@ -232,10 +238,10 @@ def _part(value: object, name: str) -> object:
 
 
 def _write(vectors: Vectors) -> bytes | None:
-    """Return the vectors as bytes: a JSON line with their sizes, then the numbers.
+    """Return the vectors as bytes, never None: a JSON line with their sizes, then the numbers.
 
-    If single precision loses nothing, as with the numbers that providers send, the numbers have single precision,
-    otherwise double precision.
+    The numbers are written in single precision if that loses nothing, as with the numbers that providers send.
+    Otherwise they are written in double precision.
     """
     kind = "f" if all(_is_single(vector) for vector in vectors) else "d"
     head = json.dumps({"version": 1, "kind": kind, "sizes": [len(vector) for vector in vectors]}).encode()

@@ -44,7 +44,7 @@ class Received:
 
 
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
-    """If a cheaper model answered, write `too_dear`, the model that it replaced, into the message's metadata.
+    """Write into the message's metadata that a cheaper model answered in place of the model named `too_dear`.
 
     `message` is the answer or its first chunk. If `too_dear` is None, no model was replaced, and nothing is changed.
     """
@@ -63,6 +63,13 @@ def is_cut_short(generations: Sequence[Generation]) -> bool:
     """Whether a budget cut one of the answers short."""
     messages = [generation.message for generation in generations if isinstance(generation, ChatGeneration)]
     return any(CUT_SHORT in cast(Mapping[str, object], one.response_metadata) for one in messages)  # pyright: ignore[reportUnknownMemberType]
+
+
+def reported_output(result: ChatResult) -> int | None:
+    """Return the output tokens of the answer by its own `usage_metadata`; None if a part of it has none."""
+    messages = [generation.message for generation in result.generations]
+    usages = [message.usage_metadata if isinstance(message, AIMessage) else None for message in messages]
+    return None if None in usages else sum(usage["output_tokens"] for usage in usages if usage is not None)
 
 
 def least_tokens(result: ChatResult) -> int:
@@ -143,10 +150,11 @@ def _arguments(arguments: object) -> str | None:
 
 
 def _snapshot(usages: Sequence[UsageMetadata]) -> UsageMetadata | None:
-    """Return what a stream used, if each of its reports is of the whole stream so far; None if they are to be added.
+    """Return the usage of a whole stream if each of its reports covers the stream so far; otherwise return None.
 
-    LangChain adds the reports of a stream. Some servers repeat the input in each of several, and add up the output
-    themselves: then the last one has it all.
+    LangChain adds up the reports of a stream, which is right if None is returned. But some servers repeat the input
+    tokens in every report, and give the output tokens of all chunks so far. Then the last report is the usage of the
+    stream.
     """
     inputs = [usage["input_tokens"] for usage in usages if usage["input_tokens"]]
     outputs = [usage["output_tokens"] for usage in usages]
@@ -155,7 +163,7 @@ def _snapshot(usages: Sequence[UsageMetadata]) -> UsageMetadata | None:
 
 
 def _tokens(size: int) -> int:
-    """Return the fewest tokens that so many bytes can have: at least one if there are any."""
+    """Return the fewest tokens that a text of `size` bytes can have: 0 if `size` is 0, otherwise at least one."""
     return max(1, size // BYTES_PER_LONG_TOKEN) if size else 0
 
 

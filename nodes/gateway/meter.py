@@ -7,7 +7,7 @@ from typing import cast, overload
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
-from bursar.nodes.gateway.bounds import write_identity
+from bursar.nodes.gateway.bounds import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields, write_identity
 from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price, price_of
@@ -15,7 +15,6 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, setting
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
-from bursar.nodes.gateway.providers.request_fields import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 
@@ -52,29 +51,29 @@ def meter(
     provider: Provider | None = None,
     allow: Collection[str] = (),
 ) -> MeteredChatModel | MeteredEmbeddings:
-    """Return the model behind the gateway: every call is held, sent and settled, within what its session may spend.
+    """Return a metered form of `model`, each of whose calls is sent only if its worst case fits the session's budget.
 
-    A call's output cap is the cap that its caller asks for, or `max_output_tokens` (by default the maximum in the
-    model's profile), lowered to what the money left can pay. If that cap is below `min_output_tokens`, the first of the
-    `cheaper` models that fits answers instead, at its own price, with the same tools and options. The answer's
-    `response_metadata` then names the model that was too dear (`instead_of`). If no model fits, the call is refused.
-    `price` replaces the price that genai-prices lists. `model` itself is not changed. If `model` is metered already, it
-    is returned as it is.
+    The worst case is held before the call, and settled after it. A call's output cap is the one that its caller asks
+    for, or `max_output_tokens` (by default the maximum in the model's profile), lowered to what the money left can pay.
+    If the lowered cap is below `min_output_tokens`, or if the model's breaker is open, the first of the `cheaper`
+    models that fits answers instead, at its own price, with the same tools and options. The answer's
+    `response_metadata` then names the replaced model (`instead_of`). If no model fits, the call is refused. `price`
+    replaces the price that genai-prices lists. `model` itself is not changed. If it is metered already, it is returned
+    as it is.
 
     `provider` prepares the model and its cheaper models for the gateway, and says what their answers bill and what
-    their errors mean. By default it is the newest registered provider that matches the model, or a provider that Bursar
-    knows itself.
+    their errors mean. By default it is the newest registered provider that matches the model, or one that Bursar knows
+    itself.
 
     Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
     that they cost nothing more. A call with another field is refused, and the refusal names the field.
 
-    An embedding model has no output, so the settings of output do not apply to it. The hold of its call is worked out
-    from the bytes of the texts.
+    An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
-    Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model takes no output cap, if it
-    is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a limit of output
-    tokens is below 1, if a cheaper model is of another class, to which the same options may mean something else, or if
-    a metered model is given `cheaper` models.
+    Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model costs money but takes no
+    output cap, if it is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a
+    limit of output tokens is below 1, or if a metered model is given `cheaper` models. A cheaper model of another class
+    may read the same options otherwise, so it raises `ConfigurationError` too.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -133,7 +132,10 @@ def require_price(model: BaseChatModel) -> None:
 
 
 def _check_terms(client: ProviderClient, price: Price | None) -> None:
-    """Raise `UnknownPrice` unless the client's model has a price; `ConfigurationError` if it costs, and has no cap."""
+    """Raise `UnknownPrice` if the client's model has no price.
+
+    Raises `ConfigurationError` if a call to the model costs money and the client has no option to cap the output.
+    """
     listed = price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=asked_tier(client, {}))
     if not client.cap_option and listed.worst_case(1, 1):
         raise ConfigurationError(
@@ -143,7 +145,10 @@ def _check_terms(client: ProviderClient, price: Price | None) -> None:
 
 
 def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the fields that the model adds to every request: its own defaults, and its settings in `HIDING_PLACES`."""
+    """Return the fields that the model adds to every request by itself.
+
+    They are its own defaults, and its settings `extra_body` and `model_kwargs`, in which more fields may hide.
+    """
     defaults = getattr(model, "_default_params", None)
     hiding = {place: setting(model, place) for place in HIDING_PLACES}
     return {**(cast("Mapping[str, object]", defaults) if isinstance(defaults, Mapping) else {}), **hiding}
@@ -152,7 +157,7 @@ def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
 def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
     """Return the settings by which the model identifies itself, with the name of its class as `_class`.
 
-    Two models with other settings may answer differently.
+    They are part of every request's hash, because models with different settings may answer differently.
     """
     identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     return {**identifying, "_class": type(model).__name__}

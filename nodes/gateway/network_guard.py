@@ -53,8 +53,8 @@ def _refusing(function: Callable[..., R], name: str) -> Callable[..., R]:
 
 
 def _is_of_its_own(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a call of the socket method `name` uses a connection that was open before, and so is let through.
+    """Whether a call of the socket method `name` sends over a connection that is open already, and so is let through.
 
-    A call of `sendmsg` without an address does; event loops call `sendmsg` in this way.
+    Only a call of `sendmsg` without an address does; event loops call `sendmsg` in this way.
     """
     return name == "sendmsg" and len(args) < 5

@@ -61,7 +61,7 @@ class Rates:
     per_call: int = 0
 
     def dearest_input(self, input_tokens: int) -> int:
-        """Return the highest rate that an input token of any kind can have, with at most `input_tokens` of them."""
+        """Return the highest rate that a token of any kind can have in an input of at most `input_tokens` tokens."""
         kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
         return max(_dearest(steps, input_tokens) for steps in kinds)
 

@@ -328,10 +328,11 @@ def offline_agent() -> str | None:
 
 @contextmanager
 def charged_as(name: str) -> Generator[None]:
-    """Charge the paid calls of the block to the path `agent → name`, besides the accounts of the current `agent`.
+    """Charge the paid calls of the block to the account of the path `agent → name` too; `agent` is the current agent.
 
-    A handler uses it to call another agent's function: the calling agent is charged, and the ledger names both agents.
-    Outside any session it does nothing, and a paid call is refused.
+    They are charged to the accounts of the current agent as before. A handler uses it to call another agent's function:
+    the calling agent is charged, and the ledger names both agents. Outside any session it does nothing; there a paid
+    call is refused anyway.
     """
     scope = current_scope()
     if scope is None:

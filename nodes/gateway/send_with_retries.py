@@ -44,7 +44,7 @@ class Bill:
 class PaidCall(ABC, Generic[T]):
     """A paid call with a result of type T: how it is sent and billed, and how the ledger keeps its result.
 
-    `claim` is the request for the call's admission.
+    `claim` is what asks for the call's admission.
     """
 
     claim: AdmissionRequest
@@ -93,15 +93,18 @@ class PaidCall(ABC, Generic[T]):
 
 
 def fixed_offer(name: str, price_version: str, amount: int, breaker: str) -> Offer:
-    """Return the offer of a call at a fixed worst case: the call fits if `amount` nano-dollars are left.
+    """Return the `Offer` by which a call that costs at most `amount` nano-dollars is admitted, if that much is left.
 
-    `name` is the model or the function, and `breaker` the name of its breaker.
+    `name` is the model or the function, `price_version` the source of its price, and `breaker` the name of its breaker.
     """
     return Offer(name, price_version, amount, lambda left: _whole(amount, left), breaker)
 
 
 def send_once(send: Invoke[T]) -> Flow[T]:
-    """Run the step `send`, which sends the call once, and return its result."""
+    """Send the paid call once by `send`, as a step of its flow, and return its result.
+
+    The driver of the flow runs `send` from sync or from async code.
+    """
     result = yield from do(send)
     failpoints.hit("after_send")
     return result
@@ -170,10 +173,10 @@ def _whole(amount: int, left: int | None) -> SizedOffer | None:
 
 
 def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
-    """Settle or void the hold of a failed call, or mark the call unknown. Return the seconds to wait before a retry.
+    """Book the end of a failed call. Return the seconds to wait before the call is sent again; None if it is not.
 
-    Returns None if the call is not sent again. If `call.failure` raises an error, mark the call unknown and raise that
-    error.
+    If the cost is known, the hold is settled with it. If nothing is owed, the hold is voided. Otherwise the call is
+    marked unknown. If `call.failure` raises an error, nobody knows what is owed, and that error is raised at the end.
     """
     claim = call.claim
     left = seconds_left(claim.scope)

@@ -26,11 +26,13 @@ NO_TEXT = "0" * 64
 class standalone:  # noqa: N801 - used as a function in a with statement, as contextlib's own
     """A session with its own budget for the metered calls of a block: `with standalone(budget="0.10") as session:`.
 
-    `async with` works too. Without a ledger the books are kept in memory, for this block alone. With a ledger and a
-    `session_id`, a block that was cut off by a crash or an error goes on when it is entered again: calls that it had
-    paid for are replayed, and the first budget given still counts. Only one block at a time may use a session id. In
-    the block a model that is not metered raises `Unmetered`. Raises `ConfigurationError` for a bad budget, for a
-    `session_id` without a ledger, and inside another session, whose own budget counts.
+    `async with` works too. In the block a model that is not metered raises `Unmetered`. Without a ledger the books are
+    kept in memory, for this block alone. With a ledger and a `session_id`, a block that was cut off by a crash or an
+    error goes on when it is entered again: calls that it had paid for are replayed, and the budget of the first entry
+    stays in force, whatever budget is given later. Only one block at a time may use a session id.
+
+    Raises `ConfigurationError` for a bad budget, and for a `session_id` without a ledger. Entering the block inside
+    another session raises it too, because that session has a budget already.
     """
 
     def __init__(

@@ -62,8 +62,9 @@ _VETO = UnmeteredGuard()
 def forbid_unmetered(config: RunnableConfig) -> Generator[None]:
     """Make every model that is not metered raise `Unmetered` in the block.
 
-    For this, `config` and an `UnmeteredGuard` become the config of every Runnable that the block calls without a config
-    of its own.
+    In the block, LangChain's current config is `config` with an `UnmeteredGuard` among its callbacks. A Runnable takes
+    from the current config what its caller does not pass. So a model is not guarded if its caller passes `callbacks`
+    without the guard.
     """
     ours = ensure_config(config)  # a copy of `config`, filled up from the ambient config
     callbacks = ours.get("callbacks")

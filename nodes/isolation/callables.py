@@ -6,7 +6,10 @@ from langchain_core.runnables import Runnable
 
 
 def is_awaited(handler: object) -> bool:
-    """Whether the handler runs on an event loop: a Runnable, or a function that returns a coroutine."""
+    """Whether the handler is awaited on an event loop.
+
+    True for every Runnable, and for a function that returns a coroutine. Any other function runs in a thread.
+    """
     return isinstance(handler, Runnable) or is_async(handler)
 
 

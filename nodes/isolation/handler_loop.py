@@ -138,9 +138,11 @@ class HandlerLoop:
             self._left.set_result(None)
 
     def _silent(self, now: float) -> float:
-        """Return for how many seconds, at the time `now`, the loop has left a call of `_answer` waiting.
+        """Return for how many seconds, at the time `now`, the loop has not responded.
 
-        If no call of `_answer` waits, submit one to the loop, and return 0. A loop that is blocked cannot run it.
+        To measure this, a call of `_answer` is submitted to the loop, which runs it unless a handler blocks the loop.
+        The result is the time since that call was submitted. If no such call waits, one is submitted now, and the
+        result is 0.
         """
         if not self._is_asked:
             self._asked = now
@@ -149,7 +151,11 @@ class HandlerLoop:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether a call of `_answer` waits, and the loop has not waited for a commit since the call was submitted."""
+        """Whether a submitted call of `_answer` waits for the loop, and only handlers can have delayed it.
+
+        If the loop has waited for a commit of the database since the call was submitted, the result is False: the
+        commit may be what delayed the call.
+        """
         asked = self._asked
         return asked is not None and asked >= self._lent.returned_at
 
@@ -185,10 +191,10 @@ class LoopPool:
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
-    """If `wanted()` still returns True, raise `HandlerStopped` at the next Python instruction of `thread`.
+    """Raise `HandlerStopped` at the next Python instruction of `thread`, if `wanted()` still returns True.
 
-    While the thread is in a section that must not be stopped, the thread holds `lock`. Then nothing is done, and the
-    caller tries again later.
+    `thread` holds `lock` while it is in a section that must not be stopped. If `lock` is held, do nothing; the caller
+    calls this function again later.
     """
     if not lock.acquire(blocking=False):
         return
@@ -201,7 +207,10 @@ def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable
 
 
 async def _cancel_all() -> None:
-    """Cancel the tasks that handlers have left on the running loop, and let each of them run once more to end."""
+    """Cancel the tasks that handlers have left on the running loop.
+
+    Each task runs once more, to handle its cancellation. A task that does not end then is left as it is.
+    """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -34,7 +34,10 @@ class Reaper:
         self._started = False
 
     def abandon(self, work: AbandonedWork) -> None:
-        """Stop the work now, and again until it ends or `MAX_STOPS` are used up. No caller waits for the work."""
+        """Ask the work to stop now, and again until it has ended, `MAX_STOPS` times more at most.
+
+        This returns after the first time; the reaper's thread asks again. The work's run no longer waits for the work.
+        """
         if work.over:
             return
         # Race: the work may end before it is added; the next look then removes it.

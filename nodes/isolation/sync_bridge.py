@@ -89,9 +89,10 @@ class AsyncNode(Runnable[S, Update], Generic[S]):
 
 
 class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
-    """A conditional edge's function. It must return the next nodes for every state.
+    """A conditional edge's function as a Runnable, for sync and async graphs: from a state it returns the next nodes.
 
-    If the function raised, LangGraph would go past the edge at the next resume, without routing.
+    The function that it calls, `choose`, must not raise for any state. If it raised, LangGraph would go past the edge
+    at the next resume, without routing.
     """
 
     def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:

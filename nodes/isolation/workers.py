@@ -98,7 +98,10 @@ class _Thread(_Work[T]):
 
 
 class _Coroutine(_Work[T]):
-    """A coroutine on the event loop for handlers."""
+    """The work of one handler as a coroutine, which runs on a handler loop and can be stopped there.
+
+    When it has ended, it gives its end to the event loop that waits for it.
+    """
 
     def __init__(self, agent: str, work: Callable[[], Awaitable[T]]) -> None:
         super().__init__(agent)

@@ -51,7 +51,8 @@ class Observer(Protocol):
         """Observe that a run has ended. Bursar calls this when the ledger has the run's outcome.
 
         `error` is what the handler raised, None if it raised nothing. `head` is the last event of the session's log:
-        the end of this run. If `head` is kept outside the database, it is an anchor.
+        the end of this run. An observer that keeps `head` outside the database has an anchor, by which a log that was
+        cut or rewritten later is found.
         """
         ...
 
@@ -59,7 +60,8 @@ class Observer(Protocol):
 def anchor_attributes(head: Head) -> dict[str, str | int]:
     """Return `head`, the last event of a session's log, as attributes of a trace.
 
-    A trace is kept outside the database, so the head in a trace is an anchor.
+    A trace is kept outside the database, so the head in it is an anchor: if the log is cut or rewritten later, the log
+    no longer has that event.
     """
     return {
         "bursar.session_id": head.session_id,

@@ -8,9 +8,10 @@ from bursar.state.run import Run
 
 
 class LangSmithObserver:
-    """An observer that adds the head of the log to LangSmith's trace, where the head is an anchor.
+    """An observer that adds the head of the session's log, its last event, to LangSmith's trace of the run.
 
-    The trace is kept outside the database.
+    The trace is kept outside the database, so the head in it is an anchor: by it a log that was cut or rewritten is
+    found.
     """
 
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:

@@ -36,8 +36,8 @@ class OpenTelemetryObserver:
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Write outcome, cost, paid calls and the head of the log to the span, and end the span.
 
-        A failed run sets the span's status to error. The handler's exception is recorded with its traceback, which the
-        outcome's one line leaves out.
+        A failed run sets the span's status to error. The exception that the handler raised is recorded with its
+        traceback, because the outcome has only one line of it.
         """
         if self._span is not None and self._span.is_recording():
             _describe(self._span, run, error, head)

@@ -21,8 +21,9 @@ _log = logging.getLogger(__name__)
 class RunObservers:
     """The observers of one run, as a context manager around it.
 
-    Entering calls `run_started` of each observer. Leaving by an exception calls `run_stopped` of each.
-    `run_ended` and `run_stopped` are called in reverse order, so that the user's observers run inside the run's span.
+    Entering calls `run_started` of each observer, and `ended` calls `run_ended` of each. Leaving by an exception calls
+    `run_stopped` of each. `run_ended` and `run_stopped` are called in reverse order: the observer that makes the run's
+    span comes before the user's observers, so the span ends after they were called.
     """
 
     def __init__(self, users: Sequence[Observer], run: RunContext, config: RunnableConfig) -> None:

@@ -71,10 +71,10 @@ def is_ready(router: Router, candidates: Sequence[Candidate]) -> bool:
 
 
 async def attempt(work: Coroutine[Any, Any, Scores]) -> Scores | Exception:
-    """Await `work`, a model's routing, and return its scores or its error, so that the error does not end the request.
+    """Await `work`, a model's routing. Return its scores, or its error, so that the error does not end the request.
 
-    Raises cancellations, interrupts, refusals other than `BudgetExceeded` and `ScopeClosed`, and `ConfigurationError`,
-    which only a user can mend.
+    Some errors are raised all the same: cancellations and interrupts; refusals other than `BudgetExceeded` and
+    `ScopeClosed`; and `ConfigurationError`, because only a user can mend it.
     """
     [result] = await asyncio.gather(work, return_exceptions=True)
     if isinstance(result, Scores | BudgetExceeded | ScopeClosed):

@@ -36,13 +36,13 @@ def has_scikit_learn() -> bool:
 
 
 class ExampleRouter:
-    """A router that chooses every candidate whose probability reaches `threshold`, and none if nothing fits.
+    """A router that chooses every candidate whose probability reaches `threshold`, and none if no probability does.
 
     A multinomial logistic regression over word and character n-grams (TF-IDF) learns the candidates' examples and
     descriptions against a background of everyday requests that no specialist serves. The background is English;
     `out_of_scope` adds the user's own requests to it, in any language that separates its words. A question that asks
-    several things is also scored clause by clause. Equal candidates, in any order, give equal scores. One model is
-    fitted for each set of candidates; at most 16 models are kept.
+    several things is also scored clause by clause. The same candidates get the same scores in whatever order they are
+    given. One model is fitted for each set of candidates; at most 16 models are kept.
 
     Of a text at most 2,000 characters are read: the first and the last thousand. Raises `ConfigurationError` if
     scikit-learn is missing or the threshold is not in 0..1.
@@ -111,7 +111,11 @@ class ExampleRouter:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """One kind of n-gram: how a text is cut into n-grams, and the column, idf and weights per class of each n-gram."""
+    """The part of a fitted model for one kind of n-gram, word or character: `cut` cuts a text into such n-grams.
+
+    `columns` has the number of each learned n-gram. At this number `idf` has the n-gram's inverse document frequency,
+    and `weights` one weight for each class.
+    """
 
     cut: Callable[[str], list[str]]
     columns: dict[str, int]
@@ -119,7 +123,10 @@ class _Block:
     weights: "NDArray[np.float64]"
 
     def logits(self, text: str) -> "tuple[NDArray[np.float64] | float, float]":
-        """Return what the text's n-grams add to each class's logit, and the share of them that the model learned."""
+        """Return what this block adds to each class's logit for the text, and the share of the n-grams that it knows.
+
+        If the model learned none of the text's n-grams, both are 0.0.
+        """
         import numpy as np
 
         grams = self.cut(text)
@@ -197,9 +204,10 @@ def _block(vectoriser: Any, weights: "NDArray[np.float64]") -> _Block:
 
 
 def _lessons(candidate: Candidate) -> Iterator[str]:
-    """Yield the texts that the model learns of a candidate: examples, description, and the topics in the description.
+    """Yield the texts from which the model learns a candidate: its examples, its description, and the topics in that.
 
-    If all of them are blank, yield the candidate's name.
+    A topic is a part of the description between punctuation marks or "and". If all these texts are blank, yield the
+    candidate's name.
     """
     topics = [topic for topic in _TOPIC_ENDS.split(candidate.description) if len(topic.strip()) > 2]
     lessons = [text for text in (*candidate.examples, candidate.description, *topics) if text.strip()]

@@ -98,12 +98,13 @@ def check_paused(coordinator: Coordinator, request: Request, transaction: Transa
 def standing_of_link(
     coordinator: Coordinator, request: Request, link: Link, level: int, *, place: str, transaction: Transaction
 ) -> AdmissionFacts:
-    """Return the facts that decide whether a run of `link` at `place` in the graph may begin.
+    """Return the facts that decide whether a run of `link` may begin. `place` is the run's `checkpoint_ns`.
 
-    If the handler may pay, the facts say whether its agent is paused, whether the agent paid at another place, and
-    whether the run's actions are undone or being undone. If the link is a fallback but no last resort, the facts have
-    the state of its breaker too. (The guardian has read the breaker of a specialist's own handler.) Raises `Paused` if
-    the request's tenant, or everything, is paused.
+    If the handler may pay, the facts say whether its agent is paused, whether the agent paid for the request at another
+    place in the graph, and whether actions that an earlier try of this run did were undone or are being undone. If the
+    link is a fallback but no last resort, the facts have the state of its breaker too. (The guardian has read the
+    breaker of a specialist's own handler.) Raises `Paused` if the handler may pay and the request's tenant, or
+    everything, is paused.
     """
     pauses = pauses_of(request.tenant, link.node) if link.paid else ()
     breakers = (link.breaker,) if level and not link.last else ()

@@ -166,9 +166,10 @@ def _weighed(run: Run, link: Link) -> Run:
 
 
 async def _recover(coordinator: Coordinator, scope: Scope) -> None:
-    """Mark calls of the run as unknown if a fault of the database kept them from being settled.
+    """Mark those calls of the run as unknown whose end the ledger does not have, because the database failed.
 
-    If another program locks the accounts of these calls, the calls keep their holds until they can be settled.
+    If another program locks the accounts of these calls in PostgreSQL, nothing is marked now, and the calls keep their
+    holds until they are settled or marked later. Raises `DatabaseError` if SQLite's file is locked.
     """
     at, place = coordinator.clock(), scope.checkpoint_ns
     work = coordinator.ledger.bind(recover, scope.session_id, checkpoint_ns=place, at=at)
@@ -180,7 +181,10 @@ async def _recover(coordinator: Coordinator, scope: Scope) -> None:
 
 
 async def _end(coordinator: Coordinator, link: Link, request: Request, run: Run, *, until: float) -> tuple[USD, Head]:
-    """Write the outcome to the ledger. Return what the agent's account was charged, and the head of the log."""
+    """Write the outcome to the ledger. Return what the agent's account was charged, and the head of the log.
+
+    `until` is when the write is given up, in seconds of `time.monotonic`.
+    """
     at = coordinator.clock()
 
     def work(transaction: Transaction) -> tuple[USD, Head]:

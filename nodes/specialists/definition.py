@@ -49,14 +49,14 @@ class Specialist:
     """An agent: its purpose, its handler, its limits of cost and time, and its fallbacks.
 
     `ceiling` and `expected_cost` are US dollars per run. If `expected_cost` is None, the ceiling is expected, or 0 for
-    a `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `fallbacks` are
-    asked in order: `@deterministic` functions, or names of other specialists. If the last of them is a name, the
-    fallbacks of that specialist follow. `examples` are questions that the specialist answers; the router reads them.
-    `value` weighs the router's score. `models` declares the chat models that the handler uses, so that a missing price
-    is found when the graph is built. `max_repeats` is how often its model may ask for the same tool call in a run. If a
-    report's confidence is below `min_confidence` (0..1), its run completes, but the fallback is asked too. A person
-    must approve each run of a specialist with `risk="high"`. Raises `ConfigurationError`, naming the specialist, for a
-    bad field.
+    a `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `max_repeats` is
+    how often the specialist's model may ask for the same tool call in a run. `fallbacks` are asked in order:
+    `@deterministic` functions, or names of other specialists. If the last of them is a name, the fallbacks of that
+    specialist follow. `examples` are questions that the specialist answers; the router reads them. `value` multiplies
+    the router's score; specialists with the highest product per expected cost are chosen first. `models` declares the
+    chat models that the handler uses, so that a missing price is found when the graph is built. If a report's
+    confidence is below `min_confidence` (0..1), its run completes, but the fallback is asked too. A person must approve
+    each run of a specialist with `risk="high"`. Raises `ConfigurationError`, naming the specialist, for a bad field.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Specialist:
 
     @property
     def deterministic(self) -> bool:
-        """Whether the specialist's own handler makes no paid call: it is a tool agent."""
+        """Whether the specialist's own handler is marked `@deterministic`, so that every paid call of it is refused."""
         return is_deterministic(self.handler)
 
     def fault(self, what: str) -> ConfigurationError:

@@ -254,14 +254,14 @@ MUTANTS = (
     ),
     Mutant(
         "a field that decides the price hides in extra_body",
-        "nodes/gateway/providers/request_fields.py",
+        "nodes/gateway/bounds.py",
         "        elif name in PRICED or name == cap_option:\n",
         "        elif name == cap_option:\n",
         ["tests/adversaries/test_request_fields.py::test_no_placement_of_any_field_costs_more_than_the_budget"],
     ),
     Mutant(
         "an unknown field is sent",
-        "nodes/gateway/providers/request_fields.py",
+        "nodes/gateway/bounds.py",
         "    if name not in allowed and name not in UNBOUNDED:\n",
         "    if name == CAP_OPTIONS:\n",
         ["tests/adversaries/test_request_fields.py::test_an_unknown_field_is_refused_by_name_until_it_is_allowed"],

@@ -1,7 +1,7 @@
 """Extension point for model providers: the `Provider` protocol, the values that it returns, and `register_provider`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -36,24 +36,6 @@ class BilledUsage(Usage):
 
     long_cache_write_tokens: int = 0
     other_tokens: int = 0
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the parts agree with each other and with the total."""
-        cached = self.cache_read_tokens + self.cache_write_tokens
-        return cached <= self.input_tokens and self.reasoning_tokens <= self.output_tokens and not self.other_tokens
-
-    def completed(self) -> "BilledUsage":
-        """Return the most that unsound parts may mean: what exceeds its total stands beside it, the rest is output."""
-        cached = self.cache_read_tokens + self.cache_write_tokens
-        beside_input = cached if cached > self.input_tokens else 0
-        beside_output = self.reasoning_tokens if self.reasoning_tokens > self.output_tokens else 0
-        return replace(
-            self,
-            input_tokens=self.input_tokens + beside_input,
-            output_tokens=self.output_tokens + beside_output + self.other_tokens,
-            other_tokens=0,
-        )
 
 
 @dataclass(frozen=True, slots=True)

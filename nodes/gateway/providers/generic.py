@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.providers.request_fields import CAP_OPTIONS
 from bursar.state.refusals import Refused
 
+CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
@@ -54,9 +54,10 @@ class GenericProvider(Provider):
     def send_options(
         self, client: ProviderClient, options: Mapping[str, object], *, cap: int, timeout_seconds: float | None
     ) -> dict[str, object]:
-        """Return the caller's options with `cap` as their only output cap.
+        """Return the caller's options with `cap` as their only output cap. If the model takes no cap, none is added.
 
-        Options that ask for usage are left out, because the gateway decides these.
+        The caller's options that ask for a report of usage are left out, because the gateway itself asks for it.
+        `timeout_seconds` is not used, because LangChain's models have no common option for a timeout.
         """
         sent = {key: value for key, value in options.items() if key not in CAP_OPTIONS and key not in USAGE_OPTIONS}
         return {**sent, client.cap_option: cap} if client.cap_option else sent
@@ -196,7 +197,10 @@ def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
 
 
 def _sum(details: Mapping[str, object], name: str) -> int:
-    """Return the sum of the counts called `name`, also with a service tier before it (`priority_cache_read`)."""
+    """Return the sum of the counts in `details` whose key is `name` or ends in `_` and `name`.
+
+    For example `priority_cache_read`, with a service tier before the name, counts as `cache_read`.
+    """
     return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
 
 

@@ -45,7 +45,7 @@ def approvals(
 def approve(
     approval: ApprovalArgument, by: ByOption, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
-    """Approve a waiting run or action; if the approver may approve it, it is done when its session is resumed."""
+    """Approve a waiting run or action. It starts when its session is resumed, if the approver may approve it."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).approve(approval, by=by)

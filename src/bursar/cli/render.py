@@ -69,9 +69,10 @@ def drill_json(found: "Drill") -> dict[str, Any]:
 
 
 def drill(found: "Drill") -> RenderableType:
-    """Return a table of a drill: a row for each fault, a column for each agent, the seconds until each answer.
+    """Return a table of a drill, with a row for each fault and a column for each agent.
 
-    Below the table are the problems of each result that failed.
+    A cell has the seconds until the answer if the result passed, otherwise the word FAILED; skipped results have a
+    dash. Below the table are the problems of each result that failed.
     """
     agents = list(dict.fromkeys(cell.agent for cell in found.cells))
     cells = {(cell.fault, cell.agent): cell for cell in found.cells}
@@ -126,7 +127,10 @@ def _decision_facts(decision: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score(score: float) -> str:
-    """Return the router's score as text, empty for candidates of the guardian and the gate, which have no score."""
+    """Return the router's score of a candidate as text, empty if it is 0.
+
+    The score is 0 in the decisions of the guardian and the gate, because they do not score their candidates.
+    """
     return f"score {score:.2f}, " if score else ""
 
 

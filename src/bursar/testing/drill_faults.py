@@ -36,12 +36,14 @@ Made = Callable[[FaultStage, Handler], Function]
 
 @dataclass(frozen=True, slots=True)
 class DrillFault:
-    """A fault by name. `make` makes the handler with the fault; None if the handler itself does not fail.
+    """A fault that a drill puts into an agent, with its name and the ends of the run that are right.
 
-    `provider` is how the provider answers meanwhile. `ends` are the right ends of the run: its outcome, with the limit
-    or fault that the outcome names. If `to_deadline`, the fault lasts until the deadline. If `outlived`, the agent
-    answers nevertheless, without a gap. `opens` says which breaker is open before the run: "agent" is the agent's own,
-    "model" is that of each model that the agent asks, None is no breaker.
+    `make` makes the handler that fails. It is None if the fault is in the provider or a breaker, and the agent keeps
+    its own handler. `provider` is how the provider answers during the request. Each of `ends` is an outcome, with the
+    limit or fault that the outcome names, or "left alone" if a fallback runs in the agent's place at once. If
+    `to_deadline`, the fault lasts until the deadline. If `outlived`, the agent answers in spite of the fault, so the
+    answer need not name a gap. `opens` says which breaker is open before the run: "agent" is the agent's own, "model"
+    is that of each model that the agent asks, None is no breaker.
     """
 
     name: str

@@ -292,9 +292,10 @@ def _question(chain: Chain) -> str:
 
 
 def _end(run: Run) -> str:
-    """Return a run's outcome with its limit or fault, or with "unsure" if its confidence was too low.
+    """Return how an agent's run ended: its outcome, with the limit or fault if there is one, or with "unsure".
 
-    If the run is a fallback's, return "left alone".
+    A run is unsure if its confidence was too low. `run` is the first run of the agent's chain. If it is a fallback's,
+    the agent's own handler was left out because its breaker was open: return "left alone".
     """
     if run.level:
         return "left alone"
@@ -303,7 +304,10 @@ def _end(run: Run) -> str:
 
 
 def _of_chain(chain: Chain, fault: DrillFault, runs: Sequence[Run], result: Any) -> Iterator[str]:
-    """Yield each problem of the runs of the agent's chain, and of what the answer says about these runs."""
+    """Yield a line for each problem: a run that did not end as the fault demands, an answer that does not say so.
+
+    `runs` are the runs of the agent's chain, in order, and `result` is the graph's state after the request.
+    """
     name, text = chain.specialist.name, result["messages"][-1].text
     if not runs:
         yield "the agent did not run"

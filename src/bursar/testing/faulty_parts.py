@@ -36,9 +36,10 @@ class FaultyRouter:
 
 @dataclass(frozen=True, slots=True)
 class FaultyGate:
-    """A gate that fails by `fault` in each of its reviews.
+    """A gate whose reviews all fail by `fault`: they raise, hang, or return what is no verdict.
 
-    A gate is sync code: if the fault is a coroutine that hangs, the gate's thread waits instead.
+    A gate is sync code, so it cannot await a fault that is a coroutine that hangs. It blocks its thread instead, until
+    the drilled request has been answered.
     """
 
     name: str
@@ -47,11 +48,11 @@ class FaultyGate:
     task: Task
 
     def review_plan(self, *asked: object, **options: object) -> Any:
-        """Fail by `fault`."""
+        """Fail by the gate's `fault` in place of a review of the plan. The arguments are not used."""
         return self._misbehave()
 
     def review_answer(self, *asked: object, **options: object) -> Any:
-        """Fail by `fault`."""
+        """Fail by the gate's `fault` in place of a review of the answer. The arguments are not used."""
         return self._misbehave()
 
     def _misbehave(self) -> Any:
