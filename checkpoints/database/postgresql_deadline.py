@@ -83,9 +83,9 @@ class ConnectionDeadline:
         _watch.expect(now, until)
 
     def begun(self) -> None:
-        """Lift the time limit for the beginning of the transaction.
+        """Stop limiting how long the transaction may take to begin.
 
-        Call this when the transaction has begun, or when its beginning has no limit because a pooler may let it wait.
+        Call this once it has begun, or at the start if its beginning must not be limited: a pooler may let it wait.
         """
         self._begun_by = None
 

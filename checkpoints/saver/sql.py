@@ -196,7 +196,9 @@ def overwriting(table: Table) -> str:
 
 
 def _insert_value() -> BatchStatement:
-    """Return the statement that inserts a channel value. A difference is refused if its base is not stored.
+    """Return the statement that inserts a channel value, whole or as the difference from an earlier value, its base.
+
+    A difference whose base is not stored is refused.
 
     Race: another transaction may delete the base meanwhile. So the statement takes the new payload from a subquery that
     finds the base's row and locks it until this transaction commits. If that row is gone, the subquery gives NULL,

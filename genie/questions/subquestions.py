@@ -87,9 +87,9 @@ def _with_days(clause: Clause, neighbours: Sequence[Clause]) -> Clause:
 
 
 def _by_period(clause: Clause) -> list[Clause]:
-    """Return the clause once for each of its periods, the earlier first.
+    """Split a clause that names several periods into one clause for each period, the earliest first.
 
-    A clause of another kind than `_SHARES_DAYS`, such as a comparison, stays one clause.
+    Only the kinds of clauses in `_SHARES_DAYS` are split; any other, such as a comparison, stays one clause.
     """
     if clause.kind not in _SHARES_DAYS or len(clause.asked) < 2:
         return [clause]

@@ -149,7 +149,7 @@ class _Answer(PaidCall[A]):
         return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
-        """Whether the answer ended at an output cap that was lowered for the budget, or may have."""
+        """Whether the answer ended at an output cap that was lowered for the budget. True also if that is not known."""
         model = self.call.chosen(granted)
         if granted.cap >= model.wanted:
             return False
@@ -292,7 +292,11 @@ def _is_sound(usage: BilledUsage) -> bool:
 
 
 def _completed(usage: BilledUsage) -> BilledUsage:
-    """Return the most that unsound usage may mean: a part above its total stands beside it, other tokens are output."""
+    """Return the highest usage that counts which do not agree may stand for; counts that agree come back unchanged.
+
+    A part that is greater than its total, such as cached input, is added to the total. Tokens that are in no count but
+    in the sum of all are output.
+    """
     cached = usage.cache_read_tokens + usage.cache_write_tokens
     beside_input = cached if cached > usage.input_tokens else 0
     beside_output = usage.reasoning_tokens if usage.reasoning_tokens > usage.output_tokens else 0

@@ -152,9 +152,9 @@ def federal_tax(
     """Estimate the year's tax on ordinary `income` and the year's net `short` and `long` term gains (negative: losses).
 
     Gains and losses are netted by IRC 1222: short against long, then up to the limit of IRC 1211(b) against ordinary
-    income. Only the net long-term gain that is left over a net short-term loss is taxed at the gains rates
-    (IRC 1222(11), 1(h)), stacked on ordinary income; the tax is never more than at ordinary rates (IRC 1(h)(1)).
-    The standard deduction is taken. Raises `ValueError` if `income` is negative.
+    income. Only the part of the net long-term gain that exceeds a net short-term loss is taxed at the gains
+    rates (IRC 1222(11), 1(h)), stacked on ordinary income; the tax is never more than at ordinary rates (IRC 1(h)(1)).
+    The standard deduction is subtracted from income. Raises `ValueError` if `income` is negative.
     """
     if income < 0:
         raise ValueError("income must not be negative")

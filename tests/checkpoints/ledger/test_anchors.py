@@ -114,7 +114,7 @@ def test_a_cut_tail_without_money_is_missed_by_the_requests(books: Ledger, chang
     [
         ("DELETE FROM bursar_requests", "request r-1: its events tell of it, and it is not in the books"),
         (
-            "INSERT INTO bursar_requests VALUES ('r-2', 's-1', 't', 'now', NULL, NULL)",
+            "INSERT INTO bursar_requests VALUES ('r-2', 's-1', 't', 'now', NULL, NULL, NULL)",
             "request r-2: it is in the books, and no event tells that it was opened",
         ),
         (
