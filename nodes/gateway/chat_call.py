@@ -273,14 +273,18 @@ def chat_stream(call: ChatCall) -> Flow[None]:
 def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
     """Count the answer's tool calls in the run, and return the answer.
 
-    Raises `Looping` if the model has asked more than `max_repeats` times for the same tool call.
+    Raises `Looping` if the model has asked more than `max_repeats` times in a row for the same tool call.
     """
     most = call.scope.max_repeats
     if most is None:
         return result
-    for key, name in tool_calls_in(result).items():
-        if call.scope.repeat(key) > most:
-            what = f"{call.scope.agent} asked {most + 1} times for the same call of {name}; {most} is the limit"
+    asked = tool_calls_in(result)
+    repeats = call.scope.count_repeats(asked)
+    for key, name in asked.items():
+        if repeats[key] > most:
+            what = (
+                f"{call.scope.agent} asked {most + 1} times in a row for the same call of {name}; {most} is the limit"
+            )
             raise call.scope.latch(Looping(what, scope="loop"))
     return result
 

@@ -3,7 +3,7 @@
 import heapq
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -124,15 +124,16 @@ class _Tally:
 class Scope:
     """One run of one handler, as the gateway sees it: the accounts that its paid calls are charged to, and its limits.
 
-    `agent` names the agent, or the path of agents `caller → called`. `checkpoint_ns` is the run's place in the graph.
-    `scopes` are the accounts that each call is charged to, outermost first. Before the first call the accounts in
-    `opens` are opened. With `paid=False` every paid call is refused. `max_turns` caps the paid calls of this run,
-    replayed calls included. In the ledger it also caps this run's calls together with the calls of earlier runs of the
-    same agent for the same request. `max_repeats` is how often a model may ask for the same tool call. `deadline` is in
-    seconds of `time.monotonic`. `on_turn` gets the number and the model of each paid call. If there is a `lease`, a
-    paid call is refused once the lease is lost. The first refusal of a run is kept, even if the handler swallows
-    the exception. Without `acting` the run does no action. `offline` marks a last resort, which opens no connection.
-    `outer` is the run of another supervisor that this run is part of: if that run has ended, so has this one.
+    `agent` names the agent, or the path of agents `caller → called`. `checkpoint_ns` is the run's place in the
+    graph. `scopes` are the accounts that each call is charged to, outermost first. Before the first call the
+    accounts in `opens` are opened. With `paid=False` every paid call is refused. `max_turns` caps the paid calls of
+    this run, replayed calls included. In the ledger it also caps this run's calls together with the calls of
+    earlier runs of the same agent for the same request. `max_repeats` is how many times in a row a model may ask
+    for the same tool call. `deadline` is in seconds of `time.monotonic`. `on_turn` gets the number and the model of
+    each paid call. If there is a `lease`, a paid call is refused once the lease is lost. The first refusal of a run
+    is kept, even if the handler swallows the exception. Without `acting` the run does no action. `offline` marks a
+    last resort, which opens no connection. `outer` is the run of another supervisor that this run is part of: if
+    that run has ended, so has this one.
     """
 
     ledger: Ledger
@@ -265,12 +266,16 @@ class Scope:
             self.on_turn(number, model)
         return True
 
-    def repeat(self, call: str) -> int:
-        """Count a tool call, whose hash is `call`, and return how often the model has asked for it in this run."""
+    def count_repeats(self, calls: Collection[str]) -> Mapping[str, int]:
+        """Return for each tool call of an answer, by its hash, how many answers in a row have asked for it.
+
+        Answers without a tool call are not counted: they may be those of another model, which a tool has asked.
+        """
         tally = self._tally
         with tally.lock:
-            number = tally.repeats[call] = tally.repeats.get(call, 0) + 1
-            return number
+            if calls:
+                tally.repeats = {call: tally.repeats.get(call, 0) + 1 for call in calls}
+            return tally.repeats
 
     def keep(self, work: Report | str) -> None:
         """Keep `work` as the handler's partial report, in place of an earlier one. After the run's end, do nothing."""

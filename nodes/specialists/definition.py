@@ -50,7 +50,7 @@ class Specialist:
 
     `ceiling` and `expected_cost` are US dollars per run. If `expected_cost` is None, the ceiling is expected, or 0 for
     a `@deterministic` handler. `timeout` is in seconds. `max_turns` is the most paid calls of one run. `max_repeats` is
-    how often the specialist's model may ask for the same tool call in a run. `fallbacks` are asked in order:
+    how many times in a row its model may ask for the same tool call. `fallbacks` are asked in order:
     `@deterministic` functions, or names of other specialists. If the last of them is a name, the fallbacks of that
     specialist follow. `examples` are questions that the specialist answers; the router reads them. `value` multiplies
     the router's score; specialists with the highest product per expected cost are chosen first. `models` declares the
@@ -64,7 +64,7 @@ class Specialist:
     handler: Handler
     ceiling: Amount = "0.01"
     timeout: float = 30.0
-    max_turns: int = 8
+    max_turns: int = 25
     fallbacks: Sequence[Function | str] = ()
     examples: Sequence[str] = ()
     expected_cost: Amount | None = None

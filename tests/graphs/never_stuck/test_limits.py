@@ -159,23 +159,28 @@ def _tool_call(number: int, question: str = "q") -> AIMessage:
 
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
 def test_the_same_tool_call_over_and_over_ends_the_run(ledger: Ledger) -> None:
-    """A third call is served, the fourth is not, and no further call is paid; other arguments are another call."""
+    """A third call in a row is served, the fourth is not, and no further call is paid.
+
+    Other arguments are another call, and two calls that take turns are no loop.
+    """
     loops = scripted(*(_tool_call(number) for number in range(8)))
     varies = scripted(*(_tool_call(number, f"q{number}") for number in range(5)), "found it")
-    limits: dict[str, Any] = {"expected_cost": 0, "max_turns": 8}
+    polls = scripted(*(_tool_call(number, f"q{number % 2}") for number in range(8)), "found it")
+    limits: dict[str, Any] = {"expected_cost": 0, "max_turns": 9}
     app = build(
         ledger,
         [
             specialist("a", _looping_graph(priced(loops, words=1)), **limits),
             specialist("b", _looping_graph(priced(varies, words=1)), **limits),
+            specialist("c", _looping_graph(priced(polls, words=1)), **limits),
         ],
         budget=Budget("1"),
     )
     result = ask(app)
     assert (first_run(result).outcome, first_run(result).limit) == (Outcome.EXHAUSTED, Limit.LOOP)
     assert first_run(result).turns == len(loops.calls) == 4
-    assert first_run(result, "b").outcome is Outcome.COMPLETED
-    assert result["spend"].spent.nanos == billed(loops, varies)
+    assert first_run(result, "b").outcome is first_run(result, "c").outcome is Outcome.COMPLETED
+    assert result["spend"].spent.nanos == billed(loops, varies, polls)
 
 
 def test_a_handler_that_swallows_a_loop_pays_for_no_further_call(ledger: Ledger) -> None:
