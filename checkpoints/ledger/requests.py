@@ -59,8 +59,10 @@ def open_request(
     at: datetime,
     lease: LeaseChanged | None = None,
     parent: str | None = None,
-) -> None:
-    """Open the request and its `accounts` if they do not exist.
+) -> bool:
+    """Open the request and its `accounts` if they do not exist. Return whether the request is open now.
+
+    It is not if it was closed before: then nothing is changed, and the caller opens another one.
 
     If the request is new, each of `accounts` that belongs to the session, the tenant's day or the ledger gets the given
     cap plus the account's top-ups. If the request is opened again, no cap and no spend changes: it gets no new budget.
@@ -80,6 +82,8 @@ def open_request(
         outcome=None,
         parent=parent,
     )
+    if not new and not _is_open(transaction, session_id, request_id):
+        return False
     configured = [account for account in accounts if follows_configuration(account.scope)]
     if new:
         set_caps(transaction, configured)
@@ -87,12 +91,12 @@ def open_request(
         if not new or account not in configured:
             open_account(transaction, account)
     if not new:
-        _check_own(transaction, session_id, request_id)
-        return
+        return True
     cap = cap_of(transaction, f"request:{request_id}")
     caps = {account.scope: _dollars(account.cap) for account in configured}
     opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps, parent=parent)
     append(transaction, session_id, when, [opened] if lease is None else [lease, opened])
+    return True
 
 
 def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
@@ -106,7 +110,7 @@ def close_request(transaction: Transaction, session_id: str, request_id: str, *,
         transaction.connection, request=request_id, session=session_id, closed=when, result=clean(outcome)
     )
     if not closed:
-        _check_own(transaction, session_id, request_id)
+        _is_open(transaction, session_id, request_id)
     spend = spend_of(transaction, f"request:{request_id}")
     if not closed:
         return spend
@@ -147,12 +151,14 @@ def list_sessions(transaction: Transaction) -> list[SessionRow]:
     ]
 
 
-def _check_own(transaction: Transaction, session_id: str, request_id: str) -> None:
+def _is_open(transaction: Transaction, session_id: str, request_id: str) -> bool:
+    """Return whether the session's request is open. Raises `LedgerError` if the session has no such request."""
     found = _owner(transaction.connection, request=request_id)
     if not found:
         raise LedgerError(f"no request {request_id} in the books")
     if found[0][0] != session_id:
         raise LedgerError(f"request {request_id} belongs to another session; a request id is used once")
+    return found[0][1] is None
 
 
 def _dollars(nanos: int | None) -> USD | None:
@@ -170,4 +176,6 @@ _close_request = Statement(
         requests.c.closed_at.is_(None),
     )
 )
-_owner = Statement(select(requests.c.session_id).where(requests.c.request_id == bindparam("request")))
+_owner = Statement(
+    select(requests.c.session_id, requests.c.closed_at).where(requests.c.request_id == bindparam("request"))
+)

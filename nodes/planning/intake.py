@@ -16,17 +16,20 @@ from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.pauses_and_breakers import check_paused
 from bursar.state.budget import Budget
-from bursar.state.errors import ConfigurationError
+from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
+
+MAX_ANSWERS = 1_000  # requests for one message of the user
 
 
 async def intake(coordinator: Coordinator, state: SessionState, config: RunnableConfig) -> Update:
     """Open the request in the ledger, and clear what the state has of the previous request.
 
-    The request's id is derived from session, message and text, so that intake, run again after a crash, opens no second
-    request and grants no second budget. If the last message is the previous request's answer, do nothing. Raises
-    `Paused` if the tenant, or everything, is paused; then nothing is opened.
+    The request's id is derived from session, message and text, so that intake, run again after a crash, opens no
+    second request and grants no second budget. If that request has its answer already, the user wants another one:
+    a new request is opened for it, whose id counts the earlier ones. If the last message is the previous request's
+    answer, do nothing. Raises `Paused` if the tenant, or everything, is paused; then nothing is opened.
     """
     messages = state.get("messages", [])
     last = messages[-1] if messages else None
@@ -49,25 +52,28 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         parent=None if outer is None else outer.request_id,
         above=() if outer is None else outer.scopes,
     )
-    accounts = _own_accounts(request, coordinator.budget)
     lease = lease_of(config)
 
-    def open_books(transaction: Transaction) -> None:
+    def open_books(transaction: Transaction) -> Request:
         # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
         check_paused(coordinator, request, transaction)
         open_session(transaction, request.session_id, request.tenant, at=request.opened_at)
-        open_request(
-            transaction,
-            request.session_id,
-            request.id,
-            accounts=accounts,
-            text_hash=text_hash(text),
-            at=request.opened_at,
-            lease=None if lease is None or outer is not None else lease.event("taken"),
-            parent=request.parent,
-        )
+        for again in range(MAX_ANSWERS):
+            opened = request if not again else request.model_copy(update={"id": f"{request.id}-{again}"})
+            if open_request(
+                transaction,
+                opened.session_id,
+                opened.id,
+                accounts=_own_accounts(opened, coordinator.budget),
+                text_hash=text_hash(text),
+                at=opened.opened_at,
+                lease=None if lease is None or outer is not None else lease.event("taken"),
+                parent=opened.parent,
+            ):
+                return opened
+        raise LedgerError(f"request {request.id} was answered {MAX_ANSWERS} times; ask with a new message")
 
-    await coordinator.commit(open_books, request)
+    request = await coordinator.commit(open_books, request)
     return {
         "request": request,
         "plan": Plan(),

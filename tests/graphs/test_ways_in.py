@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langgraph.types import Command, interrupt
 
-from bursar import Ledger, Report, Task
+from bursar import Budget, Ledger, Report, Task
 from bursar.state.errors import BursarError
+from bursar.state.events import RequestOpened
 from bursar.state.money import USD
 from bursar.testing import ScriptedModel
 from tests.support.graphs import (
@@ -216,6 +218,24 @@ def test_history_can_be_read_and_forked_within_the_same_budget(ledger: Ledger) -
     assert third["runs"][0].outcome == "exhausted"
     assert "needs $0.003 and $0.001 is left" in answer_of(third)
     assert billed(model) == 6 * NANOS_PER_WORD == ledger.spend("s-1").spent.nanos
+
+
+def test_an_answer_can_be_made_anew_with_a_budget_of_its_own(any_ledger: Ledger) -> None:
+    """By a fork at the user's message, or by the same message once more; the session's cap counts all of it."""
+    model = scripted(*["one two three"] * 9)
+    agent = specialist("a", _sync(priced(model, words=3)), ceiling="0.005")
+    app = build(any_ledger, [agent], budget=Budget("0.005", per_session="0.013"))
+    message = HumanMessage("how much?", id="m-1")
+    first = app.invoke({"messages": [message]}, session())
+    asked = next(found for found in app.get_state_history(session()) if found.next == ("intake",))
+    again = app.invoke(None, asked.config)
+    resent = app.invoke({"messages": [message]}, asked.config)
+    opened = [row.event.request_id for row in any_ledger.audit("s-1") if isinstance(row.event, RequestOpened)]
+    assert opened == [opened[0], f"{opened[0]}-1", f"{opened[0]}-2"]
+    assert [answer_of(result) for result in (first, again, resent)] == ["one two three"] * 3
+    assert [result["spend"].spent for result in (first, again, resent)] == [USD("0.003")] * 3
+    assert "$0.004 left" in answer_of(app.invoke(None, asked.config))  # of the session's
+    assert any_ledger.verify()
 
 
 def test_a_user_may_correct_the_state(ledger: Ledger) -> None:
