@@ -317,6 +317,15 @@ def current_scope() -> Scope | None:
     return _current.get()
 
 
+def enclosing_scope() -> Scope | None:
+    """Return the scope that a request made here is part of; None if a user makes it.
+
+    A thread that a run has started and that outlives it, such as one of a server, is free when the run has ended.
+    """
+    scope = _current.get()
+    return None if scope is None or (scope.closed and not _current.is_bound_to(scope)) else scope
+
+
 def offline_agent() -> str | None:
     """Return the agent whose last resort this code is a part of: the code may open no connection.
 
@@ -325,10 +334,8 @@ def offline_agent() -> str | None:
     A thread that the run started and that outlives the run, as tracers' threads do, may open connections after the
     run's end.
     """
-    scope = _current.get()
-    if scope is None or not scope.offline or (scope.closed and not _current.is_bound_to(scope)):
-        return None
-    return scope.agent
+    scope = enclosing_scope()
+    return None if scope is None or not scope.offline else scope.agent
 
 
 @contextmanager

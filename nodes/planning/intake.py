@@ -12,7 +12,7 @@ from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.requests import open_request, open_session
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, answer_id, scopes_of, setting, text_hash
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.scope import Scope, enclosing_scope
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.pauses_and_breakers import check_paused
 from bursar.state.budget import Budget
@@ -89,7 +89,7 @@ def _outer_run(coordinator: Coordinator) -> Scope | None:
 
     Raises `ConfigurationError` if that supervisor has another ledger: nobody could hold its accounts there.
     """
-    outer = current_scope()
+    outer = enclosing_scope()
     if outer is not None and outer.ledger.database is not coordinator.ledger.database:
         raise ConfigurationError(
             f"{outer.agent} runs another supervisor inside, on another ledger, where its budget does not hold; "

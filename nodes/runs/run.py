@@ -15,7 +15,7 @@ from bursar.nodes.context.deadlines import books_until, time_for
 from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, verdict_of
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.network_guard import watch_network
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.scope import Scope, enclosing_scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned
@@ -105,7 +105,7 @@ def _observers(
 
 
 def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, seconds: float) -> Scope:
-    outer = current_scope()  # of another supervisor's run that this request is made in
+    outer = enclosing_scope()  # of another supervisor's run that this request is made in
     return Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,

@@ -1,6 +1,8 @@
 """A supervisor inside another's run: what it spends fits every account above it, and is charged and shown there."""
 
 import asyncio
+import threading
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -155,6 +157,29 @@ def test_on_another_ledger_it_is_refused(ledger: Ledger, tmp_path: Any) -> None:
     assert "on another ledger, where its budget does not hold" in result["gaps"][0]
     assert not double.calls
     other.close()
+
+
+def test_a_thread_that_a_run_left_behind_serves_others_afterwards(ledger: Ledger) -> None:
+    """A worker that a handler has started is charged to that run while it lasts, and to its own requests after it."""
+    inner, jobs = team(ledger, priced(scripted(words(5), words(5))), calls=1), SimpleQueue[str]()
+    answers = SimpleQueue[str]()
+
+    def serve() -> None:
+        while thread := jobs.get():
+            answers.put(answer_of(inner.invoke({"messages": [("user", "burn")]}, session(thread))))
+
+    def handler(task: Task) -> str:
+        threading.Thread(target=serve).start()
+        jobs.put("s-2")
+        return answers.get()
+
+    app = build(ledger, [free("team", handler, ceiling="0.03")])
+    assert ask(app)["spend"].spent == CALL
+    jobs.put("s-3")
+    assert answers.get() == "1 calls"
+    jobs.put("")
+    assert ledger.spend("s-3").spent == CALL
+    assert ledger.spend("s-1").spent == CALL
 
 
 def test_a_user_may_use_both_supervisors(ledger: Ledger) -> None:
