@@ -23,6 +23,7 @@ from bursar.graphs.check_arguments import (
 from bursar.graphs.leased_graph import OwnedGraph
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
+from bursar.nodes.gateway.scope import carry_scope
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.observers.base import Observer
 from bursar.nodes.planning.gate import review_plan
@@ -196,4 +197,4 @@ def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
 
 
 def _add(graph: Graph, name: str, body: NodeBody[SessionState], *, defer: bool = False) -> None:
-    graph.add_node(name, AsyncNode(name, body), defer=defer)  # pyright: ignore[reportUnknownMemberType]
+    graph.add_node(name, AsyncNode(name, body, carry=carry_scope), defer=defer)  # pyright: ignore[reportUnknownMemberType]

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -324,6 +324,15 @@ def enclosing_scope() -> Scope | None:
     """
     scope = _current.get()
     return None if scope is None or (scope.closed and not _current.is_bound_to(scope)) else scope
+
+
+def carry_scope() -> AbstractContextManager[None]:
+    """Return a block in which the enclosing scope, if there is one, is in the context, not only in the thread.
+
+    What runs in another thread with a copy of this context then finds it.
+    """
+    scope = enclosing_scope()
+    return nullcontext() if scope is None or _current.is_bound_to(scope) else scope.enter()
 
 
 def offline_agent() -> str | None:

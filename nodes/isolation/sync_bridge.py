@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -75,14 +76,21 @@ def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
 
 
 class AsyncNode(Runnable[S, Update], Generic[S]):
-    """A graph node whose body, a coroutine function, serves both `invoke` and `ainvoke`."""
+    """A graph node whose body, a coroutine function, serves both `invoke` and `ainvoke`.
 
-    def __init__(self, name: str, body: NodeBody[S]) -> None:
+    Under `invoke`, `carry` is a block in which the calling thread has in its context what the body must find there.
+    """
+
+    def __init__(
+        self, name: str, body: NodeBody[S], *, carry: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self.name = name
         self._body = body
+        self._carry = carry
 
     def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Update:  # noqa: A002
-        return run_sync(self._body, input, ensure_config(config))
+        with self._carry():
+            return run_sync(self._body, input, ensure_config(config))
 
     async def ainvoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Update:  # noqa: A002
         return await self._body(input, ensure_config(config))

@@ -159,14 +159,17 @@ def test_on_another_ledger_it_is_refused(ledger: Ledger, tmp_path: Any) -> None:
     other.close()
 
 
-def test_a_thread_that_a_run_left_behind_serves_others_afterwards(ledger: Ledger) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_thread_that_a_run_left_behind_serves_others_afterwards(ledger: Ledger, asynchronous: bool) -> None:
     """A worker that a handler has started is charged to that run while it lasts, and to its own requests after it."""
     inner, jobs = team(ledger, priced(scripted(words(5), words(5))), calls=1), SimpleQueue[str]()
     answers = SimpleQueue[str]()
 
     def serve() -> None:
         while thread := jobs.get():
-            answers.put(answer_of(inner.invoke({"messages": [("user", "burn")]}, session(thread))))
+            given: Any = {"messages": [("user", "burn")]}
+            ainvoke = inner.ainvoke(given, session(thread)) if asynchronous else None
+            answers.put(answer_of(inner.invoke(given, session(thread)) if ainvoke is None else asyncio.run(ainvoke)))
 
     def handler(task: Task) -> str:
         threading.Thread(target=serve).start()
