@@ -13,9 +13,9 @@ from bursar.checkpoints.leases import lease_of
 from bursar.checkpoints.ledger.accounts import Account, left, open_account
 from bursar.checkpoints.ledger.postings import record, recover
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, outer_scope, scopes_of
 from bursar.nodes.context.deadlines import time_for
-from bursar.nodes.gateway.scope import Scope, enclosing_scope
+from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import capture
 from bursar.nodes.isolation.sync_bridge import Update
@@ -144,7 +144,7 @@ async def _scores(
         new_id=coordinator.new_id,
         clock=coordinator.clock,
         lease=lease_of(config),
-        outer=enclosing_scope(),
+        outer=outer_scope(request),
     )
     router = coordinator.router
 

@@ -124,7 +124,8 @@ def list_sessions(transaction: Transaction) -> list[SessionRow]:
     count: dict[str, int] = {}
     outcome: dict[str, str | None] = {}
     spent: dict[str, int] = {}
-    opened = select(requests.c.session_id, requests.c.outcome).order_by(requests.c.opened_at, requests.c.request_id)
+    asked = select(requests.c.session_id, requests.c.outcome).where(requests.c.parent.is_(None))
+    opened = asked.order_by(requests.c.opened_at, requests.c.request_id)
     for session_id, last in transaction.connection.execute(opened):
         count[session_id] = count.get(session_id, 0) + 1
         outcome[session_id] = last

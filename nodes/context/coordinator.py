@@ -14,11 +14,13 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.context.deadlines import request_until
 from bursar.nodes.gates.base import Gate
+from bursar.nodes.gateway.scope import Scope, enclosing_scope
 from bursar.nodes.observers.base import Observer
 from bursar.nodes.routers.base import Candidate, Router
 from bursar.nodes.specialists.approval_policy import NO_APPROVALS, Approvals, MustApprove
 from bursar.nodes.specialists.chain import Chain
 from bursar.state.budget import Budget
+from bursar.state.errors import ConfigurationError
 from bursar.state.session import Request
 
 T = TypeVar("T")
@@ -85,6 +87,19 @@ def scopes_of(request: Request, budget: Budget) -> tuple[str, ...]:
         f"session:{request.session_id}",
         f"request:{request.id}",
     )
+
+
+def outer_scope(request: Request) -> Scope | None:
+    """Return the scope of another supervisor's run that the request is part of; None if a user made the request.
+
+    Raises `ConfigurationError` if the request is resumed anywhere else than where it was made: what it spends is for
+    the accounts of that run.
+    """
+    outer = enclosing_scope()
+    if request.parent != (None if outer is None else outer.request_id):
+        made = "by itself" if request.parent is None else f"inside request {request.parent}"
+        raise ConfigurationError(f"this request was made {made}; resume it there, or ask with a new message")
+    return outer
 
 
 def agent_scope(request: Request, node: str) -> str:

@@ -149,8 +149,8 @@ def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
         work = scope.ledger.bind(_admission, claim)
         admission = Commit(scope.ledger.database, work, outlast=True, until=scope.until)
         try:
-            if scope.lease is not None and scope.lease.database is not scope.ledger.database:
-                yield from do(Commit(scope.lease.database, scope.lease.check, until=scope.until))
+            for lease in scope.leases_elsewhere:
+                yield from do(Commit(lease.database, lease.check, until=scope.until))
             outcome = yield from do(admission)
         except LeaseLost as refusal:
             claim.give_back()
@@ -291,7 +291,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     if answer is not None:
         return answer
     at, broken = scope.clock(), None
-    pauses = pauses_of(scope.tenant, scope.agent)
+    pauses = pauses_of(scope.tenant, *scope.agents)
     names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
     now = read_admission_facts(transaction, scope.scopes, pauses=pauses, breakers=names, at=at)
     # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.

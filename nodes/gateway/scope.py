@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 LATE_SECONDS = 0.02  # from a run's deadline until the commit of its hold is given up: the deadline ends the run first
 # Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
-SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio.", "bursar.")
+SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio", "bursar.")
 OWN_POOLS = "bursar-"
 
 
@@ -155,6 +155,23 @@ class Scope:
     offline: bool = False
     outer: "Scope | None" = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
+
+    def __post_init__(self) -> None:
+        if (outer := self.outer) is not None:
+            self.paid = self.paid and outer.paid
+            self.offline = self.offline or outer.offline
+            self.deadline = min((at for at in (self.deadline, outer.deadline) if at is not None), default=None)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The agent, and the agents of the runs that the run is part of."""
+        return (self.agent, *(() if self.outer is None else self.outer.agents))
+
+    @property
+    def leases_elsewhere(self) -> tuple[Lease, ...]:
+        """The leases of the run, and of the runs that it is part of, that are not in the ledger's database."""
+        own = () if self.lease is None or self.lease.database is self.ledger.database else (self.lease,)
+        return own if self.outer is None else tuple(dict.fromkeys((*own, *self.outer.leases_elsewhere)))
 
     @property
     def refusal(self) -> Refused | None:
@@ -366,4 +383,5 @@ def charged_as(name: str) -> Generator[None]:
 def _is_shared(thread: threading.Thread) -> bool:
     target = getattr(thread, "_target", None)
     origin = getattr(type(thread) if target is None else target, "__module__", None)
-    return isinstance(origin, str) and origin.startswith(SHARED_THREADS)
+    ours = thread.name.startswith(OWN_POOLS)  # the first call from sync code starts our loop, wherever it is made
+    return ours or (isinstance(origin, str) and origin.startswith(SHARED_THREADS))

@@ -1,7 +1,9 @@
 """Intake: opens the request with an id and an opening time that a resume finds again in the state."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -17,6 +19,7 @@ from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.runs.pauses_and_breakers import check_paused
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.events import LeaseChanged
 from bursar.state.session import Plan, Request, SessionState
 from bursar.state.spend import Spend
 
@@ -53,27 +56,11 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
         above=() if outer is None else outer.scopes,
     )
     lease = lease_of(config)
-
-    def open_books(transaction: Transaction) -> Request:
-        # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
-        check_paused(coordinator, request, transaction)
-        open_session(transaction, request.session_id, request.tenant, at=request.opened_at)
-        for again in range(MAX_ANSWERS):
-            opened = request if not again else request.model_copy(update={"id": f"{request.id}-{again}"})
-            if open_request(
-                transaction,
-                opened.session_id,
-                opened.id,
-                accounts=_own_accounts(opened, coordinator.budget),
-                text_hash=text_hash(text),
-                at=opened.opened_at,
-                lease=None if lease is None or outer is not None else lease.event("taken"),
-                parent=opened.parent,
-            ):
-                return opened
-        raise LedgerError(f"request {request.id} was answered {MAX_ANSWERS} times; ask with a new message")
-
-    request = await coordinator.commit(open_books, request)
+    logged = None if lease is None or outer is not None else lease.event("taken")
+    # Those that the outer run's first call would open, as on a path of agents: a call of this request may come first.
+    above = [] if outer is None else [Account(scope, None) for scope in outer.opens]
+    opening = partial(_open_books, coordinator=coordinator, request=request, above=above, lease=logged)
+    request = await coordinator.commit(opening, request)
     return {
         "request": request,
         "plan": Plan(),
@@ -84,13 +71,45 @@ async def intake(coordinator: Coordinator, state: SessionState, config: Runnable
     }
 
 
+def _open_books(
+    transaction: Transaction,
+    *,
+    coordinator: Coordinator,
+    request: Request,
+    above: Sequence[Account],
+    lease: LeaseChanged | None,
+) -> Request:
+    """Open the request with its session and accounts; if it has its answer already, open the next one for its message.
+
+    Returns the request that is open now. `above` are accounts to open too, and `lease` is logged before the request.
+    """
+    # Race: a pause may come after this check. The guardian, each run that may pay and each paid call check again.
+    check_paused(coordinator, request, transaction)
+    open_session(transaction, request.session_id, request.tenant, at=request.opened_at)
+    for again in range(MAX_ANSWERS):
+        opened = request if not again else request.model_copy(update={"id": f"{request.id}-{again}"})
+        if open_request(
+            transaction,
+            opened.session_id,
+            opened.id,
+            accounts=[*above, *_own_accounts(opened, coordinator.budget)],
+            text_hash=text_hash(opened.text),
+            at=opened.opened_at,
+            lease=lease,
+            parent=opened.parent,
+        ):
+            return opened
+    raise LedgerError(f"request {request.id} was answered {MAX_ANSWERS} times; ask with a new message")
+
+
 def _outer_run(coordinator: Coordinator) -> Scope | None:
     """Return the run of another supervisor that this request is made in, None if a user makes it.
 
     Raises `ConfigurationError` if that supervisor has another ledger: nobody could hold its accounts there.
     """
     outer = enclosing_scope()
-    if outer is not None and outer.ledger.database is not coordinator.ledger.database:
+    theirs, ours = (None if outer is None else outer.ledger), coordinator.ledger
+    if outer is not None and theirs is not None and (theirs.database, theirs.key) != (ours.database, ours.key):
         raise ConfigurationError(
             f"{outer.agent} runs another supervisor inside, on another ledger, where its budget does not hold; "
             "give both the same Ledger"

@@ -10,12 +10,12 @@ from bursar.checkpoints.ledger.anchors import Head
 from bursar.checkpoints.ledger.postings import record, recover
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.compensate import conclude_actions
-from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, outer_scope, scopes_of
 from bursar.nodes.context.deadlines import books_until, time_for
 from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, verdict_of
 from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.network_guard import watch_network
-from bursar.nodes.gateway.scope import Scope, enclosing_scope
+from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned
@@ -59,7 +59,7 @@ async def run_link(
         _take_offline(scope)
     observers = _observers(coordinator, link, request, config, level=level, specialist=task.specialist)
     scope.on_turn = observers.turn
-    if link.paid:  # a deterministic handler moves no money and does no action
+    if scope.paid:  # a deterministic handler moves no money and does no action
         scope.acting = ActionContext(request, task.specialist, task.left, coordinator.approvals)
     started = time.monotonic()
     with observers:
@@ -105,7 +105,6 @@ def _observers(
 
 
 def _scope(coordinator: Coordinator, link: Link, request: Request, config: RunnableConfig, *, seconds: float) -> Scope:
-    outer = enclosing_scope()  # of another supervisor's run that this request is made in
     return Scope(
         ledger=coordinator.ledger,
         session_id=request.session_id,
@@ -113,15 +112,14 @@ def _scope(coordinator: Coordinator, link: Link, request: Request, config: Runna
         agent=link.node,
         checkpoint_ns=checkpoint_ns(config),
         scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),
-        paid=link.paid and (outer is None or outer.paid),
+        paid=link.paid,
         max_turns=link.max_turns,
         max_repeats=link.max_repeats,
         deadline=time.monotonic() + seconds,
         new_id=coordinator.new_id,
         clock=coordinator.clock,
         lease=lease_of(config),
-        offline=outer is not None and outer.offline,
-        outer=outer,
+        outer=outer_scope(request),
     )
 
 

@@ -1,22 +1,40 @@
 """A supervisor inside another's run: what it spends fits every account above it, and is charged and shown there."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.nodes.gateway.scope import charged_as
 from bursar.nodes.specialists.definition import deterministic
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import RequestOpened
 from bursar.state.money import USD
-from bursar.state.refusals import BudgetExceeded
+from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from bursar.state.run import Report, Task
-from tests.support.graphs import App, answer_of, ask, billed, build, free, priced, scripted, session, specialist, words
+from tests.support.graphs import (
+    App,
+    RouteTo,
+    answer_of,
+    ask,
+    billed,
+    build,
+    free,
+    priced,
+    scripted,
+    session,
+    specialist,
+    words,
+)
 
+ROOT = Path(__file__).parents[2]
 CALL = USD("0.005")  # five words
 
 
@@ -141,13 +159,124 @@ def test_interrupted_inside_it_is_resumed_and_pays_nothing_twice(any_ledger: Led
     assert any_ledger.verify()
 
 
-def test_inside_a_handler_without_money_it_has_none(ledger: Ledger) -> None:
-    """A deterministic handler stays one, whatever it calls."""
+@pytest.mark.parametrize("pays_router", [False, True])
+def test_inside_a_handler_without_money_it_has_none(ledger: Ledger, pays_router: bool) -> None:
+    """A deterministic handler stays one, whatever it calls; a router that would pay is not asked."""
     double = scripted()
-    inner = team(ledger, priced(double), calls=1)
+    model = priced(double)
+
+    class Pays(RouteTo):
+        async def route(self, text: str, candidates: Any) -> Any:
+            await model.ainvoke("which one?")
+            return await super().route(text, candidates)
+
+    leaf = free("leaf", burning(model, 1), ceiling="0.03")
+    inner = build(ledger, [leaf], checkpointer=None, router=Pays() if pays_router else RouteTo())
     app = build(ledger, [specialist("team", deterministic(in_function(inner)), fallbacks=[])])
-    assert "leaf by rule" in answer_of(ask(app))
+    assert ("leaf" if pays_router else "leaf by rule") in answer_of(ask(app))
     assert not double.calls
+
+
+@pytest.mark.slow
+def test_the_first_sync_call_in_a_run_binds_nobody_to_that_run(tmp_path: Any) -> None:
+    """It starts the process's loop for sync callers, which later serves other users: in a process of its own."""
+    program = f"""
+import asyncio
+from bursar import Ledger
+from tests.graphs.test_nested import answer_of, build, free, in_function, priced, scripted, session, team, words
+ledger = Ledger("sqlite:///{tmp_path}/books.db")
+inner = team(ledger, priced(scripted(words(5), words(5))), calls=1)
+outer = build(ledger, [free("team", in_function(inner), ceiling="0.03")])
+asyncio.run(outer.ainvoke({{"messages": [("user", "burn")]}}, session("s-1")))
+print(answer_of(inner.invoke({{"messages": [("user", "burn")]}}, session("s-2"))))
+print(ledger.spend("s-1").spent, ledger.spend("s-2").spent)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["1 calls", "$0.005 $0.005"], done.stderr
+
+
+def test_it_is_resumed_only_where_it_was_made(any_ledger: Ledger) -> None:
+    """What it spends is for the accounts there: elsewhere it is refused, and nothing is paid."""
+    double, stops = scripted(*[words(5)] * 9), [KeyboardInterrupt()]
+    model = priced(double)
+
+    def leaf(task: Task) -> Report:
+        model.invoke("one")
+        if stops:
+            raise stops.pop()
+        model.invoke("two")
+        return Report(answer="done")
+
+    inner = build(any_ledger, [free("leaf", leaf, ceiling="0.03")])
+    with pytest.raises(KeyboardInterrupt):
+        inner.invoke({"messages": [("user", "burn")]}, session("mine"))
+
+    def resumes(task: Task) -> str:
+        return answer_of(inner.invoke(None, session("mine")))
+
+    result = ask(build(any_ledger, [free("team", resumes, ceiling="0.03")]))
+    assert "this request was made by itself; resume it there" in result["gaps"][0]
+    assert (len(double.calls), any_ledger.spend("s-1").calls) == (1, 0)
+    assert answer_of(inner.invoke(None, session("mine"))) == "done"
+    assert any_ledger.verify()
+
+
+def test_it_pays_nothing_after_the_outer_deadline(ledger: Ledger) -> None:
+    """Though its own specialist has more time, and nobody could end its thread meanwhile."""
+    double, over = scripted(*[words(5)] * 9), threading.Event()
+    model = priced(double)
+
+    def leaf(task: Task) -> Report:
+        model.invoke("in time")
+        over.wait(10)
+        with pytest.raises(ScopeClosed):
+            model.invoke("too late")
+        return Report(answer="done")
+
+    inner = build(ledger, [free("leaf", leaf, ceiling="0.03", timeout=30)], checkpointer=None)
+    result = ask(build(ledger, [free("team", in_function(inner), ceiling="0.03", timeout=0.5)]))
+    over.set()
+    assert "no answer within 0.5 s" in result["gaps"][0]
+    assert len(double.calls) == 1
+
+
+def test_it_is_charged_to_the_path_on_whose_behalf_it_is_called(ledger: Ledger) -> None:
+    """Also if its call is the first one on that path."""
+    inner = team(ledger, priced(scripted(words(5))), calls=1)
+
+    def handler(task: Task) -> str:
+        with charged_as("helper"):
+            return answer_of(inner.invoke({"messages": [("user", "burn")]}))
+
+    result = ask(build(ledger, [free("team", handler, ceiling="0.03")]))
+    assert answer_of(result) == "1 calls"
+    assert result["spend"].spent == CALL
+    assert ledger.verify()
+
+
+def test_a_pause_of_the_outer_agent_stops_its_calls(ledger: Ledger) -> None:
+    """As it stops that agent's own."""
+    double = scripted(*[words(5)] * 9)
+    model = priced(double)
+
+    def leaf(task: Task) -> str:
+        model.invoke("before")
+        ledger.pause("agent:team")
+        return model.invoke("after").text
+
+    inner = build(ledger, [free("leaf", leaf, ceiling="0.03")], checkpointer=None)
+    result = ask(build(ledger, [free("team", in_function(inner), ceiling="0.03")]))
+    assert "agent team is paused" in answer_of(result)
+    assert len(double.calls) == 1
+
+
+def test_on_a_ledger_with_another_key_it_is_refused(any_url: str) -> None:
+    """Two keys in one log would make it look edited."""
+    one, other = Ledger(any_url, key=b"one"), Ledger(any_url, key=b"other")
+    result = ask(build(one, [free("team", in_function(team(other, priced(scripted()))), ceiling="0.03")]))
+    assert "on another ledger" in result["gaps"][0]
+    assert one.verify()
+    one.close()
 
 
 def test_on_another_ledger_it_is_refused(ledger: Ledger, tmp_path: Any) -> None:
