@@ -121,7 +121,7 @@ class StoreOperation(NamedTuple):
 
 
 class CommitSharing:
-    """The waiting writes of a saver, at most one `PendingWrites` for each session.
+    """The writes of a saver that wait to be stored in the next commit, at most one `PendingWrites` for each session.
 
     Any thread may use a `CommitSharing`.
     """

@@ -64,7 +64,10 @@ class _Rebasing:
         self._stored: dict[Named, Version] = {}  # read before it was stored anew
 
     def store_anew(self, channel: str, version: str, going: Collection[Named]) -> None:
-        """Store a value again as a difference to the nearest version of its chain that is not in `going`, or whole."""
+        """Store a value again before the versions in `going`, on which it may be based, are deleted.
+
+        It is stored as the difference from the nearest version of its chain that stays; if none stays, whole.
+        """
         codec, at = self._codec, self._at
         rows = self._rows(channel, version)
         body, trail = assemble(codec, at, channel, version, rows)

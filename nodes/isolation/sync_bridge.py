@@ -78,7 +78,8 @@ def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
 class AsyncNode(Runnable[S, Update], Generic[S]):
     """A graph node whose body, a coroutine function, serves both `invoke` and `ainvoke`.
 
-    Under `invoke`, `carry` is a block in which the calling thread has in its context what the body must find there.
+    Under `invoke` the body gets a copy of the calling thread's context, taken inside the context manager that `carry`
+    returns: what that sets, the body finds.
     """
 
     def __init__(

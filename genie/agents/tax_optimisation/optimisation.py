@@ -180,7 +180,7 @@ def _covered(profile: Profile) -> tuple[TaxYear | None, tuple[str, ...]]:
 
 
 def _answer(sheet: Sheet, case: _Case, estimate: Estimate) -> str:
-    """Return the sentences that say the tax, the taxed income and the rates, with their numbers on `sheet`."""
+    """Return the sentences that say the tax, the taxed income and the rates; record on `sheet` the numbers in them."""
     tax = sheet.money("tax", formatting.rounded_money(estimate.tax, CURRENCY), CURRENCY)
     year = sheet.word("tax_year", str(case.year.year))
     income = sheet.money("income", case.income, CURRENCY)

@@ -181,9 +181,9 @@ class _Drilled:
         return DrillResult(name, fault.name, asked.seconds, _end(runs[0]) if runs else "", by, tuple(problems))
 
     def _opened(self, chain: Chain, fault: DrillFault) -> list[str]:
-        """Return the names of the breakers that must be open for the fault.
+        """Return the names of the breakers to open, so that the agent meets the fault.
 
-        The breakers of an agent's models are found by a first request in which the agent's provider fails.
+        To find the breakers of the agent's models, this makes a first request, in which the agent's provider fails.
         """
         name = chain.specialist.name
         if fault.opens != "model":
