@@ -168,6 +168,12 @@ def charged(transaction: Transaction, scope: str) -> int:
     return 0 if not rows else rows[0][2] + rows[0][3]
 
 
+def cap_and_charge(transaction: Transaction, scope: str) -> tuple[int | None, int]:
+    """Return the account's cap, and what it has spent plus what it holds, in nano-dollars; None is no cap."""
+    rows = _read(1)(transaction.connection, scope_0=scope)
+    return (rows[0][1], rows[0][2] + rows[0][3]) if rows else (None, 0)
+
+
 def cap_of(transaction: Transaction, scope: str) -> int | None:
     """Return the account's cap in nano-dollars; None if the account has no cap or does not exist."""
     rows = _read(1)(transaction.connection, scope_0=scope)

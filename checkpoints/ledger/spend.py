@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import bindparam, func, literal_column, select
 
 from bursar.checkpoints.database.statement import Row, Statement
-from bursar.checkpoints.ledger.accounts import cap_of, charged, describe_scope
+from bursar.checkpoints.ledger.accounts import cap_and_charge, describe_scope
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
 from bursar.state.errors import LedgerError
@@ -29,7 +29,8 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
     by_model: defaultdict[str, int] = defaultdict(int)
     by_day: defaultdict[str, int] = defaultdict(int)
     rows = _rows[kind](transaction.connection, name=name)
-    if kind == "request" and _charge(rows) != charged(transaction, scope):  # requests that its runs made add to it
+    cap, charge = cap_and_charge(transaction, scope)
+    if kind == "request" and _charge(rows) != charge:  # requests that its runs made add to it
         rows = _family(transaction.connection, name=name)
     for agent, model, day, state, number, hold, cost in rows:
         if state in HELD_STATES:
@@ -42,7 +43,6 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
             by_day[day] += charge
         sent += number if state != "void" else 0
         unknown += number if state == "unknown" else 0
-    cap = cap_of(transaction, scope)
     return Spend(
         spent=USD.from_nanos(spent),
         held=USD.from_nanos(held) if held else ZERO,
