@@ -102,7 +102,8 @@ def ask(bench: Bench, placed: list[tuple[str, Any, str]], *, streams: bool, **me
         model: Any = meter(bench.chat(**own), **metering)
         caller = model.bind(**options) if bound else model
         call = {} if bound else options
-        with bench.scope("0.002", request=f"r-{next(_numbers)}").enter():
+        request = f"r-{next(_numbers)}"
+        with bench.scope("0.002", request=request, checkpoint_ns=request).enter():  # elsewhere: nothing is replayed
             for number in range(3):
                 list(caller.stream(f"hello {number}", **call)) if streams else caller.invoke(f"hello {number}", **call)
     except (Refused, ConfigurationError, ValidationError) as refusal:  # the last is ChatOpenAI's own

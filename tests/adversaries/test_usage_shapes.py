@@ -19,10 +19,12 @@ def ask(bench: Bench, reply: Reply, *, streams: bool) -> tuple[int, int, int]:
     """The nano-dollars billed, charged and held for one call that is answered so."""
     bench.provider.default = reply
     billed, spent = bench.provider.billed, _spent(bench)
-    with bench.scope("0.01", request=f"r-{next(_numbers)}").enter():
+    request = f"r-{next(_numbers)}"
+    with bench.scope("0.01", request=request, checkpoint_ns=request).enter():  # elsewhere: nothing is replayed
         model = bench.model(max_tokens=400)
         list(model.stream(PROMPT)) if streams else model.invoke(PROMPT)
     held = [row.event.amount.nanos for row in bench.ledger.audit(SESSION) if isinstance(row.event, CallHeld)][-1]
+    assert bench.provider.billed > billed
     return bench.provider.billed - billed, _spent(bench) - spent, held
 
 

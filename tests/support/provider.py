@@ -260,7 +260,8 @@ def _usage(reply: Reply, bill: Bill, share: float = 1.0) -> dict[str, Any]:
         case "only in the total":
             completion, reasoning = completion - reasoning, 0
         case "too low":
-            completion = min(completion, 1)
+            completion, reasoning = min(completion, 1), 0
+            total = prompt + completion
         case _:
             pass
     return {
