@@ -8,10 +8,10 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo drill quick test check docs diagrams install bench mutants upstream lock clean
+.PHONY: help setup demo drill quick test check docs diagrams install bench money mutants simulate upstream real-model lock clean
 
 help:  ## Show what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: .venv/.ready  ## Make .venv with everything that is locked
 
@@ -59,11 +59,20 @@ install: setup  ## Try the wheel in empty environments, as a new user would (a m
 bench: setup  ## Measure against peers, as ratios from interleaved rounds
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+money: setup  ## Compare dollars over the limit and work lost with four peers (five minutes, needs the package index)
+	@$(BIN)/python -m benchmarks.money $(ARGS)
+
 mutants: setup  ## Plant faults in gateway and ledger; the tests must catch each
 	@$(BIN)/python tests/mutation/mutants.py
 
+simulate: setup  ## Play the money rules in a million interleavings from seeds (ten minutes)
+	@$(BIN)/python tests/simulation/run.py $(ARGS)
+
 upstream: setup  ## Run LangGraph's own tests with our checkpointer and with its own (ten minutes, needs the package index)
 	@$(BIN)/python tests/upstream/run.py
+
+real-model: setup  ## Ask Genie with a real, small model on loopback (compiles its server first, needs the package index)
+	@$(BIN)/python tests/real_model/run.py
 
 lock: .uv/bin/uv  ## Resolve requirements.lock anew from pyproject.toml
 	.uv/bin/uv pip compile --quiet pyproject.toml --group dev --all-extras --universal --python-version 3.11 --upgrade \

@@ -16,8 +16,10 @@ from benchmarks.harness import Result, Rounds, machine
 NAMES = (
     "imports",
     "governed_request",
+    "tracing",
     "wrapper",
     "hanging",
+    "event_loops",
     "hold_settle",
     "sessions_at_once",
     "session_length",
@@ -80,7 +82,7 @@ def _show(console: Console, result: Result) -> None:
         bound = "" if ratio.bound is None else f"≤ {ratio.bound:g} {'holds' if ratio.holds else 'MISSED'}"
         of = f"{ratio.of} / {ratio.to}, {ratio.what}"
         ratios.add_row(of, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", bound)
-    console.print(took, ratios)
+    console.print(took, ratios, *result.notes, sep="\n")
 
 
 def _time(microseconds: tuple[float, ...]) -> str:

@@ -48,10 +48,13 @@ def rules(task: Task) -> Report:
     return Report(answer="by rule")
 
 
-def app_on(url: str, *, deadline: float) -> Any:
-    """Return a supervisor with two agents that hang: `first` and `second`, both with this deadline in seconds."""
+def app_on(url: str, *, deadline: float, apart: bool) -> Any:
+    """Return a supervisor with two agents that hang: `first` and `second`, both with this deadline in seconds.
+
+    They hang on the caller's event loop or, if `apart`, on one of Bursar's own.
+    """
     specialists = [
-        Specialist(name=name, description=name, handler=handler, timeout=deadline, fallbacks=[rules])
+        Specialist(name=name, description=name, handler=handler, timeout=deadline, fallbacks=[rules], apart=apart)
         for name, handler in (("first", waits), ("second", swallows))
     ]
     saver = SQLAlchemySaver(url)
@@ -105,11 +108,16 @@ def _one(of: str, to: str, what: str, ratio: float, *, bound: float | None = Non
 
 
 def run(*, smoke: bool) -> list[Result]:
-    """Return one result: the slowest answer against its deadline, and memory after the sessions against before."""
+    """Return two results: agents that hang on the caller's event loop, and agents that hang apart."""
+    return [_run(smoke=smoke, apart=apart) for apart in (False, True)]
+
+
+def _run(*, smoke: bool, apart: bool) -> Result:
+    """Return the slowest answer against its deadline, and memory after the sessions against before."""
     sessions, deadline = (20, 1.0) if smoke else (SESSIONS, DEADLINE_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
-        app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline)
-        first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0)
+        app = app_on(f"sqlite:///{folder}/hanging.db", deadline=deadline, apart=apart)
+        first = app_on(f"sqlite:///{folder}/hanging.db", deadline=1.0, apart=apart)
         asyncio.run(ask_all(first, sessions // 10, over_seconds=0.0))  # warm-up: makes what is made once
         # The hanging agents opened their breakers. With open breakers no agent would be called, and none would hang.
         coordinator_of(app).ledger.run(close_all)
@@ -125,7 +133,8 @@ def run(*, smoke: bool) -> list[Result]:
         raise AssertionError(f"a session was answered after {min(waited):.2f} s: its agent did not hang")
     if left or threads_after > threads:
         raise AssertionError(f"{left} handlers and {threads_after - threads} threads were left behind")
-    result = Result(f"{sessions} sessions at once whose agent hangs, deadline {deadline:g} s")
+    where = "apart" if apart else "on the caller's event loop"
+    result = Result(f"{sessions} sessions at once whose agent hangs {where}, deadline {deadline:g} s")
     result.rounds = [Rounds("a session", (used / sessions * 1e6,), tuple(one * 1e6 for one in waited))]
     shares = sorted(one / deadline for one in waited)
     quarter = len(shares) // 4
@@ -139,4 +148,4 @@ def run(*, smoke: bool) -> list[Result]:
         _one("pages of memory after", "before", "resident", after / before),
         _one("pages after as many again", "after", "resident", again / after, bound=bound),
     ]
-    return [result]
+    return result

@@ -102,8 +102,8 @@ def same_rows(path: str, stack: ExitStack) -> Callable[[int], None]:
         )
         end = next(sequences)
         where = "WHERE session_id = 's' AND sequence = ?"
-        connection.execute(f"UPDATE bursar_sessions SET sequence = ?, head = ? {where}", (end, event[-1], end - 1))
-        connection.execute("INSERT INTO bursar_events VALUES (?, ?, ?, ?, ?, ?, ?)", ("s", end, *event[2:]))
+        connection.execute(f"UPDATE bursar_sessions SET sequence = ?, head = ? {where}", (end, event[6], end - 1))
+        connection.execute("INSERT INTO bursar_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", ("s", end, *event[2:]))
 
     def calls(operations: int) -> None:
         for _ in range(operations):

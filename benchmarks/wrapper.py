@@ -82,7 +82,7 @@ def _coordinator(url: str) -> Coordinator:
 
 def _state() -> Any:
     request = Request(id="r", session_id="s", tenant="t", text="go", opened_at=AT, budget=Budget("1").per_request)
-    plan = Plan(steps=tuple(Step(name=name, allowance=ZERO) for name in HANDLERS))
+    plan = Plan(steps=tuple(Step(name=name, specialist=name, allowance=ZERO, expects=ZERO) for name in HANDLERS))
     return {"request": request, "plan": plan, "runs": [], "decisions": [], "messages": [], "spend": Spend()}
 
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -39,12 +39,16 @@ PAUSE_SECONDS = 0.05  # between two attempts to take a lease that another has
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The ownership of a session by one run, until it is released, expires or is taken over."""
+    """The ownership of a session by one run, until it is released, expires or is taken over.
+
+    `took_over` is whether the owner before did not give the session back: its process died, or still lives.
+    """
 
     database: Database
     session_id: str
     owner: str
     epoch: int
+    took_over: bool = field(default=False, compare=False)
 
     def check(self, connection: Connection) -> None:
         """Raise `LeaseLost` if the lease was lost. Otherwise no run can take the lease before this transaction ends."""
@@ -226,9 +230,9 @@ class LeaseHolder:
                 # No race: PostgreSQL locked the row even though the first statement left it, and SQLite has one writer.
                 taken = _take(connection, **new, force=0, dead=holder)
             [(epoch, previous)] = taken
-            lease = Lease(self._database, session, owner, int(epoch))
+            lease = Lease(self._database, session, owner, int(epoch), bool(previous))
             if wish.ledger is not None:
-                _tell(connection, wish.ledger, lease, took_over=bool(previous), resumes=wish.resumes)
+                _tell(connection, wish.ledger, lease, took_over=lease.took_over, resumes=wish.resumes)
             return lease
 
         return work

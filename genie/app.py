@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
@@ -17,8 +18,10 @@ from bursar import (
     TAKE_OVER,
     Budget,
     ConfigurationError,
+    LangSmithObserver,
     Ledger,
     Price,
+    Quote,
     SessionOutput,
     SQLAlchemySaver,
     Supervisor,
@@ -30,8 +33,10 @@ from bursar.genie.agents.compliance_checker.checker import ComplianceChecker
 from bursar.genie.agents.compliance_checker.gate import ComplianceGate
 from bursar.genie.agents.database_connector.connector import Connector
 from bursar.genie.household.household import open_household
+from bursar.genie.progress import Progress
 from bursar.genie.roster import specialists
 from bursar.genie.router import build_router
+from bursar.genie.wording.identifiers import mask
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -58,16 +63,18 @@ class Genie:
     data: "Engine"
     clock: Clock
 
-    def ask(self, question: str, session: str, *, on_node: Callable[[str], None] | None = None) -> SessionOutput:
+    def ask(self, question: str, session: str, *, progress: Progress | None = None) -> SessionOutput:
         """Ask `question` in the session and return the session's state, which holds the answer.
 
-        `on_node` is called with the name of each node that starts.
+        Meanwhile `progress` is told what the request does.
         """
-        return self._run({"messages": [("user", question)]}, session, on_node)
+        return self._run({"messages": [("user", question)]}, session, progress)
 
-    def resume(
-        self, session: str, *, on_node: Callable[[str], None] | None = None, take_over: bool = False
-    ) -> SessionOutput:
+    def quote(self, question: str, session: str | None = None) -> Quote:
+        """Return what `ask` would do and cost now, in the session or in a new one. No agent runs."""
+        return self.app.quote(question, _config(session) if session else None)
+
+    def resume(self, session: str, *, progress: Progress | None = None, take_over: bool = False) -> SessionOutput:
         """Resume the session's interrupted request and return the session's state, which holds the answer.
 
         If no request is pending, nothing runs and the state with the last answer is returned. With `take_over`, take
@@ -82,9 +89,11 @@ class Genie:
                 f"session {session!r} is not Genie's: it is at {', '.join(strange)}; resume it in its own application: "
                 "app.invoke(None, config)"
             )
-        if not found.next:
+        # A process may die when all of a step's nodes have ended, and the step has not: then no node is next, and the
+        # request is not answered.
+        if not found.next and isinstance(found.values["messages"][-1], AIMessage):
             return found.values  # pyright: ignore[reportReturnType] - the state's own values
-        return self._run(None, session, on_node, take_over=take_over)
+        return self._run(None, session, progress, take_over=take_over)
 
     def _strange_nodes(self, session: str) -> list[str]:
         """Return the nodes that the session's checkpoint names and that Genie's graph does not have."""
@@ -109,15 +118,18 @@ class Genie:
         self.ledger.close()
 
     def _run(
-        self, entered: object, session: str, on_node: Callable[[str], None] | None, *, take_over: bool = False
+        self, entered: object, session: str, progress: Progress | None, *, take_over: bool = False
     ) -> SessionOutput:
         last: Any = None
         config = _config(session, take_over=take_over)
-        for mode, chunk in self.app.stream(entered, config, stream_mode=["tasks", "values"]):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+        modes = ["tasks", "values", "custom"]
+        for mode, chunk in self.app.stream(entered, config, stream_mode=modes):  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
             if mode == "values":
                 last = chunk
-            elif on_node is not None and (name := _started(chunk)):
-                on_node(name)
+            elif progress is not None and mode == "custom":
+                progress.happens(chunk)
+            elif progress is not None and (name := _started(chunk)):
+                progress.starts(name)
         return last
 
 
@@ -165,6 +177,7 @@ def open_genie(
         checkpointer=SQLAlchemySaver(database) if checkpointer else None,
         router=build_router(source, model),
         gate=ComplianceGate(ComplianceChecker(), source, today),
+        observers=[LangSmithObserver(mask=mask)],
         name="genie",
         clock=clock,
     )

@@ -7,7 +7,7 @@ read, 3 refused, 130 interrupted (Ctrl-C), 143 drained (SIGTERM). Slow modules a
 import os
 import shlex
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bursar import SessionOutput
     from bursar.genie.app import Genie
     from bursar.genie.importing.import_report import ImportReport
+    from bursar.genie.progress import Progress
 
 ANSWERED, GAPS, WRONG_USE, REFUSED, INTERRUPTED, DRAINED = 0, 1, 2, 3, 130, 143
 DEMO_QUESTIONS = (
@@ -67,15 +68,23 @@ def ask(
     data: Annotated[list[Path] | None, typer.Option(help="Import this file first; may be given again.")] = None,
     database: DatabaseOption = DEFAULT_DATABASE,
     as_of: AsOfOption = None,
+    quote: Annotated[
+        bool, typer.Option("--quote", help="Only show the plan, and what it would cost; no agent runs.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Genie: ask about your own accounts."""
     genie = _genie(database, budget, as_of)
     if data and _import(genie, data, quiet=json) == WRONG_USE:
         raise typer.Exit(WRONG_USE)
+    if quote:
+        told = genie.quote(question, session)
+        typer.echo(told.model_dump_json(indent=2) if json else str(told))
+        genie.close()
+        return
     session = session or f"s-{uuid.uuid4().hex[:8]}"
-    with _working(session, database) as hear:
-        result = genie.ask(question, session, on_node=hear)
+    with _working(session, database) as progress:
+        result = genie.ask(question, session, progress=progress)
     _answer(genie, result, session, database, json=json)
 
 
@@ -95,8 +104,8 @@ def resume(
     """Genie: resume a session's interrupted request, under the budget that the request was opened with."""
     _check_exists(database)
     genie = _genie(database, budget, as_of)
-    with _working(session, database) as hear:
-        result = genie.resume(session, on_node=hear, take_over=take_over)
+    with _working(session, database) as progress:
+        result = genie.resume(session, progress=progress, take_over=take_over)
     _answer(genie, result, session, database, json=json)
 
 
@@ -144,8 +153,8 @@ def demo() -> None:
         worst = ANSWERED
         for number, question in enumerate(DEMO_QUESTIONS, 1):
             show.console().rule(f"[bold]{number}. {question}", align="left")
-            with _working("", database) as hear:
-                result = genie.ask(question, f"demo-{number}", on_node=hear)
+            with _working("", database) as progress:
+                result = genie.ask(question, f"demo-{number}", progress=progress)
             worst = max(worst, _show(result, f"demo-{number}", json=False))
         show.console().print(str(genie.ledger.verify()))
         show.console().print(DEMO_END)
@@ -204,8 +213,8 @@ def _stop(text: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
-    """Show a status line on a terminal while the block runs; yield a function that writes a node's name into the line.
+def _working(session: str, database: str) -> "Generator[Progress]":
+    """Show a status line on a terminal while the block runs; yield the progress that the line shows.
 
     Ctrl-C and SIGTERM end the command with one line that says how to resume the session, or to start again if `session`
     is empty. A `DataError` becomes a `ConfigurationError`.
@@ -218,8 +227,8 @@ def _working(session: str, database: str) -> Generator[Callable[[str], None]]:
 
     go_on = f"go on with: bursar resume {session}{_where(database)}" if session else "start again"
     try:
-        with drain_on_sigterm(), show.status() as hear:
-            yield hear
+        with drain_on_sigterm(), show.status() as progress:
+            yield progress
     except KeyboardInterrupt:
         _stop(f"interrupted; what was paid for is kept; {go_on}", INTERRUPTED)
     except GraphDrained:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.progress import Progress
+from rich.progress import Progress as ProgressBars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from bursar import Outcome, Run, SessionOutput, Spend
+from bursar.genie.progress import Progress
 
 if TYPE_CHECKING:
     from bursar.genie.importing.import_report import ImportReport
@@ -32,17 +33,17 @@ def console(*, error: bool = False) -> Console:
 
 
 @contextmanager
-def status() -> Generator[Callable[[str], None]]:
-    """Show a status line on stderr while the block runs; yield a function that writes a node's name into the line.
+def status() -> Generator[Progress]:
+    """Show a status line on stderr while the block runs; yield the progress that the line shows.
 
-    If stderr is no terminal, nothing is shown and the function does nothing.
+    If stderr is no terminal, nothing is shown.
     """
-    screen = console(error=True)
+    screen, progress = console(error=True), Progress()
     if not screen.is_terminal:
-        yield lambda _: None
+        yield progress
         return
-    with screen.status("starting") as line:
-        yield lambda node: line.update(f"{node.replace('_', ' ')} …")
+    with screen.status(progress):  # drawn anew several times a second, so that the seconds count
+        yield progress
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def import_progress() -> Generator[Callable[[str], None]]:
     if not screen.is_terminal:
         yield lambda _: None
         return
-    with Progress(console=screen, transient=True) as bar:
+    with ProgressBars(console=screen, transient=True) as bar:
         task = bar.add_task("importing", total=None)
         yield lambda file: bar.update(task, advance=1, description=f"imported {file}")
 

@@ -10,7 +10,7 @@ from typing import Final
 from langchain_core.language_models import BaseChatModel
 from pydantic import TypeAdapter
 
-from bursar import Candidate, CascadeRouter, ExampleRouter, ModelRouter, Router, Scores
+from bursar import Candidate, CascadeRouter, ExampleRouter, ModelRouter, Question, Router, Scores
 from bursar.genie.household.onboarding import is_empty
 from bursar.genie.household.source import Source
 from bursar.genie.wording.identifiers import mask
@@ -40,14 +40,19 @@ class DataFirst:
     router: Router
     source: Source
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+    @property
+    def free(self) -> bool:
+        """Whether it never pays: it does not if the inner router says so of itself."""
+        return getattr(self.router, "free", False) is True  # a cascade's `free` is a router
+
+    async def route(self, question: Question, candidates: Sequence[Candidate], /) -> Scores:
         """Return the scores that the inner router gives.
 
         While there is no data, do not ask the inner router: choose the database connector, with score 1.
         """
         # Race: an import may end just after this look. The database connector then answers from the new data.
         if not await asyncio.to_thread(is_empty, self.source):
-            return await self.router.route(text, candidates)
+            return await self.router.route(question, candidates)
         by_name = {candidate.name: float(candidate.name == SPEAKER) for candidate in candidates}
         chosen = tuple(name for name, score in by_name.items() if score)
         return Scores(by_name, chosen, 1.0, "no data yet: the database connector says how to begin")
@@ -55,13 +60,13 @@ class DataFirst:
 
 @dataclass(frozen=True, slots=True)
 class MaskedRouter:
-    """A router that masks the identifiers in a request, and then asks `router` for the scores.
+    """A router that masks the identifiers in a conversation, and then asks `router` for the scores.
 
     Account numbers and the like say nothing about which specialist fits, and the router's model must not see them.
     """
 
     router: Router
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Return the scores that the inner router gives to the masked request."""
-        return await self.router.route(mask(text), candidates)
+    async def route(self, question: Question, candidates: Sequence[Candidate], /) -> Scores:
+        """Return the scores that the inner router gives to the masked question."""
+        return await self.router.route(question.map(mask), candidates)

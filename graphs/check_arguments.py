@@ -1,23 +1,40 @@
 """Checks of the arguments of `build_supervisor`: each fault is one sentence that says what to write instead."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.nodes.composers.base import Composer
+from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
 from bursar.nodes.gateway.meter import require_price
-from bursar.nodes.observers.base import Observer
+from bursar.nodes.observers.base import AnyObserver
 from bursar.nodes.routers.base import Router
 from bursar.nodes.specialists.approval_policy import MustApprove
-from bursar.nodes.specialists.chain import Chain
+from bursar.nodes.specialists.chain import Chain, chains_of
 from bursar.nodes.specialists.definition import NAME_RULE, Specialist, is_name
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.money import USD, ZERO, AmountError
 
-HEARD = ("run_started", "turn", "run_ended", "run_stopped")
+MAX_REQUEST_SECONDS = 86_400.0
+MAX_ROUNDS = 10
+HEARD = ("run_started", "turn", "run_ended", "run_stopped", "for_request")
 
 
-def check_kinds(specialists: Iterable[object], budget: object, ledger: object) -> None:
+def checked_chains(specialists: Sequence[Specialist], budget: Budget, ledger: Ledger) -> dict[str, Chain]:
+    """Return the chains of the specialists by name.
+
+    Raises `ConfigurationError` unless these are `Specialist` records with proper chains, a `Budget` that has room for
+    each ceiling, and a `Ledger`. Raises `UnknownPrice` if a declared model has no price.
+    """
+    _check_kinds(specialists, budget, ledger)
+    chains = chains_of(specialists)
+    _check_money(chains, budget)
+    return chains
+
+
+def _check_kinds(specialists: Iterable[object], budget: object, ledger: object) -> None:
     """Raise `ConfigurationError` unless these are `Specialist` records, a `Budget` and a `Ledger`."""
     if isinstance(specialists, Specialist):
         raise ConfigurationError("specialists is a list; write [specialist]")
@@ -30,16 +47,47 @@ def check_kinds(specialists: Iterable[object], budget: object, ledger: object) -
         raise ConfigurationError(f"ledger is a Ledger, not {_kind(ledger)}; write Ledger(url)")
 
 
-def check_router(router: Router | None) -> None:
+def check_coordinator(coordinator: Coordinator, checkpointer: object) -> None:
+    """Raise `ConfigurationError` unless router, gate and composer have the methods that they are called by.
+
+    Raise it too if a person must approve or raise something, and the graph cannot wait for that.
+    """
+    _check_router(coordinator.router)
+    _check_gate(coordinator.gate, coordinator.chains)
+    _check_composer(coordinator.composer)
+    _check_approval(coordinator.chains, coordinator.must_approve, checkpointer)
+    if coordinator.asks and coordinator.approvals.nobody:
+        raise ConfigurationError("on_exhausted='ask' asks a person; say who may answer with approvers=[…]")
+    if coordinator.asks and not checkpointer:
+        raise ConfigurationError("on_exhausted='ask' waits for a person; give the graph a checkpointer to wait with")
+
+
+def _check_router(router: Router) -> None:
     """Raise `ConfigurationError` unless the router has a `route`."""
-    if router is not None and not callable(getattr(router, "route", None)):
+    if not callable(getattr(router, "route", None)):
         raise ConfigurationError(f"router: {_kind(router)} has no route(text, candidates), which a router has")
 
 
-def check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
+def _check_composer(composer: Composer | None) -> None:
+    """Raise `ConfigurationError` unless the composer is None, or has a coroutine `compose` and a proper `share`."""
+    if composer is None:
+        return
+    if isinstance(composer, type) or not iscoroutinefunction(getattr(composer, "compose", None)):
+        raise ConfigurationError(
+            f"composer: {_kind(composer)} has no async compose(question, reports, gaps), which a composer has"
+        )
+    try:
+        share = USD(getattr(composer, "share", ZERO))
+    except AmountError as error:
+        raise ConfigurationError(f"composer: share: {error}") from None
+    if share < ZERO:
+        raise ConfigurationError(f"composer: its share {share} is negative")
+
+
+def _check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
     """Raise `ConfigurationError` unless the gate is None, or has a proper name, `review_plan` and `review_answer`.
 
-    Raise it too if a specialist has the gate's name, or if one of the two methods is a coroutine function.
+    Raise it too if a specialist has the gate's name.
     """
     if gate is None:
         return
@@ -49,17 +97,14 @@ def check_gate(gate: Gate | None, chains: Mapping[str, Chain]) -> None:
     if name in chains:
         raise ConfigurationError(f"gate {name!r}: a specialist has that name already")
     for member in ("review_plan", "review_answer"):
-        review = getattr(gate, member, None)
-        if not callable(review):
+        if not callable(getattr(gate, member, None)):
             raise ConfigurationError(f"gate {name!r} has no {member}, which a gate has")
-        if iscoroutinefunction(review):
-            raise ConfigurationError(f"gate {name!r}: {member} is a coroutine; write def, not async def")
 
 
-def check_observers(observers: Iterable[Observer]) -> None:
-    """Raise `ConfigurationError` unless each of `observers` has at least one method of `Observer`.
+def checked_observers(observers: Iterable[AnyObserver]) -> tuple[AnyObserver, ...]:
+    """Return the observers. Raises `ConfigurationError` unless each has at least one method of `Observer`.
 
-    Raise it too if one of these methods is a coroutine function.
+    Raises it too if one of these methods is a coroutine function.
     """
     if not isinstance(observers, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes one
         raise ConfigurationError("observers is a list; write [observer]")
@@ -69,9 +114,10 @@ def check_observers(observers: Iterable[Observer]) -> None:
             raise ConfigurationError(f"observer {_kind(one)} has none of {', '.join(HEARD)}, so it would hear nothing")
         if any(map(iscoroutinefunction, methods)):
             raise ConfigurationError(f"observer {_kind(one)}: a method is a coroutine; write def, not async def")
+    return tuple(observers)
 
 
-def check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
+def _check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
     """Raise `ConfigurationError` if a ceiling is above the request's budget, `UnknownPrice` if a model has no price."""
     for chain in chains.values():
         specialist = chain.specialist
@@ -84,7 +130,7 @@ def check_money(chains: Mapping[str, Chain], budget: Budget) -> None:
                 raise UnknownPrice(str(specialist.fault(str(error)))) from None
 
 
-def check_approval(chains: Mapping[str, Chain], required: MustApprove, checkpointer: object) -> None:
+def _check_approval(chains: Mapping[str, Chain], required: MustApprove, checkpointer: object) -> None:
     """Raise `ConfigurationError` if `required` contains a name that is no specialist's, or is a text, not a collection.
 
     Raise it too if a person must approve something but there is no checkpointer: the graph could not stop and wait.
@@ -99,6 +145,27 @@ def check_approval(chains: Mapping[str, Chain], required: MustApprove, checkpoin
         raise ConfigurationError(
             f"{name}: a person must approve it, and nothing can wait for that without a checkpointer"
         )
+
+
+def checked_timeout(seconds: float | None) -> float | None:
+    """Return a request's time. Raises `ConfigurationError` unless it is None, or above 0 and at most a day."""
+    if seconds is not None and not 0 < seconds <= MAX_REQUEST_SECONDS:
+        raise ConfigurationError(f"timeout must be above 0 and at most {MAX_REQUEST_SECONDS} seconds")
+    return seconds
+
+
+def checked_rounds(rounds: int) -> int:
+    """Return how many rounds a request may take. Raises `ConfigurationError` unless it is from 1 to `MAX_ROUNDS`."""
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= MAX_ROUNDS:  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes text
+        raise ConfigurationError(f"rounds is a whole number from 1 to {MAX_ROUNDS}, not {rounds!r}")
+    return rounds
+
+
+def is_asking(on_exhausted: object) -> bool:
+    """Whether a person is asked at the cap. Raises `ConfigurationError` unless it is "fall_back" or "ask"."""
+    if on_exhausted not in ("fall_back", "ask"):
+        raise ConfigurationError(f"on_exhausted is 'fall_back' or 'ask', not {on_exhausted!r}")
+    return on_exhausted == "ask"
 
 
 def _kind(value: object) -> str:

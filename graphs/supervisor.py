@@ -3,52 +3,53 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Literal, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+from langgraph.types import TracePolicy
 
 from bursar.checkpoints.ledger.ledger import Ledger, random_id, utc_now
 from bursar.checkpoints.saver.saver import LEDGER
 from bursar.graphs.check_arguments import (
-    check_approval,
-    check_gate,
-    check_kinds,
-    check_money,
-    check_observers,
-    check_router,
+    check_coordinator,
+    checked_chains,
+    checked_observers,
+    checked_rounds,
+    checked_timeout,
+    is_asking,
 )
-from bursar.graphs.leased_graph import OwnedGraph
+from bursar.graphs.leased_graph import BUILT, OwnedGraph
+from bursar.graphs.schemas import Schemas, schemas_of
+from bursar.nodes.composers.base import Composer
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
 from bursar.nodes.gateway.scope import carry_scope
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
-from bursar.nodes.observers.base import Observer
-from bursar.nodes.planning.gate import review_plan
-from bursar.nodes.planning.guardian import guard
-from bursar.nodes.planning.intake import intake
-from bursar.nodes.report import report
+from bursar.nodes.observers.base import AnyObserver
+from bursar.nodes.observers.summaries import state_changed, state_seen
+from bursar.nodes.planning.routing import MOST_AT_ONCE
+from bursar.nodes.report import after_report, report
 from bursar.nodes.routers.base import Router
 from bursar.nodes.routers.example_router import ExampleRouter, has_scikit_learn
 from bursar.nodes.routers.word_overlap import WordOverlapRouter
-from bursar.nodes.specialist_node import after, first_node, run_agent
-from bursar.nodes.specialists.approval_policy import DEFAULT_SECONDS, Approvals, Approvers, MustApprove
-from bursar.nodes.specialists.chain import Chain, chains_of
+from bursar.nodes.specialist_node import after, run_agent
+from bursar.nodes.specialists.approval_policy import DEFAULT_SECONDS, Approvals, Approvers, MustApprove, OnDenied
+from bursar.nodes.specialists.chain import Chain, former_chains_of
 from bursar.nodes.specialists.definition import Specialist
-from bursar.nodes.supervisor import supervise
+from bursar.nodes.supervisor import dispatch, supervise
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError
 from bursar.state.langgraph_private import DURABILITY
 from bursar.state.session import SessionInput, SessionOutput, SessionState
 
-# intake, supervisor, guardian, a gate, the longest chain, supervisor again, report, and a margin of as many.
-BASE_STEPS = 8
-MAX_REQUEST_SECONDS = 86_400.0
+STEPS_BESIDE_CHAIN = 2  # of a wave: supervisor and report
 
-Supervisor = CompiledStateGraph[SessionState, None, SessionInput, SessionOutput]
-Graph = StateGraph[SessionState, None, SessionInput, SessionOutput]
+SUMMARIES = TracePolicy(process_inputs=state_seen, process_outputs=state_changed)
+
+Supervisor = OwnedGraph
+Graph = StateGraph[SessionState, Any, SessionInput, SessionOutput]
 
 
 def build_supervisor(
@@ -59,57 +60,58 @@ def build_supervisor(
     checkpointer: BaseCheckpointSaver[Any] | bool | None = None,
     router: Router | None = None,
     gate: Gate | None = None,
+    composer: Composer | None = None,
     timeout: float | None = None,
+    rounds: int = 1,
     require_approval: MustApprove = (),
     approvers: Approvers | None = None,
     approval_seconds: float = DEFAULT_SECONDS,
-    observers: Sequence[Observer] = (),
+    on_denied: OnDenied = "end",
+    on_exhausted: Literal["fall_back", "ask"] = "fall_back",
+    observers: Sequence[AnyObserver] = (),
+    context_schema: type[Any] | None = None,
+    state_schema: type[Any] | None = None,
+    store: BaseStore | None = None,
+    show_errors: bool = False,
     name: str = "bursar",
     clock: Callable[[], datetime] | None = None,
     new_id: Callable[[], str] | None = None,
 ) -> Supervisor:
     """Wire the specialists under one supervisor and one budget, and return a `CompiledStateGraph`.
 
-    If there is no router, `ExampleRouter` routes by the specialists' examples if scikit-learn is installed, otherwise
-    `WordOverlapRouter` routes by the words that a specialist shares with the request; both are free and offline. A
-    gate, if given, reviews the plan and the answer. Without a checkpointer nothing can be resumed, but every budget
-    applies. Runs use `durability="sync"` unless the caller says otherwise: under LangGraph's default, nodes that had
-    finished before a hard kill run again.
+    Without a router, `ExampleRouter` routes by examples if scikit-learn is installed, otherwise `WordOverlapRouter` by
+    words. A gate reviews plan and answer; a composer joins several answers. Without a checkpointer nothing can be
+    resumed. A request has up to `rounds` rounds, after each of which the router may choose again, and `timeout`
+    seconds; then last resorts answer. Before a specialist of high risk, or what `require_approval` selects, the graph
+    stops with an interrupt, which one of `approvers` answers within `approval_seconds`. If that is denied or late,
+    neither the specialist nor its fallbacks run; an action that is denied ends its run or, with `on_denied="tell"`,
+    tells its caller. With `on_exhausted="ask"` an approver is asked once for more if the budget stops a specialist.
+    With `show_errors` answers quote exceptions. Tasks have `store`, `context=` and the keys of `state_schema`.
 
-    A request has `timeout` seconds from its opening, which its router, specialists and fallbacks share; a resume does
-    not begin them anew. When they are over, each specialist that has not answered goes to its last resort at once.
-    Before a specialist of high risk runs, or a specialist or task that `require_approval` selects, the graph stops with
-    an interrupt. A person among the `approvers` answers within `approval_seconds`. If the answer is a denial or late,
-    or nobody may approve, the specialist does not run, and neither do its fallbacks. `observers` get the events of each
-    run, as the stream, OpenTelemetry and LangSmith do. `clock` returns the present time, `new_id` a unique id.
-
-    Raises `ConfigurationError` if an argument is not of its kind. Raises it also, and names the specialist, if names
-    repeat, a ceiling exceeds the request's budget, or a fallback chain is missing, is cyclic, names an unknown
-    specialist or does not end in a deterministic handler. Raises `UnknownPrice` if a declared model has no price.
+    Raises `ConfigurationError` if an argument or a chain is not as it must be, `UnknownPrice` if a model has no price.
     """
-    check_kinds(specialists, budget, ledger)
-    chains = chains_of(specialists)
-    check_money(chains, budget)
-    check_router(router)
-    check_gate(gate, chains)
-    check_observers(observers)
-    check_approval(chains, require_approval, checkpointer)
-    if timeout is not None and not 0 < timeout <= MAX_REQUEST_SECONDS:
-        raise ConfigurationError(f"timeout must be above 0 and at most {MAX_REQUEST_SECONDS} seconds")
+    chains, schemas = checked_chains(specialists, budget, ledger), schemas_of(state_schema, context_schema)
     coordinator = Coordinator(
         chains=chains,
         budget=budget,
         ledger=ledger,
         router=router or _default_router(),
         gate=gate,
+        composer=composer,
         clock=clock or utc_now,
         new_id=new_id or random_id,
-        timeout=timeout,
-        approvals=Approvals(approvers, approval_seconds),
+        timeout=checked_timeout(timeout),
+        approvals=Approvals(approvers, approval_seconds, on_denied),
         must_approve=require_approval,
-        observers=tuple(observers),
+        asks=is_asking(on_exhausted),
+        observers=checked_observers(observers),
+        input_keys=schemas.keys,
+        rounds=checked_rounds(rounds),
+        show_errors=show_errors,
+        former=former_chains_of(specialists),
     )
-    return _compile(coordinator, checkpointer, name)
+    check_coordinator(coordinator, checkpointer)
+    return _compile(coordinator, schemas, checkpointer, store=store, name=name)
 
 
 def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
@@ -117,63 +119,68 @@ def with_coordinator(app: Supervisor, coordinator: Coordinator) -> Supervisor:
 
     The copy has the same name, checkpointer and configuration. A drill puts faults into a graph in this way.
     """
-    return _compile(coordinator, app.checkpointer, app.name).with_config(app.config)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    made = app.builder
+    schemas = Schemas(made.state_schema, made.input_schema, made.output_schema, made.context_schema)
+    copy = _compile(coordinator, schemas, app.checkpointer, store=app.store, name=app.name)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return copy.with_config(app.config)
 
 
 def coordinator_of(app: Supervisor) -> Coordinator:
     """Return the coordinator of `app`. Raises `ConfigurationError` if `build_supervisor` did not make the graph."""
-    coordinator = _built.get(app.builder)
+    coordinator = BUILT.get(app.builder)
     if coordinator is None:
         raise ConfigurationError("this graph was not made by build_supervisor")
     return coordinator
 
 
-def _compile(coordinator: Coordinator, checkpointer: BaseCheckpointSaver[Any] | bool | None, name: str) -> Supervisor:
-    graph = _wire(coordinator)
-    _built[graph] = coordinator
-    compiled: Supervisor = graph.compile(checkpointer=checkpointer, name=name)  # pyright: ignore[reportUnknownMemberType]
-    longest = max(len(chain.links) for chain in coordinator.chains.values())
+def _compile(
+    coordinator: Coordinator,
+    schemas: Schemas,
+    checkpointer: BaseCheckpointSaver[Any] | bool | None,
+    *,
+    store: BaseStore | None,
+    name: str,
+) -> Supervisor:
+    if store is not None and not isinstance(store, BaseStore):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes one
+        raise ConfigurationError(f"store is a BaseStore, not {type(store).__name__}")
+    graph = _wire(coordinator, schemas)
+    BUILT[graph] = coordinator
+    compiled = cast("Supervisor", graph.compile(checkpointer=checkpointer, store=store, name=name))  # pyright: ignore[reportUnknownMemberType]
     # Without a checkpointer of its own LangGraph must not be told to wait for one.
     durability: dict[str, object] = {DURABILITY: "sync"} if checkpointer else {}
     compiled.__class__ = OwnedGraph  # LangGraph compiles to its own class; this one adds no state
     configurable = {**durability, LEDGER: coordinator.ledger}
-    return compiled.with_config(recursion_limit=2 * (BASE_STEPS + longest), configurable=configurable)
+    return compiled.with_config(recursion_limit=_most_steps(coordinator), configurable=configurable)
 
 
-# Kept beside the graphs, because LangGraph's class has no room for it. A graph's copies and configurations share a
-# builder.
-_built: WeakKeyDictionary[object, Coordinator] = WeakKeyDictionary()
+def _most_steps(coordinator: Coordinator) -> int:
+    """Return the most supersteps of a request, with a margin: in each round each step may be a wave of its own."""
+    longest = max(len(chain.links) for chain in coordinator.all_chains.values())
+    most_waves = MOST_AT_ONCE + len(coordinator.chains)
+    return 2 * coordinator.rounds * most_waves * (STEPS_BESIDE_CHAIN + longest)
 
 
 def _default_router() -> Router:
     return ExampleRouter() if has_scikit_learn() else WordOverlapRouter()
 
 
-def _wire(coordinator: Coordinator) -> Graph:
-    """Return the graph: START → intake → supervisor → guardian (→ gate) → specialists and their fallbacks → supervisor
-    → report → END.
-    """
-    graph = StateGraph(SessionState, input_schema=SessionInput, output_schema=SessionOutput)
-    _add(graph, "intake", partial(intake, coordinator))
-    # Deferred, so that it runs once when every branch has ended, however long their fallback chains are.
-    _add(graph, "supervisor", partial(supervise, coordinator), defer=True)
-    _add(graph, "guardian", partial(guard, coordinator))
-    _add(graph, "report", partial(report, coordinator))
-    graph.add_edge(START, "intake")
-    graph.add_edge("intake", "supervisor")
-    graph.add_conditional_edges("supervisor", EdgeFunction("plan", _to_guardian), ["guardian", "report"])
-    last = "guardian"
-    if (gate := coordinator.gate) is not None:
-        _add(graph, gate.name, partial(review_plan, coordinator, gate))
-        graph.add_edge(last, gate.name)
-        last = gate.name
-    firsts = {chain.links[level].node for chain in coordinator.chains.values() for level in chain.entries}
-    graph.add_conditional_edges(
-        last, EdgeFunction("dispatch", partial(_dispatch, coordinator)), [*sorted(firsts), "report"]
+def _wire(coordinator: Coordinator, schemas: Schemas) -> Graph:
+    """Return the graph: START → supervisor → a wave of specialists → their fallbacks → report → END, or supervisor."""
+    graph: Graph = StateGraph(
+        schemas.state, context_schema=schemas.context, input_schema=schemas.input, output_schema=schemas.output
     )
-    for chain in coordinator.chains.values():
+    _add(graph, "supervisor", partial(supervise, coordinator))
+    # Deferred, so that it runs once when every branch has ended, however long their fallback chains are. It is the only
+    # deferred node: a second one would let the answer be composed before the next wave.
+    _add(graph, "report", partial(report, coordinator), defer=True)
+    graph.add_edge(START, "supervisor")
+    firsts = {chain.links[level].node for chain in coordinator.all_chains.values() for level in chain.entries}
+    graph.add_conditional_edges(
+        "supervisor", EdgeFunction("dispatch", partial(dispatch, coordinator)), [*sorted(firsts), "report"]
+    )
+    for chain in coordinator.all_chains.values():
         _wire_chain(graph, coordinator, chain)
-    graph.add_edge("report", END)
+    graph.add_conditional_edges("report", EdgeFunction("next", partial(after_report, coordinator)), ["supervisor", END])
     return graph
 
 
@@ -182,19 +189,9 @@ def _wire_chain(graph: Graph, coordinator: Coordinator, chain: Chain) -> None:
         _add(graph, link.node, partial(run_agent, coordinator, chain, level))
         following = [following.node for following in chain.links[level + 1 : level + 2]]
         graph.add_conditional_edges(
-            link.node, EdgeFunction("outcome", partial(after, chain, level)), [*following, "supervisor"]
+            link.node, EdgeFunction("outcome", partial(after, chain, level)), [*following, "report"]
         )
 
 
-def _to_guardian(state: SessionState) -> str:
-    """Return the node after the supervisor: `guardian` on the first pass if the plan has steps, otherwise `report`."""
-    return "guardian" if state["plan"].steps and len(state["decisions"]) == 1 else "report"
-
-
-def _dispatch(coordinator: Coordinator, state: SessionState) -> list[str]:
-    """Return the first node of each planned step, which all run in parallel; `report` if there are no steps."""
-    return [first_node(coordinator.chains[step.name], step) for step in state["plan"].steps] or ["report"]
-
-
 def _add(graph: Graph, name: str, body: NodeBody[SessionState], *, defer: bool = False) -> None:
-    graph.add_node(name, AsyncNode(name, body, carry=carry_scope), defer=defer)  # pyright: ignore[reportUnknownMemberType]
+    graph.add_node(name, AsyncNode(name, body, carry=carry_scope), defer=defer, trace_policy=SUMMARIES)  # pyright: ignore[reportUnknownMemberType]

@@ -1,28 +1,36 @@
 """The specialist nodes: one function runs every handler, a specialist's own and fallbacks."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Send
 
 from bursar.checkpoints.ledger.accounts import Account, left, open_account
 from bursar.checkpoints.ledger.postings import record, recover
 from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.nodes.actions.budget_raises import added_to, settle_raise
 from bursar.nodes.actions.consent import require_consent
-from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
+from bursar.nodes.context.conversation import history, own_messages
+from bursar.nodes.context.coordinator import Coordinator, agent_scope, check_owner, checkpoint_ns, scopes_of
+from bursar.nodes.context.expected_costs import expected_costs
+from bursar.nodes.context.given_reports import reports_for
 from bursar.nodes.context.outcome import RunVerdict
 from bursar.nodes.isolation.sync_bridge import Update
+from bursar.nodes.observers.request_observers import tell_opened
 from bursar.nodes.runs.pauses_and_breakers import breaker_refusal, paused_link, report_to_breaker, standing_of_link
 from bursar.nodes.runs.run import run_link
 from bursar.nodes.specialists.chain import Chain, Link
-from bursar.state.decision import Decision
+from bursar.nodes.specialists.fan_out import SENT, sent
+from bursar.state.decision import Decision, Step
 from bursar.state.events import Decided, Event, FallbackTaken, RunStarted
+from bursar.state.langgraph_private import RUNTIME, read_state
 from bursar.state.money import USD, ZERO
-from bursar.state.run import Fault, Limit, Outcome, Run, Task, Turn
-from bursar.state.session import Request, SessionState, Step, runs_of
+from bursar.state.rules.plans import allowance, may_start
+from bursar.state.run import Fault, Limit, Outcome, Run, Task
+from bursar.state.session import WHOLE_STATE, Request, SessionState, runs_of
 
-HISTORY_TURNS = 20
 UNDONE = RunVerdict(
     Outcome.FAILED, "it was cut off while what it had done was being undone, and is not begun again", fault=Fault.UNDONE
 )
@@ -35,32 +43,54 @@ async def run_agent(
 
     Level 0 is the specialist's own handler; fallbacks have higher levels.
     """
-    request, link = state["request"], chain.links[level]
-    step = state["plan"].step(chain.specialist.name)
-    grant = link.ceiling if level or step is None else step.allowance
-    before = runs_of(state, chain.specialist.name)
+    state, step = step_of(chain, state, config)
+    request = state["request"]
+    tell_opened(request)
+    link = chain.links[level].of_step(step)
+    grant = link.ceiling if level else step.allowance
+    # Before anything is written: an interrupt runs this node again from its start. A raise that was asked for is the
+    # first question, because it is asked once, and consent to a run again for each run.
+    if link.paid:
+        grant += added_to(agent_scope(request, link.agent), await settle_raise(coordinator, request, config=config))
+    before = runs_of(state, step.name)
     failed = before[-1] if before else None
-    task = Task(
-        text=request.text,
-        specialist=chain.specialist.name,
+    task = _task(coordinator, step, state, grant, config)
+    denied = await require_consent(coordinator, link, task, request, config=config)
+    asked = RunPermit([], grant, denied)
+    started = RunStarted(
+        request_id=request.id, specialist=step.specialist, handler=link.name, level=level, step=step.name
+    )
+    permit = await _prepare(coordinator, link, request, asked, started=started, failed=failed, config=config)
+    if permit.grant != grant:
+        task = task.model_copy(update={"left": permit.grant})
+    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=permit.refusal)
+    watched = permit.watched or (not level and step.watched)
+    if watched or permit.refusal is None:
+        await report_to_breaker(coordinator, request, link, run, watched=watched)
+    return {"runs": [run], "decisions": permit.decisions}
+
+
+def _task(coordinator: Coordinator, step: Step, state: SessionState, left: USD, config: RunnableConfig) -> Task:
+    request, given = state["request"], cast("Mapping[str, object]", state)
+    runtime = config.get("configurable", {}).get(RUNTIME)  # of this run: a resume brings its own
+    text, messages = state["plan"].texts.get(step.name), own_messages(state["messages"])
+    if text is not None:
+        messages = (*(message for message in messages if message.type == "system"), HumanMessage(text))
+    return Task(
+        text=request.text if text is None else text,
+        specialist=step.specialist,
         session_id=request.session_id,
         request_id=request.id,
         tenant=request.tenant,
         now=request.opened_at,
-        left=grant,
-        history=_history(state["messages"]),
+        left=left,
+        history=history(state["messages"]),
+        reports=reports_for(state, step),
+        messages=messages,
+        inputs={key: given[key] for key in coordinator.input_keys if key in given},
+        context=getattr(runtime, "context", None),
+        store=getattr(runtime, "store", None),
     )
-    # Before anything is written: an interrupt runs this node again from its start.
-    denied = await require_consent(coordinator, link, task, request, config=config)
-    asked = RunPermit([], grant, denied)
-    permit = await _prepare(coordinator, chain, level, request, asked, failed=failed, config=config)
-    if permit.grant != grant:
-        task = task.model_copy(update={"left": permit.grant})
-    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=permit.refusal)
-    watched = permit.watched or (not level and step is not None and step.watched)
-    if watched or permit.refusal is None:
-        await report_to_breaker(coordinator, request, link, run, watched=watched)
-    return {"runs": [run], "decisions": permit.decisions}
 
 
 class RunPermit(NamedTuple):
@@ -80,11 +110,11 @@ class RunPermit(NamedTuple):
 
 async def _prepare(
     coordinator: Coordinator,
-    chain: Chain,
-    level: int,
+    link: Link,
     request: Request,
     asked: RunPermit,
     *,
+    started: RunStarted,
     failed: Run | None,
     config: RunnableConfig,
 ) -> RunPermit:
@@ -100,11 +130,10 @@ async def _prepare(
     decision says so. Of several refusals the first counts, in this order: a person's, actions that were being undone, a
     pause, the budget, the breaker.
     """
-    link = chain.links[level]
+    level = started.level
     if not link.paid and failed is None and (link.last or not level):
         return asked
     at = coordinator.clock()
-    started = RunStarted(request_id=request.id, specialist=chain.specialist.name, handler=link.name, level=level)
 
     def work(transaction: Transaction) -> RunPermit:
         decisions, grant, refusal, watched = asked
@@ -113,27 +142,38 @@ async def _prepare(
         refusal = refusal or (UNDONE if now.undoing else paused_link(request, link, now))
         if link.paid:
             if now.held:
+                # Race: another run may own the session by now, and what is held may be in flight there.
+                check_owner(coordinator, config, transaction)
                 recover(transaction, request.session_id, checkpoint_ns=place, at=at)
             if coordinator.budget.total is not None:  # the request may have been opened before this cap
                 open_account(transaction, Account("global", None))
             decisions = _forked(coordinator, link, request, now.elsewhere, transaction)
         if link.paid and level and refusal is None:
             grant, refusal = _admitted(coordinator, link, request, transaction)
-            open_account(transaction, Account(agent_scope(request, link.node), link.ceiling.nanos))
+            open_account(transaction, Account(agent_scope(request, link.agent), link.ceiling.nanos))
         if level and refusal is None:
             refusal = breaker_refusal(coordinator, request, link, now, transaction)
             watched = refusal is None and link.breaker in now.breakers
-        events: list[Event] = [Decided(request_id=request.id, decision=decision) for decision in decisions]
-        if failed is not None:
-            taken = FallbackTaken(
-                request_id=request.id, specialist=chain.specialist.name, failed=failed.handler, next=link.name
-            )
-            events = [taken, *events]
-        for event in [*events, started]:
+        for event in _first_events(started, failed, decisions):
             record(transaction, request.session_id, event, at=at)
         return RunPermit(decisions, grant, refusal, watched)
 
     return await coordinator.commit(work, request)
+
+
+def _first_events(started: RunStarted, failed: Run | None, decisions: list[Decision]) -> list[Event]:
+    """Return what the log tells of a run before it begins. `failed` is the run before it, None if there is none."""
+    decided = [Decided(request_id=started.request_id, decision=decision) for decision in decisions]
+    if failed is None:
+        return [*decided, started]
+    taken = FallbackTaken(
+        request_id=started.request_id,
+        specialist=started.specialist,
+        failed=failed.handler,
+        next=started.handler,
+        step=started.step,
+    )
+    return [taken, *decided, started]
 
 
 def _admitted(
@@ -147,9 +187,10 @@ def _admitted(
     # Race: another request may take this money after the read. The hold of each paid call checks every account again.
     nanos = left(transaction, scopes_of(request, coordinator.budget))
     room = request.budget if nanos is None else USD.from_nanos(max(nanos, 0))
-    if link.expects <= room and room:
-        return min(link.ceiling, room), None
-    reason = f"the budget had no room for {link.name}: expects {link.expects}, {room} left"
+    expects = expected_costs(transaction, [link])[link.name]
+    if may_start(expected=expects.nanos, left=room.nanos, pays=True):
+        return USD.from_nanos(allowance(ceiling=link.ceiling.nanos, left=room.nanos)), None
+    reason = f"the budget had no room for {link.name}: expects {expects}, {room} left"
     return ZERO, RunVerdict(Outcome.EXHAUSTED, reason, limit=Limit.BUDGET)
 
 
@@ -164,40 +205,48 @@ def _forked(
     if not number:
         return []
     rest = left(transaction, (f"request:{request.id}",))
-    note = f"{link.node} had made {number} paid calls for {USD.from_nanos(nanos)} at another place of this request"
+    note = f"{link.agent} had made {number} paid calls for {USD.from_nanos(nanos)} at another place of this request"
     return [
         Decision(
             kind="fork",
-            by=link.node,
+            by=link.agent,
             rule="a fork or an edited state pays again, within the budget of its request",
-            chosen=(link.node,),
+            chosen=(link.agent,),
             left=request.budget if rest is None else USD.from_nanos(max(rest, 0)),
             note=note,
         )
     ]
 
 
-def _history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
-    """Return what user and assistant said before the request's own message, `HISTORY_TURNS` messages at most."""
-    earlier = messages[:-1][-HISTORY_TURNS:]
-    roles = {"human": "user", "ai": "assistant"}
-    return tuple(Turn(role=roles[m.type], text=m.text) for m in earlier if m.type in roles and m.text)
+def step_of(chain: Chain, given: Mapping[str, object], config: RunnableConfig) -> tuple[SessionState, Step]:
+    """Return the whole state, and the step that the chain's nodes run now.
 
-
-def after(chain: Chain, level: int, state: SessionState) -> str:
-    """Return the name of the node that runs after the handler at `level`.
-
-    If a person's approval of the run was missing, it is the supervisor. Otherwise, if the run did not complete with
-    enough confidence, it is the next fallback. If there is no next fallback, or none is needed, it is the supervisor.
+    It is the step that was sent, otherwise that of the newest round. If the plan has none, because a user edited it,
+    it is one that may spend the specialist's ceiling.
     """
-    last = next((run for run in runs_of(state, chain.specialist.name) if run.level == level), None)
+    state, name = cast("SessionState", given), chain.specialist.name
+    if (sent_step := given.get(SENT)) is not None and "plan" not in given:
+        state = cast("SessionState", read_state(config, WHOLE_STATE))
+    else:
+        planned = [step for step in state["plan"].steps if step.specialist == name]
+        sent_step = planned[-1].name if planned else ""
+    step = state["plan"].step(str(sent_step))
+    return state, step or Step(name=name, specialist=name, allowance=chain.specialist.cap, expects=ZERO)
+
+
+def after(chain: Chain, level: int, state: SessionState) -> str | Send:
+    """Return the node that runs after the handler at `level`.
+
+    If a person's approval of the run was missing, it is the report. Otherwise, if the run did not complete with enough
+    confidence, it is the next fallback. If there is no next fallback, or none is needed, it is the report.
+    """
+    name = chain.specialist.name
+    # Race: of several runs of this node at once, each sees its own as the last one. The others come when all have
+    # ended.
+    last = next((run for run in reversed(state["runs"]) if run.specialist == name and run.level == level), None)
     if last is not None and last.fault is Fault.NOT_APPROVED:
-        return "supervisor"  # no person approved the run, so no fallback does it instead
+        return "report"  # no person approved the run, so no fallback does it instead
     if last is not None and not last.answers and level + 1 < len(chain.links):
-        return chain.links[level + 1].node
-    return "supervisor"
-
-
-def first_node(chain: Chain, step: Step) -> str:
-    """Return the node at which a planned step starts."""
-    return chain.links[min(step.chain_index, len(chain.links) - 1)].node
+        following, step = chain.links[level + 1].node, state["plan"].step(last.step)
+        return following if step is None else sent(following, step)
+    return "report"

@@ -1,4 +1,4 @@
-"""What a person is shown before a run or action that they must approve, and the form of their answer."""
+"""What a person is shown before a run, an action or a raise of a budget that they must approve, and their answer."""
 
 import hashlib
 import json
@@ -11,13 +11,33 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from bursar.state.money import USD
 
 HASH = r"^[0-9a-f]{64}$"
+RAISE = "raise the budget"  # stands for an action's name; those have a dot
+
+
+class BudgetRaise(BaseModel):
+    """A raise of a request's budget: what the request has `spent` of its `budget`, and by which `amount` it is raised.
+
+    `spent` includes what calls in flight hold. `needs` is the least that the stopped step needs to go on, and `why`
+    says in one sentence what stopped it. `accounts` has the amount by which each account's cap is raised: the
+    request's, and that of the agent if the request's budget had narrowed it below the agent's ceiling.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    spent: USD
+    budget: USD
+    needs: USD
+    amount: USD
+    why: str
+    accounts: Mapping[str, USD]
 
 
 class ApprovalRequest(BaseModel):
-    """What a person is asked to approve until `expires_at`: this specialist's run, or this action of the run.
+    """What a person is asked to approve until `expires_at`.
 
-    `attempt` counts from 1: an approval is good for one attempt, and a later run asks again. `ceiling` is the most that
-    the specialist may spend. `subject_hash` is a hash of every other field. A person's answer names this hash, and
+    It is this specialist's run, this action of the run, or this raise of the request's budget. `attempt` counts from 1:
+    an approval is good for one attempt, and a later run asks again. `ceiling` is the most that the specialist may
+    spend; of a raise, its amount. `subject_hash` is a hash of every other field. A person's answer names this hash, and
     approves only the request that has this hash.
     """
 
@@ -32,6 +52,7 @@ class ApprovalRequest(BaseModel):
     what: str
     arguments: Mapping[str, JsonValue] = Field(default_factory=dict)
     ceiling: USD | None = None
+    budget_raise: BudgetRaise | None = None
     attempt: int = 1
     expires_at: datetime
     subject_hash: str = ""

@@ -1,10 +1,11 @@
-"""`Decision`: who was chosen or refused, why, by which rule and at what cost."""
+"""`Decision` and `Step`: who was chosen or refused, why, by which rule, at what cost, and what is planned."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bursar.state.money import USD
+from bursar.state.money import USD, ZERO
 
 DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork"]
 
@@ -27,7 +28,9 @@ class Considered(BaseModel):
 class Decision(BaseModel):
     """Who was chosen or refused for a request, as it is kept in the state and in the audit log.
 
-    `by` names who decided, and `rule` the rule. `left` is the money that was left to be spent.
+    `by` names who decided, and `rule` the rule. `left` is the money that was left to be spent. `order` has what a
+    router let steps wait for, beside their specialists' own needs. If it is `done`, no further round follows. If it
+    `has_texts`, the router gave steps texts of their own, which the log does not keep.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,8 +42,97 @@ class Decision(BaseModel):
     candidates: tuple[Considered, ...] = ()
     left: USD
     note: str = ""
+    order: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    done: bool = False
+    has_texts: bool = False
 
     @property
     def cut(self) -> tuple[str, ...]:
         """The names of the candidates that fit the request but were refused, for want of budget or by policy."""
         return tuple(c.name for c in self.candidates if c.verdict in {"budget", "policy"})
+
+
+class Step(BaseModel):
+    """One planned run of a specialist. `chain_index` is the handler that starts: 0 is the specialist's own.
+
+    Above 0 it is a fallback; then `skip_reason` says why the specialist's own handler does not start. `name` is unique
+    in the request: the specialist's name, with a suffix if the specialist runs more than once. `round` is the round
+    that planned the step. The step runs after the steps that it `needs`; it runs even if one of `optional` gave no
+    report. `allowance` is the most that the step may spend, and `expects` what the specialist's own handler is expected
+    to cost. A step that is not `wanted` was added because others need it. If `watched`, the specialist failed lately,
+    so its breaker counts how the run ends.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    specialist: str
+    round: int = 1
+    needs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    chain_index: int = 0
+    allowance: USD
+    expects: USD
+    skip_reason: str = ""
+    wanted: bool = True
+    watched: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What tells this step from the specialist's other steps in the request; "" for its first."""
+        return self.name.removeprefix(self.specialist)
+
+
+class QuotedStep(BaseModel):
+    """What a quote says of one step. `starts` is the handler that starts: the specialist's own or, if the step is
+    `cut` for a reason, its fallback; it is empty if none starts, and then `wave` is 0.
+
+    `expected` is what that handler is expected to cost, and `worst` the most that it and its fallbacks can spend.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    needs: tuple[str, ...] = ()
+    wave: int = 0
+    starts: str = ""
+    expected: USD = ZERO
+    worst: USD = ZERO
+    cut: str = ""
+
+
+class Quote(BaseModel):
+    """What a request would do and cost if it came now: the steps of its first round, in the order of the plan.
+
+    The request would spend at most `worst`, which is no more than is `left` in each of its accounts. `kept_back` is for
+    what composes the answer. `rule` is how the router chose, `gaps` what would be missing, and `paid` what the quote
+    itself has cost: nothing, unless the router asks a model.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    steps: tuple[QuotedStep, ...] = ()
+    expected: USD = ZERO
+    worst: USD = ZERO
+    left: USD
+    kept_back: USD = ZERO
+    rule: str = ""
+    gaps: tuple[str, ...] = ()
+    paid: USD = ZERO
+
+    def __str__(self) -> str:
+        rows = [("wave", "step", "expected", "at most", "after"), *map(_quoted_row, self.steps)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = (
+            ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] if self.steps else ["nothing would run"]
+        )
+        lines += [f"{step.name}: {step.cut}" for step in self.steps if step.cut]
+        lines += [f"missing: {gap}" for gap in self.gaps]
+        kept = f"; {self.kept_back} kept back for the composer" if self.kept_back else ""
+        paid = f"; this quote cost {self.paid}" if self.paid else ""
+        return "\n".join([*lines, f"expected {self.expected}, at most {self.worst} of {self.left} left{kept}{paid}"])
+
+
+def _quoted_row(step: QuotedStep) -> tuple[str, str, str, str, str]:
+    name = step.name if not step.cut else f"{step.name} → {step.starts or 'nothing'}"
+    return str(step.wave or "-"), name, str(step.expected), str(step.worst), ", ".join(step.needs)

@@ -51,7 +51,14 @@ class CipherError(BursarError):
 
 
 class BadOutput(BursarError, TypeError, ValueError):
-    """A handler returned something that is no report, or a report that is too large or cannot be kept."""
+    """A handler returned something that is no report, or a report that is too large or cannot be kept.
+
+    `kind` is the name of the type that came instead of a report, "" if a report came.
+    """
+
+    def __init__(self, message: str = "", *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class LedgerError(BursarError):

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from bursar.state.decision import Decision
+from bursar.state.decision import Decision, Step
 from bursar.state.money import USD
 from bursar.state.run import Fault, Limit, Outcome
 from bursar.state.text import clean
@@ -31,10 +31,7 @@ class _Event(BaseModel):
     version: int = Field(default=1, ge=1, le=1)
 
     def canonical(self) -> str:
-        """Return the event's JSON text. An event of this `version` has no other text.
-
-        A stored payload with any other text was forged, even if it means the same.
-        """
+        """Return the event's JSON text. A stored payload with any other text was forged, even if it means the same."""
         later = {name for name, version in self.since.items() if version > self.version}
         return self.model_dump_json(exclude=later)
 
@@ -43,26 +40,48 @@ class RequestOpened(_Event):
     """A request was opened with its accounts. `budget` is the cap of the request's own account, None if it has no cap.
 
     `caps` has the caps that the configuration gave to the session, the tenant's day and the ledger, by account.
-    `parent` is the request whose run made this one, None if a user did.
+    `parent` is the request whose run made this one, None if a user did. When the supervisor's node runs again after a
+    crash, it reads `tenant` and `deadline` here.
     """
 
-    since = {"caps": 2, "parent": 3}
+    since = {"caps": 2, "parent": 3, "tenant": 4, "deadline": 4}
 
-    version: int = Field(default=3, ge=1, le=3)
+    version: int = Field(default=4, ge=1, le=4)
     kind: Literal["request_opened"] = "request_opened"
     request_id: str
     text_hash: str
     budget: USD | None = None
     caps: Mapping[str, USD | None] = Field(default_factory=dict)
     parent: str | None = None
+    tenant: str = ""
+    deadline: datetime | None = None
 
 
 class Decided(_Event):
-    """A decision was made for a request: who was chosen or refused, by which rule, at what cost."""
+    """A decision was made for a request; one about a plan has its `round`, and the `place` in the graph."""
 
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["decided"] = "decided"
     request_id: str
     decision: Decision
+    round: int = 1
+    place: str = ""
+
+    def canonical(self) -> str:  # version 1 has no rounds
+        later = {"round": True, "place": True, "decision": {"order": True, "done": True, "has_texts": True}}
+        return self.model_dump_json(exclude=later if self.version == 1 else None)
+
+
+class Planned(_Event):
+    """A round's `steps` were planned `by` guardian or gate, at a `place`. `denied` do not run, each with why."""
+
+    kind: Literal["planned"] = "planned"
+    request_id: str
+    by: Reason
+    round: int
+    place: str = ""
+    steps: tuple[Step, ...]
+    denied: tuple[tuple[Reason, Reason], ...] = ()
 
 
 class CallHeld(_Event):
@@ -121,29 +140,28 @@ class CallRefused(_Event):
 
 
 class RunStarted(_Event):
-    """A run began that may pay, or that is a fallback's.
+    """A run for `step` began that may pay, or that is a fallback's after a failure. Others are logged when they end."""
 
-    A run that may not pay and is no fallback's is logged only when it ends. So is the run of a last resort that starts
-    although no handler before it has failed.
-    """
+    since = {"step": 2}
 
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["run_started"] = "run_started"
     request_id: str
     specialist: str
     handler: str
     level: int
+    step: str = ""
 
 
 class RunEnded(_Event):
     """One handler's run ended. If it was exhausted, `limit` names the limit; if it failed, `fault` names the fault.
 
-    `turns` is the number of its paid calls. `unsure` is whether the run completed with less confidence than its
-    specialist asks for.
+    `turns` is the number of its paid calls. If it is `unsure`, its confidence was too low.
     """
 
-    since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2}
+    since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2, "step": 3}
 
-    version: int = Field(default=2, ge=1, le=2)
+    version: int = Field(default=3, ge=1, le=3)
     kind: Literal["run_ended"] = "run_ended"
     request_id: str
     specialist: str
@@ -157,16 +175,21 @@ class RunEnded(_Event):
     fault: Fault | None = None
     turns: int = 0
     unsure: bool = False
+    step: str = ""
 
 
 class FallbackTaken(_Event):
     """The handler `failed` did not complete, so its fallback `next` runs."""
 
+    since = {"step": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["fallback_taken"] = "fallback_taken"
     request_id: str
     specialist: str
     failed: str
     next: str
+    step: str = ""
 
 
 class PolicyVerdict(_Event):
@@ -186,9 +209,9 @@ class PolicyVerdict(_Event):
 class Approval(_Event):
     """An approval changed its state to `verdict`. `subject_hash` is the SHA-256 of what the person was shown.
 
-    The states are asked, then approved, then used by the one run or action that was approved. If the approval is
-    denied, expires, or is refused for the `reason`, nothing is done. `action` is the action to be approved; None if the
-    specialist's run is to be approved.
+    The states are asked, then approved, then used by the one run, action or raise of a budget that was approved. If the
+    approval is denied, expires, or is refused for the `reason`, nothing is done. `action` is the action to be approved,
+    `raise the budget` for a raise; None if the specialist's run is to be approved.
     """
 
     since = {"approval_id": 2, "action": 2, "reason": 2}
@@ -318,16 +341,21 @@ class PauseLifted(_Event):
 
 
 class BreakerChanged(_Event):
-    """A call or run of this session changed a breaker that all sessions share.
+    """A call or run of this session changed a breaker.
 
     `change` says how: the call or run `opened` or `closed` the breaker, became its only probe while it was half open
-    (`probed`), or gave the probe back (`released`). An opened breaker lets nobody through before `until`.
+    (`probed`), or gave the probe back (`released`). An opened breaker lets nobody through before `until`; if `alone`,
+    it does so for this session only.
     """
 
+    since = {"alone": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["breaker_changed"] = "breaker_changed"
     breaker: Reason
     change: Literal["opened", "probed", "released", "closed"]
     until: datetime | None = None
+    alone: bool = False
 
 
 class RequestClosed(_Event):
@@ -342,6 +370,7 @@ class RequestClosed(_Event):
 Event = Annotated[
     RequestOpened
     | Decided
+    | Planned
     | CallHeld
     | CallSettled
     | CallVoided

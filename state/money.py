@@ -4,7 +4,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
 from functools import total_ordering
 from typing import TypeAlias
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from bursar.state.errors import AmountError
@@ -81,6 +81,11 @@ class USD:
                 _serialise, return_schema=core_schema.str_schema()
             ),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        """Return the JSON schema: a decimal string of US dollars."""
+        return {"type": "string", "description": "US dollars, a decimal number"}
 
 
 Amount: TypeAlias = str | int | Decimal | USD

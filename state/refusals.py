@@ -17,11 +17,17 @@ class Refused(GraphBubbleUp, BursarError):
 
 
 class BudgetExceeded(Refused):
-    """The call's worst case is above what is left of an account. `scope` names that account."""
+    """The call's worst case is above what is left of an account. `scope` names that account.
 
-    def __init__(self, message: str, *, scope: str = "") -> None:
+    `needs` is the least worst case with which the call is useful, in nano-dollars; 0 if more money would not help.
+    `left` is what was left of the account, in nano-dollars; None if the account is no account of money.
+    """
+
+    def __init__(self, message: str, *, scope: str = "", needs: int = 0, left: int | None = None) -> None:
         super().__init__(message)
         self.scope = scope
+        self.needs = needs
+        self.left = left
 
 
 class AccountClosed(BudgetExceeded):

@@ -1,17 +1,19 @@
 """The typed state of a session, which LangGraph checkpoints. Its amounts are copies for display from the ledger."""
 
 import operator
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired
 
 from langchain_core.messages import AnyMessage
-from langgraph.channels import DeltaChannel
-from pydantic import BaseModel, ConfigDict
+from langgraph.channels import EphemeralValue
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic makes no JSON schema of the other one before Python 3.12
 
-from bursar.state.decision import Decision
-from bursar.state.langgraph_private import messages_delta_reducer
+from bursar.state.decision import Decision, Step
+from bursar.state.langgraph_private import MessagesChannel, messages_delta_reducer
 from bursar.state.money import USD
-from bursar.state.run import Run
+from bursar.state.run import Report, Run
 from bursar.state.spend import Spend
 
 # A delta channel is stored whole every 100 updates: a read that replays 100 writes takes 2 ms, one of 1,000 takes 128.
@@ -26,7 +28,9 @@ class Request(BaseModel):
     The request is in the state, so a resume keeps the request's id and budget. `deadline` is by the wall clock, None if
     there is no deadline; specialists and fallbacks share the time until then. A request that a run of another
     supervisor made names that run's request as `parent`, and as `above` the accounts that the run is charged to,
-    outermost first: all that this request spends is charged to them too.
+    outermost first: all that this request spends is charged to them too. `undeclared` are the keys of its input that no
+    schema of the graph has, so that no agent got them. `previous` are the specialists that answered last before it.
+    `trace` finds the traces of the invocation that opened it, as observers wrote it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,58 +44,70 @@ class Request(BaseModel):
     budget: USD
     parent: str | None = None
     above: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
+    previous: tuple[str, ...] = ()
+    trace: Mapping[str, str] = Field(default_factory=dict)
 
 
-class Step(BaseModel):
-    """One planned specialist. `chain_index` is the handler that starts: 0 is the specialist's own, above 0 a fallback.
+class Plan(BaseModel):
+    """The steps that run for a request, in the order in which their answers are reported: each after what it needs.
 
-    If the specialist's own handler does not start, `skip_reason` says why. `allowance` is the most that the step may
-    spend. If `watched`, the specialist failed lately, so its breaker counts how the run ends.
+    `round` is the round that was planned last; after it no other follows if the plan is `done`. `texts` has what the
+    task of a step asks if that is not the request's own text, and `gaps` what of a router's order could not be kept.
+    `place` is where in the graph the newest round was planned.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    chain_index: int = 0
-    allowance: USD
-    skip_reason: str = ""
-    watched: bool = False
-
-
-class Plan(BaseModel):
-    """The specialists that run for a request, in the order in which their answers are reported."""
-
-    model_config = ConfigDict(frozen=True)
-
     steps: tuple[Step, ...] = ()
+    round: int = 1
+    done: bool = False
+    place: str = ""
+    texts: Mapping[str, str] = Field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
     # Specialists that fit the request and do not run at all, with the reason as the user reads it.
     denied: tuple[tuple[str, str], ...] = ()
 
     def step(self, name: str) -> Step | None:
-        """Return the step of the specialist `name`; None if the plan has no such step."""
+        """Return the step of that name; None if the plan has no such step."""
         return next((s for s in self.steps if s.name == name), None)
 
 
-_MESSAGES = DeltaChannel[list[AnyMessage]](
+_MESSAGES = MessagesChannel(
     messages_delta_reducer,  # pyright: ignore[reportArgumentType] - it takes lists, the channel says sequences
     snapshot_frequency=SNAPSHOT_FREQUENCY,
 )
 
 
-class SessionInput(TypedDict):
-    """The input of a graph: messages, of which the last one is the user's."""
+class SessionMessages(TypedDict):
+    """The conversation of a session."""
 
     messages: Annotated[list[AnyMessage], _MESSAGES]
 
 
-class SessionOutput(SessionInput):
-    """The output of a graph. `decisions`, `runs` and `gaps` belong to this request; the ledger has earlier requests.
+class SessionInput(SessionMessages):
+    """The input of a graph: messages, of which the last one is the user's, and the keys of its `state_schema`.
 
-    `gaps` names what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
+    The graph itself adds two keys, for intake alone. `asked` are the ids of these messages if the caller gave each an
+    id, otherwise it is empty: so intake knows that an input came, and that a message is sent again, although the
+    conversation has it already. `undeclared` are the
+    keys of the input that no schema of the graph has.
+    """
+
+    asked: NotRequired[Annotated[list[str], EphemeralValue]]
+    undeclared: NotRequired[Annotated[tuple[str, ...], EphemeralValue]]
+
+
+class SessionOutput(SessionMessages):
+    """The output of a graph, which belongs to this request; the ledger has earlier requests.
+
+    `reports` has for each specialist the report that the answer gives: its own, or that of its fallback. `gaps` names
+    what is missing from the answer; `ending` is `answered`, `answered_with_gaps` or `refused`.
     """
 
     decisions: Annotated[list[Decision], operator.add]
     runs: Annotated[list[Run], operator.add]
+    reports: dict[str, Report]
     gaps: list[str]
     ending: Ending
     spend: Spend
@@ -102,8 +118,13 @@ class SessionState(SessionOutput):
 
     request: Request
     plan: Plan
+    asked: NotRequired[Annotated[list[str], EphemeralValue]]
+    undeclared: NotRequired[Annotated[tuple[str, ...], EphemeralValue]]
 
 
-def runs_of(state: SessionState, specialist: str) -> list[Run]:
-    """Return the runs of one planned specialist in this request, in the order of its chain."""
-    return sorted((run for run in state["runs"] if run.specialist == specialist), key=lambda run: run.level)
+WHOLE_STATE = tuple(SessionState.__annotations__)  # the names of the channels
+
+
+def runs_of(state: SessionState, step: str) -> list[Run]:
+    """Return the runs of one planned step in this request, in the order of its specialist's chain."""
+    return sorted((run for run in state["runs"] if run.step == step), key=lambda run: run.level)

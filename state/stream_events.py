@@ -1,8 +1,8 @@
 """The events of a run while it works, streamed with `stream_mode="custom"`: plain dictionaries of JSON values.
 
-Every run of a handler sends `started` once, then a `turn` for each paid call that it makes, then `terminal` once. If a
-run stops because a person must approve something or its process ends, it sends no `terminal`, and starts again when
-the session is resumed.
+Each decision of the supervisor's node sends `decided`. Every run of a handler sends `started` once, then a `turn` for
+each paid call that it makes, then `terminal` once. If a run stops because a person must approve something or its
+process ends, it sends no `terminal`, and starts again when the session is resumed.
 """
 
 from typing import Literal, NotRequired, TypeAlias, TypedDict
@@ -14,6 +14,7 @@ class Started(TypedDict):
     bursar: Literal["started"]
     request_id: str
     specialist: str
+    step: str
     handler: str
     level: int
 
@@ -24,6 +25,7 @@ class TurnTaken(TypedDict):
     bursar: Literal["turn"]
     request_id: str
     specialist: str
+    step: str
     handler: str
     level: int
     turn: int
@@ -40,6 +42,7 @@ class Terminal(TypedDict):
     bursar: Literal["terminal"]
     request_id: str
     specialist: str
+    step: str
     handler: str
     level: int
     outcome: str
@@ -52,4 +55,20 @@ class Terminal(TypedDict):
     fault: NotRequired[str]
 
 
-Progress: TypeAlias = Started | TurnTaken | Terminal
+class DecisionMade(TypedDict):
+    """The supervisor's node has made a decision: routing, the guardian's admission or the gate's verdict on the plan.
+
+    `specialist` names who decided (`supervisor`, `guardian` or the gate), `chosen` the steps that go on, and `note`
+    what went wrong meanwhile.
+    """
+
+    bursar: Literal["decided"]
+    request_id: str
+    specialist: str
+    kind: str
+    rule: str
+    chosen: list[str]
+    note: str
+
+
+Progress: TypeAlias = Started | TurnTaken | Terminal | DecisionMade

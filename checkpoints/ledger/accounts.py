@@ -25,6 +25,7 @@ from bursar.checkpoints.schema.ledger_tables import accounts
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 from bursar.state.refusals import BudgetExceeded
+from bursar.state.rules.calls import Movement, room
 
 OF_THE_CONFIGURATION = {"global", "tenant", "session"}  # kinds of accounts whose cap may change with a new request
 
@@ -140,16 +141,16 @@ def lock(transaction: Transaction, scopes: Collection[str]) -> None:
         _lock_rows(len(scopes))(transaction.connection, **scope_params(scopes))
 
 
-def move(transaction: Transaction, scopes: Sequence[str], *, held: int, spent: int) -> None:
-    """Add `held` and `spent` (either may be negative) to every account of `scopes`.
+def move(transaction: Transaction, scopes: Sequence[str], by: Movement) -> None:
+    """Add the movement to every account of `scopes`.
 
     Raises `LedgerError` if an account does not exist.
     """
-    connection, by = transaction.connection, {"by_held": held, "by_spent": spent}
+    connection, values = transaction.connection, {"by_held": by.held, "by_spent": by.spent}
     if connection.dialect.name == "sqlite":
-        moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **by} for scope in scopes]))
+        moved = sum(_move_one.changes_of_each(connection, [{"account": scope, **values} for scope in scopes]))
     else:
-        moved = len(_move(len(scopes))(connection, **by, **scope_params(scopes)))
+        moved = len(_move(len(scopes))(connection, **values, **scope_params(scopes)))
     if moved != len(scopes):
         raise LedgerError(f"accounts are missing: {list(scopes)}; run verify")
 
@@ -195,9 +196,9 @@ def _refuse(transaction: Transaction, without_room: Sequence[str], amount: int) 
         raise LedgerError(
             f"{describe_scope(scope)} cannot hold {USD.from_nanos(amount)} more; its sum would be too large"
         )
-    room = USD.from_nanos(max(cap - spent - held, 0))
+    rest = USD.from_nanos(max(room(cap, spent, held) or 0, 0))
     raise BudgetExceeded(
-        f"{describe_scope(scope)}: {USD.from_nanos(amount)} asked, {room} of {USD.from_nanos(cap)} left", scope=scope
+        f"{describe_scope(scope)}: {USD.from_nanos(amount)} asked, {rest} of {USD.from_nanos(cap)} left", scope=scope
     )
 
 

@@ -6,14 +6,17 @@ from sqlalchemy import bindparam, null, select, update
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import actions, approvals, calls
-from bursar.checkpoints.ledger.accounts import check_amount, describe_scope, follows_configuration, grant
+from bursar.checkpoints.ledger.accounts import check_amount, describe_scope, follows_configuration, grant, lock
 from bursar.checkpoints.ledger.hash_chain import append, head_of, lock_session, stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import accounts, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.events import Acknowledged, Erased, Incident, ToppedUp
 from bursar.state.money import USD
+from bursar.state.refusals import NotApproved
 from bursar.state.text import clean
+
+RAISED_ONCE = "the request's budget was raised once already"
 
 
 def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at: datetime) -> str:
@@ -30,6 +33,27 @@ def top_up(transaction: Transaction, account: str, amount: int, *, note: str, at
     grant(transaction, scope, amount)
     append(transaction, session_id, stamp(at), [ToppedUp(scope=scope, amount=USD.from_nanos(amount), note=note)])
     return scope
+
+
+def raise_budget(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
+    """Use up an approved raise of a request's budget: raise the caps of its accounts by what the person was shown.
+
+    Raises `NotApproved`, and the caller must then roll back, if the approval is not approved or its time is over, or if
+    the request's budget was raised before.
+    """
+    asked = approvals.find(transaction, approval_id)
+    if asked.shown is None or asked.shown.budget_raise is None:
+        raise NotApproved("what was shown to be approved is not in the books any more")
+    amounts = asked.shown.budget_raise.accounts
+    # Race: the hold of a paid call locks these accounts, then the session. In the same order no two wait in a circle.
+    lock(transaction, amounts)
+    for scope, amount in amounts.items():
+        top_up(transaction, scope, amount.nanos, note=f"approved by {asked.by}: {approval_id}", at=at)
+    # Race: another resume may use this approval, another specialist its own. The session is locked: one is first.
+    approvals.use(transaction, approval_id, at=at)
+    raises = approvals.raises_of(transaction, asked.session_id, asked.request_id)
+    if sum(one.state == "used" for one in raises) > 1:
+        raise NotApproved(RAISED_ONCE)
 
 
 def close(transaction: Transaction, session_id: str, incident: Incident, *, at: datetime) -> None:

@@ -3,6 +3,7 @@
 One statement reads them all, because every paid call needs them, and every run that may pay needs them to begin.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,12 +57,17 @@ class AdmissionFacts:
         return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
 
 
+_SUFFIX = re.compile(r"[@\[].*")
+
+
 def pauses_of(tenant: str, *paths: str) -> tuple[str, ...]:
     """Return the scopes whose pause stops a call: `all`, the tenant's scope, and the scope of each agent in `paths`.
 
-    A path names an agent and the agents called below it: in `tax → lookup`, `tax` called `lookup`.
+    A path names an agent and the agents called below it: in `tax → lookup`, `tax` called `lookup`. What tells an
+    agent's runs in one request apart, as in `tax@2`, names no other agent.
     """
-    names = [part for path in paths for step in path.split(" → ") for part in step.split(".")]
+    agents = [_SUFFIX.sub("", step) for path in paths for step in path.split(" → ")]
+    names = [part for agent in agents for part in agent.split(".")]
     return ("all", f"tenant:{tenant}", *(f"agent:{name}" for name in dict.fromkeys(names)))
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import case, func, select
 
 from bursar.checkpoints.database.snapshot import one_snapshot
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, sessions
+from bursar.checkpoints.schema.ledger_tables import calls, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
+from bursar.state.rules.calls import IN_FLIGHT
 
 
 class Head(BaseModel):
@@ -47,7 +48,7 @@ def anchor(transaction: Transaction, session_id: str | None, *, at: datetime) ->
     one_snapshot(connection)
     ours = [] if session_id is None else [calls.c.session_id == session_id]
     charge = func.sum(case((calls.c.state == "settled", calls.c.cost), (calls.c.state == "unknown", calls.c.amount)))
-    held = func.sum(case((calls.c.state.in_(HELD_STATES), calls.c.amount)))
+    held = func.sum(case((calls.c.state.in_(IN_FLIGHT), calls.c.amount)))
     sums = select(calls.c.session_id, charge, held, func.count()).where(*ours).group_by(calls.c.session_id)
     totals = {row[0]: (int(row[1] or 0), int(row[2] or 0), int(row[3])) for row in connection.execute(sums)}
     query = select(sessions.c.session_id, sessions.c.sequence, sessions.c.head).order_by(sessions.c.session_id)

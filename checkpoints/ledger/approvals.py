@@ -17,7 +17,7 @@ from bursar.checkpoints.database.statement import insert_new
 from bursar.checkpoints.ledger.hash_chain import append, lock_session, stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import WAITING, approvals
-from bursar.state.approval import ApprovalRequest
+from bursar.state.approval import RAISE, ApprovalRequest
 from bursar.state.errors import LedgerError
 from bursar.state.events import Approval
 from bursar.state.refusals import NotApproved
@@ -54,6 +54,7 @@ class ApprovalRecord:
     attempt: int
     session_id: str
     request_id: str
+    checkpoint_ns: str
     specialist: str
     action: str | None
     subject_hash: str
@@ -64,6 +65,11 @@ class ApprovalRecord:
     reason: str
     shown: ApprovalRequest | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits for a person, or was approved and is not used yet."""
+        return self.state in {"waiting", "approved"}
+
 
 def ask(
     transaction: Transaction, asking: ApprovalQuery, *, at: datetime
@@ -71,7 +77,8 @@ def ask(
     """Return the newest approval for the same question, and all approvals of the same run.
 
     If no approval exists for the question, or the newest was used, this makes a new approval, which waits for a person.
-    If the newest waits or was approved, and its time is over, this changes its state to expired.
+    A raise of a budget is used once, and is not asked for again. If the newest waits or was approved, and its time is
+    over, this changes its state to expired.
     """
     # Race: of two callers that ask the same, the second waits for the session's row and then finds the first's.
     lock_session(transaction, asking.request.session_id)
@@ -79,12 +86,12 @@ def ask(
     query = _ASKED.where(approvals.c.subject == subject).order_by(approvals.c.attempt.desc())
     row = transaction.connection.execute(query).first()
     asked = None if row is None else _asked(row)
-    if asked is None or asked.state == "used":
+    if asked is None or (asked.state == "used" and asked.action != RAISE):
         attempt = 1 if asked is None else asked.attempt + 1
         asked = _insert(transaction, asking, subject, attempt=attempt, at=at)
-    elif asked.state in {"waiting", "approved"} and asked.expires_at < at:
+    elif asked.is_open and asked.expires_at < at:
         _change(transaction, asked, "expired", by=asked.by, reason=_late(asked), at=at)
-        asked = _find(transaction, asked.approval_id)
+        asked = find(transaction, asked.approval_id)
     here = (approvals.c.session_id == asked.session_id, approvals.c.checkpoint_ns == asking.checkpoint_ns)
     return asked, [_asked(row) for row in transaction.connection.execute(_ASKED.where(*here))]
 
@@ -104,7 +111,7 @@ def answer(
         became, why = "expired", _late(asked)
     waited = asked.state == "waiting"
     changed = waited and _change(transaction, asked, became, by=by, reason=why, at=at)
-    return _find(transaction, approval_id), changed
+    return find(transaction, approval_id), changed
 
 
 def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: str, at: datetime) -> bool:
@@ -116,15 +123,20 @@ def refuse(transaction: Transaction, asked: ApprovalRecord, reason: str, *, by: 
     return _change(transaction, asked, "refused", by=by, reason=reason, at=at)
 
 
+def withdraw(transaction: Transaction, approval_id: str, reason: str, *, at: datetime) -> None:
+    """Change an approval that waits or was approved to refused, for `reason`. If it has ended, change nothing."""
+    asked = _locked(transaction, approval_id)
+    if asked.is_open:
+        _change(transaction, asked, "refused", by=asked.by, reason=reason, at=at)
+
+
 def use(transaction: Transaction, approval_id: str, *, at: datetime) -> None:
     """Change an approval from approved to used. Raises `NotApproved` if its time is over or it is not approved."""
     asked = _locked(transaction, approval_id)
     if asked.expires_at < at:
         raise NotApproved(_late(asked))
     if asked.state != "approved" or not _change(transaction, asked, "used", by=asked.by, reason="", at=at):
-        raise NotApproved(
-            f"approval {approval_id} is {_find(transaction, approval_id).state}; an approval is used once"
-        )
+        raise NotApproved(f"approval {approval_id} is {find(transaction, approval_id).state}; an approval is used once")
 
 
 def _insert(
@@ -151,7 +163,7 @@ def _insert(
         reason=None,
         shown=shown.model_dump_json(),
     )
-    asked = _find(transaction, shown.approval_id)
+    asked = find(transaction, shown.approval_id)
     append(transaction, asked.session_id, stamp(at), [_event(asked, "asked", by="", reason="")])
     return asked
 
@@ -169,17 +181,9 @@ def _change(transaction: Transaction, asked: ApprovalRecord, state: str, *, by: 
     return True
 
 
-def _find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
-    """Return the approval with this id. Raises `LedgerError` if there is none."""
-    row = transaction.connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
-    if row is None:
-        raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
-    return _asked(row)
-
-
 def _locked(transaction: Transaction, approval_id: str) -> ApprovalRecord:
-    lock_session(transaction, _find(transaction, approval_id).session_id)
-    return _find(transaction, approval_id)  # race: another transaction may have answered before this held the lock
+    lock_session(transaction, find(transaction, approval_id).session_id)
+    return find(transaction, approval_id)  # race: another transaction may have answered before this held the lock
 
 
 def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRecord]:
@@ -188,6 +192,21 @@ def waiting(transaction: Transaction, session_id: str | None) -> list[ApprovalRe
     if session_id is not None:
         query = query.where(approvals.c.session_id == session_id)
     return [_asked(row) for row in transaction.connection.execute(query)]
+
+
+def raises_of(transaction: Transaction, session_id: str, request_id: str) -> list[ApprovalRecord]:
+    """Return every raise of the request's budget that a person was asked for, oldest first."""
+    which = (approvals.c.session_id == session_id, approvals.c.request_id == request_id, approvals.c.action == RAISE)
+    query = _ASKED.where(*which).order_by(approvals.c.asked_at, approvals.c.approval_id)
+    return [_asked(row) for row in transaction.connection.execute(query)]
+
+
+def find(transaction: Transaction, approval_id: str) -> ApprovalRecord:
+    """Return the approval with this id. Raises `LedgerError` if there is none."""
+    row = transaction.connection.execute(_ASKED.where(approvals.c.approval_id == approval_id)).one_or_none()
+    if row is None:
+        raise LedgerError(f"no approval {approval_id} in the books; list those that wait with: bursar approvals")
+    return _asked(row)
 
 
 def erase(transaction: Transaction, session_id: str) -> int:
@@ -223,6 +242,7 @@ _ASKED = select(
     approvals.c.attempt,
     approvals.c.session_id,
     approvals.c.request_id,
+    approvals.c.checkpoint_ns,
     approvals.c.specialist,
     approvals.c.action,
     approvals.c.subject_hash,
@@ -236,12 +256,13 @@ _ASKED = select(
 
 
 def _asked(row: Any) -> ApprovalRecord:
-    name, attempt, session, request, specialist, action, hashed, state, at, expires, by, reason, shown = row
+    name, attempt, session, request, place, specialist, action, hashed, state, at, expires, by, reason, shown = row
     return ApprovalRecord(
         approval_id=name,
         attempt=attempt,
         session_id=session,
         request_id=request,
+        checkpoint_ns=place,
         specialist=specialist,
         action=action,
         subject_hash=hashed,

@@ -36,8 +36,10 @@ from sqlalchemy import (
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.database.statement import ReturningStatement, Row, Statement
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import HELD_STATES, OPEN_STATES, calls
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls
 from bursar.state.errors import LedgerError
+from bursar.state.rules.calls import IN_FLIGHT, MAY_FOLLOW, CallState, CallStep
+from bursar.state.rules.pricing import Usage
 
 PATH = " → "  # between an agent and the agent that it called
 BRIEF = timedelta(seconds=1)  # calls that are answered sooner are never written as sent
@@ -67,17 +69,6 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the provider billed them, each kind on its own."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class ClosedCall:
     """A call whose state has just been changed. `amount` is its hold in nano-dollars, `scopes` are its accounts."""
 
@@ -85,6 +76,14 @@ class ClosedCall:
     session_id: str
     amount: int
     scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that the ledger keeps, and the id of the call that paid for it."""
+
+    answer: bytes
+    call_id: str
 
 
 class InFlightCalls:
@@ -222,7 +221,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> 
 
 def replayable(
     transaction: Transaction, session_id: str, checkpoint_ns: str, request_hash: str, occurrence: int
-) -> bytes | None:
+) -> KeptAnswer | None:
     """Return the newest kept answer to the same call of the same node; None if there is none, so the call must be paid.
 
     `request_hash` says what is asked, and `occurrence` counts equal calls of the node.
@@ -230,7 +229,10 @@ def replayable(
     found = _replayable(
         transaction.connection, session=session_id, checkpoint=checkpoint_ns, request=request_hash, nth=occurrence
     )
-    return bytes(max(found)[1]) if found else None
+    if not found:
+        return None
+    _, answer, call_id = max(found)
+    return KeptAnswer(bytes(answer), call_id)
 
 
 def turns(transaction: Transaction, request_id: str, agent: str) -> int:
@@ -267,16 +269,17 @@ def _cannot(transaction: Transaction, call_id: str, verb: str) -> NoReturn:
     if not found:
         raise LedgerError(f"call {call_id} is not in the books, so it cannot be {verb}")
     state = found[0][0]
-    in_flight = state in HELD_STATES and verb == "reconciled"
+    in_flight = state in IN_FLIGHT and verb == "reconciled"
     hint = "; it may still be in flight: resume its session first" if in_flight else ""
     raise LedgerError(f"call {call_id} is {state}, so it cannot be {verb}{hint}")
 
 
-def _leave(*states: str) -> Update:
-    return update(calls).where(calls.c.call_id == bindparam("call"), _in_state(*states))
+def _take(step: CallStep) -> Update:
+    """Return the UPDATE of one call that changes nothing unless the rules allow the step from the call's state."""
+    return update(calls).where(calls.c.call_id == bindparam("call"), _in_state(*MAY_FOLLOW[step]))
 
 
-def _in_state(*states: str) -> ColumnElement[bool]:
+def _in_state(*states: CallState) -> ColumnElement[bool]:
     return calls.c.state.in_([literal_column(f"'{state}'") for state in states])
 
 
@@ -293,7 +296,7 @@ _lost: dict[str, ColumnElement[Any]] = {
 }
 _held_of_session = (
     calls.c.session_id == bindparam("session"),
-    _in_state(*HELD_STATES),
+    _in_state(*MAY_FOLLOW["lose"]),
     func.substr(calls.c.checkpoint_ns, 1, bindparam("length", type_=Integer)) == bindparam("checkpoint"),
 )
 
@@ -303,7 +306,7 @@ NEW = (
 )  # the columns of a call that is held
 _insert = Statement(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
 _settle = _returning(
-    _leave(*HELD_STATES).values(
+    _take("settle").values(
         state=literal_column("'settled'"),
         ended_at=bindparam("ended"),
         cost=bindparam("price"),
@@ -316,9 +319,9 @@ _settle = _returning(
     )
 )
 _void = _returning(
-    _leave(*HELD_STATES).values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
+    _take("void").values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
 )
-_lose = _returning(_leave(*HELD_STATES).values(_lost))
+_lose = _returning(_take("lose").values(_lost))
 _lose_all = Statement(update(calls).where(*_held_of_session).values(_lost).returning(*_ENDED))
 _lock_held = Statement(
     select(calls.c.call_id).where(*_held_of_session).order_by(calls.c.call_id).with_for_update(),
@@ -329,7 +332,7 @@ _lock_held = Statement(
     ),
 )
 _reconcile = _returning(
-    _leave("unknown").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
+    _take("reconcile").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
 )
 _turns = Statement(
     select(func.count()).where(
@@ -348,7 +351,7 @@ _erase = Statement(
 )
 _state = Statement(select(calls.c.state).where(calls.c.call_id == bindparam("call")))
 _replayable = Statement(
-    select(calls.c.held_at, calls.c.response).where(
+    select(calls.c.held_at, calls.c.response, calls.c.call_id).where(
         calls.c.session_id == bindparam("session"),
         calls.c.checkpoint_ns == bindparam("checkpoint"),
         calls.c.request_hash == bindparam("request"),
@@ -358,9 +361,7 @@ _replayable = Statement(
     )
 )
 # Race: another transaction may be ending the call. Its row is then skipped, and nobody waits for it.
-_still_held = select(calls.c.call_id).where(
-    calls.c.call_id == bindparam("call"), calls.c.state == literal_column("'held'")
-)
+_still_held = select(calls.c.call_id).where(calls.c.call_id == bindparam("call"), _in_state(*MAY_FOLLOW["send"]))
 _mark_sent = Statement(
     update(calls)
     .values(state=literal_column("'sent'"))

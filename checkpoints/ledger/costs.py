@@ -1,17 +1,29 @@
-"""Costs: what was spent, by agent, model, day, tenant or session, as rows that make a data frame."""
+"""Costs: what was spent, by agent, model, day, tenant or session, and what the last runs of handlers cost.
 
+`costs` returns rows that make a data frame. `median_costs` is what the next run of a handler is expected to cost, and
+`quoted_costs` compares what was expected so with what the runs then cost.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from functools import cache
 from typing import Literal, get_args
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Text, case, func, select
+from sqlalchemy import ColumnElement, Text, case, func, select, text
 
+from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.hash_chain import stamp
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, sessions
+from bursar.checkpoints.schema.ledger_tables import calls, events, sessions
 from bursar.state.errors import LedgerError
+from bursar.state.events import EVENTS, Planned, RunEnded
 from bursar.state.money import USD
+from bursar.state.rules.calls import IN_FLIGHT
+
+LAST_RUNS = 50
+MAX_NAMES = 100  # in one statement
 
 By = Literal["agent", "model", "day", "tenant", "session"]
 
@@ -80,7 +92,7 @@ def costs(
     query = (
         select(name, func.count())
         .add_columns(func.sum(case((calls.c.state == "settled", calls.c.cost), (_unknown(), calls.c.amount))))
-        .add_columns(func.sum(case((calls.c.state.in_(HELD_STATES), calls.c.amount))))
+        .add_columns(func.sum(case((calls.c.state.in_(IN_FLIGHT), calls.c.amount))))
         .add_columns(func.sum(case((_unknown(), 1), else_=0)), *(func.sum(column) for column in tokens))
         .where(sent)
         .group_by(name)
@@ -95,6 +107,90 @@ def costs(
         query = query.where(calls.c.held_at < _moment(end))
     rows = (tuple(row) for row in transaction.connection.execute(query))
     return sorted((_row(by, str(first), *map(_whole, rest)) for first, *rest in rows), key=lambda row: row.name)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedCostRow:
+    """What the `runs` of one agent's own handler were expected to cost in their plans, and what they cost, in all."""
+
+    agent: str
+    runs: int
+    expected: USD
+    real: USD
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
+        amounts = {"expected": f"{self.expected.dollars:f}", "real": f"{self.real.dollars:f}"}
+        return {"agent": self.agent, "runs": self.runs, **amounts}
+
+
+def quoted_costs(
+    transaction: Transaction,
+    *,
+    session_id: str | None = None,
+    start: datetime | date | None = None,
+    end: datetime | date | None = None,
+) -> list[QuotedCostRow]:
+    """Return what runs were expected to cost and did cost, by agent, in one session or all, sorted by name.
+
+    Only runs that were planned at `start` or later, and ended before `end`, are counted. A run of a fallback has no
+    quote. A day begins at 00:00 UTC. Raises `ValidationError` if an event cannot be read.
+    """
+    columns = events.c
+    query = select(columns.payload).where(columns.kind.in_(("planned", "run_ended")))
+    if session_id is not None:
+        query = query.where(columns.session_id == session_id)
+    if start is not None:
+        query = query.where(columns.at >= _moment(start))
+    if end is not None:
+        query = query.where(columns.at < _moment(end))
+    expected: dict[tuple[str, str], int] = {}
+    real: dict[tuple[str, str], tuple[str, int]] = {}
+    for (payload,) in transaction.connection.execute(query.order_by(columns.session_id, columns.sequence)):
+        event = EVENTS.validate_json(payload)
+        if isinstance(event, Planned):
+            # The gate's plan comes after the guardian's, and may lack steps of it.
+            expected |= {(event.request_id, s.name): s.expects.nanos for s in event.steps if not s.chain_index}
+        elif isinstance(event, RunEnded) and not event.level and (event.request_id, event.step) in expected:
+            # A run that a crash cut off after its end ends again. It pays once: the last end has its whole cost.
+            real[event.request_id, event.step] = (event.specialist, event.cost.nanos)
+    sums: dict[str, tuple[int, int, int]] = {}
+    for run, (agent, nanos) in real.items():
+        runs, quoted, cost = sums.get(agent, (0, 0, 0))
+        sums[agent] = (runs + 1, quoted + expected[run], cost + nanos)
+    return [
+        QuotedCostRow(agent, runs, USD.from_nanos(quoted), USD.from_nanos(cost))
+        for agent, (runs, quoted, cost) in sorted(sums.items())
+    ]
+
+
+def median_costs(transaction: Transaction, handlers: Sequence[str]) -> dict[str, USD]:
+    """Return the median of what the last `LAST_RUNS` completed runs of each handler cost, in all sessions, by name.
+
+    A handler without completed runs is not in the result. The median of an even number of runs is halfway between the
+    two in the middle, rounded up.
+    """
+    middle: dict[str, list[int]] = {}
+    for start in range(0, len(handlers), MAX_NAMES):
+        some = handlers[start : start + MAX_NAMES]
+        values = {f"handler_{number}": name for number, name in enumerate(some)}
+        for name, nanos in _middle_costs(len(some))(transaction.connection, **values):
+            middle.setdefault(str(name), []).append(int(nanos))
+    return {name: USD.from_nanos(-(-sum(nanos) // len(nanos))) for name, nanos in middle.items()}
+
+
+@cache
+def _middle_costs(count: int) -> Statement:
+    """Return the statement that gives the costs of the runs in the middle, one or two for each handler."""
+    return Statement(text(" UNION ALL ".join(_MIDDLE.format(number=number) for number in range(count))))
+
+
+_MIDDLE = (
+    "SELECT run_of, run_cost FROM (SELECT run_of, run_cost, row_number() OVER (ORDER BY run_cost) AS place, "  # noqa: S608 - our own words
+    "count(*) OVER () AS runs FROM (SELECT run_of, run_cost FROM bursar_events WHERE run_of = :handler_{number} "
+    f"ORDER BY at DESC LIMIT {LAST_RUNS}) AS last_{{number}}) AS ranked_{{number}} "
+    "WHERE place IN ((runs + 1) / 2, runs / 2 + 1)"
+)
 
 
 def _row(by: By, name: str, *sums: int) -> CostRow:

@@ -16,9 +16,11 @@ from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, CallHeld, Event
+from bursar.state.events import EVENTS, CallHeld, Event, RunEnded
 from bursar.state.refusals import AccountClosed
+from bursar.state.run import Outcome
 
+RUN_COLUMNS = ("run_of", "run_cost")
 FIRST = "0" * 64  # the hash that the first event of a session follows
 
 
@@ -145,7 +147,19 @@ def _row(key: bytes | None, session_id: str, at: str, event: Event, end: tuple[i
         "payload": payload,
         "previous": previous,
         "hash": digest(key, (session_id, sequence, at, event.kind, payload, previous)),
+        **dict(zip(RUN_COLUMNS, run_of(event), strict=True)),
     }
+
+
+def run_of(event: Event) -> tuple[str | None, int | None]:
+    """Return the handler of the completed run that the event ends, and the run's cost in nano-dollars.
+
+    They stand beside the event too, in `RUN_COLUMNS`, so that a handler's last runs are found by an index. For any
+    other event both are None.
+    """
+    if not isinstance(event, RunEnded) or event.outcome is not Outcome.COMPLETED:
+        return None, None
+    return event.handler, event.cost.nanos
 
 
 def _end_after(row: Mapping[str, Any]) -> tuple[int, str]:
@@ -203,8 +217,9 @@ _write_one = Statement(
         "WITH ended AS (UPDATE bursar_sessions SET sequence = :sequence, head = :hash "
         "WHERE session_id = :session_id AND sequence = :before AND head = :previous "
         "AND (incident IS NULL OR NOT CAST(:pays AS boolean)) RETURNING session_id) "
-        "INSERT INTO bursar_events (session_id, sequence, at, kind, payload, previous, hash) "
-        "SELECT :session_id, CAST(:sequence AS BIGINT), :at, :kind, :payload, :previous, :hash FROM ended"
+        "INSERT INTO bursar_events (session_id, sequence, at, kind, payload, previous, hash, run_of, run_cost) "
+        "SELECT :session_id, CAST(:sequence AS BIGINT), :at, :kind, :payload, :previous, :hash, :run_of, "
+        "CAST(:run_cost AS BIGINT) FROM ended"
     )
 )
 

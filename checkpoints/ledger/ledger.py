@@ -2,14 +2,14 @@
 
 import asyncio
 import os
+import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from pydantic import JsonValue, ValidationError
 from sqlalchemy import URL, Connection, select, text
 
 from bursar.checkpoints.database.database import Database, Work
@@ -19,19 +19,19 @@ from bursar.checkpoints.ledger.accounts import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.approvals import ApprovalRecord
+from bursar.checkpoints.ledger.audit_log import AuditRow, follow_log, is_known, read_log, read_page
 from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
-from bursar.checkpoints.ledger.costs import By, CostRow, costs
+from bursar.checkpoints.ledger.costs import By, CostRow, QuotedCostRow, costs, quoted_costs
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
-from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, events, sessions
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, Event
 from bursar.state.money import USD, Amount
 from bursar.state.refusals import NotApproved
 from bursar.state.spend import Spend
@@ -65,28 +65,6 @@ def _off_loop(
         return await asyncio.to_thread(door, self, *args, **kwargs)
 
     return opened
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """One event of a session's log. `sequence` counts from 1; `hash` covers this event and the previous hash."""
-
-    sequence: int
-    at: datetime
-    kind: str
-    event: Event
-    hash: str
-
-    def as_dict(self) -> dict[str, JsonValue]:
-        """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
-        facts: dict[str, JsonValue] = self.event.model_dump(mode="json", exclude={"kind", "version"})
-        return {
-            "sequence": self.sequence,
-            "at": self.at.isoformat(),
-            "kind": self.kind,
-            **facts,
-            "hash": self.hash,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +155,33 @@ class Ledger:
         To page through a long log, pass the last row's `sequence` as the next `after`, until no row is returned. Raises
         `LedgerError` if there is no such session, an event cannot be read, or `limit` is not above zero.
         """
-        return self.read(_audit, session_id, after, limit)
+        return self.read(read_log, session_id, after, limit)
+
+    def follow(
+        self, session_id: str, *, after: int = 0, poll_seconds: float = 0.2, idle_seconds: float = 600.0
+    ) -> Iterator[AuditRow]:
+        """Yield the events of the session's log whose sequence is above `after`, those to come too, in order.
+
+        It ends when each request of the session is closed, or when no event has come for `idle_seconds`. It looks for
+        new events each `poll_seconds`. After a disconnect, pass the `sequence` of the last row as `after`. Raises what
+        `audit` raises.
+        """
+        pages = follow_log(lambda at: self.read(read_page, session_id, at), after, poll_seconds, idle_seconds)
+        for page in pages:
+            yield from page.rows
+            if not page.rows and not page.ended:
+                time.sleep(poll_seconds)
+
+    async def afollow(
+        self, session_id: str, *, after: int = 0, poll_seconds: float = 0.2, idle_seconds: float = 600.0
+    ) -> AsyncIterator[AuditRow]:
+        """As `follow`, from an event loop, which is free while nothing comes."""
+        pages = follow_log(lambda at: self.read(read_page, session_id, at), after, poll_seconds, idle_seconds)
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            for row in page.rows:
+                yield row
+            if not page.rows and not page.ended:
+                await asyncio.sleep(poll_seconds)
 
     def costs(
         self,
@@ -192,6 +196,12 @@ class Ledger:
         Only calls whose hold was made at `start` or later and before `end` are counted.
         """
         return self.run(costs, by, session_id=session, start=start, end=end)
+
+    def quoted_costs(
+        self, *, session: str | None = None, start: datetime | date | None = None, end: datetime | date | None = None
+    ) -> list[QuotedCostRow]:
+        """Return what each agent's runs were expected to cost when they were planned, and what they cost."""
+        return self.read(quoted_costs, session_id=session, start=start, end=end)
 
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Check that the log is whole and agrees with calls and accounts, for one session or all.
@@ -260,7 +270,7 @@ class Ledger:
         return self._answer(approval_id, "approved", by=by, reason="")
 
     def deny(self, approval_id: str, *, by: str, reason: str = "") -> ApprovalRecord:
-        """Record that the person `by` denies. The resumed session goes on without the run or action.
+        """Record that the person `by` denies. The resumed session goes on without it.
 
         Raises `LedgerError` if there is no such approval, `NotApproved` if the approval was answered before.
         """
@@ -328,6 +338,7 @@ class Ledger:
     aspend = _off_loop(spend)
     aaudit = _off_loop(audit)
     acosts = _off_loop(costs)
+    aquoted_costs = _off_loop(quoted_costs)
     averify = _off_loop(verify)
     aanchor = _off_loop(anchor)
     aopen_holds = _off_loop(open_holds)
@@ -352,36 +363,9 @@ class Ledger:
 def _verify(transaction: Transaction, session_id: str | None, anchor: Anchor | None) -> Verification:
     with lenient_text(transaction.connection):
         found = verify(transaction, session_id, anchor=anchor)
-    if session_id is not None and anchor is None and not found.events and not _known(transaction, session_id):
+    if session_id is not None and anchor is None and not found.events and not is_known(transaction, session_id):
         raise LedgerError(f"no session {session_id} in the books")
     return found
-
-
-def _audit(transaction: Transaction, session_id: str, after: int, limit: int | None) -> list[AuditRow]:
-    if limit is not None and limit < 1:
-        raise LedgerError(f"a page of the log has at least one event, not {limit}")
-    columns = events.c
-    query = (
-        select(columns.sequence, columns.at, columns.kind, columns.payload, columns.hash)
-        .where(columns.session_id == session_id, columns.sequence > after)
-        .order_by(columns.sequence)
-        .limit(limit)
-    )
-    rows: list[AuditRow] = []
-    for sequence, at, kind, payload, kept in transaction.connection.execute(query):
-        try:
-            event = EVENTS.validate_json(payload)
-            rows.append(AuditRow(sequence, datetime.fromisoformat(at), kind, event, kept))
-        except (ValidationError, ValueError) as error:
-            raise LedgerError(f"session {session_id}: event {sequence} cannot be read; run verify") from error
-    if not rows and not _known(transaction, session_id):
-        raise LedgerError(f"no session {session_id} in the books")
-    return rows
-
-
-def _known(transaction: Transaction, session_id: str) -> bool:
-    query = select(sessions.c.session_id).where(sessions.c.session_id == session_id)
-    return transaction.connection.execute(query).first() is not None
 
 
 def _open_holds(transaction: Transaction) -> list[OpenHold]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bursar.checkpoints.ledger import administration, calls
 from bursar.checkpoints.ledger.accounts import check_amount, check_id, lock, move, reserve
-from bursar.checkpoints.ledger.calls import Hold, Usage
+from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.hash_chain import UnknownSession, append, check_readable, stamp
 from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, settle_in_one
 from bursar.checkpoints.ledger.transaction import Transaction
@@ -28,6 +28,8 @@ from bursar.state.events import (
     Reconciled,
 )
 from bursar.state.money import USD
+from bursar.state.rules import calls as rules
+from bursar.state.rules.pricing import Usage
 from bursar.state.text import clean
 
 
@@ -109,7 +111,7 @@ def settle(
         call = settle_in_one(transaction, session_id, row, at=when, told=settled)
     if call is None:
         call = calls.settle(transaction, call_id, row)
-        move(transaction, call.scopes, held=-call.amount, spent=cost)
+        move(transaction, call.scopes, rules.settle(call.amount, cost))
         append(transaction, call.session_id, when, [settled])
     _check_overrun(transaction, call, cost=cost, at=at)
 
@@ -119,7 +121,7 @@ def void(transaction: Transaction, call_id: str, *, reason: str, at: datetime) -
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.void(transaction, call_id, reason=clean(reason), at=when)
-    move(transaction, call.scopes, held=-call.amount, spent=0)
+    move(transaction, call.scopes, rules.void(call.amount))
     append(transaction, call.session_id, when, [CallVoided(call_id=call_id, reason=reason)])
 
 
@@ -128,7 +130,7 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
     when = stamp(at)
     transaction.in_flight.end(call_id)
     call = calls.mark_unknown(transaction, call_id, reason=clean(reason), at=when)
-    move(transaction, call.scopes, held=-call.amount, spent=call.amount)
+    move(transaction, call.scopes, rules.lose(call.amount))
     append(transaction, call.session_id, when, [_unknown(call, reason)])
 
 
@@ -141,7 +143,7 @@ def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime
     check_amount("a cost", cost)
     when = stamp(at)
     call = calls.reconcile(transaction, call_id, cost=cost, at=when)
-    move(transaction, call.scopes, held=0, spent=cost - call.amount)
+    move(transaction, call.scopes, rules.reconcile(call.amount, cost))
     append(transaction, call.session_id, when, [Reconciled(call_id=call_id, cost=USD.from_nanos(cost))])
     _check_overrun(transaction, call, cost=cost, at=at)
 
@@ -159,7 +161,7 @@ def recover(transaction: Transaction, session_id: str, *, checkpoint_ns: str = "
     lock(transaction, {scope for call in lost for scope in call.scopes})
     for call in lost:
         transaction.in_flight.end(call.call_id)
-        move(transaction, call.scopes, held=-call.amount, spent=call.amount)
+        move(transaction, call.scopes, rules.lose(call.amount))
     if lost:
         append(transaction, session_id, when, [_unknown(call, reason) for call in lost])
     return len(lost)
@@ -190,7 +192,7 @@ def _is_postgresql(transaction: Transaction) -> bool:
 
 
 def _check_overrun(transaction: Transaction, call: calls.ClosedCall, *, cost: int, at: datetime) -> None:
-    if cost > call.amount:
+    if rules.is_overrun(call.amount, cost):
         hold, actual = USD.from_nanos(call.amount), USD.from_nanos(cost)
         what = f"cost {actual}, above its hold of {hold}; booked in full"
         incident = Incident(call_id=call.call_id, what=what, closes=True)

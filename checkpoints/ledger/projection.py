@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
-from bursar.checkpoints.ledger.calls import Usage
+from bursar.checkpoints.ledger.hash_chain import run_of
 from bursar.checkpoints.schema.ledger_tables import events
 from bursar.state.events import (
     EVENTS,
@@ -26,6 +26,8 @@ from bursar.state.events import (
     RequestOpened,
     ToppedUp,
 )
+from bursar.state.rules.calls import balance
+from bursar.state.rules.pricing import Usage
 
 ROWS_AT_ONCE = 500
 
@@ -48,12 +50,12 @@ class CallProjection:
     @property
     def spent(self) -> int:
         """What the call was charged, in nano-dollars; 0 before the call has ended."""
-        return {"settled": self.cost or 0, "unknown": self.amount}.get(self.state, 0)
+        return balance(self.state, self.amount, self.cost or 0).spent
 
     @property
     def held(self) -> int:
         """What the call reserves, in nano-dollars; 0 if the call is not held any more."""
-        return self.amount if self.state == "held" else 0
+        return balance(self.state, self.amount, self.cost or 0).held
 
 
 @dataclass(slots=True)
@@ -131,19 +133,20 @@ class SessionProjection:
         Before it yields an event, it updates the attributes by that event.
         """
         columns = (events.c.sequence, events.c.at, events.c.kind, events.c.payload, events.c.previous, events.c.hash)
+        columns += (events.c.run_of, events.c.run_cost)
         query = select(*columns).where(events.c.session_id == self.session_id).order_by(events.c.sequence)
         for row in self.connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
             self.count += 1
-            self._take(row[0], row[2], row[3])
+            self._take(row[0], row[2], row[3], (row[6], row[7]))
             if row[0] == self.mark:
                 self.totals = self._totals(str(row[5]))
-            yield tuple(row)
+            yield tuple(row)[:6]
 
     def _totals(self, kept: str) -> LogTotals:
         told = self.calls.values()
         return LogTotals(kept, sum(call.spent for call in told), sum(call.held for call in told), len(told))
 
-    def _take(self, sequence: object, kind: object, payload: object) -> None:
+    def _take(self, sequence: object, kind: object, payload: object, run: tuple[object, object]) -> None:
         where = f"session {self.session_id}: event {sequence}"
         try:
             event = EVENTS.validate_json(payload if isinstance(payload, str | bytes) else repr(payload))
@@ -154,6 +157,8 @@ class SessionProjection:
             self.unreadable.append(f"{where} is not written as Bursar writes it; two texts must not tell the same")
         if event.kind != kind:
             self.unreadable.append(f"{where} is called {kind} and is a {event.kind}")
+        if run != run_of(event):
+            self.unreadable.append(f"{where} has {run} as its completed run and cost, it tells of {run_of(event)}")
         match event:
             case CallHeld() | CallSettled() | CallVoided() | CallUnknown() | Reconciled():
                 follows = self._call(event)

@@ -3,22 +3,36 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, func, or_, select, update
 
 from bursar.checkpoints.database.statement import Statement, insert_new
 from bursar.checkpoints.ledger.accounts import Account, cap_of, check_id, follows_configuration, open_account, set_caps
 from bursar.checkpoints.ledger.hash_chain import FIRST, append, stamp
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import calls, requests, sessions
+from bursar.checkpoints.schema.ledger_tables import calls, events, requests, sessions
+from bursar.state.decision import Decision
 from bursar.state.errors import LedgerError
-from bursar.state.events import LeaseChanged, RequestClosed, RequestOpened
+from bursar.state.events import EVENTS, Decided, LeaseChanged, Planned, RequestClosed, RequestOpened
 from bursar.state.money import USD
 from bursar.state.spend import Spend
 from bursar.state.text import clean
 
 PAUSES = "bursar:pauses"  # the session id of the log of pauses, which is kept as a session's log is
+
+
+RequestOpening = Literal["new", "open", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHistory:
+    """How a request was opened, and `since` then each decision and plan that was logged for it, in order."""
+
+    opened_at: datetime
+    opened: RequestOpened
+    since: tuple[Decided | Planned, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +73,17 @@ def open_request(
     at: datetime,
     lease: LeaseChanged | None = None,
     parent: str | None = None,
-) -> bool:
-    """Open the request and its `accounts` if they do not exist. Return whether the request is open now.
+    tenant: str = "",
+    deadline: datetime | None = None,
+) -> RequestOpening:
+    """Open the request and its `accounts` if they do not exist. Return whether it is `new`, was `open`, or is `closed`.
 
-    It is not if it was closed before: then nothing is changed, and the caller opens another one.
+    If it was closed before, nothing is changed, and the caller opens another one.
 
     If the request is new, each of `accounts` that belongs to the session, the tenant's day or the ledger gets the given
     cap plus the account's top-ups. If the request is opened again, no cap and no spend changes: it gets no new budget.
-    `parent` is the request whose run made this one. If the request is new, `lease`, if any, is logged first. Raises
-    `LedgerError` if another session has the request.
+    `parent` is the request whose run made this one; `tenant` and `deadline` are logged for `read_history`. If the
+    request is new, `lease`, if any, is logged first. Raises `LedgerError` if another session has the request.
     """
     check_id("request", request_id)
     when = stamp(at)
@@ -83,7 +99,7 @@ def open_request(
         parent=parent,
     )
     if not new and not _is_open(transaction, session_id, request_id):
-        return False
+        return "closed"
     configured = [account for account in accounts if follows_configuration(account.scope)]
     if new:
         set_caps(transaction, configured)
@@ -91,16 +107,50 @@ def open_request(
         if not new or account not in configured:
             open_account(transaction, account)
     if not new:
-        return True
+        return "open"
     cap = cap_of(transaction, f"request:{request_id}")
     caps = {account.scope: _dollars(account.cap) for account in configured}
-    opened = RequestOpened(request_id=request_id, text_hash=text_hash, budget=_dollars(cap), caps=caps, parent=parent)
+    opened = RequestOpened(
+        request_id=request_id,
+        text_hash=text_hash,
+        budget=_dollars(cap),
+        caps=caps,
+        parent=parent,
+        tenant=tenant,
+        deadline=deadline,
+    )
     append(transaction, session_id, when, [opened] if lease is None else [lease, opened])
-    return True
+    return "new"
 
 
-def close_request(transaction: Transaction, session_id: str, request_id: str, *, outcome: str, at: datetime) -> Spend:
+def read_history(transaction: Transaction, session_id: str, request_id: str) -> RequestHistory:
+    """Return how the request was opened, and what was decided and planned for it since.
+
+    Raises `LedgerError` if the session's log has no such request.
+    """
+    rows = _told_of(transaction.connection, session=session_id, request=f"%{request_id}%")
+    told = [(datetime.fromisoformat(at), EVENTS.validate_json(payload)) for at, payload in rows]
+    opened = next(
+        ((at, event) for at, event in told if isinstance(event, RequestOpened) and event.request_id == request_id), None
+    )
+    if opened is None:
+        raise LedgerError(f"no request {request_id} in the log of its session")
+    since = [event for _, event in told if isinstance(event, Decided | Planned) and event.request_id == request_id]
+    return RequestHistory(opened[0], opened[1], tuple(since))
+
+
+def close_request(
+    transaction: Transaction,
+    session_id: str,
+    request_id: str,
+    *,
+    outcome: str,
+    at: datetime,
+    decisions: Sequence[Decision] = (),
+) -> Spend:
     """Close the request with `outcome`, and return what it was charged. A closed request keeps its first outcome.
+
+    If this closes it, the `decisions` about its answer are logged before.
 
     Raises `LedgerError` if the session has no such request.
     """
@@ -115,7 +165,8 @@ def close_request(transaction: Transaction, session_id: str, request_id: str, *,
     if not closed:
         return spend
     event = RequestClosed(request_id=request_id, outcome=outcome, spent=spend.spent + spend.held)
-    append(transaction, session_id, when, [event])
+    decided = [Decided(request_id=request_id, decision=decision) for decision in decisions]
+    append(transaction, session_id, when, [*decided, event])
     return spend
 
 
@@ -179,4 +230,13 @@ _close_request = Statement(
 )
 _owner = Statement(
     select(requests.c.session_id, requests.c.closed_at).where(requests.c.request_id == bindparam("request"))
+)
+_told_of = Statement(
+    select(events.c.at, events.c.payload)
+    .where(
+        events.c.session_id == bindparam("session"),
+        or_(events.c.kind == "request_opened", events.c.kind == "decided", events.c.kind == "planned"),
+        events.c.payload.like(bindparam("request")),
+    )
+    .order_by(events.c.sequence)
 )

@@ -1,16 +1,19 @@
 """Spend of a request or a session, added up from its calls."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy import bindparam, func, literal_column, null, select
 
-from bursar.checkpoints.database.statement import Row, Statement
-from bursar.checkpoints.ledger.accounts import cap_and_charge, describe_scope
+from bursar.checkpoints.database.statement import Statement
+from bursar.checkpoints.ledger.accounts import cap_of, describe_scope
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import HELD_STATES, calls, requests, sessions
+from bursar.checkpoints.schema.ledger_tables import calls, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, ZERO
+from bursar.state.rules.calls import balance
 from bursar.state.spend import Spend
 
 
@@ -22,25 +25,24 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
     Raises `LedgerError` if there is no such request or session.
     """
     kind, _, name = scope.partition(":")
-    if kind not in _rows or not _known[kind](transaction.connection, name=name):
+    known = _known[kind](transaction.connection, name=name) if kind in _rows else []
+    if not known:
         raise LedgerError(f"no {describe_scope(scope)} in the books")
     spent, held, sent, unknown = 0, 0, 0, 0
     by_agent: defaultdict[str, int] = defaultdict(int)
     by_model: defaultdict[str, int] = defaultdict(int)
     by_day: defaultdict[str, int] = defaultdict(int)
-    rows = _rows[kind](transaction.connection, name=name)
-    cap, charge = cap_and_charge(transaction, scope)
-    if kind == "request" and _charge(rows) != charge:  # requests that its runs made add to it
-        rows = _family(transaction.connection, name=name)
+    has_made_requests = bool(known[0][1])
+    rows = (_family if has_made_requests else _rows[kind])(transaction.connection, name=name)
+    cap = cap_of(transaction, scope)
     for agent, model, day, state, number, hold, cost in rows:
-        if state in HELD_STATES:
-            held += int(hold)
-        elif state in {"settled", "unknown"}:
-            charge = int(cost if state == "settled" else hold)
-            spent += charge
-            by_agent[agent] += charge
-            by_model[model] += charge
-            by_day[day] += charge
+        counts = balance(state, int(hold), int(cost or 0))
+        held += counts.held
+        if state in {"settled", "unknown"}:
+            spent += counts.spent
+            by_agent[agent] += counts.spent
+            by_model[model] += counts.spent
+            by_day[day] += counts.spent
         sent += number if state != "void" else 0
         unknown += number if state == "unknown" else 0
     return Spend(
@@ -55,9 +57,27 @@ def spend_of(transaction: Transaction, scope: str) -> Spend:
     )
 
 
-def _charge(rows: Sequence[Row]) -> int:
-    """Return what the calls of the rows are charged in all: their cost once they are settled, otherwise their hold."""
-    return sum(int(cost if state == "settled" else hold) for _, _, _, state, _, hold, cost in rows if state != "void")
+@dataclass(frozen=True, slots=True)
+class ChargedCall:
+    """A call that costs something. It was held `at` that time; an `unknown` one costs its hold."""
+
+    call_id: str
+    agent: str
+    model: str
+    unknown: bool
+    cost: USD
+    at: datetime
+
+
+def charged_calls(transaction: Transaction, request_id: str) -> list[ChargedCall]:
+    """Return the calls of a request, and of the requests that its runs made, that cost something, the oldest first."""
+    found: list[ChargedCall] = []
+    for call_id, agent, model, state, hold, cost, at in _charged(transaction.connection, name=request_id):
+        spent = balance(state, int(hold), int(cost or 0)).spent
+        if state in {"settled", "unknown"} and spent:
+            charged = USD.from_nanos(spent)
+            found.append(ChargedCall(call_id, agent, model, state == "unknown", charged, datetime.fromisoformat(at)))
+    return found
 
 
 def _dollars(sums: Mapping[str, int]) -> dict[str, USD]:
@@ -78,7 +98,19 @@ _rows = {
 _made = select(requests.c.request_id).where(requests.c.request_id == bindparam("name")).cte("made", recursive=True)
 _made = _made.union_all(select(requests.c.request_id).where(requests.c.parent == _made.c.request_id))
 _family = Statement(_sums.where(calls.c.request_id.in_(select(_made.c.request_id))))
+_charged = Statement(
+    select(calls.c.call_id, calls.c.agent, calls.c.model, calls.c.state, calls.c.amount, calls.c.cost, calls.c.held_at)
+    .where(calls.c.request_id.in_(select(_made.c.request_id)))
+    .order_by(calls.c.held_at, calls.c.call_id)
+)
+_inner = requests.alias()
+_made_by = _inner.c.parent == requests.c.request_id
+# Each with whether its runs made requests of their own, whose calls it is charged for too.
 _known = {
-    "session": Statement(select(sessions.c.session_id).where(sessions.c.session_id == bindparam("name"))),
-    "request": Statement(select(requests.c.request_id).where(requests.c.request_id == bindparam("name"))),
+    "session": Statement(select(sessions.c.session_id, null()).where(sessions.c.session_id == bindparam("name"))),
+    "request": Statement(
+        select(requests.c.request_id, select(_inner.c.request_id).where(_made_by).limit(1).scalar_subquery()).where(
+            requests.c.request_id == bindparam("name")
+        )
+    ),
 }

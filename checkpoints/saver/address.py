@@ -4,6 +4,8 @@ from typing import NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from bursar.state.text import check_storable
+
 Row = dict[str, object]
 
 
@@ -32,12 +34,19 @@ class Address(NamedTuple):
 
 
 def address_of(config: RunnableConfig) -> Address:
-    """Return the address in `config`. Raises `ValueError` if `config` names no session."""
+    """Return the address in `config`. Raises `ValueError` if `config` names no session.
+
+    Raises `ConfigurationError` if no database keeps a part of the address.
+    """
     configurable = config.get("configurable", {})
     if "thread_id" not in configurable:
         raise ValueError("the config names no session; pass {'configurable': {'thread_id': ...}}")
-    return Address(
+    at = Address(
         str(configurable["thread_id"]),
         configurable.get("checkpoint_ns") or "",
         configurable.get("checkpoint_id") or None,
     )
+    for name, text in at._asdict().items():
+        if text and not (text.isascii() and text.isprintable()):  # such text is always storable, and the usual one
+            check_storable(name, text)
+    return at

@@ -24,6 +24,7 @@ from bursar.checkpoints.saver.codec import Codec, EncodedPayload
 from bursar.checkpoints.saver.delta_chains import DeltaChain, DeltaChains
 from bursar.checkpoints.saver.sql import SEED, VALUE, WRITE, HistoryRow, StoredRow
 from bursar.checkpoints.saver.store import RowsToStore
+from bursar.state.text import check_storable
 
 CHECKPOINT_PLACE, WRITE_PLACE = "checkpoint", "write"
 # The words by which LangGraph itself keeps secrets out of traces, and some more.
@@ -37,6 +38,8 @@ def checkpoint_row(
 ) -> Row:
     """Return the row of `checkpoint`, whose address is `at`, with `metadata` but without the channels' values."""
     versions = checkpoint["channel_versions"]
+    for channel in versions:
+        _check_channel(channel)
     rest: dict[str, object] = {name: value for name, value in checkpoint.items() if name not in _APART}
     if not _TEXT.issuperset(map(type, versions.values())):
         rest["channel_versions"] = versions  # numbers of another saver's thread: the column keeps them as text only
@@ -74,6 +77,11 @@ def _is_secret(name: str) -> bool:
     return any(word in name.casefold() for word in SECRET_WORDS)
 
 
+@lru_cache(1024)
+def _check_channel(name: str) -> None:
+    check_storable("channel", name)
+
+
 def write_rows(
     codec: Codec, at: Address, writes: Sequence[tuple[str, object]], *, task_id: str, task_path: str
 ) -> RowsToStore:
@@ -85,6 +93,7 @@ def write_rows(
     once: list[Row] = []
     again: list[Row] = []
     for position, (channel, value) in enumerate(writes):
+        _check_channel(channel)
         idx = WRITES_IDX_MAP.get(channel, position)
         kind, coding, payload = codec.dump(value, write_place(at, task_id, idx, channel))
         (once if idx >= 0 else again).append(

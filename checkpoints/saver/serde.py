@@ -2,7 +2,7 @@
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from bursar.state.approval import ApprovalRequest, Approve, Deny
+from bursar.state.approval import ApprovalRequest, Approve, BudgetRaise, Deny
 from bursar.state.decision import Considered, Decision
 from bursar.state.money import USD
 from bursar.state.run import Fault, Limit, Outcome, Report, Run, Task, Turn
@@ -10,7 +10,7 @@ from bursar.state.session import Plan, Request, Step
 from bursar.state.spend import Spend
 
 STATE_TYPES = (
-    *(ApprovalRequest, Approve, Deny),
+    *(ApprovalRequest, Approve, BudgetRaise, Deny),
     *(Considered, Decision, Fault, Limit, Outcome, Plan, Report),
     *(Request, Run, Spend, Step, Task, Turn, USD),
 )

@@ -8,7 +8,6 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Inte
 
 from bursar.checkpoints.schema.metadata import metadata, partial_index
 
-HELD_STATES = ("held", "sent")  # states in which a call's hold counts in `held` of its accounts
 OPEN_STATES = "state IN ('held', 'sent', 'unknown')"
 OPEN_ACTIONS = "state IN ('intended', 'in_doubt', 'undoing')"
 WAITING = "state = 'waiting'"
@@ -143,7 +142,12 @@ events = Table(
     Column("payload", Text, nullable=False),  # JSON, kept as it was hashed
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+    Column("run_of", Text),  # handler of the completed run that the event ends; NULL: any other event
+    Column("run_cost", BigInteger),  # of that run, in nano-dollars
+    Index("bursar_events_run", "run_of", "at", "run_cost"),  # only ends of completed runs
 )
+
+partial_index(events, "bursar_events_run", "run_of IS NOT NULL")
 
 breakers = Table(
     "bursar_breakers",

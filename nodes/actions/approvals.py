@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.nodes.gateway.flow import Commit, Flow, do
+from bursar.nodes.observers.request_observers import tell_request
 from bursar.nodes.specialists.approval_policy import Approvals
-from bursar.state.approval import ApprovalRequest, Approve, Deny, answer_of
+from bursar.state.approval import RAISE, ApprovalRequest, Approve, Deny, answer_of
 from bursar.state.langgraph_private import CHECKPOINTER, current_config
 from bursar.state.refusals import NotApproved
 
@@ -30,17 +33,22 @@ def await_approval(
     """
     if approvals.nobody:
         raise NotApproved(NOBODY)
-    if not _can_wait():
+    if not can_wait(current_config()):
         raise NotApproved(NO_CHECKPOINT)
     database, bind = ledger.database, ledger.bind
     for _ in range(MAX_ANSWERS):
         asked, others = yield from do(Commit(database, bind(ask, asking, at=clock())))
         if asked.state == "waiting":
-            verdict, by, why = _judged(approvals, asked, others)
+            try:
+                verdict, by, why = _judged(approvals, asked, others)
+            except GraphInterrupt:
+                tell_request("approval_asked", asked.shown)
+                raise
             answered = bind(answer, asked.approval_id, verdict, by=by, reason=why, at=clock())
             asked, changed = yield from do(Commit(database, answered))
             if not changed:
                 continue  # race: another resume answered first; the next turn reads that answer
+            tell_request("approval_ended", asked.shown, verdict, by)
         elif asked.state == "approved" and not approvals.permit(_shown(asked), asked.by):
             why = f"{asked.by} may not approve it"
             yield from do(Commit(database, bind(refuse, asked, why, by=asked.by, at=clock())))
@@ -87,13 +95,16 @@ def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Ap
     `GraphInterrupt` until there is an answer.
 
     A node that runs again gets its earlier resume values again. So a value that answered another approval of the same
-    run, one of `others`, is skipped.
+    run, one of `others`, is skipped. A raise of a budget is asked for after all interrupts of the handler, so a value
+    that is no answer is skipped too.
     """
     shown = _shown(asked)
     known = {other.subject_hash: other for other in others}
-    used = False
-    for _ in range(min(len(known) + 1, MAX_ANSWERS)):
+    used, is_raise = False, asked.action == RAISE
+    for _ in range(MAX_ANSWERS if is_raise else min(len(known) + 1, MAX_ANSWERS)):
         answer = answer_of(interrupt(shown))
+        if answer is None and is_raise:
+            continue
         if answer is None:
             return None, HOW
         if answer.subject_hash == asked.subject_hash:
@@ -105,6 +116,6 @@ def _answer(asked: ApprovalRecord, others: Sequence[ApprovalRecord]) -> tuple[Ap
     return None, "the approval was used before; an approval is used once" if used else HOW
 
 
-def _can_wait() -> bool:
-    config = current_config()
+def can_wait(config: RunnableConfig | None) -> bool:
+    """Whether a node with this config has a checkpointer, so that it can be resumed after an interrupt."""
     return bool(config and config.get("configurable", {}).get(CHECKPOINTER))

@@ -17,6 +17,8 @@ from bursar.nodes.actions.registry import Action
 from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.observers.base import CallContext, CallEnd, CallState
 from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.state.action import ActionCall
 from bursar.state.langgraph_private import CHECKPOINTER
@@ -51,6 +53,21 @@ class ActionCallState:
         self.occurrence = scope.next_occurrence(self.counted)
         self.key = self._key()
         self.attempt = new_attempt(scope.new_id)
+        self.is_done_here = False  # by this attempt; otherwise the ledger may have its result
+
+    def described(self) -> CallContext:
+        """Return what observers are told of the action."""
+        scope = self.scope
+        return CallContext(
+            call_id=self.key, kind="action", agent=scope.agent, model=self.declared.name, began=scope.clock()
+        )
+
+    def end_of(self, ended: Captured[Any]) -> CallEnd:
+        """Return how the action ended, as observers are told."""
+        state: CallState = "settled" if self.is_done_here else "replayed"
+        if ended.error is not None:
+            state = "refused" if isinstance(ended.error, Refused) else "unknown" if self.is_done_here else "refused"
+        return CallEnd(state=state, at=self.scope.clock(), answer=ended.value, error=ended.error)
 
     def _key(self) -> str:
         if self.declared.key is None:

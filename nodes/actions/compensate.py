@@ -1,6 +1,7 @@
 """The end of a run that did actions: actions in doubt are checked, finished actions are undone if the run failed."""
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -12,12 +13,11 @@ from bursar.nodes.actions.attempts import is_running_here, may_be_running, new_a
 from bursar.nodes.actions.call import ActionCallState, called, encode_result
 from bursar.nodes.actions.registry import Action, known
 from bursar.nodes.context.outcome import RunVerdict, in_one_line
-from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Flow, Invoke, do
 from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.nodes.isolation.captured import Captured
-from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
+from bursar.nodes.isolation.workers import run_coroutine, run_in_thread
 from bursar.state.action import ActionCall, Happened
 from bursar.state.run import Outcome
 
@@ -45,8 +45,7 @@ async def conclude_actions(scope: Scope, why: RunVerdict) -> RunVerdict:
         await run(actions.tell_incident, scope.session_id, deed.key, what, at=scope.clock())
     if why.outcome is not Outcome.COMPLETED:
         told += await _undone(scope, deeds)
-    reason = "; ".join([*([why.reason] if why.reason else []), *told])
-    return why._replace(reason=reason)
+    return why.adding("; ".join(told))
 
 
 async def _undone(scope: Scope, deeds: Sequence[ActionRecord]) -> list[str]:
@@ -110,16 +109,16 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
         # Race: another attempt may begin to undo this action; the ledger lets one of them change its state.
         if not await run(actions.undoing, deed, attempt=attempt, until=until, at=at()):
             return False
-        failpoints.hit("before_undo")
+        sys.audit("bursar.failpoint", "before_undo")
         if declared is None or declared.compensate is None:
             why = "this program has no action of that name"
         else:
             end = await _apart(scope, declared.compensate, called(deed))
             why = "" if end.error is None else in_one_line(end.error)
         if not why:
-            failpoints.hit("in_undo")
+            sys.audit("bursar.failpoint", "in_undo")
             await run(actions.undone, deed.key, attempt=attempt, at=at())
-            failpoints.hit("after_undo")
+            sys.audit("bursar.failpoint", "after_undo")
             return True
     what = f"{deed.short} could not be undone: {why}"
     await run(actions.tell_incident, scope.session_id, deed.key, what, at=at())
@@ -129,11 +128,11 @@ async def _undo(scope: Scope, deed: ActionRecord) -> bool:
 async def _apart(scope: Scope, function: Callable[[ActionCall], Any], call: ActionCall) -> Captured[Any]:
     """Call a check or a compensation, and return its value or error.
 
-    An async function runs on the handler loop, a sync function in a thread. If the function has not ended after
-    `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
+    An async function runs on the event loop of the run's handler, a sync function in a thread. If the function has not
+    ended after `UNDO_SECONDS`, it is abandoned, and the error is a `TimeoutError`.
     """
     if is_async(function):
-        end = await run_on_handler_loop(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
+        end = await run_coroutine(scope.agent, partial(function, call), seconds=UNDO_SECONDS, apart=scope.apart)
     else:
         end = await run_in_thread(scope.agent, partial(function, call), seconds=UNDO_SECONDS)
     if end is None:
@@ -169,7 +168,9 @@ def compensate_late(doing: ActionCallState) -> Flow[None]:
                     yield from do(call_step(doing.declared.compensate, called(deed)))
                     yield from doing.transact(actions.undone, deed.key, attempt=attempt, at=clock())
             return
-    what = f"{name} was done after its run had ended" + (f", and was not undone: {ended.error}" if ended.error else "")
+    what = f"{name} was done after its run had ended" + (
+        f", and was not undone: {in_one_line(ended.error)}" if ended.error else ""
+    )
     yield from doing.transact(actions.tell_incident, doing.scope.session_id, doing.key, what, at=clock())
 
 

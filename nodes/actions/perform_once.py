@@ -1,6 +1,7 @@
 """Performs an action once: goes on from its state in the ledger until it is done or refused."""
 
 import json
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,6 @@ from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, running
 from bursar.nodes.actions.call import ActionCallState, encode_result
 from bursar.nodes.actions.compensate import call_step, compensate_late
-from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.admission import seconds_left
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.isolation.captured import Captured
@@ -26,14 +26,20 @@ WAIT_SECONDS = 0.05
 def perform(doing: ActionCallState) -> Flow[Any]:
     """Do the action, and return its result. If the action was done before, return the result that the ledger keeps.
 
+    If no person approved it, and denials are told, return a text that says so: a model that called a tool reads it.
     Raises every error that the function raises, `ActionRefused` if the action may not be done, and `LeaseLost` if the
     run has lost the lease of its session.
     """
+    told = doing.described()
     ended = Captured[Any]()
     with ended:
         ended.value = yield from _follow(doing)
+    if (observers := doing.scope.observers) is not None and observers.hears_calls:
+        observers.call_ended(told, doing.end_of(ended))
     if ended.error is not None:
         doing.scope.give_back(doing.counted, doing.occurrence)  # a retry is the same call, with the same key
+        if isinstance(ended.error, NotApproved) and doing.acting.approvals.on_denied == "tell":
+            return f"{doing.declared.short} was not done, because it was not approved: {ended.error}"
         raise doing.refuse(ended.error) if isinstance(ended.error, ActionRefused | LeaseLost) else ended.error
     return ended.value
 
@@ -87,7 +93,7 @@ def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
         )
         asking = ApprovalQuery(shown, doing.scope.checkpoint_ns)
         approval = yield from await_approval(doing.scope.ledger, acting.approvals, asking, doing.scope.clock)
-    failpoints.hit("before_intent")
+    sys.audit("bursar.failpoint", "before_intent")
     ended = Captured[ActionRecord | None]()
     with ended:
         # Race: several attempts intend the same key. The ledger takes the first, and gives its record to the others.
@@ -97,7 +103,7 @@ def _intended(doing: ActionCallState) -> Flow[ActionRecord | None]:
         if deed is not None:
             return deed
     if ended.error is None and ended.value is None:
-        failpoints.hit("after_intent")
+        sys.audit("bursar.failpoint", "after_intent")
     return ended.result()
 
 
@@ -167,7 +173,7 @@ def _do(doing: ActionCallState) -> Flow[Any]:
     doubt. In both cases the exception is raised on. Raises `ActionRefused` if the run has ended before the function is
     called, and `InDoubt` if a person or another attempt settled the action while the function ran.
     """
-    clock, attempt = doing.scope.clock, doing.attempt
+    clock, attempt, doing.is_done_here = doing.scope.clock, doing.attempt, True
     with running(attempt):  # until its end is committed: otherwise another attempt could take it for dead
         if (why := _closed(doing)) is not None:
             yield from doing.transact(actions.void, doing.key, attempt=attempt, reason=why, at=clock())
@@ -182,7 +188,7 @@ def _do(doing: ActionCallState) -> Flow[Any]:
             raise ended.error
         result = encode_result(ended.value)
         kept = yield from doing.transact(actions.done, doing.key, attempt=attempt, result=result, at=clock())
-        failpoints.hit("after_result")
+        sys.audit("bursar.failpoint", "after_result")
     if not kept:  # race: a person or another attempt settled the action while the function ran
         raise InDoubt(f"{doing.declared.short} was done, and was settled by others meanwhile")
     if doing.scope.closed:  # race: the run ended while the function ran, when its action could not be undone yet
@@ -193,12 +199,12 @@ def _do(doing: ActionCallState) -> Flow[Any]:
 def _effect(doing: ActionCallState) -> Invoke[Any]:
     def sync() -> Any:
         result = doing.invoke()
-        failpoints.hit("after_effect")
+        sys.audit("bursar.failpoint", "after_effect")
         return result
 
     async def asynchronous() -> Any:
         result = await doing.invoke()
-        failpoints.hit("after_effect")
+        sys.audit("bursar.failpoint", "after_effect")
         return result
 
     return Invoke(sync, asynchronous)

@@ -3,7 +3,7 @@
 If a gate fails, this counts as a denial of what the gate reviews.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -36,22 +36,26 @@ class Gate(Protocol):
     """A deterministic reviewer of plans and answers.
 
     If a gate raises, this counts as a denial of the plan or the answer that it reviews. The request then goes on to its
-    answer, without what was denied.
+    answer, without what was denied. Its reviews are functions or coroutine functions.
     """
 
     @property
     def name(self) -> str:
-        """The name of the gate: its node in the graph has this name, and the log names it so."""
+        """The name of the gate, by which the log and its decisions name it."""
         ...
 
-    def review_plan(self, request: Request, specialists: tuple[str, ...], *, now: datetime) -> Verdict:
+    def review_plan(
+        self, request: Request, specialists: tuple[str, ...], *, now: datetime
+    ) -> Verdict | Awaitable[Verdict]:
         """Return the verdict on the plan.
 
         Specialists in the verdict's `denied` do not run. If its action is "deny", no specialist runs.
         """
         ...
 
-    def review_answer(self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime) -> Verdict:
+    def review_answer(
+        self, request: Request, answer: str, reports: Mapping[str, Report], *, now: datetime
+    ) -> Verdict | Awaitable[Verdict]:
         """Return the verdict on the answer.
 
         If the verdict has a `text`, that text replaces the answer. If it has none and its action is "deny", its reason

@@ -5,23 +5,21 @@ or raises a refusal. After: `settle`, `void` or `mark_unknown` ends the hold, an
 model or function in the same transaction.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
-from urllib.parse import urlsplit
+from functools import partial
 
 from bursar.checkpoints.ledger import circuit_breakers, postings
-from bursar.checkpoints.ledger.accounts import Account, left, open_account
-from bursar.checkpoints.ledger.admission_facts import pauses_of, read_admission_facts
-from bursar.checkpoints.ledger.calls import Hold, Usage, replayable, turns
-from bursar.checkpoints.ledger.circuit_breakers import Caller
+from bursar.checkpoints.ledger.accounts import Account, charged, left, open_account
+from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts
+from bursar.checkpoints.ledger.calls import Hold, KeptAnswer, replayable, turns
+from bursar.checkpoints.ledger.circuit_breakers import BreakerVote, Caller, voter_of
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.circuit_breaker import Breaker
 from bursar.state.errors import BursarError
 from bursar.state.money import USD
 from bursar.state.refusals import (
@@ -34,34 +32,10 @@ from bursar.state.refusals import (
     Refused,
     ScopeClosed,
 )
-
-BreakerVote = Literal["well", "at fault", "nothing"]  # what a breaker counts: a success, a fault, or neither
+from bursar.state.rules.calls import Declined, Offer, Refusal, choose, has_turn, least_of, refuse_run
+from bursar.state.rules.pricing import Usage
 
 MAX_ADMISSIONS = 8  # attempts to admit a call: other calls may take the money or the probe first
-
-
-@dataclass(frozen=True, slots=True)
-class SizedOffer:
-    """A call that fits the money left: its worst case in nano-dollars, and the output cap in tokens (0: no cap)."""
-
-    amount: int
-    cap: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One way to answer a call: a model or a function, at a price.
-
-    `least` is the worst case, in nano-dollars, of the call with the smallest output cap that is useful. `shape` sizes
-    the call for the nano-dollars left (None is no limit), and returns None if the call does not fit. `breaker` names
-    the breaker that guards the call, "" if there is none.
-    """
-
-    model: str
-    price_version: str
-    least: int
-    shape: Callable[[int | None], SizedOffer | None]
-    breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +104,16 @@ class _ProbeTakenError(BursarError):
     """Raised to roll the hold back if another caller has the probe of the half-open breaker."""
 
 
-def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
+def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | KeptAnswer]:
     """If the call was paid for before, return its answer from the ledger; otherwise commit a hold and return the grant.
 
     If `first`, count one turn of the run; a retry passes False. Raises `Refused` if the call may not be sent.
     """
     scope = claim.scope
-    why_not = _closed(scope)
-    if why_not is None and not scope.paid:
-        model = claim.offers[0].model
-        why_not = BudgetExceeded(f"{scope.agent} is deterministic and may not call {model}", scope="unpaid")
-    if why_not is None and first and not scope.take_turn(claim.offers[0].model):
-        why_not = _no_turns(scope)
-    if why_not is not None:
+    if (why_not := _refusal_of_run(claim, first=first)) is not None:
         raise (yield from _refused(claim, why_not))
     for _ in range(MAX_ADMISSIONS):
-        failpoints.hit("before_hold")
+        sys.audit("bursar.failpoint", "before_hold")
         work = scope.ledger.bind(_admission, claim)
         admission = Commit(scope.ledger.database, work, outlast=True, until=scope.until)
         try:
@@ -172,14 +140,15 @@ def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | bytes]:
         if isinstance(outcome, Refused):
             raise (yield from _refused(claim, outcome))
         if isinstance(outcome, GrantedCall):
-            failpoints.hit("after_hold")
+            sys.audit("bursar.failpoint", "after_hold")
             # Race: the run may have ended while the hold was committed. Its call is not sent, so nothing is owed.
             if (why_not := _closed(scope)) is not None:
                 yield from void(claim, outcome, "the run ended before it was sent")
                 raise (yield from _refused(claim, why_not))
             scope.ledger.in_flight.begin(outcome.hold.call_id, scope.clock())
         return outcome
-    lost = BudgetExceeded(f"other calls took what {claim.cheapest.model} needed", scope=scope.scopes[-1])
+    one = claim.cheapest
+    lost = BudgetExceeded(f"other calls took what {one.model} needed", scope=scope.scopes[-1], needs=one.least)
     raise (yield from _refused(claim, lost))
 
 
@@ -194,7 +163,7 @@ def settle(
 ) -> Flow[None]:
     """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
 
-    `says` tells the breaker what to count: "well" a success, "at fault" a fault, "nothing" neither.
+    `says` tells the breaker what to count.
     """
     hold, at = admitted.hold, claim.scope.clock()
 
@@ -211,13 +180,13 @@ def settle(
         _tell_breaker(transaction, admitted.guarded, says, at)
 
     yield claim.commit(work)
-    failpoints.hit("after_settle")
+    sys.audit("bursar.failpoint", "after_settle")
 
 
 def void(claim: AdmissionRequest, admitted: GrantedCall, reason: str, says: BreakerVote = "nothing") -> Flow[None]:
     """Free the call's whole hold, because nothing is owed for the call.
 
-    `reason` is logged. The breaker counts a success if `says` is "well", a fault if "at fault", otherwise nothing.
+    `reason` is logged. `says` tells the breaker what to count.
     """
     at = claim.scope.clock()
 
@@ -233,7 +202,7 @@ def mark_unknown(
 ) -> Flow[None]:
     """Keep the call charged at its hold, because nobody saw its end.
 
-    `reason` is logged. The breaker counts a success if `says` is "well", a fault if "at fault", otherwise nothing.
+    `reason` is logged. `says` tells the breaker what to count.
     """
     at = claim.scope.clock()
 
@@ -242,17 +211,6 @@ def mark_unknown(
         _tell_breaker(transaction, admitted.guarded, says, at)
 
     yield claim.commit(work)
-
-
-def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
-    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
-
-    If `base_url` is given, the model has one breaker for each server.
-    """
-    parts = urlsplit(base_url or "")
-    port = f":{parts.port}" if parts.port else ""
-    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # not the part before the host: it holds credentials
-    return f"model:{provider or 'unknown'}/{name}{server}"
 
 
 def seconds_left(scope: Scope) -> float | None:
@@ -265,18 +223,11 @@ def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVo
 
     If the breaker had counted no faults when the call was admitted, only a fault is reported.
     """
-    if not passed.name or not (passed.watched or says == "at fault"):
-        return
-    match says:
-        case "well":
-            circuit_breakers.succeeded(transaction, passed.name, passed.caller, at)
-        case "at fault":
-            circuit_breakers.failed(transaction, passed.name, passed.caller, at)
-        case "nothing":
-            circuit_breakers.released(transaction, passed.name, passed.caller, at)
+    if passed.name and (passed.watched or says in ("at fault", "hung")):
+        circuit_breakers.call_ended(transaction, passed.name, passed.caller, at, says)
 
 
-def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | bytes:
+def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | KeptAnswer:
     """Admit the call in one transaction, and return the grant, the refusal, or the answer that the ledger keeps.
 
     The order is: check the lease, look for the answer, read accounts, pauses and breakers, size the first offer that
@@ -290,33 +241,55 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     answer = replayable(transaction, *key)
     if answer is not None:
         return answer
-    at, broken = scope.clock(), None
+    at = scope.clock()
     pauses = pauses_of(scope.tenant, *scope.agents)
     names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))
     now = read_admission_facts(transaction, scope.scopes, pauses=pauses, breakers=names, at=at)
     # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.
-    if (paused := now.refusal(pauses)) is not None:
-        return paused
+    paused = now.refusal(pauses)
     # Race: on PostgreSQL another call may take this money before `hold`, whose conditional update then refuses.
-    for place, offer in enumerate(claim.offers):
-        shaped = offer.shape(now.left)
-        if shaped is None:
-            continue
-        breaker = now.breakers.get(offer.breaker)
-        if breaker is not None and not breaker.admits(at):
-            broken = broken or _breaker_open(offer.breaker, breaker)
-            continue
-        for account in scope.opens:
-            open_account(transaction, Account(account, None))
-        hold = _hold(claim, offer, shaped.amount)
-        postings.hold(transaction, hold)
-        _check_turns(transaction, scope)
-        guarded = BreakerPass(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), breaker is not None)
-        # Race: another caller may have claimed the probe since the read; `claim` decides with the breaker's row locked.
-        if guarded.watched and not circuit_breakers.claim(transaction, offer.breaker, guarded.caller, at):
-            raise _ProbeTakenError
-        return GrantedCall(hold, shaped.cap, place, guarded)
-    return broken or _too_dear(transaction, claim, now.left or 0)
+    covered = _covered(scope)
+    room = now.left if covered is None else least_of(now.left, covered[1] - charged(transaction, covered[0]))
+    admits = partial(_admits, now, at, scope.session_id)
+    choice = choose(claim.offers, left=room, paused=paused is not None, admits=admits)
+    if isinstance(choice, Declined):
+        if paused is not None:
+            return paused
+        dear = choice.why is Refusal.TOO_DEAR
+        return _too_dear(transaction, claim, room or 0) if dear else _breaker_open(claim, choice.place, now)
+    for account in scope.opens:
+        open_account(transaction, Account(account, None))
+    offer = claim.offers[choice.place]
+    hold = _hold(claim, offer, choice.sized.amount)
+    postings.hold(transaction, hold)
+    _check_turns(transaction, scope)
+    # Race: two calls of a covered request. The hold came first and locks its account, so the second counts the first.
+    if covered is not None and charged(transaction, covered[0]) > covered[1]:
+        raise BudgetExceeded("other calls took what the price of the run around has left", scope=covered[0])
+    watched = offer.breaker in now.breakers
+    guarded = BreakerPass(offer.breaker, Caller(hold.call_id, scope.tenant, scope.session_id), watched)
+    # Race: another caller may have claimed the probe since the read; `claim` decides with the breaker's row locked.
+    if watched and not circuit_breakers.claim(transaction, offer.breaker, guarded.caller, at):
+        raise _ProbeTakenError
+    return GrantedCall(hold, choice.sized.cap, choice.place, guarded)
+
+
+def _covered(scope: Scope) -> tuple[str, int] | None:
+    """Return the account of the request that a run on another ledger pays a price for, and what the price covers of it.
+
+    Return None if there is no such run. The account's own cap does not do: a person may raise it, but not the price.
+    """
+    inner, outer = scope, scope.outer
+    while outer is not None and inner.charged is not None:
+        inner, outer = outer, outer.outer
+    if outer is None or outer.covers is None:
+        return None
+    return f"request:{inner.request_id}", outer.covers.budget_of(inner.request_id)
+
+
+def _admits(now: AdmissionFacts, at: datetime, session_id: str, breaker: str) -> bool:
+    """Whether the breaker of this name lets a call of the session through at the time `at`."""
+    return breaker not in now.breakers or now.breakers[breaker].admits(at, voter_of(session_id))
 
 
 def _check_turns(transaction: Transaction, scope: Scope) -> None:
@@ -327,7 +300,8 @@ def _check_turns(transaction: Transaction, scope: Scope) -> None:
     if scope.max_turns is None:
         return
     # Race: two calls of one agent. The hold came first and locks the agent's account, so the second counts the first.
-    if turns(transaction, scope.request_id, scope.owner) > scope.max_turns:
+    others = turns(transaction, scope.request_id, scope.owner) - 1
+    if not has_turn(others, scope.max_turns):
         raise _OutOfTurnsError
 
 
@@ -337,10 +311,12 @@ def _no_turns(scope: Scope) -> BudgetExceeded:
 
 def _too_dear(transaction: Transaction, claim: AdmissionRequest, least: int) -> BudgetExceeded:
     scopes, cheapest = claim.scope.scopes, claim.cheapest
-    tightest = next((s for s in scopes if left(transaction, (s,)) == least), scopes[-1])
+    covered = _covered(claim.scope)
+    last = scopes[-1] if covered is None else covered[0]
+    tightest = next((s for s in scopes if left(transaction, (s,)) == least), last)
     needs = USD.from_nanos(cheapest.least)
     message = f"a call to {cheapest.model} needs {needs} and {USD.from_nanos(max(least, 0))} is left of {tightest}"
-    return BudgetExceeded(message, scope=tightest)
+    return BudgetExceeded(message, scope=tightest, needs=cheapest.least, left=max(least, 0))
 
 
 def _hold(claim: AdmissionRequest, offer: Offer, amount: int) -> Hold:
@@ -380,6 +356,19 @@ def _refused(claim: AdmissionRequest, refusal: Refused) -> Flow[Refused]:
     return refusal
 
 
+def _refusal_of_run(claim: AdmissionRequest, *, first: bool) -> Refused | None:
+    """Return why the run may send no call at all, None if it may. If `first`, one turn of the run is counted then."""
+    scope, model = claim.scope, claim.offers[0].model
+    closed = _closed(scope)
+    match refuse_run(ended=closed is not None, pays=scope.paid):
+        case Refusal.ENDED:
+            return closed
+        case Refusal.UNPAID:
+            return BudgetExceeded(f"{scope.agent} is deterministic and may not call {model}", scope="unpaid")
+        case _:
+            return _no_turns(scope) if first and not scope.take_turn(model) else None
+
+
 def _closed(scope: Scope) -> Refused | None:
     if isinstance(scope.refusal, Looping):
         return scope.refusal
@@ -391,9 +380,12 @@ def _closed(scope: Scope) -> Refused | None:
     return None
 
 
-def _breaker_open(name: str, breaker: Breaker) -> BreakerOpen:
-    """Return the error to raise for a call that the breaker called `name` does not let through."""
-    what = name.replace(":", " ", 1)
-    until = breaker.open_until
+def _breaker_open(claim: AdmissionRequest, place: int, now: AdmissionFacts) -> BreakerOpen:
+    """Return the error to raise for a call that the breaker of the offer at `place` does not let through."""
+    name = claim.offers[place].breaker
+    until, how = now.breakers[name].open_until, "for several sessions"
+    own = now.breakers[name].streak(voter_of(claim.scope.session_id))
+    if until is None and own is not None:
+        until, how = own.rests_until(), f"{own.faults} times in a row in this session"
     when = "" if until is None else f" until {until:%H:%M:%S} UTC, then one call tries it"
-    return BreakerOpen(f"{what} has failed for several sessions; no call is sent to it{when}", name)
+    return BreakerOpen(f"{name.replace(':', ' ', 1)} has failed {how}; no call is sent to it{when}", name)

@@ -1,6 +1,6 @@
-"""Upper bounds of a call: its input tokens from its bytes, its output tokens from the money that is left.
+"""What may be sent, and an upper bound of its input tokens.
 
-The input bound rests on one fact: a byte-level tokeniser never makes more tokens than there are UTF-8 bytes. The
+The bound rests on one fact: a byte-level tokeniser never makes more tokens than there are UTF-8 bytes. The
 request is written as JSON, which is never shorter than the texts, names and schemas in it. The bound is the number of
 bytes of that JSON, plus an allowance for what a provider adds out of sight (role marks, the prompt that explains
 tools).
@@ -20,71 +20,15 @@ from typing import cast
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.prices import PricedModel
 from bursar.nodes.gateway.providers.base import Provider
-from bursar.nodes.gateway.providers.generic import CAP_OPTIONS
+from bursar.nodes.gateway.providers.fields import HIDING_PLACES, PRICED, UNBOUNDED
 from bursar.state.refusals import Refused
 
 TOKENS_PER_REQUEST = 16  # marks around the conversation and the start of the answer
 TOKENS_PER_MESSAGE = 8  # marks around one message: 3 to 4 at OpenAI
 TOKENS_PER_TOOL = 32  # what a provider writes around one schema
-ORDINARY_OUTPUT_TOKENS = 512
-SHARE_OF_WHAT_IS_LEFT = 4
 
 TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "tool_use", "tool_call", "refusal"})
-NOT_SENT = frozenset({"parsed", "tool_calls"})  # additional_kwargs that repeat other fields of the message
-
-HIDING_PLACES = ("extra_body", "model_kwargs")
-UNBOUNDED: Mapping[str, str] = {
-    **dict.fromkeys(("audio", "modalities"), "answers in sound have their own prices"),
-    "prediction": "rejected tokens are billed as output beyond the cap",
-    **dict.fromkeys(
-        ("web_search_options", "mcp_servers", "container", "plugins"), "the provider charges its own tools"
-    ),
-    **dict.fromkeys(
-        ("previous_response_id", "conversation", "prompt", "context_management"),
-        "the tokens that the provider keeps are not counted here",
-    ),
-    **dict.fromkeys(("best_of", "models", "route"), "the provider may bill more answers, or another model"),
-}
-# These decide what is priced: the gateway reads them from the call or the model, and nowhere else.
-PRICED = frozenset(
-    {"model", "model_name", "n", "service_tier", "messages", "input", "system", "instructions", "tools", "functions"}
-    | {"stream", "stream_options", *CAP_OPTIONS}
-)
-# They add no tokens, or only those of their own bytes, which the input bound counts.
-COMMON_FIELDS = frozenset(
-    PRICED
-    | {
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "seed",
-        "random_seed",
-        "stop",
-        "stop_sequences",
-        "logprobs",
-        "logit_bias",
-    }
-    | {"presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty"}
-    | {"tool_choice", "parallel_tool_calls", "function_call", "strict", "response_format", "format", "text"}
-    | {
-        "thinking",
-        "reasoning",
-        "reasoning_effort",
-        "reasoning_format",
-        "verbosity",
-        "effort",
-        "output_config",
-        "thinking_budget",
-        "thinking_level",
-    }
-    | {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
-    | {"prompt_cache_options", "cache_control", "include", "truncation", "safe_prompt", "safety_settings"}
-    | {"stream_usage", "timeout", "use_responses_api", "output_version"}  # the client's own, which it does not send
-    | {"ls_structured_output_format"}  # LangChain's own, for the trace
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +46,16 @@ def write_request(
 
     Message ids and response metadata differ from run to run, so neither the hash nor the bound includes them.
     `identity` is the model's own settings as JSON. Raises `Refused` for content whose tokens have no bound: images,
-    audio, files, tools that run at the provider, a conversation that the provider keeps.
+    audio, files, tools that run at the provider, a conversation that the provider keeps. Raises `UnicodeEncodeError`
+    for half a character.
     """
     _check_tools(options)
-    body = json.dumps(
-        {"messages": [_message(message) for message in messages], "options": options},
-        default=_plain,
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
-    ).encode("utf-8", "surrogatepass")
+    # With spaces, as clients write the arguments of tool calls: each may be a token.
+    written = json.dumps(
+        [_message(message) for message in messages], default=_plain, ensure_ascii=False, sort_keys=True
+    )
+    asked = json.dumps(options, default=_option, ensure_ascii=False, sort_keys=True)
+    body = f'{{"messages": {written}, "options": {asked}}}'.encode()
     tools = _tool_count(options)
     tokens = (
         len(identity)
@@ -137,7 +81,7 @@ def write_identity(settings: Mapping[str, object]) -> bytes:
 def _check_tools(options: Mapping[str, object]) -> None:
     """Raise `Refused` for a tool that runs at the provider: its use is charged besides the tokens, without a bound."""
     for tool in _items(options.get("tools")):
-        kind = _mapping(tool).get("type", "function")
+        kind = _mapping(tool.model_dump() if isinstance(tool, BaseModel) else tool).get("type", "function")
         if kind not in {"function", "custom"}:
             raise Refused(f"tool {kind!r} runs at the provider, and its charge has no bound; use a tool of your own")
 
@@ -174,43 +118,13 @@ def _check_hidden(place: str, fields: object, allowed: Collection[str], cap_opti
 
 
 def _check(name: str, value: object, allowed: Collection[str]) -> None:
-    if name in UNBOUNDED and value:
+    if name in UNBOUNDED and value is not None:
         raise Refused(f"option {name!r} is billed beyond any bound that Bursar knows: {UNBOUNDED[name]}")
     if name not in allowed and name not in UNBOUNDED:
         raise Refused(
             f"option {name!r} is not known to cost nothing more; call without it, or say that it does not: "
             f"meter(model, allow={{{name!r}}})"
         )
-
-
-def output_cap(
-    price: PricedModel,
-    *,
-    input_tokens: int,
-    left: int | None,
-    asked: int | None,
-    maximum: int,
-    minimum: int,
-    choices: int = 1,
-) -> int | None:
-    """Return the output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
-
-    If `left` is None, the money has no limit. If the caller `asked` for a cap, that cap is lowered only as far as the
-    money requires. Otherwise the cap is lowered until the call's worst case is at most a quarter of what is left, but
-    not below `ORDINARY_OUTPUT_TOKENS`: a model that may write 16,000 tokens must not block the other calls of its
-    budget. `choices` is the number of answers that the call asks for at once.
-    """
-    wanted = maximum if asked is None else min(asked, maximum)
-    fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
-    if asked is None and left is not None:
-        share = _within(price, input_tokens, left // SHARE_OF_WHAT_IS_LEFT, choices, wanted)
-        fitting = min(fitting, max(share, ORDINARY_OUTPUT_TOKENS, minimum))
-    return fitting if fitting >= min(minimum, wanted) and fitting > 0 else None
-
-
-def _within(price: PricedModel, input_tokens: int, nanos: int, choices: int, wanted: int) -> int:
-    most = price.output_within(input_tokens, nanos)
-    return wanted if most is None else min(wanted, most // choices)
 
 
 def _message(message: BaseMessage) -> dict[str, object]:
@@ -225,7 +139,9 @@ def _message(message: BaseMessage) -> dict[str, object]:
     elif isinstance(message, ToolMessage):
         written["tool_call_id"] = message.tool_call_id
         written["status"] = message.status
-    more = {key: value for key, value in _additional(message).items() if key not in NOT_SENT and value is not None}
+    more = {key: value for key, value in _additional(message).items() if key != "parsed" and value is not None}
+    if "tool_calls" in written or "invalid_tool_calls" in written:
+        more.pop("tool_calls", None)  # a client sends the message's own in their place
     if "audio" in more:
         raise Refused("a message holds audio, whose tokens have no bound that Bursar knows; send its text")
     if more:
@@ -261,6 +177,16 @@ def _items(value: object) -> Sequence[object]:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}
+
+
+def _option(value: object) -> object:
+    """Return a form that JSON can write, for a value in the options of a call.
+
+    Raises `Refused` for a value that may be longer than it looks, such as a generator, whose items nobody has seen.
+    """
+    if isinstance(value, type | BaseModel | Mapping | set | frozenset):
+        return _plain(cast("object", value))
+    raise Refused(f"an option holds a {type(value).__name__}, whose size is not known; give it as a list, dict or text")
 
 
 def _plain(value: object) -> object:

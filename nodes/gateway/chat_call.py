@@ -1,24 +1,18 @@
 """The paid calls of a chat model: `chat` for a whole answer, `chat_stream` for a streamed answer."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import RunnableConfig
 
-from bursar.checkpoints.ledger.calls import Usage
-from bursar.nodes.gateway import failpoints
-from bursar.nodes.gateway.admission import (
-    AdmissionRequest,
-    GrantedCall,
-    Offer,
-    SizedOffer,
-    model_breaker,
-    seconds_left,
-)
-from bursar.nodes.gateway.bounds import output_cap
+from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import (
     Received,
@@ -31,11 +25,14 @@ from bursar.nodes.gateway.journal import (
     reported_output,
     tool_calls_in,
 )
-from bursar.nodes.gateway.prices import PricedModel
-from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
-from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, purchase, send_once
+from bursar.nodes.gateway.providers.base import Failure, Provider, ProviderClient
+from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
+from bursar.nodes.observers.base import CallContext
+from bursar.state.langgraph_private import AMBIENT_CONFIG
 from bursar.state.refusals import Looping
+from bursar.state.rules.calls import Offer, model_offer
+from bursar.state.rules.pricing import Bill, PricedModel, Usage, bill, bill_answer, bill_cut_stream
 
 A = TypeVar("A", ChatResult, ChatResult | None)
 
@@ -58,14 +55,6 @@ class PricedModelCall:
     maximum: int
     minimum: int
 
-    def worst_case(self, output_tokens: int) -> int:
-        """Return the most, in nano-dollars, that the call can cost with `output_tokens` output tokens."""
-        return self.price.worst_case(self.input_tokens, output_tokens)
-
-    def bill(self, usage: BilledUsage) -> Bill:
-        """Return the cost of a call with this usage, and the usage."""
-        return Bill(self.price.cost(usage, long_cache_write_tokens=usage.long_cache_write_tokens), usage)
-
     @property
     def wanted(self) -> int:
         """The output cap, in tokens, that the call would have if money were no object."""
@@ -73,31 +62,29 @@ class PricedModelCall:
 
     def offer(self) -> Offer:
         """Return the offer of this model: its least worst case, its breaker, and the function that sizes the call."""
-        least = self.worst_case(min(self.minimum, self.wanted) * self.choices)
-        breaker = model_breaker(self.client.name, self.client.seller, self.client.base_url)
-        return Offer(self.price.name, self.price.version, least, self._shape, breaker)
-
-    def _shape(self, left: int | None) -> SizedOffer | None:
-        cap = output_cap(
+        return model_offer(
             self.price,
             input_tokens=self.input_tokens,
-            left=left,
             asked=self.asked,
             maximum=self.maximum,
             minimum=self.minimum,
             choices=self.choices,
+            breaker=model_breaker(self.client.name, self.client.seller, self.client.base_url),
         )
-        return None if cap is None else SizedOffer(self.worst_case(cap * self.choices), cap)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A call of a metered chat model. `candidates` may answer: the metered model first, then the cheaper models."""
+    """A call of a metered chat model. `candidates` may answer: the metered model first, then the cheaper models.
+
+    `traced` is the id of the LangChain run of the call.
+    """
 
     claim: AdmissionRequest
     candidates: tuple[PricedModelCall, ...]
     messages: list[BaseMessage]
     stop: list[str] | None
+    traced: UUID | None = None
 
     @property
     def scope(self) -> Scope:
@@ -129,24 +116,26 @@ class _Answer(PaidCall[A]):
     call: ChatCall
     received: Received = field(default_factory=Received)
 
-    def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
-        """Return what is charged for the answer: the cost of the usage that the provider reports.
+    kind = "chat"
 
-        At least the output that has arrived is charged, even if the provider reports less. Usage whose parts do not
-        agree is charged at the most that it may mean, as far as the hold goes. If no usage is reported, or if no chunk
-        arrived (`result` is None), the hold is charged, or the worst case of the chunks received if that is more.
-        """
+    def described(self, granted: GrantedCall | None, attempt: int) -> CallContext:
+        """Return what observers are told of the call, with the model that is asked and its server."""
+        model = self.call.candidates[0] if granted is None else self.call.chosen(granted)
+        return replace(
+            cast("PaidCall[Any]", super(_Answer, self)).described(granted, attempt),
+            provider=model.client.seller or "",
+            server=model.client.base_url or "",
+            instead_of="" if granted is None else self.call.replaces(granted) or "",
+            cap=0 if granted is None else granted.cap,
+            traced=self.call.traced,
+        )
+
+    def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
+        """Return what is charged for the answer. If no chunk of a stream arrived, `result` is None."""
         model = self.call.chosen(granted)
         seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
-        billed = None if result is None else model.provider.usage(result)
-        if billed is None:
-            return Bill(max(granted.hold.amount, model.worst_case(self.received.tokens)))
-        bill = model.bill(replace(billed, output_tokens=max(billed.output_tokens, seen)))
-        if _is_sound(billed) or bill.nanos is None:
-            return bill
-        # What the parts may mean at most is charged as far as the hold goes: beyond it nobody knows that it was billed.
-        most = model.bill(_completed(billed)).nanos or 0
-        return replace(bill, nanos=max(bill.nanos, min(most, granted.hold.amount)))
+        usage = None if result is None else model.provider.usage(result)
+        return bill_answer(model.price, usage, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=seen)
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
         """Whether the answer ended at an output cap that was lowered for the budget. True also if that is not known."""
@@ -169,9 +158,15 @@ class _Answer(PaidCall[A]):
         """
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
-            return model.bill(failure.usage)
-        beyond = model.worst_case(received)
-        return Bill(beyond, Usage(model.input_tokens, received)) if beyond > granted.hold.amount else None
+            return bill(model.price, failure.usage)
+        return bill_cut_stream(model.price, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=received)
+
+    def input_cost(self, granted: GrantedCall, usage: Usage) -> int | None:
+        price = self.call.chosen(granted).price
+        return price.cost(Usage(usage.input_tokens, 0, usage.cache_read_tokens, usage.cache_write_tokens))
+
+    def has_begun_to_answer(self) -> bool:
+        return bool(self.received.chunks)
 
     def is_the_providers(self, failure: Failure) -> bool:
         """Return True: only the provider's code runs while a model is asked, so the error is the provider's."""
@@ -216,7 +211,7 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
         self.source = source = self._open(granted)
         while (chunk := (yield from do(source.next()))) is not None:
             if not self.received.chunks:
-                failpoints.hit("after_send")
+                sys.audit("bursar.failpoint", "after_send")
                 mark_replacement(chunk.message, self.call.replaces(granted))
             self.received.add(chunk)
             yield EmitChunk(chunk)
@@ -289,20 +284,38 @@ def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
     return result
 
 
-def _is_sound(usage: BilledUsage) -> bool:
-    """Whether the parts of the usage agree with each other and with its total."""
-    cached = usage.cache_read_tokens + usage.cache_write_tokens
-    return cached <= usage.input_tokens and usage.reasoning_tokens <= usage.output_tokens and not usage.other_tokens
+class ChatModelInThreads(BaseChatModel):
+    """A chat model whose calls are traced as part of the run that started the thread of the call."""
 
+    def invoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the name of the base class
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        with self._traced_in_thread():
+            return super().invoke(input, config, stop=stop, **kwargs)
 
-def _completed(usage: BilledUsage) -> BilledUsage:
-    """Return the highest usage that counts which do not agree may stand for; counts that agree come back unchanged.
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the name of the base class
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        with self._traced_in_thread():
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
 
-    A part that is greater than its total, such as cached input, is added to the total. Tokens that are in no count but
-    in the sum of all are output.
-    """
-    cached = usage.cache_read_tokens + usage.cache_write_tokens
-    beside_input = cached if cached > usage.input_tokens else 0
-    beside_output = usage.reasoning_tokens if usage.reasoning_tokens > usage.output_tokens else 0
-    output = usage.output_tokens + beside_output + usage.other_tokens
-    return replace(usage, input_tokens=usage.input_tokens + beside_input, output_tokens=output, other_tokens=0)
+    def _traced_in_thread(self) -> AbstractContextManager[object]:
+        """Return a block in which LangChain finds the run's trace, if this thread knows nothing of LangChain's context.
+
+        A thread that is started by hand, or a job of a pool, has the scope of the run, but not LangChain's context.
+        LangChain would start a trace of its own for each call there, without the call's cost.
+        """
+        scope = current_scope()
+        if scope is None or scope.closed or scope.observers is None or AMBIENT_CONFIG.get():
+            return nullcontext()
+        return scope.observers.traced()

@@ -1,27 +1,31 @@
 """`MeteredChatModel`: a chat model whose every call goes hold → send → settle."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex, cast
+from uuid import UUID
 
 from langchain_core.caches import BaseCache
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
+from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, PrivateAttr
 
 from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import check_fields, write_request
-from bursar.nodes.gateway.chat_call import ChatCall, PricedModelCall, chat, chat_stream
+from bursar.nodes.gateway.chat_call import ChatCall, ChatModelInThreads, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
 from bursar.nodes.gateway.journal import is_cut_short
-from bursar.nodes.gateway.prices import Price, PricedModel, price_of
+from bursar.nodes.gateway.prices import STANDARD_TIERS, Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
     USAGE_OPTIONS,
@@ -34,9 +38,22 @@ from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
+from bursar.state.text import mended
 
 MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
 NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how the answer is read, not the request
+
+
+_traced: ContextVar[UUID | None] = ContextVar("bursar_traced", default=None)  # the LangChain run of the call
+
+
+@contextmanager
+def _traced_as(run: UUID | None) -> Generator[None]:
+    token = _traced.set(run)
+    try:
+        yield
+    finally:
+        _traced.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +77,24 @@ class MeteringTerms:
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """Return the price of the model that `options` names, by default of the metered model.
 
-        Raises `UnknownPrice` if the model has no price.
+        Raises `UnknownPrice` if the model has no price, and `Refused` if the price by hand is for another service tier.
         """
         named = options.get("model")
         name = named if isinstance(named, str) else self.client.name
+        tier, is_priced_by_hand = asked_tier(self.client, options), self.price is not None and name == self.client.name
+        if is_priced_by_hand and tier not in STANDARD_TIERS | {asked_tier(self.client, {})}:
+            raise Refused(f"the price by hand is not for service_tier={tier!r}; set the tier on the model itself")
         return price_of(
             name,
             self.client.seller,
             self.price if name == self.client.name else None,  # a price by hand is for one model
             base_url=self.client.base_url,
-            service_tier=asked_tier(self.client, options),
+            service_tier=tier,
             on=scope.clock().date(),
         )
 
 
-class MeteredChatModel(BaseChatModel):
+class MeteredChatModel(ChatModelInThreads):
     """A chat model behind the gateway, made by `meter`.
 
     Before a call is sent, its worst case is held in the ledger; after the call, the hold is settled. A call raises
@@ -113,11 +133,27 @@ class MeteredChatModel(BaseChatModel):
     def _inner(self) -> BaseChatModel:
         return self._terms.client.model
 
-    def _call(self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]) -> ChatCall:
+    def _call(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        options: Mapping[str, object],
+        run_manager: BaseRunManager | None,
+    ) -> ChatCall:
         """Return the call, ready to be paid: its key in the ledger, and the models that may answer it, with prices.
 
-        Raises `NoSession` outside any session, and `Refused` if the call's cost has no bound.
+        Half characters are replaced, because no provider takes them. Raises `NoSession` outside any session, and
+        `Refused` if the call's cost has no bound.
         """
+        try:
+            call = self._priced_call(messages, stop, options)
+        except UnicodeEncodeError:
+            call = self._priced_call(*mended((messages, stop, options)))
+        return replace(call, traced=_traced.get() if run_manager is None else run_manager.run_id)
+
+    def _priced_call(
+        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]
+    ) -> ChatCall:
         scope = current_scope()
         if scope is None:
             raise NoSession(
@@ -143,7 +179,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return drive(chat(self._call(messages, stop, kwargs)))
+        return drive(chat(self._call(messages, stop, kwargs, run_manager)))
 
     async def _agenerate(
         self,
@@ -152,7 +188,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await adrive(chat(self._call(messages, stop, kwargs)))
+        return await adrive(chat(self._call(messages, stop, kwargs, run_manager)))
 
     def _stream(
         self,
@@ -161,7 +197,7 @@ class MeteredChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return drive_stream(chat_stream(self._call(messages, stop, kwargs)))
+        return drive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
 
     def _astream(
         self,
@@ -170,16 +206,56 @@ class MeteredChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return adrive_stream(chat_stream(self._call(messages, stop, kwargs)))
+        return adrive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
+
+    # LangChain does not say in which of its runs it streams. So a stream gets the id of its run here.
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the name of the base class
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        given: RunnableConfig = {"run_id": uuid7(), **(config or {})}
+        steps = cast("Generator[AIMessageChunk]", super().stream(input, given, stop=stop, **kwargs))
+        with closing(steps):
+            with _traced_as(given.get("run_id")), self._traced_in_thread():
+                first = next(steps, None)
+            if first is not None:
+                yield first
+                yield from steps
+
+    async def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - the name of the base class
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        given: RunnableConfig = {"run_id": uuid7(), **(config or {})}
+        steps = cast("AsyncGenerator[AIMessageChunk]", super().astream(input, given, stop=stop, **kwargs))
+        async with aclosing(steps):
+            with _traced_as(given.get("run_id")), self._traced_in_thread():
+                first = await anext(steps, None)
+            if first is not None:
+                yield first
+                async for chunk in steps:
+                    yield chunk
 
     # LangChain asks its cache around these methods. An answer that this session's budget cut short is not for others.
 
     def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        return super(MeteredChatModel, self._with_careful_cache())._generate_with_cache(messages, *args, **kwargs)
+        careful, manager = self._with_careful_cache(), kwargs.get("run_manager")
+        with _traced_as(None if manager is None else manager.run_id):
+            return super(MeteredChatModel, careful)._generate_with_cache(messages, *args, **kwargs)
 
     async def _agenerate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        careful = self._with_careful_cache()
-        return await super(MeteredChatModel, careful)._agenerate_with_cache(messages, *args, **kwargs)
+        careful, manager = self._with_careful_cache(), kwargs.get("run_manager")
+        with _traced_as(None if manager is None else manager.run_id):
+            return await super(MeteredChatModel, careful)._agenerate_with_cache(messages, *args, **kwargs)
 
     def _with_careful_cache(self) -> "MeteredChatModel":
         """Return this model. If it uses a cache, return a copy whose cache stores no answer that a budget cut short."""
@@ -314,7 +390,7 @@ def _candidate(
         price=terms.priced(options, scope),
         options=options,
         input_tokens=request.input_tokens,
-        asked=asked_cap(client, options),
+        asked=asked_cap(client, options, maximum=terms.maximum),
         choices=asked_choices(client, options),
         maximum=terms.maximum,
         minimum=max(terms.minimum, thinking_tokens(client, options) + 1),

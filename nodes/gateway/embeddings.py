@@ -3,29 +3,30 @@
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NoReturn, Protocol, SupportsIndex, cast
 
 from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
-from bursar.checkpoints.ledger.calls import Usage
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
-    model_breaker,
     seconds_left,
 )
 from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
-from bursar.nodes.gateway.prices import Price, PricedModel, embedding_price_of
+from bursar.nodes.gateway.prices import Price, embedding_price_of
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, fixed_offer, purchase, send_once
+from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
+from bursar.nodes.observers.base import CallContext
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession
+from bursar.state.rules.calls import fixed_offer
+from bursar.state.rules.pricing import Bill, PricedModel, Usage
 
 TOKENS_PER_TEXT = 8  # marks around one text; the known models add 0 to 2
 NAMES = ("model", "model_name", "model_id")
@@ -134,7 +135,8 @@ class MeteredEmbeddings(Embeddings):
         breaker = model_breaker(self.model_name, _provider(self._model), _base_url(self._model))
         offer = fixed_offer(priced.name, priced.version, priced.worst_case(most, 0), breaker)
         claim = AdmissionRequest(scope, key, scope.next_occurrence(key), (offer,))
-        return _Batch(claim, self._model, priced, texts, query)
+        seller, server = _provider(self._model) or "", _base_url(self._model) or ""
+        return _Batch(claim, self._model, priced, texts, query, seller, server)
 
     def _key(self, texts: list[str], *, query: bool) -> str:
         body = json.dumps([self._settings, query, texts], default=repr, sort_keys=True, ensure_ascii=False)
@@ -161,7 +163,15 @@ class _Batch(PaidCall[Vectors]):
     priced: PricedModel
     texts: list[str]
     is_query: bool
+    provider: str = ""
+    server: str = ""
     counting: list[_Counting] = field(default_factory=list[_Counting])
+    kind = "embeddings"
+
+    def described(self, granted: GrantedCall | None, attempt: int) -> CallContext:
+        """Return what observers are told of the batch, with the provider of its model."""
+        told = cast("PaidCall[Any]", super(_Batch, self)).described(granted, attempt)
+        return replace(told, provider=self.provider, server=self.server)
 
     def send(self, granted: GrantedCall) -> Flow[Vectors]:
         """Send the batch once, and return one vector for each text, in order.

@@ -40,7 +40,14 @@ class Received:
         usages = [chunk.message.usage_metadata for chunk in self.chunks if isinstance(chunk.message, AIMessageChunk)]
         if isinstance(message, AIMessage) and (last := _snapshot([usage for usage in usages if usage])) is not None:
             message.usage_metadata = last
+        if isinstance(message, AIMessage) and self._goes_on_after(usages):
+            message.usage_metadata = None  # the last report does not cover the answer, so nobody knows its cost
         return ChatResult(generations=[ChatGeneration(message=message, generation_info=merged.generation_info)])
+
+    def _goes_on_after(self, usages: Sequence[UsageMetadata | None]) -> bool:
+        """Whether the model wrote more after the last of the reports, of which each chunk has one or none."""
+        last = max((place for place, usage in enumerate(usages) if usage), default=len(usages))
+        return any(_size(chunk.message) for chunk in self.chunks[last + 1 :])
 
 
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:

@@ -7,21 +7,30 @@ from typing import cast, overload
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 
-from bursar.nodes.gateway.bounds import COMMON_FIELDS, HIDING_PLACES, check_allow, check_fields, write_identity
+from bursar.nodes.gateway.bounds import check_allow, check_fields, write_identity
 from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms
 from bursar.nodes.gateway.embeddings import MeteredEmbeddings, meter_embeddings
 from bursar.nodes.gateway.prices import Price, price_of
 from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
+from bursar.nodes.gateway.providers.azure import AzureProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
-from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, setting
+from bursar.nodes.gateway.providers.fields import COMMON_FIELDS
+from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, own_fields
+from bursar.nodes.gateway.providers.ollama import OllamaProvider
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
-from bursar.state.errors import ConfigurationError
+from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.refusals import Refused
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 
 DEFAULT_MIN_OUTPUT_TOKENS = 64
-BUILT_IN_PROVIDERS = (OpenAIProvider(), AnthropicProvider(), GenericProvider())  # the last one matches every model
+BUILT_IN_PROVIDERS = (  # the first one that matches serves; the last one matches every model
+    AzureProvider(),
+    OpenAIProvider(),
+    AnthropicProvider(),
+    OllamaProvider(),
+    GenericProvider(),
+)
 
 
 @overload
@@ -91,14 +100,13 @@ def meter(
     allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
     try:
         check_allow(allow)
-        check_fields(_own_fields(client.model), allowed, cap_option=client.cap_option)
-        identity = write_identity(_settings_of(client.model))
+        identity = _identity(chosen, client, allowed)
     except Refused as refusal:
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
     alike = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens)
     others = [alike(other, provider=provider, allow=allow) for other in cheaper]
-    replacing = tuple(terms for other in others for terms in _cheaper(model, other))
+    replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
     terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
     return MeteredChatModel.wrap(model, terms)
 
@@ -136,7 +144,11 @@ def _check_terms(client: ProviderClient, price: Price | None) -> None:
 
     Raises `ConfigurationError` if a call to the model costs money and the client has no option to cap the output.
     """
-    listed = price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=asked_tier(client, {}))
+    tier = asked_tier(client, {})
+    try:
+        listed = price_of(client.name, client.seller, price, base_url=client.base_url, service_tier=tier)
+    except UnknownPrice as unknown:
+        raise UnknownPrice(f"{unknown}{client.price_hint}") from None
     if not client.cap_option and listed.worst_case(1, 1):
         raise ConfigurationError(
             f"{type(client.model).__name__} takes no output cap (max_tokens), so no call to it can be bounded; "
@@ -144,20 +156,15 @@ def _check_terms(client: ProviderClient, price: Price | None) -> None:
         )
 
 
-def _own_fields(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the fields that the model adds to every request by itself.
+def _identity(provider: Provider, client: ProviderClient, allowed: Collection[str]) -> bytes:
+    """Return the settings by which the client's model differs from others, and the fields that it adds, as JSON.
 
-    They are its own defaults, and its settings `extra_body` and `model_kwargs`, in which more fields may hide.
+    They are part of every request's hash, because models with different settings may answer differently. Raises
+    `Refused` if one of the fields may not be sent.
     """
-    defaults = getattr(model, "_default_params", None)
-    hiding = {place: setting(model, place) for place in HIDING_PLACES}
-    return {**(cast("Mapping[str, object]", defaults) if isinstance(defaults, Mapping) else {}), **hiding}
-
-
-def _settings_of(model: BaseChatModel) -> Mapping[str, object]:
-    """Return the settings by which the model identifies itself, with the name of its class as `_class`.
-
-    They are part of every request's hash, because models with different settings may answer differently.
-    """
-    identifying = cast(Mapping[str, object], model._identifying_params)  # pyright: ignore[reportPrivateUsage]
-    return {**identifying, "_class": type(model).__name__}
+    model = client.model
+    own = cast("Mapping[str, object]", getattr(provider, "own_fields", own_fields)(model))
+    check_fields(own, allowed, cap_option=client.cap_option)
+    identifying = cast("Mapping[str, object]", model._identifying_params)  # pyright: ignore[reportPrivateUsage]
+    given = {name: value for name, value in own.items() if value is not None}
+    return write_identity({**given, **identifying, "_class": type(model).__name__})

@@ -15,11 +15,13 @@ from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.send_with_retries import Bill, PaidCall, fixed_offer, purchase, send_once
+from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD, ZERO, Amount
 from bursar.state.refusals import NoSession
+from bursar.state.rules.calls import fixed_offer
+from bursar.state.rules.pricing import Bill
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,20 +6,16 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bursar.checkpoints.ledger.calls import Usage
 from bursar.state.errors import ConfigurationError, UnknownPrice
+from bursar.state.rules.pricing import PricedModel, Rates, Steps
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-# Rates are whole femto-dollars (1e-15 dollars) per token: one femto-dollar is one nano-dollar per million tokens.
-FEMTOS_PER_NANO = 1_000_000
 FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS = 10**9
 ONE_DAY = timedelta(days=1)
 STANDARD_TIERS = frozenset({None, "", "auto", "default", "standard", "standard_only", "flex"})  # none costs more
-
-Steps = tuple[tuple[int, int], ...]  # (input tokens above which the rate applies, rate), ascending, the first at -1
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -48,93 +44,7 @@ class Price:
         object.__setattr__(self, "cache_write", None if cache_write is None else _decimal("cache_write", cache_write))
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """A price list: femto-dollars per token of each kind, by the size of the input, and femto-dollars per call."""
-
-    input: Steps
-    output: Steps
-    reasoning: Steps
-    cache_read: Steps
-    cache_write: Steps
-    long_cache_write: Steps
-    per_call: int = 0
-
-    def dearest_input(self, input_tokens: int) -> int:
-        """Return the highest rate that a token of any kind can have in an input of at most `input_tokens` tokens."""
-        kinds = (self.input, self.cache_read, self.cache_write, self.long_cache_write)
-        return max(_dearest(steps, input_tokens) for steps in kinds)
-
-    def dearest_output(self, input_tokens: int) -> int:
-        """Return the highest rate that an output token can have after an input of at most `input_tokens` tokens."""
-        return max(_dearest(self.output, input_tokens), _dearest(self.reasoning, input_tokens))
-
-    def cost(self, usage: Usage, long_cache_write_tokens: int) -> int:
-        """Return the cost of a call with this usage, in femto-dollars.
-
-        `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour; they have their own rate.
-        """
-        size = usage.input_tokens
-        long_writes = min(long_cache_write_tokens, usage.cache_write_tokens)
-        plain = max(0, size - usage.cache_read_tokens - usage.cache_write_tokens)
-        said = max(0, usage.output_tokens - usage.reasoning_tokens)
-        return (
-            self.per_call
-            + plain * _rate(self.input, size)
-            + usage.cache_read_tokens * _rate(self.cache_read, size)
-            + (usage.cache_write_tokens - long_writes) * _rate(self.cache_write, size)
-            + long_writes * _rate(self.long_cache_write, size)
-            + said * _rate(self.output, size)
-            + usage.reasoning_tokens * _rate(self.reasoning, size)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PricedModel:
-    """A model with its price lists. If several lists may apply on the day of the call, the dearest counts.
-
-    `version` names the source of the price. The ledger keeps `version` with every call.
-    """
-
-    name: str
-    version: str
-    lists: tuple[Rates, ...]
-
-    def worst_case(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most nano-dollars that a call of at most this size can cost, whatever kinds of token it has."""
-        return max(
-            _nanos(
-                rates.per_call
-                + input_tokens * rates.dearest_input(input_tokens)
-                + output_tokens * rates.dearest_output(input_tokens)
-            )
-            for rates in self.lists
-        )
-
-    def cost(self, usage: Usage, *, long_cache_write_tokens: int = 0) -> int:
-        """Return the cost of a call with this usage, in nano-dollars.
-
-        Cache tokens are part of the input tokens, and reasoning tokens are part of the output tokens.
-        `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour.
-        """
-        return max(_nanos(rates.cost(usage, long_cache_write_tokens)) for rates in self.lists)
-
-    def output_within(self, input_tokens: int, nanos: int) -> int | None:
-        """Return the most output tokens with which the call's worst case is at most `nanos` nano-dollars.
-
-        If the input alone costs more, return -1. If output is free, return None.
-        """
-        most: int | None = None
-        for rates in self.lists:
-            rest = nanos * FEMTOS_PER_NANO - rates.per_call - input_tokens * rates.dearest_input(input_tokens)
-            rate = rates.dearest_output(input_tokens)
-            if rest < 0:
-                return -1
-            if rate > 0:
-                most = rest // rate if most is None else min(most, rest // rate)
-        return most
-
-
+@lru_cache(maxsize=1_024)  # each call asks, and a price changes once a day at most
 def price_of(
     model_name: str,
     provider: str | None = None,
@@ -155,6 +65,7 @@ def price_of(
     return _listed(model_name, provider, base_url, None if service_tier in STANDARD_TIERS else service_tier, on)
 
 
+@lru_cache(maxsize=1_024)
 def embedding_price_of(
     model_name: str,
     provider: str | None = None,
@@ -172,7 +83,6 @@ def embedding_price_of(
     return _listed(model_name, provider, base_url, None, on, outputs=False)
 
 
-@lru_cache(maxsize=1_024)
 def _given(model_name: str, price: Price) -> PricedModel:
     read = price.input if price.cache_read is None else price.cache_read
     write = price.input if price.cache_write is None else price.cache_write
@@ -187,7 +97,6 @@ def _given(model_name: str, price: Price) -> PricedModel:
     return PricedModel(model_name, f"given {price.input}/{price.output}/{read}/{write}", (rates,))
 
 
-@lru_cache(maxsize=1_024)
 def _listed(
     model_name: str,
     provider: str | None,
@@ -294,22 +203,6 @@ def _flat(price: Decimal) -> Steps:
 def _femtos(dollars_per_million: Decimal) -> int:
     exact = dollars_per_million * FEMTOS_PER_DOLLAR_PER_MILLION_TOKENS
     return int(exact.to_integral_value(rounding=ROUND_CEILING))
-
-
-def _rate(steps: Steps, input_tokens: int) -> int:
-    """Return the rate for an input of this size. An input above a step pays that step's rate for every token."""
-    for start, rate in reversed(steps):
-        if input_tokens > start:
-            return rate
-    raise AssertionError("a price list starts below zero tokens")
-
-
-def _dearest(steps: Steps, input_tokens: int) -> int:
-    return max(rate for start, rate in steps if start < max(input_tokens, 0))
-
-
-def _nanos(femtos: int) -> int:
-    return -(-femtos // FEMTOS_PER_NANO)
 
 
 def _decimal(name: str, amount: object) -> Decimal:

@@ -16,9 +16,12 @@ from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.nodes.observers.run_observers import RunObservers
 from bursar.nodes.specialists.approval_policy import ActionContext
+from bursar.nodes.specialists.covered_requests import CoveredRequests
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
+from bursar.state.rules.calls import has_turn
 from bursar.state.run import Report
 
 T = TypeVar("T")
@@ -26,8 +29,8 @@ R = TypeVar("R")
 
 LATE_SECONDS = 0.02  # from a run's deadline until the commit of its hold is given up: the deadline ends the run first
 # Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
-SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio", "bursar.")
-OWN_POOLS = "bursar-"
+SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio")
+OWN_POOLS = "bursar-"  # the beginning of the names of Bursar's own threads
 
 
 class InheritedContextVar(Generic[T]):
@@ -124,16 +127,16 @@ class _Tally:
 class Scope:
     """One run of one handler, as the gateway sees it: the accounts that its paid calls are charged to, and its limits.
 
-    `agent` names the agent, or the path of agents `caller → called`. `checkpoint_ns` is the run's place in the
-    graph. `scopes` are the accounts that each call is charged to, outermost first. Before the first call the
-    accounts in `opens` are opened. With `paid=False` every paid call is refused. `max_turns` caps the paid calls of
-    this run, replayed calls included. In the ledger it also caps this run's calls together with the calls of
-    earlier runs of the same agent for the same request. `max_repeats` is how many times in a row a model may ask
-    for the same tool call. `deadline` is in seconds of `time.monotonic`. `on_turn` gets the number and the model of
-    each paid call. If there is a `lease`, a paid call is refused once the lease is lost. The first refusal of a run
-    is kept, even if the handler swallows the exception. Without `acting` the run does no action. `offline` marks a
-    last resort, which opens no connection. `outer` is the run of another supervisor that this run is part of: if
-    that run has ended, so has this one.
+    `agent` names the agent, or the path of agents `caller → called`. `checkpoint_ns` is the run's place in the graph.
+    `scopes` are the accounts that each call is charged to, outermost first. Before the first call the accounts in
+    `opens` are opened. With `paid=False` every paid call is refused. `max_turns` caps the paid calls of this run,
+    replayed calls included. In the ledger it also caps them together with those of the agent's earlier runs for the
+    request. `max_repeats` is how many times in a row a model may ask for the same tool call. `deadline` is in seconds
+    of `time.monotonic`. `observers` are told of each paid call. If there is a `lease`, a paid call is refused once the
+    lease is lost. The first refusal of a run is kept, even if the handler swallows the exception. Without `acting` the
+    run does no action. `offline` marks a last resort, which opens no connection. If `apart`, its coroutines run on a
+    loop of Bursar's own. `outer` is the run of another supervisor that this run is part of, and that it ends with. If
+    the run has a price, `covers` has the requests that the price pays for.
     """
 
     ledger: Ledger
@@ -147,13 +150,15 @@ class Scope:
     paid: bool = True
     max_turns: int | None = None
     max_repeats: int | None = None
-    on_turn: Callable[[int, str], None] | None = None
+    observers: RunObservers | None = None
     deadline: float | None = None
     opens: tuple[str, ...] = ()
     acting: ActionContext | None = None
     lease: Lease | None = None
     offline: bool = False
+    apart: bool = False
     outer: "Scope | None" = None
+    covers: CoveredRequests | None = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
 
     def __post_init__(self) -> None:
@@ -164,14 +169,20 @@ class Scope:
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """The agent, and the agents of the runs that the run is part of."""
-        return (self.agent, *(() if self.outer is None else self.outer.agents))
+        """The agent, and the agents of the runs on this ledger that the run is part of."""
+        return (self.agent, *(() if (outer := self.charged) is None else outer.agents))
 
     @property
     def leases_elsewhere(self) -> tuple[Lease, ...]:
         """The leases of the run, and of the runs that it is part of, that are not in the ledger's database."""
         own = () if self.lease is None or self.lease.database is self.ledger.database else (self.lease,)
-        return own if self.outer is None else tuple(dict.fromkeys((*own, *self.outer.leases_elsewhere)))
+        outer = self.charged
+        return own if outer is None else tuple(dict.fromkeys((*own, *outer.leases_elsewhere)))
+
+    @property
+    def charged(self) -> "Scope | None":
+        """`outer` if it is on the same ledger, where this run is charged to its accounts; otherwise None."""
+        return self.outer if self.outer is not None and self.outer.is_on(self.ledger) else None
 
     @property
     def refusal(self) -> Refused | None:
@@ -230,8 +241,12 @@ class Scope:
         """
         if self.lease is not None and self.lease.database is self.ledger.database:
             self.lease.check(transaction.connection)
-        if self.outer is not None and self.outer.lease != self.lease:
-            self.outer.check_lease(transaction)
+        if (outer := self.charged) is not None and outer.lease != self.lease:
+            outer.check_lease(transaction)
+
+    def is_on(self, ledger: Ledger) -> bool:
+        """Whether the run is charged on `ledger`: the same database and the same key."""
+        return (self.ledger.database, self.ledger.key) == (ledger.database, ledger.key)
 
     @property
     def tenant(self) -> str:
@@ -256,12 +271,14 @@ class Scope:
         return replace(self, agent=agent, scopes=(*self.scopes, account), opens=(*self.opens, account))
 
     def close(self, *, books_gone: bool = False) -> None:
-        """End the run: code of the run that still executes can no longer spend.
+        """End the run: code of the run that still executes can no longer spend. Its observers are told of open calls.
 
         `books_gone` says that the ledger is closed too; then a later refusal is not written to the ledger.
         """
         self._tally.books_gone = books_gone
         self._tally.closed = True
+        if self.observers is not None:
+            self.observers.hang_up()
 
     def latch(self, refusal: Refused) -> Refused:
         """Keep the refusal if the run has none yet, and return it for the caller to raise."""
@@ -275,12 +292,12 @@ class Scope:
         """Count one paid call of `model`. Return False, without counting, if the run has no turns left."""
         tally = self._tally
         with tally.lock:
-            if self.max_turns is not None and tally.turns >= self.max_turns:
+            if not has_turn(tally.turns, self.max_turns):
                 return False
             tally.turns += 1
             number = tally.turns
-        if self.on_turn is not None:
-            self.on_turn(number, model)
+        if self.observers is not None:
+            self.observers.turn(number, model)
         return True
 
     def count_repeats(self, calls: Collection[str]) -> Mapping[str, int]:
@@ -344,18 +361,13 @@ def enclosing_scope() -> Scope | None:
 
 
 def carry_scope() -> AbstractContextManager[None]:
-    """Return a block in which the enclosing scope, if there is one, is in the context, not only in the thread.
-
-    What runs in another thread with a copy of this context then finds it.
-    """
+    """Return a block in which the enclosing scope, if any, is in the context: another thread with a copy finds it."""
     scope = enclosing_scope()
     return nullcontext() if scope is None or _current.is_bound_to(scope) else scope.enter()
 
 
 def offline_agent() -> str | None:
-    """Return the agent whose last resort this code is a part of: the code may open no connection.
-
-    If this code is no part of a last resort, return None; the caller then lets connections through.
+    """Return the agent whose last resort this code is a part of: the code may open no connection. Otherwise, None.
 
     A thread that the run started and that outlives the run, as tracers' threads do, may open connections after the
     run's end.

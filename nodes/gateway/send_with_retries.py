@@ -1,16 +1,16 @@
 """A paid call from its hold to its settlement: sent again after a transient failure, replayed if it was paid for."""
 
+import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
+from urllib.parse import urlsplit
 
-from bursar.checkpoints.ledger.calls import Usage
-from bursar.nodes.gateway import failpoints
+from bursar.checkpoints.ledger.calls import KeptAnswer
+from bursar.checkpoints.ledger.circuit_breakers import BreakerVote
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
-    Offer,
-    SizedOffer,
     admit,
     mark_unknown,
     seconds_left,
@@ -20,34 +20,41 @@ from bursar.nodes.gateway.admission import (
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.isolation.captured import Captured
+from bursar.nodes.observers.base import CallContext, CallEnd, CallKind, CallState
+from bursar.state.money import USD, ZERO
+from bursar.state.refusals import Refused
+from bursar.state.rules.calls import end_failed, is_hung, pause_before_retry
+from bursar.state.rules.pricing import Bill, Usage
 
 T = TypeVar("T")
-
-NO_USAGE = Usage()
-MAX_ATTEMPTS = 3
-FIRST_PAUSE_SECONDS = 0.5
-MAX_PAUSE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """The cost of a call in nano-dollars, and its usage. If `nanos` is None, nobody reported the cost.
-
-    The call is then charged at its hold.
-    """
-
-    nanos: int | None
-    usage: Usage = NO_USAGE
 
 
 @dataclass(slots=True)
 class PaidCall(ABC, Generic[T]):
     """A paid call with a result of type T: how it is sent and billed, and how the ledger keeps its result.
 
-    `claim` is what asks for the call's admission.
+    `claim` is what asks for the call's admission, `kind` what observers are told of it.
     """
 
+    kind: ClassVar[CallKind] = "function"
+
     claim: AdmissionRequest
+
+    def described(self, granted: GrantedCall | None, attempt: int) -> CallContext:
+        """Return what observers are told of the sending number `attempt` of the call, from 1.
+
+        `granted` is None if the call is not sent: it is refused, or the ledger has its answer.
+        """
+        scope, offer = self.claim.scope, self.claim.offers[0 if granted is None else granted.place]
+        return CallContext(
+            call_id="" if granted is None else granted.hold.call_id,
+            kind=self.kind,
+            agent=scope.agent,
+            model=offer.model,
+            held=ZERO if granted is None else USD.from_nanos(granted.hold.amount),
+            attempt=attempt,
+            began=scope.clock(),
+        )
 
     @abstractmethod
     def send(self, granted: GrantedCall) -> Flow[T]:
@@ -76,12 +83,20 @@ class PaidCall(ABC, Generic[T]):
         """
         return None
 
+    def input_cost(self, granted: GrantedCall, usage: Usage) -> int | None:
+        """Return the cost of the input alone, in nano-dollars; None if the cost of the call is not split."""
+        return None
+
     def is_the_providers(self, failure: Failure) -> bool:
         """Whether the error of a failed call comes from the provider, not from the application.
 
         If True, and the call is not sent again, the caller records the error in the scope.
         """
         return failure.at_fault
+
+    def has_begun_to_answer(self) -> bool:
+        """Whether part of the answer has arrived, so that what was called is alive."""
+        return False
 
     def hang_up(self) -> Flow[None]:
         """Close what sending left open, such as a stream.
@@ -92,12 +107,52 @@ class PaidCall(ABC, Generic[T]):
         yield from ()
 
 
-def fixed_offer(name: str, price_version: str, amount: int, breaker: str) -> Offer:
-    """Return the `Offer` by which a call that costs at most `amount` nano-dollars is admitted, if that much is left.
+class _Telling:
+    """What observers are told of one sending of a call: nothing, if nobody listens.
 
-    `name` is the model or the function, `price_version` the source of its price, and `breaker` the name of its breaker.
+    `granted` is None if the call is not sent. `attempt` counts the sendings before this one. `paid_by` is the id of the
+    call whose answer the ledger keeps.
     """
-    return Offer(name, price_version, amount, lambda left: _whole(amount, left), breaker)
+
+    def __init__(self, call: PaidCall[Any], granted: GrantedCall | None, attempt: int, *, paid_by: str = "") -> None:
+        observers = call.claim.scope.observers
+        self.attempt = attempt
+        self._call = call
+        self._granted = granted
+        self._clock = call.claim.scope.clock
+        self._observers = observers if observers is not None and observers.hears_calls else None
+        self._context = call.described(granted, attempt + 1) if self._observers is not None else None
+        if paid_by and self._context is not None:
+            self._context = replace(self._context, call_id=paid_by)
+
+    def started(self) -> None:
+        """Tell that the call is about to be sent."""
+        if self._observers is not None and self._context is not None:
+            self._observers.call_started(self._context)
+
+    def ended(self, state: CallState, *, cost: int = 0, **how: Any) -> None:
+        """Tell how the call ended. `cost` is in nano-dollars, and `how` has the other fields of a `CallEnd`."""
+        if self._observers is not None and self._context is not None:
+            of_input = self._of_input(cost, how.get("usage"))
+            end = CallEnd(state=state, at=self._clock(), cost=USD.from_nanos(cost), of_input=of_input, **how)
+            self._observers.call_ended(self._context, end)
+
+    def _of_input(self, cost: int, usage: Usage | None) -> USD | None:
+        if self._granted is None or usage is None or not usage.input_tokens:
+            return None
+        part = self._call.input_cost(self._granted, usage)
+        return None if part is None else USD.from_nanos(min(part, cost))
+
+
+def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
+    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
+
+    If `base_url` is given, the model has one breaker for each server.
+    """
+    parts = urlsplit(base_url or "")
+    port = f":{parts.port}" if parts.port else ""
+    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # not the part before the host: it holds credentials
+    return f"model:{provider or 'unknown'}/{name}{server}"
 
 
 def send_once(send: Invoke[T]) -> Flow[T]:
@@ -106,7 +161,7 @@ def send_once(send: Invoke[T]) -> Flow[T]:
     The driver of the flow runs `send` from sync or from async code.
     """
     result = yield from do(send)
-    failpoints.hit("after_send")
+    sys.audit("bursar.failpoint", "after_send")
     return result
 
 
@@ -119,64 +174,59 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
     """
     claim, attempt = call.claim, 0
     while True:  # bounded by MAX_ATTEMPTS in `pause_before_retry`
-        granted = yield from admit(claim, first=attempt == 0)
-        if isinstance(granted, bytes):
-            return call.read(granted)
+        try:
+            granted = yield from admit(claim, first=attempt == 0)
+        except Refused as refusal:
+            _Telling(call, None, attempt).ended("refused", error=refusal)
+            raise
+        if isinstance(granted, KeptAnswer):
+            result = call.read(granted.answer)
+            _Telling(call, None, attempt, paid_by=granted.call_id).ended("replayed", answer=result)
+            return result
+        left, told = seconds_left(claim.scope), _Telling(call, granted, attempt)
+        told.started()
         try:
             result = yield from call.send(granted)
         except BaseException as error:
-            pause = yield from _failed(call, granted, error, attempt)
+            pause = yield from _failed(call, granted, error, told, left)
             if pause is None:
                 yield from call.hang_up()
                 raise
         else:
-            yield from _settle(call, granted, result)
+            yield from _settle(call, granted, result, told)
             return result
         yield Sleep(pause)
         attempt += 1
 
 
-def _settle(call: PaidCall[T], granted: GrantedCall, result: T) -> Flow[None]:
+def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) -> Flow[None]:
     """Charge the cost of the result, or the hold if the cost is not known, and let the ledger keep the result.
 
     If reading the bill raises an error, charge the hold, and raise the error afterwards.
     """
-    failpoints.hit("after_response")
+    sys.audit("bursar.failpoint", "after_response")
     bill = Bill(None)
     unread: BaseException | None = None
     try:
         bill = call.bill(granted, result)
     except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
         unread = error
-    cost = granted.hold.amount if bill.nanos is None else bill.nanos
+    cost = bill.charge(granted.hold.amount)
     yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
+    told.ended("settled", cost=cost, usage=bill.usage, answer=result, error=unread)
     if unread is not None:
         raise unread
 
 
-def pause_before_retry(failure: Failure, attempt: int, seconds_left: float | None) -> float | None:
-    """Return the seconds to wait before the next attempt; None if the call is not sent again.
-
-    `attempt` is the number of the attempt that failed, from 0. `seconds_left` is the time to the run's deadline, None
-    without a deadline.
-    """
-    if not failure.retry or attempt + 1 >= MAX_ATTEMPTS:
-        return None
-    pause = FIRST_PAUSE_SECONDS * 2**attempt if failure.pause_seconds is None else failure.pause_seconds
-    if pause > MAX_PAUSE_SECONDS or (seconds_left is not None and pause >= seconds_left):
-        return None
-    return pause
-
-
-def _whole(amount: int, left: int | None) -> SizedOffer | None:
-    return SizedOffer(amount) if left is None or amount <= left else None
-
-
-def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attempt: int) -> Flow[float | None]:
+def _failed(
+    call: PaidCall[T], granted: GrantedCall, error: BaseException, told: _Telling, had: float | None
+) -> Flow[float | None]:
     """Book the end of a failed call. Return the seconds to wait before the call is sent again; None if it is not.
 
     If the cost is known, the hold is settled with it. If nothing is owed, the hold is voided. Otherwise the call is
-    marked unknown. If `call.failure` raises an error, nobody knows what is owed, and that error is raised at the end.
+    marked unknown; observers are `told` so. The breaker counts a fault once, when the call is not sent again. `had` is
+    the seconds to the run's deadline when the call was sent. If `call.failure` raises an error, nobody knows what is
+    owed, and that error is raised at the end.
     """
     claim = call.claim
     left = seconds_left(claim.scope)
@@ -184,16 +234,28 @@ def _failed(call: PaidCall[T], granted: GrantedCall, error: BaseException, attem
     with reading:
         reading.value = call.failure(granted, error)
     failure = reading.value or Failure("unknown", retry=False, reason=type(error).__name__)
-    says = "at fault" if failure.at_fault else "nothing"
+    pause = pause_before_retry(
+        told.attempt, retry=failure.retry, pause_seconds=failure.pause_seconds, seconds_left=left
+    )
+    says: BreakerVote = "nothing"
+    if pause is None and failure.at_fault:
+        says = "at fault"
+    elif failure.owed == "unknown" and not call.has_begun_to_answer() and is_hung(had, left):
+        says = "hung"
     known = call.known_cost(granted, failure)
-    if known is not None and known.nanos is not None:
-        vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
-        yield from settle(claim, granted, cost=known.nanos, usage=known.usage, response=None, says=vote)
-    elif failure.owed == "nothing":
-        yield from void(claim, granted, failure.reason, says)
-    else:
-        yield from mark_unknown(claim, granted, failure.reason, says)
-    pause = pause_before_retry(failure, attempt, left)
+    match end_failed(failure.owed, is_cost_known=known is not None):
+        case "settle":
+            assert known is not None
+            vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
+            cost = known.charge(granted.hold.amount)
+            yield from settle(claim, granted, cost=cost, usage=known.usage, response=None, says=vote)
+            told.ended("settled", cost=cost, usage=known.usage, error=error)
+        case "void":
+            yield from void(claim, granted, failure.reason, says)
+            told.ended("void", error=error, reason=failure.reason)
+        case "lose":
+            yield from mark_unknown(claim, granted, failure.reason, says)
+            told.ended("unknown", cost=granted.hold.amount, error=error, reason=failure.reason)
     if pause is None:
         claim.give_back()
         if call.is_the_providers(failure):

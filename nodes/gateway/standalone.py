@@ -113,7 +113,7 @@ class standalone:  # noqa: N801 - used as a function in a with statement, as con
         *shared, own, agent = scope.scopes
         accounts = [*(Account(one, None) for one in shared), Account(own, self.budget.nanos), Account(agent, None)]
         open_session(transaction, name, self._tenant, at=at)
-        open_request(transaction, name, name, accounts=accounts, text_hash=NO_TEXT, at=at)
+        open_request(transaction, name, name, accounts=accounts, text_hash=NO_TEXT, at=at, tenant=self._tenant)
         recover(transaction, name, at=at)
 
     def _enter(self, scope: Scope) -> Self:

@@ -11,11 +11,14 @@ from typing import Protocol
 
 from bursar.checkpoints.database.loop_commits import LentThread, lend_thread
 from bursar.checkpoints.database.stop_guard import guard_thread
+from bursar.nodes.isolation.callers_loop import own_thread
 from bursar.nodes.isolation.reaper import AbandonedWork, Reaper
 
 BLOCKED_SECONDS = 0.25  # a loop that does not answer for this long takes no more work
 MAX_RESTARTS = 1_000  # how often handlers may stop the loop
-GRACE_SECONDS = 0.05  # a loop that does not run a cancellation for this long is blocked
+GRACE_SECONDS = 0.05  # a loop that computes for this long before it runs a cancellation is blocked
+SLEEP_SECONDS = 2.0  # a loop that does not run a cancellation for this long is blocked by code that only waits
+END_SECONDS = 10.0  # for what handlers left on a loop that ends; nobody waits for it
 
 
 class HandlerStopped(BaseException):
@@ -52,6 +55,8 @@ class HandlerLoop:
         self._over = False
         self._left: asyncio.Future[None] | None = None
         self._asked: float | None = None  # when the loop was asked for an answer, None once it has answered
+        self._computed_when_asked = 0.0
+        self._clock: int | None = None  # of the CPU time of the loop's thread; not every system has one
         self._lent = LentThread(self.runs)
         self.thread = threading.Thread(target=self._serve, name="bursar-handlers", daemon=True)
         self.thread.start()
@@ -102,9 +107,13 @@ class HandlerLoop:
         """
         if coroutine.task is not None:
             self._call(coroutine.task.cancel)
-        if self._silent(time.monotonic()) < GRACE_SECONDS:
+        silent = self._silent(time.monotonic())
+        if silent < GRACE_SECONDS:
             return
         self.retire()
+        # On a busy machine the loop may only wait for a core, in the middle of a handler that cleans up.
+        if silent < SLEEP_SECONDS and self._computed() - self._computed_when_asked < GRACE_SECONDS:
+            return
         running = asyncio.current_task(self.loop)
         if running is None:
             return  # no task runs: the loop is slow, but not blocked
@@ -114,18 +123,30 @@ class HandlerLoop:
     def _serve(self) -> None:
         guard_thread(self._lock)
         lend_thread(self._lent)
+        own_thread()
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
         asyncio.set_event_loop(self.loop)
+        try:
+            try:
+                self._run_turns()
+            except HandlerStopped:
+                self._run_turns()  # race: a second stop came between two turns
+            self.retired = True
+            with self._lock:  # race: `stop_thread` looks at `_over` under this lock, so that no stop comes after it
+                self._over = True
+        except HandlerStopped:
+            pass  # race: the last stop is raised as soon as the lock is free
+        with suppress(HandlerStopped):
+            self.loop.run_until_complete(_end_all(self.loop))
+            self.loop.close()
+
+    def _run_turns(self) -> None:
         for _ in range(MAX_RESTARTS):  # a handler may stop the loop, or be stopped on it
             with suppress(HandlerStopped, RuntimeError, asyncio.CancelledError):
                 self.loop.run_until_complete(self._until_left())
             if self.retired and not self.runs:
                 break
-        self.retired = True
-        with self._lock:  # race: `stop_thread` looks at `_over` under this lock, so that no stop comes after it
-            self._over = True
-        with suppress(HandlerStopped):
-            self.loop.run_until_complete(_cancel_all())
-            self.loop.close()
 
     async def _until_left(self) -> None:
         self._left = self.loop.create_future()
@@ -145,9 +166,18 @@ class HandlerLoop:
         result is 0.
         """
         if not self._is_asked:
-            self._asked = now
+            self._asked, self._computed_when_asked = now, self._computed()
             self._call(self._answer)
         return now - (self._asked or now)
+
+    def _computed(self) -> float:
+        """Return the seconds for which the loop's thread has computed, 0 if nobody knows."""
+        if self._clock is None:
+            return 0.0
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:  # race: the thread has ended
+            return 0.0
 
     @property
     def _is_asked(self) -> bool:
@@ -171,7 +201,6 @@ class LoopPool:
         self._reaper = reaper
         self._lock = threading.Lock()
         self._current: HandlerLoop | None = None
-        self._threads: set[threading.Thread] = set()
 
     def place(self, coroutine: Coroutine) -> None:
         """Start the coroutine on a loop that is not blocked."""
@@ -179,15 +208,10 @@ class LoopPool:
             current = self._current
             if current is None or current.retired:
                 current = self._current = HandlerLoop(self._reaper, self.place)
-                self._threads = {thread for thread in self._threads if thread.is_alive()} | {current.thread}
             current.take(coroutine)
         if current.retired:  # race: it retired during `take` and may have missed this coroutine; `retire` moves it now
             current.retire()
         self._reaper.check_with(current.check)
-
-    def is_own(self, thread: threading.Thread) -> bool:
-        """Whether the thread runs a handler loop."""
-        return thread in self._threads
 
 
 def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
@@ -206,12 +230,16 @@ def stop_thread(thread: threading.Thread, lock: threading.Lock, wanted: Callable
         lock.release()
 
 
-async def _cancel_all() -> None:
-    """Cancel the tasks that handlers have left on the running loop.
+async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the tasks that handlers have left on the running loop, and close its async generators and HTTP clients.
 
-    Each task runs once more, to handle its cancellation. A task that does not end then is left as it is.
+    Each task runs once more, to handle its cancellation. What does not end by then is left as it is.
     """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.sleep(0)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await loop.shutdown_asyncgens()
+    await asyncio.sleep(0)  # a connection that was closed is given up in the loop's next turn

@@ -85,7 +85,9 @@ class Reaper:
             self._look()
 
     def _look(self) -> None:
-        for work, stops in list(self._stops.items()):
+        with self._wake:  # race: `abandon` may add work meanwhile, and an error here would end this thread
+            looked_at = self._stops.copy()
+        for work, stops in looked_at.items():
             if work.over:
                 with self._wake:
                     del self._stops[work]
@@ -95,6 +97,9 @@ class Reaper:
                 work.stop()
         now = time.monotonic()
         with self._wake:
-            for check in list(self._checks):  # a check may add another
-                if not check(now):
-                    self._checks.discard(check)
+            checks = list(self._checks)
+        for check in checks:
+            if not check(now):
+                with self._wake:  # race: there may be something to check again, and `check_with` found it still here
+                    if not check(now):
+                        self._checks.discard(check)

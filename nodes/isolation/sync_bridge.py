@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -12,15 +12,17 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
+from langgraph.types import Send
 
+from bursar.nodes.isolation.callers_loop import is_inside_coroutine, own_thread
 from bursar.nodes.isolation.captured import capture
-from bursar.nodes.isolation.workers import is_handlers_thread
 from bursar.state.errors import BursarError
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 Update = Mapping[str, Any]
+Next = str | Send | Sequence[str | Send]
 NodeBody = Callable[[S, RunnableConfig], Awaitable[Update]]
 
 
@@ -35,13 +37,11 @@ class _Portal:
         self._lock = threading.Lock()
         self._process = 0
         self._portal: BlockingPortal | None = None
-        self._thread: threading.Thread | None = None
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        portal = self._started()
-        if threading.current_thread() is self._thread or is_handlers_thread():
+        if is_inside_coroutine():
             raise BursarError("a sync call inside an async handler would wait for itself; use ainvoke or astream there")
-        future = portal.start_task_soon(capture, partial(function, *arguments))
+        future = self._started().start_task_soon(capture, partial(function, *arguments))
         try:
             return future.result().result()
         finally:
@@ -51,14 +51,14 @@ class _Portal:
         with self._lock:  # race: two threads would each start a loop
             if self._portal is None or self._process != os.getpid():  # a fork inherits no threads
                 ready: Future[BlockingPortal] = Future()
-                self._thread = threading.Thread(target=anyio.run, args=(_serve, ready), name="bursar-loop", daemon=True)
-                self._thread.start()
+                threading.Thread(target=anyio.run, args=(_serve, ready), name="bursar-loop", daemon=True).start()
                 self._portal = ready.result()
                 self._process = os.getpid()
             return self._portal
 
 
 async def _serve(ready: "Future[BlockingPortal]") -> None:
+    own_thread()
     async with BlockingPortal() as portal:
         ready.set_result(portal)
         await portal.sleep_until_stopped()
@@ -70,7 +70,8 @@ _portal = _Portal()
 def run_sync(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     """Run a coroutine function from sync code and return its result, even if an event loop runs in this thread.
 
-    The coroutine sees the caller's context variables. Raises `BursarError` if called from one of Bursar's own loops.
+    The coroutine sees the caller's context variables. Raises `BursarError` in a coroutine of
+    a handler and on Bursar's own loops, which the call would block.
     """
     return _portal.call(function, *arguments)
 
@@ -97,19 +98,19 @@ class AsyncNode(Runnable[S, Update], Generic[S]):
         return await self._body(input, ensure_config(config))
 
 
-class EdgeFunction(Runnable[S, "str | list[str]"], Generic[S]):
+class EdgeFunction(Runnable[S, Next], Generic[S]):
     """A conditional edge's function as a Runnable, for sync and async graphs: from a state it returns the next nodes.
 
     The function that it calls, `choose`, must not raise for any state. If it raised, LangGraph would go past the edge
     at the next resume, without routing.
     """
 
-    def __init__(self, name: str, choose: Callable[[S], str | list[str]]) -> None:
+    def __init__(self, name: str, choose: Callable[[S], Next]) -> None:
         self.name = name
         self._choose = choose
 
-    def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> "str | list[str]":  # noqa: A002
+    def invoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Next:  # noqa: A002
         return self._choose(input)
 
-    async def ainvoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> "str | list[str]":  # noqa: A002
+    async def ainvoke(self, input: S, config: RunnableConfig | None = None, **kwargs: object) -> Next:  # noqa: A002
         return self._choose(input)

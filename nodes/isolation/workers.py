@@ -1,10 +1,12 @@
-"""The places where handlers run, apart from the coordinator: no handler can delay a deadline or another run.
+"""The places where handlers run: in a thread, on the caller's event loop, or on a loop of Bursar's own.
 
-A sync function runs in a thread of its own. Coroutines run together on one event loop that no caller uses: HTTP clients
-keep their connections, and code that blocks this loop blocks no deadline (see `handler_loop`).
+A sync function runs in a thread of its own. A coroutine runs on the loop of its caller, so that it can use connections,
+sessions and locks of the application. If no caller has a loop (`invoke`), or if the coroutine is to run apart, it runs
+on a loop that no caller uses: code that blocks this loop blocks no deadline (see `handler_loop`).
 
-At its deadline a handler is abandoned: it is cancelled, and if it goes on computing, it is stopped at its next Python
-instruction (see `reaper`). A blocking call cannot be stopped: such a handler ends when the call returns.
+At its deadline a handler is abandoned: it is cancelled, and if it goes on computing in a thread that Bursar started, it
+is stopped at its next Python instruction (see `reaper`). A blocking call cannot be stopped: such a handler ends when
+the call returns.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from bursar.checkpoints.database.stop_guard import guard_thread
+from bursar.nodes.isolation.callers_loop import BusyWatch, is_own_thread, own_thread, run_here
 from bursar.nodes.isolation.captured import Captured, capture
 from bursar.nodes.isolation.handler_loop import HandlerLoop, HandlerStopped, LoopPool, stop_thread
 from bursar.nodes.isolation.reaper import Reaper
@@ -51,7 +54,7 @@ class _Work(ABC, Generic[T]):
 
     @abstractmethod
     def start(self) -> None:
-        """Begin the work, in another thread."""
+        """Begin the work."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -72,32 +75,71 @@ class _Thread(_Work[T]):
         self._thread.start()
 
     def _run(self) -> None:
+        end: Captured[T] | None = None
         try:
-            self._do()
-        except HandlerStopped:  # race: the stop came when the function had ended by itself
-            self.over = True
+            try:  # noqa: SIM105 - a stop that comes inside `suppress` would skip the lock
+                end = self._do()
+            except HandlerStopped:
+                pass  # race: the stop came when the function had not begun yet, or had ended by itself
+            # Race: `stop_thread` looks at `over` under this lock. So a stop that is under way comes before the thread's
+            # end, and none after it. Otherwise it would hit another thread that got this one's number.
+            with self._lock:
+                self.over = True
+            if end is not None:
+                self.tell(end)
+        except HandlerStopped:
+            pass  # race: that last stop is raised as soon as the lock is free
 
-    def _do(self) -> None:
+    def _do(self) -> Captured[T] | None:
+        """Call the function, and return its end; None if a stop came before."""
         guard_thread(self._lock)
         # Race: a stop before this line would end the thread unseen, and the next stop would hit another thread that got
         # its number. So `stop` does nothing until `_begun` is set.
         with self._lock:
-            self._begun, self.over = True, self._stopping
-        if self.over:
-            return
-        end = Captured[T]()
-        with end:
+            self._begun = not self._stopping
+        if not self._begun:
+            return None
+        with Captured[T]() as end:
             end.value = self.context.run(self._work)
-        with self._lock:  # race: `stop_thread` looks at `over` under this lock, so that no stop comes after it
-            self.over = True
-        self.tell(end)
+        return end
 
     def stop(self) -> None:
         self._stopping = True  # race: a thread that has not begun reads this, and ends without calling the function
         stop_thread(self._thread, self._lock, lambda: self._begun and not self.over)
 
 
-class _Coroutine(_Work[T]):
+class _HereCoroutine(_Work[T]):
+    """A coroutine as a task of the caller's own event loop. It is cancelled once, so that it can clean up in peace."""
+
+    def __init__(self, agent: str, work: Callable[[], Awaitable[T]]) -> None:
+        super().__init__(agent)
+        self._work = work
+        self.thread = threading.get_ident()
+        self.named = False
+        self.task: asyncio.Task[None]
+
+    def start(self) -> None:
+        self.context.run(run_here.set, self)
+        self.task = self.loop.create_task(self._run(), context=self.context)
+        self.task.add_done_callback(self._finish)
+        _process.busy.add(self)
+
+    async def _run(self) -> None:
+        _resolve(self.told, await capture(self._work))
+
+    def _finish(self, task: "asyncio.Task[None]") -> None:
+        self.over = True
+        _process.busy.remove(self)
+        if task.cancelled():  # before it began
+            _resolve(self.told, Captured(error=asyncio.CancelledError()))
+
+    def stop(self) -> None:
+        with suppress(RuntimeError):  # the reaper asks again, from a thread without a loop
+            if asyncio.get_running_loop() is self.loop:
+                self.task.cancel()
+
+
+class _ApartCoroutine(_Work[T]):
     """The work of one handler as a coroutine, which runs on a handler loop and can be stopped there.
 
     When it has ended, it gives its end to the event loop that waits for it.
@@ -139,6 +181,7 @@ class _ProcessState:
 
     def __init__(self) -> None:
         self.reaper = Reaper()
+        self.busy = BusyWatch(self.reaper.check_with)
         self.loops = LoopPool(self.reaper)
         self.threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -171,20 +214,19 @@ async def run_in_thread(agent: str, work: Callable[[], T], *, seconds: float) ->
         threads.release()
 
 
-async def run_on_handler_loop(agent: str, work: Callable[[], Awaitable[T]], *, seconds: float) -> Captured[T] | None:
-    """Await `work` on the handler loop for at most `seconds`, and return its value or error; None at the deadline.
+async def run_coroutine(
+    agent: str, work: Callable[[], Awaitable[T]], *, seconds: float, apart: bool = False
+) -> Captured[T] | None:
+    """Await `work` for at most `seconds`, and return its value or error; None at the deadline.
 
-    At the deadline, or if the caller is cancelled, the work is abandoned: nobody waits for it, and it is stopped as
-    soon as it can be. The work sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of
-    `agent` hang.
+    The work runs on the caller's event loop. If Bursar started that loop, or if `apart`, the work runs on a handler
+    loop. At the deadline, or if the caller is cancelled, the work is abandoned: nobody waits for it, and it is
+    cancelled; on a handler loop it is stopped as soon as it can be. A caller's loop that is busy keeps no deadline. The
+    work sees the caller's context variables. Raises `TooManyAbandoned` if too many handlers of `agent` hang.
     """
     _check(agent)
-    return await _attend(_Coroutine(agent, work), seconds)
-
-
-def is_handlers_thread() -> bool:
-    """Whether the current thread is the thread of a handler loop."""
-    return _process.loops.is_own(threading.current_thread())
+    kind = _ApartCoroutine[T] if apart or is_own_thread() else _HereCoroutine[T]
+    return await _attend(kind(agent, work), seconds)
 
 
 def abandoned_count(agent: str | None = None) -> int:
@@ -219,6 +261,7 @@ def _resolve(told: "asyncio.Future[Captured[T] | None]", end: Captured[T] | None
 
 def _begin_anew() -> None:
     global _process  # noqa: PLW0603 - a process has one
+    own_thread(own=False)
     _process = _ProcessState()
 
 

@@ -1,18 +1,50 @@
 """Extension point: a router scores the specialists for a request. This file also has what the routers share."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 from langgraph.errors import GraphBubbleUp
 
 from bursar.nodes.isolation.captured import capture_call
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
+from bursar.state.run import Report, Turn
 from bursar.state.text import one_line
 
 RULE_CHARACTERS = 160  # of a foreign text that a rule quotes
+NO_REPORTS: Mapping[str, Report] = MappingProxyType({})
+
+
+class Question(str):
+    """The text of a request, as a router gets it, with the conversation so far.
+
+    `history` are the turns before, oldest first. `previous` are the specialists that answered last in this session, in
+    the order of their answers. `reports` are the reports of this request's earlier rounds, by step.
+    """
+
+    history: tuple[Turn, ...]
+    previous: tuple[str, ...]
+    reports: Mapping[str, Report]
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        history: Sequence[Turn] = (),
+        previous: Sequence[str] = (),
+        reports: Mapping[str, Report] = NO_REPORTS,
+    ) -> Self:
+        question = super().__new__(cls, text)
+        question.history, question.previous, question.reports = tuple(history), tuple(previous), reports
+        return question
+
+    def map(self, change: Callable[[str], str]) -> "Question":
+        """Return the question with `change` applied to its text and to each turn before; without `reports`."""
+        turns = [turn.model_copy(update={"text": change(turn.text)}) for turn in self.history]
+        return Question(change(self), history=turns, previous=self.previous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +62,40 @@ class Scores:
 
     `by_name` has every candidate, 0..1. `chosen` has the candidates that fit, best first; empty means that none fits.
     `confidence` (0..1) is how sure the router is of its choice as a whole. `rule` says in one line why.
+
+    `order` has what a chosen candidate waits for, beside its specialist's own needs: its task has their reports. If
+    `done`, no further round follows this one. To run one candidate several times at once, `chosen` names it as
+    `research[1]`, `research[2]`, …, eight times at most, and `texts` has for each of these names what its task asks.
     """
 
     by_name: Mapping[str, float]
     chosen: tuple[str, ...]
     confidence: float
     rule: str
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    done: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Router(Protocol):
     """What scores the candidates for a request.
 
     A router must return `Scores` for any text (empty, long, any script) and any candidates, none included. If it does
-    not understand the text, the `chosen` of its `Scores` is empty.
+    not understand the text, the `chosen` of its `Scores` is empty. The text is a `Question`, a `str` that knows the
+    conversation so far; a router of its own may take it for a plain `str`.
+
+    If a supervisor takes several `rounds`, the router is asked again after each, with the reports so far, until it says
+    `done` or chooses none.
 
     A router may have two more members:
 
     `free = True`: the router never pays. The supervisor opens no account for it and refuses any paid call inside it.
 
-    `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, `route` runs on the
-    request's event loop, without a deadline. If False, or if `ready` raises, `route` runs on the handler loop, with a
-    deadline.
+    `ready(candidates) -> bool`: whether `route` would return at once, without waiting. If True, `route` has no
+    deadline. If False, or if `ready` raises, `route` is a task of its own, with a deadline.
     """
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores: ...
+    async def route(self, question: Question, candidates: Sequence[Candidate], /) -> Scores: ...
 
 
 def is_free(router: Router) -> bool:

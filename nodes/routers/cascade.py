@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bursar.nodes.routers.base import Candidate, Router, Scores, attempt, check_threshold, failure
+from bursar.nodes.routers.base import Candidate, Question, Router, Scores, attempt, check_threshold, failure
 
 
 @dataclass
@@ -23,11 +23,11 @@ class CascadeRouter:
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        free = await self.free.route(text, candidates)
+    async def route(self, question: Question, candidates: Sequence[Candidate], /) -> Scores:
+        free = await self.free.route(question, candidates)
         if free.confidence >= self.threshold:
             return free
-        asked = await attempt(self.model.route(text, candidates))
+        asked = await attempt(self.model.route(question, candidates))
         if isinstance(asked, Exception):
             return replace(free, rule=f"{free.rule}; {failure(asked)}")
         unsure = f"free router unsure ({free.confidence:.2f} below {self.threshold:.2f})"

@@ -12,7 +12,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
-from bursar.nodes.routers.base import Candidate, Scores, check_threshold, none_fit
+from bursar.nodes.routers.base import Candidate, Question, Scores, check_threshold, none_fit
+from bursar.nodes.routers.follow_ups import asks_anew, leans, points_back, shares_subject, stay, subject_words
 from bursar.state.errors import ConfigurationError
 from bursar.state.text import excerpt
 
@@ -44,6 +45,9 @@ class ExampleRouter:
     several things is also scored clause by clause. The same candidates get the same scores in whatever order they are
     given. One model is fitted for each set of candidates; at most 16 models are kept.
 
+    A `Question` that leans on the turn before, such as "and in April?", goes to the specialists that answered last,
+    unless its own words fit another one better (see `follow_ups`).
+
     Of a text at most 2,000 characters are read: the first and the last thousand. Raises `ConfigurationError` if
     scikit-learn is missing or the threshold is not in 0..1.
     """
@@ -70,16 +74,22 @@ class ExampleRouter:
         """
         return type(self).route is ExampleRouter.route and tuple(candidates) in self._fitted
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        if not candidates or not text.strip():
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Scores:
+        if not candidates or not question.strip():
             return none_fit(candidates, confidence=1.0, rule="examples: nothing to route")
         key = tuple(candidates)
         model = self._fitted.get(key) or await asyncio.to_thread(self._model_for, key)
-        whole = excerpt(text, TEXT_LIMIT_CHARACTERS)
-        best, known = model.probabilities(whole)
+        scores = self._scores(model, excerpt(question, TEXT_LIMIT_CHARACTERS), candidates)
+        if isinstance(question, Question) and self._goes_on(model, question, scores):
+            return stay(scores, question)
+        return scores
+
+    def _scores(self, model: "_Fitted", text: str, candidates: Sequence[Candidate]) -> Scores:
+        """Return the scores of the text by itself, whatever was said before."""
+        best, known = model.probabilities(text)
         if not known:
             return none_fit(candidates, confidence=0.0, rule="examples: no word or part of a word is known")
-        for clause in _clauses(whole):
+        for clause in _clauses(text):
             part, _ = model.probabilities(clause)
             best = [max(a, CLAUSE_WEIGHT * b) for a, b in zip(best, part, strict=True)]
         found = dict(zip(model.names, best, strict=True))
@@ -90,7 +100,28 @@ class ExampleRouter:
             tuple(sorted(fit, key=lambda name: (-by_name[name], name))),
             known * min(self._margin(score) for score in best),
             f"examples: {len(fit)} of {len(by_name)} above {self._threshold:.2f}",
+            done=True,
         )
+
+    def _goes_on(self, model: "_Fitted", question: Question, scores: Scores) -> bool:
+        """Whether the question goes to the specialists that answered last, not to those that fit it by itself."""
+        before = [name for name in question.previous if name in scores.by_name]
+        if not before:
+            return False
+        if not leans(question):
+            return not scores.chosen and shares_subject(question)
+        subject = subject_words(question)
+        if not subject:
+            return True
+        shares, known = model.subject_probabilities(" ".join(subject))
+        by_subject = dict(zip(model.names, shares, strict=True))
+        stays = max(by_subject[name] for name in before)
+        leaves = max((by_subject[name] for name in scores.chosen if name not in before), default=0.0)
+        if leaves > stays:
+            return False
+        if points_back(question) or shares_subject(question) or stays >= self._threshold:
+            return True
+        return not asks_anew(question) and (not known or sum(shares) > self._threshold)
 
     def _margin(self, score: float) -> float:
         """Return how far the score is from the threshold, as a share of the largest possible distance (0..1)."""
@@ -153,14 +184,23 @@ class _Fitted:
 
         1 minus the sum of these probabilities is the probability that none of the candidates fits.
         """
-        import numpy as np
-
         by_words, _ = self.words.logits(text)
         by_characters, known = self.characters.logits(text)
-        logits = self.intercept + by_words + by_characters
+        return self._shares(by_words + by_characters), known
+
+    def subject_probabilities(self, text: str) -> tuple[list[float], float]:
+        """Return each candidate's probability, and the share of the text's words that the model learned."""
+        by_words, known = self.words.logits(text)
+        by_characters, _ = self.characters.logits(text)
+        return self._shares(by_words + by_characters), known
+
+    def _shares(self, added: "NDArray[np.float64] | float") -> list[float]:
+        import numpy as np
+
+        logits = self.intercept + added
         odds = np.exp(logits - logits.max())
         shares: list[float] = (odds / odds.sum()).tolist()
-        return shares[: len(self.names)], known
+        return shares[: len(self.names)]
 
 
 def _fit(candidates: Sequence[Candidate], background: Sequence[str]) -> _Fitted:

@@ -4,7 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from bursar.nodes.routers.base import Candidate, Scores, none_fit
+from bursar.nodes.routers.base import Candidate, Question, Scores, none_fit
+from bursar.nodes.routers.follow_ups import leans, stay
 from bursar.state.text import excerpt
 
 TEXT_LIMIT_CHARACTERS = 2_000
@@ -20,7 +21,8 @@ class WordOverlapRouter:
 
     A candidate is chosen if its score is at least half the best score. A word that fewer candidates have counts more.
     Two words count as the same if their first five letters are the same. The confidence is always 0, so that a
-    `CascadeRouter` asks the model.
+    `CascadeRouter` asks the model. A question that shares no word with any candidate, and leans on the turn before,
+    goes to the specialists that answered last.
     """
 
     free = True
@@ -29,9 +31,12 @@ class WordOverlapRouter:
         """Return True, because `route` returns at once; for a subclass with its own `route`, return False."""
         return type(self).route is WordOverlapRouter.route
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
-        """Return a score for each candidate, by the words that the candidate shares with `text` (see `by_words`)."""
-        return by_words(text, candidates)
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Scores:
+        """Return a score for each candidate, by the words that it shares with the question (see `by_words`)."""
+        scores = by_words(question, candidates)
+        if isinstance(question, Question) and not scores.chosen and leans(question):
+            return stay(scores, question)
+        return scores
 
 
 def by_words(text: str, candidates: Sequence[Candidate]) -> Scores:
@@ -49,7 +54,9 @@ def by_words(text: str, candidates: Sequence[Candidate]) -> Scores:
     best = max(scores.values())
     fit = [name for name, score in scores.items() if score >= SHARE_OF_BEST * best]
     chosen = sorted(fit, key=lambda name: (-scores[name], name))
-    return Scores(scores, tuple(chosen), 0.0, f"words: {len(chosen)} of {len(scores)} share the request's words")
+    return Scores(
+        scores, tuple(chosen), 0.0, f"words: {len(chosen)} of {len(scores)} share the request's words", done=True
+    )
 
 
 def _stems(text: str) -> frozenset[str]:

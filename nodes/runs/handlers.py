@@ -8,22 +8,31 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
 from langchain_core.runnables import Runnable
+from langgraph.errors import ParentCommand
 from langgraph.pregel import Pregel
+from langgraph.types import Command
 from pydantic import ValidationError
 
 from bursar.checkpoints.saver.serde import default_serde
+from bursar.nodes.context.conversation import given_to_model
 from bursar.nodes.gateway.scope import current_scope
 from bursar.nodes.isolation.callables import is_awaited
-from bursar.nodes.isolation.captured import Captured
-from bursar.nodes.isolation.workers import run_in_thread, run_on_handler_loop
+from bursar.nodes.isolation.captured import Captured, capture_call
+from bursar.nodes.isolation.workers import run_coroutine, run_in_thread
+from bursar.nodes.runs.hand_overs import hand_over_report, is_hand_over
+from bursar.nodes.runs.structured import is_structured, structured_report
 from bursar.nodes.specialists.chain import Link
 from bursar.nodes.specialists.definition import Handler
+from bursar.nodes.specialists.remote_graph import is_remote_graph, starts_with_remote_graph
+from bursar.nodes.specialists.sync_graphs import runs_in_sync_code_alone
 from bursar.state.errors import BadOutput
 from bursar.state.run import MAX_REPORT_BYTES, Report, Task
 
 Keep: TypeAlias = Callable[[str], None]
+
+INTERRUPT = "__interrupt__"  # in the state of a remote graph that waits for a person
 
 _serde = default_serde()
 
@@ -31,22 +40,32 @@ _serde = default_serde()
 async def call(link: Link, task: Task, *, seconds: float, keep: Keep) -> Captured[Report] | None:
     """Call the link's handler with the task, and return its report or error; None at the deadline.
 
-    At the deadline the handler is abandoned. A handler on an event loop runs on the handler loop, any other in a thread
-    of its own. A compiled graph gets `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the
-    task. After each step of a graph, `keep` gets the answer so far. The captured error is what the handler raised, or
-    `BadOutput` if the handler returned no report, or if its report cannot be kept. Raises `TooManyAbandoned` if too
-    many handlers of the link hang.
+    At the deadline the handler is abandoned. A handler that is awaited runs where `run_coroutine` says, any other in a
+    thread of its own, as does a graph that runs in sync code alone. A compiled graph and a `RemoteGraph` get
+    `{"messages": [...]}`, a chat model gets the messages, any other Runnable gets the task. After each step of a graph,
+    `keep` gets the answer so far. The captured error is what the handler raised, or `BadOutput` if the handler returned
+    no report, or if its report cannot be kept. Raises `TooManyAbandoned` if too many handlers of the link hang. A graph
+    that goes to a node of the graph around it has returned a report that hands over.
     """
+    end = await _called(link, task, seconds=seconds, keep=keep)
+    if end is not None and isinstance(end.error, ParentCommand):
+        return capture_call(hand_over_report, cast("Command[Any]", cast(Any, end.error).args[0]))
+    return end
+
+
+async def _called(link: Link, task: Task, *, seconds: float, keep: Keep) -> Captured[Report] | None:
     if link.awaited:
-        return await run_on_handler_loop(link.node, partial(_awaited, link.handler, task, keep), seconds=seconds)
+        waits = partial(_awaited, link.handler, task, keep)
+        return await run_coroutine(link.node, waits, seconds=seconds, apart=link.apart)
     began = time.monotonic()
-    function = cast("Callable[[Task], object]", link.handler)
+    function = _function(link.handler, keep)
     end = await run_in_thread(link.node, partial(_in_thread, function, task), seconds=seconds)
     if end is None or end.error is not None or isinstance(end.value, Report):
         return cast("Captured[Report] | None", end)
     left = seconds - (time.monotonic() - began)
     waiting = cast("Awaitable[object]", end.value)
-    return await run_on_handler_loop(link.node, partial(_awaited, lambda _: waiting, task, keep), seconds=left)
+    waits = partial(_awaited, lambda _: waiting, task, keep)
+    return await run_coroutine(link.node, waits, seconds=left, apart=link.apart)
 
 
 async def call_directly(handler: Handler, task: Task) -> Report:
@@ -55,9 +74,9 @@ async def call_directly(handler: Handler, task: Task) -> Report:
     The call is part of the calling handler's run, within the same deadline and limits. Raises what the handler raises,
     and `BadOutput` if it returns no report.
     """
-    if is_awaited(handler):
+    if is_awaited(handler) and not runs_in_sync_code_alone(handler):
         return await _awaited(handler, task, lambda _: None)
-    result = await asyncio.to_thread(cast("Callable[[Task], object]", handler), task)
+    result = await asyncio.to_thread(_function(handler, lambda _: None), task)
     return report_of(await result if inspect.isawaitable(result) else result)
 
 
@@ -84,49 +103,89 @@ async def _awaited(handler: Handler, task: Task, keep: Keep) -> Report:
 def _in_thread(function: Callable[[Task], object], task: Task) -> object:
     """Call a sync handler, and return its report.
 
-    If the handler returned an awaitable, return the awaitable, which the caller then awaits on the handler loop.
+    If the handler returned an awaitable, return the awaitable, which the caller then awaits.
     """
     result = function(task)
     return result if inspect.isawaitable(result) else report_of(result)
 
 
 async def _run(runnable: "Runnable[Any, Any]", task: Task, keep: Keep) -> Report:
-    if not isinstance(runnable, Pregel):
-        return report_of(await runnable.ainvoke(_messages(task) if isinstance(runnable, BaseLanguageModel) else task))
-    state: object = None
-    graph = cast("Any", runnable)
-    async for state in graph.astream({"messages": _messages(task)}, stream_mode="values"):
-        messages = _messages_in(state)
-        if messages and isinstance(last := messages[-1], AIMessage) and last.text:
-            keep(last.text)
+    if isinstance(runnable, BaseLanguageModel):
+        return report_of(await cast("Runnable[Any, Any]", runnable).ainvoke(given_to_model(task)))
+    if isinstance(runnable, Pregel) or is_remote_graph(runnable):
+        return await _run_graph(runnable, task, keep)
+    given = _state(task, remote=True) if starts_with_remote_graph(runnable) else task
+    return report_of(await runnable.ainvoke(given))
+
+
+def _function(handler: Handler, keep: Keep) -> Callable[[Task], object]:
+    """Return the function that a handler in a thread is: itself, or, of a graph for sync code, the run of the graph."""
+    if isinstance(handler, Pregel):
+        return lambda task: _run_in_thread(handler, task, keep)
+    return cast("Callable[[Task], object]", handler)
+
+
+def _run_in_thread(graph: Any, task: Task, keep: Keep) -> Report:
+    state: Mapping[str, object] = {}
+    for state in graph.stream(_state(task, remote=False), stream_mode="values"):
+        _keep_answer(state, keep)
     return report_of(state)
 
 
-def _messages(task: Task) -> list[tuple[str, str]]:
-    return [*((turn.role, turn.text) for turn in task.history), ("user", task.text)]
+async def _run_graph(graph: Any, task: Task, keep: Keep) -> Report:
+    state: Mapping[str, object] = {}
+    async for state in graph.astream(_state(task, remote=is_remote_graph(graph)), stream_mode="values"):
+        _keep_answer(state, keep)
+    if is_remote_graph(graph) and INTERRUPT in state:
+        raise BadOutput("the remote graph stopped to ask a person, and nobody can answer it here")
+    return report_of(state)
+
+
+def _keep_answer(state: Mapping[str, object], keep: Keep) -> None:
+    if isinstance(last := _last_message(state), AIMessage) and last.text:
+        keep(last.text)
+
+
+def _state(task: Task, *, remote: bool) -> dict[str, object]:
+    """Return the state that a graph begins with. A server gets its messages in the form that every client may send."""
+    given = given_to_model(task)
+    return {"messages": [_in_json(message) for message in convert_to_messages(given)] if remote else given}
+
+
+def _in_json(message: BaseMessage) -> dict[str, object]:
+    role = {"human": "user", "ai": "assistant"}.get(message.type, message.type)
+    more = {name: getattr(message, name, None) for name in ("name", "tool_calls", "tool_call_id")}
+    return {"role": role, "content": message.content, **{name: value for name, value in more.items() if value}}
 
 
 def report_of(result: object) -> Report:
-    """Return a report from what a handler returned: a report, a text, a message, or a graph state with messages.
+    """Return a report from what a handler returned: a report, a text, a message, a graph state or a structured answer.
 
-    The last message of a graph state is the answer. A report is validated again: a handler may have changed it after
-    making it, and no unchecked change may reach the checkpoint. Raises `BadOutput`, which names the type that came
+    The last message of a graph state is the answer; its `structured_response`, if any, is the structured answer, as is
+    any other dict, pydantic model or dataclass. A report is validated again: a handler may have changed it after making
+    it, and no unchecked change may reach the checkpoint. Raises `BadOutput`, which names the type that came
     instead or what is wrong with the report.
     """
     if isinstance(result, Report):
         return _checked(result)
+    if is_hand_over(result):
+        return _checked(hand_over_report(cast("Command[Any]", result)))
     if isinstance(result, str):
         text = result
     elif isinstance(result, BaseMessage):
         text = result.text
-    elif messages := _messages_in(result):
-        return report_of(messages[-1])
+    elif (last := _last_message(result)) is not None:
+        answer = cast("Mapping[str, object]", result).get("structured_response")
+        return report_of(last) if answer is None else _checked(structured_report(answer, last))
+    elif is_structured(result) and not _is_state(result):
+        return _checked(structured_report(result))
     else:
         if inspect.iscoroutine(result):
             result.close()  # otherwise Python warns that nobody awaited it
         raise BadOutput(
-            "a handler returns a Report, a str or a message, and a graph a state with messages, "
-            f"not {type(result).__name__}"
+            "a handler returns a Report, a str or a message, a dict, a pydantic model or a dataclass, and a graph a "
+            f"state with messages, not {type(result).__name__}",
+            kind=type(result).__name__,
         )
     return _checked(Report.model_construct(answer=text))
 
@@ -153,8 +212,20 @@ def _wrong_in(error: ValidationError) -> str:
     return f"the report's {'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
 
 
-def _messages_in(result: object) -> list[object]:
-    if not isinstance(result, Mapping):
-        return []
-    messages = cast("Mapping[str, object]", result).get("messages")
-    return cast("list[object]", messages) if isinstance(messages, list) else []
+def _is_state(value: object) -> bool:
+    """Whether the value is a graph's state with a list of messages."""
+    return isinstance(value, Mapping) and isinstance(cast("Mapping[str, object]", value).get("messages"), list)
+
+
+def _last_message(state: object) -> object:
+    """Return the last message of a graph's state, None if there is none. A message in JSON is made a message."""
+    if not _is_state(state):
+        return None
+    messages = cast("Mapping[str, list[object]]", state)["messages"]
+    last = messages[-1] if messages else None
+    if not isinstance(last, Mapping):
+        return last
+    try:
+        return convert_to_messages([dict(cast("Mapping[str, Any]", last))])[0]
+    except (ValueError, NotImplementedError):
+        raise BadOutput("the last message of the graph's state cannot be read") from None

@@ -42,7 +42,7 @@ def standing_of(coordinator: Coordinator, request: Request, plan: Plan, transact
         transaction,
         scopes_of(request, coordinator.budget),
         pauses=pauses_of(request.tenant, *(step.name for step in plan.steps)),
-        breakers=[breaker_of(step.name) for step in plan.steps],
+        breakers=[breaker_of(step.specialist) for step in plan.steps],
         at=coordinator.clock(),
     )
 
@@ -60,8 +60,8 @@ def start_blocks(
     found: dict[str, StartBlock] = {}
     # Race: two requests lock the same breakers. All lock in the order of names, so that no two wait for each other.
     for step in sorted(plan.steps, key=lambda one: one.name):
-        chain = coordinator.chains[step.name]
-        if (note := now.paused.get(f"agent:{step.name}")) is not None:
+        chain = coordinator.all_chains[step.specialist]
+        if (note := now.paused.get(f"agent:{step.specialist}")) is not None:
             found[step.name] = StartBlock(f"it is paused{f' ({note})' if note else ''}", _free_fallback(chain))
         elif step.chain_index == 0 and not _claimed(coordinator, request, step, now, transaction):
             found[step.name] = StartBlock(LEFT_ALONE, 1)
@@ -80,7 +80,7 @@ def mark_watched(
     at = coordinator.clock()
     steps: list[Step] = []
     for step in plan.steps:
-        name = breaker_of(step.name)
+        name = breaker_of(step.specialist)
         if step.chain_index and name in now.breakers:
             breakers.released(transaction, name, _caller(request), at)
         steps.append(step.model_copy(update={"watched": not step.chain_index and name in now.breakers}))
@@ -110,7 +110,7 @@ def standing_of_link(
     breakers = (link.breaker,) if level and not link.last else ()
     if not pauses and not breakers:
         return AdmissionFacts(None)
-    here = RunLocation(request.session_id, request.id, link.node, place) if link.paid else None
+    here = RunLocation(request.session_id, request.id, link.agent, place) if link.paid else None
     now = read_admission_facts(transaction, (), pauses=pauses, breakers=breakers, at=coordinator.clock(), place=here)
     if (paused := now.refusal(pauses[:2])) is not None:
         raise paused
@@ -176,10 +176,10 @@ def _claimed(
     If the breaker is half open and the result is True, the request has taken the breaker's probe. An agent without a
     fallback always starts, because no other handler could answer for it.
     """
-    breaker = now.breakers.get(breaker_of(step.name))
-    if breaker is None or len(coordinator.chains[step.name].links) == 1:
+    breaker = now.breakers.get(breaker_of(step.specialist))
+    if breaker is None or len(coordinator.all_chains[step.specialist].links) == 1:
         return True
-    return breakers.claim(transaction, breaker_of(step.name), _caller(request), coordinator.clock())
+    return breakers.claim(transaction, breaker_of(step.specialist), _caller(request), coordinator.clock())
 
 
 def _caller(request: Request) -> Caller:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from bursar.nodes.isolation.captured import capture_call
 from bursar.state.approval import ApprovalRequest
@@ -15,6 +15,7 @@ from bursar.state.session import Request
 Approvers: TypeAlias = Collection[str] | Callable[[ApprovalRequest, str], bool]
 # Specialists by name, or a function of the task that says whether its run needs approval.
 MustApprove: TypeAlias = Collection[str] | Callable[[Task], bool]
+OnDenied: TypeAlias = Literal["end", "tell"]
 
 DEFAULT_SECONDS = 3600.0
 MAX_SECONDS = 366 * 86400.0
@@ -25,18 +26,22 @@ class Approvals:
     """Who may approve runs and actions, and for how long. If `approvers` is None, nobody may approve.
 
     `approvers` has the names of the people who may approve, or is a function that returns True for them. The function
-    gets what the person is shown, and the person's name. A request for approval expires after `seconds`. Raises
-    `ConfigurationError` for bad settings.
+    gets what the person is shown, and the person's name. A request for approval expires after `seconds`. If `on_denied`
+    is "tell", an action that was not approved returns a text that says so to its caller; if it is "end", it ends the
+    run. Raises `ConfigurationError` for bad settings.
     """
 
     approvers: Approvers | None = None
     seconds: float = DEFAULT_SECONDS
+    on_denied: OnDenied = "end"
 
     def __post_init__(self) -> None:
         if isinstance(self.approvers, str):
             raise ConfigurationError("approvers is a collection of names, or a function; write [name] for a single one")
         if not 0 < self.seconds <= MAX_SECONDS:
             raise ConfigurationError(f"approval_seconds must be above 0 and at most {MAX_SECONDS:.0f}")
+        if self.on_denied not in ("end", "tell"):
+            raise ConfigurationError(f"on_denied is 'end' or 'tell', not {self.on_denied!r}")
 
     @property
     def nobody(self) -> bool:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from bursar.checkpoints.ledger.ledger import Ledger
     from bursar.checkpoints.saver.cipher import Cipher
     from bursar.checkpoints.saver.saver import SQLAlchemySaver
+    from bursar.graphs.agent_tool import as_tool
     from bursar.graphs.graceful_shutdown import drain_on_sigterm
     from bursar.graphs.leased_graph import TAKE_OVER
     from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
+    from bursar.nodes.composers.base import Composer
+    from bursar.nodes.composers.model_composer import ModelComposer
     from bursar.nodes.gates.base import Gate, Verdict
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
-    from bursar.nodes.observers.base import Observer, RunContext
-    from bursar.nodes.routers.base import Candidate, Router, Scores
+    from bursar.nodes.observers.base import CallContext, CallEnd, Observer, RequestContext, RequestEnd, RunContext
+    from bursar.nodes.observers.langsmith import LangSmithObserver
+    from bursar.nodes.routers.base import Candidate, Question, Router, Scores
     from bursar.nodes.routers.cascade import CascadeRouter
     from bursar.nodes.routers.example_router import ExampleRouter
     from bursar.nodes.routers.model_router import ModelRouter
@@ -35,9 +39,9 @@ if TYPE_CHECKING:
     from bursar.nodes.runs.handlers import keep, save_partial
     from bursar.nodes.specialists.definition import Specialist, deterministic
     from bursar.state.action import ActionCall, Happened
-    from bursar.state.approval import ApprovalRequest, Approve, Deny
+    from bursar.state.approval import ApprovalRequest, Approve, BudgetRaise, Deny
     from bursar.state.budget import Budget
-    from bursar.state.decision import Decision
+    from bursar.state.decision import Decision, Quote
     from bursar.state.errors import (
         BursarError,
         CipherError,
@@ -69,6 +73,7 @@ _WHERE = {
     "Ledger": "bursar.checkpoints.ledger.ledger",
     "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
     "Cipher": "bursar.checkpoints.saver.cipher",
+    "as_tool": "bursar.graphs.agent_tool",
     "drain_on_sigterm": "bursar.graphs.graceful_shutdown",
     "Drill": "bursar.testing",
     "DrillEnvironment": "bursar.testing",
@@ -86,15 +91,23 @@ _WHERE = {
     "Happened": "bursar.state.action",
     "ApprovalRequest": "bursar.state.approval",
     "Approve": "bursar.state.approval",
+    "BudgetRaise": "bursar.state.approval",
     "Deny": "bursar.state.approval",
     "Gate": "bursar.nodes.gates.base",
     "Verdict": "bursar.nodes.gates.base",
     "meter": "bursar.nodes.gateway.meter",
+    "Composer": "bursar.nodes.composers.base",
+    "ModelComposer": "bursar.nodes.composers.model_composer",
     "ModelRouter": "bursar.nodes.routers.model_router",
     "priced": "bursar.nodes.gateway.priced_function",
     "Price": "bursar.nodes.gateway.prices",
+    "CallContext": "bursar.nodes.observers.base",
+    "CallEnd": "bursar.nodes.observers.base",
+    "RequestContext": "bursar.nodes.observers.base",
+    "RequestEnd": "bursar.nodes.observers.base",
     "Observer": "bursar.nodes.observers.base",
     "RunContext": "bursar.nodes.observers.base",
+    "LangSmithObserver": "bursar.nodes.observers.langsmith",
     "BilledUsage": "bursar.nodes.gateway.providers.base",
     "Failure": "bursar.nodes.gateway.providers.base",
     "Provider": "bursar.nodes.gateway.providers.base",
@@ -102,6 +115,7 @@ _WHERE = {
     "register_provider": "bursar.nodes.gateway.providers.base",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
+    "Question": "bursar.nodes.routers.base",
     "Router": "bursar.nodes.routers.base",
     "Scores": "bursar.nodes.routers.base",
     "charged_as": "bursar.nodes.gateway.scope",
@@ -110,6 +124,7 @@ _WHERE = {
     "standalone": "bursar.nodes.gateway.standalone",
     "Budget": "bursar.state.budget",
     "Decision": "bursar.state.decision",
+    "Quote": "bursar.state.decision",
     "BreakerOpen": "bursar.state.refusals",
     "BudgetExceeded": "bursar.state.refusals",
     "BursarError": "bursar.state.errors",
@@ -145,11 +160,13 @@ __all__ = [
     "BreakerOpen",
     "Budget",
     "BudgetExceeded",
+    "BudgetRaise",
     "BursarError",
     "Candidate",
     "CascadeRouter",
     "Cipher",
     "CipherError",
+    "Composer",
     "ConfigurationError",
     "DatabaseError",
     "Decision",
@@ -163,9 +180,11 @@ __all__ = [
     "Ground",
     "Happened",
     "LeaseLost",
+    "LangSmithObserver",
     "Ledger",
     "LedgerError",
     "Limit",
+    "ModelComposer",
     "ModelRouter",
     "NoSession",
     "NotApproved",
@@ -175,6 +194,8 @@ __all__ = [
     "Price",
     "Provider",
     "ProviderClient",
+    "Question",
+    "Quote",
     "Refused",
     "Report",
     "Request",
@@ -196,6 +217,7 @@ __all__ = [
     "Verdict",
     "WordOverlapRouter",
     "action",
+    "as_tool",
     "build_supervisor",
     "charged_as",
     "deterministic",
@@ -207,6 +229,10 @@ __all__ = [
     "register_provider",
     "save_partial",
     "standalone",
+    "CallContext",
+    "CallEnd",
+    "RequestContext",
+    "RequestEnd",
 ]
 
 

@@ -41,6 +41,18 @@ def test_json_is_one_document(run: Run, sample: Path) -> None:
     assert document["decisions"][0]["by"] == "supervisor"
 
 
+def test_a_quote_is_the_plan_and_no_session(run: Run, sample: Path) -> None:
+    """`--quote` prints the plan with its costs, as a table or one JSON document; no session is created."""
+    question = "Where did my money go in November, and which subscriptions went up?"
+    ended = run("ask", question, *AS_OF, "--quote")
+    assert ended.code == 0
+    assert "1     account_analysis" in ended.out
+    assert "expected $0.00, at most $0.00 of $0.03 left" in ended.out
+    document = json.loads(run("ask", question, *AS_OF, "--quote", "--json").out)
+    assert [step["cut"] for step in document["steps"]] == [""] * len(document["steps"])
+    assert json.loads(run("sessions", "--json").out) == []
+
+
 def test_without_data_every_question_says_what_to_do(run: Run) -> None:
     """Before any import, questions of every kind get one line that names `bursar import`, and exit code 1."""
     for question in ("What is my balance?", "What should I invest in?", "How much tax do I owe?", "Hello"):
@@ -122,12 +134,12 @@ def test_a_session_can_be_looked_into(run: Run, sample: Path) -> None:
 
 
 def test_the_graph_is_drawn_from_the_graph(run: Run) -> None:
-    """`bursar graph` prints Mermaid with every specialist as a node, and leaves no database behind."""
+    """`bursar graph` prints Mermaid with every specialist, not the gate, and leaves no database behind."""
     ended = run("graph")
 
     assert ended.code == 0
     assert "graph TD" in ended.out
-    for name in ("supervisor", "account_analysis", "compliance_checker"):
+    for name in ("supervisor", "account_analysis", "report"):
         assert name in ended.out
     assert not Path("genie.db").exists()
 

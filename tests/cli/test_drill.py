@@ -4,14 +4,22 @@ import json
 
 import pytest
 
+from bursar.testing import drill_runner
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what hangs waits, for a small share of the request's deadline; all else has half a minute."""
+    monkeypatch.setattr(drill_runner, "AGENT_SHARE", 0.02)
+    monkeypatch.setattr(drill_runner, "ROUTER_SHARE", 0.02)
+
+
 def test_the_matrix(run: Run) -> None:
     """A row for each fault, a column for each agent, and a line that sums up."""
-    ended = run("drill", "--agent", "fraud_detection", "--fault", "exception", "--fault", "hang", "--deadline", "3")
+    ended = run("drill", "--agent", "fraud_detection", "--fault", "exception", "--fault", "hang", "--deadline", "30")
     assert ended.code == 0, ended.out + ended.err
     assert "fraud detection" in ended.out
     assert "3 of 3 passed" in ended.out
@@ -19,7 +27,7 @@ def test_the_matrix(run: Run) -> None:
 
 def test_one_document(run: Run) -> None:
     """`--json` has every cell with its end and what answered instead."""
-    ended = run("drill", "--agent", "supervisor", "--agent", "compliance_checker", "--deadline", "3", "--json")
+    ended = run("drill", "--agent", "supervisor", "--agent", "compliance_checker", "--deadline", "30", "--json")
     found = json.loads(ended.out)
     assert (ended.code, found["passed"]) == (0, True), ended.out
     assert {(cell["agent"], cell["end"]) for cell in found["cells"]} == {

@@ -171,7 +171,7 @@ def test_a_session_is_taken_over_when_that_is_asked_for(
 ) -> None:
     """The option reaches the graph; without it nothing is taken from anybody."""
 
-    def resume(_: Genie, session: str, *, on_node: object, take_over: bool) -> None:
+    def resume(_: Genie, session: str, *, progress: object, take_over: bool) -> None:
         raise SessionBusy(f"{session} take_over={take_over}")
 
     monkeypatch.setattr(Genie, "resume", resume)

@@ -18,8 +18,13 @@ from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.cli.main import make_app
 from bursar.state.approval import ApprovalRequest
+from bursar.state.decision import Step
 from bursar.state.errors import ConfigurationError, LedgerError
+from bursar.state.events import Planned, RunEnded
+from bursar.state.money import USD
 from bursar.state.refusals import NotApproved
+from bursar.state.run import Outcome, Task
+from tests.support.graphs import PayingRouter, answer_of, ask, build, free, priced, scripted, session, words
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 CENT = 10_000_000
@@ -52,6 +57,22 @@ def test_costs(books: Ledger) -> None:
     assert [(row["day"], row["spent"], row["calls"]) for row in rows] == [("2026-11-23", "0.020000000", 1)]
     assert bursar(books, "costs", "--start", "2026-11-24").stdout == "Nothing was spent.\n"
     assert "2026-11-23" not in bursar(books, "costs", "--by", "day", "--end", "2026-11-23").stdout
+
+
+def test_costs_beside_what_was_expected(books: Ledger) -> None:
+    """What runs cost stands beside what they were expected to cost, as a table or as JSON."""
+    assert bursar(books, "costs", "--quoted").stdout == "No run was planned.\n"
+    step = Step(name="tax", specialist="tax", allowance=USD("0.03"), expects=USD("0.015"))
+    ran = {"specialist": "tax", "handler": "tax", "level": 0, "outcome": Outcome.COMPLETED, "reason": "", "step": "tax"}
+    for event in (
+        Planned(request_id="r-1", by="guardian", round=1, steps=(step,)),
+        RunEnded.model_validate({"request_id": "r-1", "cost": USD("0.02"), "milliseconds": 1, **ran}),
+    ):
+        books.run(postings.record, "s-1", event, at=NOW)
+    assert "$0.015" in bursar(books, "costs", "--quoted").stdout
+    assert json.loads(bursar(books, "costs", "s-1", "--quoted", "--json").stdout) == [
+        {"agent": "tax", "runs": 1, "expected": "0.015000000", "real": "0.020000000"}
+    ]
 
 
 def test_an_incident_is_listed_and_acknowledged(books: Ledger) -> None:
@@ -119,6 +140,26 @@ def test_a_person_approves_or_denies(books: Ledger) -> None:
     assert isinstance(bursar(books, "deny", "a-none", "--by", "bob").exception, LedgerError)
     assert bursar(books, "approvals").stdout == "Nothing waits for approval.\n"
     assert books.verify("s-1"), str(books.verify("s-1"))
+
+
+def test_a_raise_of_a_budget_is_listed_and_approved(ledger: Ledger) -> None:
+    """What was spent, what the next call needs and the raise are on the screen; the session then goes on."""
+    model = priced(scripted(*[words(5)] * 10))
+
+    def pay(task: Task) -> str:
+        return " ".join(model.invoke(f"call {number}").text for number in range(5))
+
+    agent = free("a", pay, ceiling="0.03")
+    app = build(ledger, [agent], router=PayingRouter(model), on_exhausted="ask", approvers=["ann"])
+    ask(app)
+    listed = " ".join(bursar(ledger, "approvals").stdout.split())
+    assert "raise the request's budget of $0.03 by $0.015: the next call of a" in listed
+    assert "needs $0.005, and $0.00 is left" in listed
+    (row,) = json.loads(bursar(ledger, "approvals", "--json").stdout)
+    assert (row["shown"]["budget_raise"]["spent"], row["action"]) == ("0.030000000", "raise the budget")
+    done = bursar(ledger, "approve", row["approval_id"], "--by", "ann").stdout
+    assert done == f"{row['approval_id']} is approved by ann; resume s-1.\n"
+    assert answer_of(app.invoke(None, session())) == words(25)
 
 
 def test_an_action_in_doubt_is_listed_and_settled(books: Ledger) -> None:

@@ -13,24 +13,29 @@ from bursar import Ledger
 from bursar.checkpoints.database.database import Database
 from tests.cli.conftest import Run
 
+ROOT = Path(__file__).parents[2]
 QUESTION = ("ask", "What did I spend on groceries in March 2025?", "--session", "s-1", "--as-of", "2025-12-31")
 RESUME = ("resume", "s-1", "--as-of", "2025-12-31", "--json")
-# Stops where a failpoint would have killed it: a process that lives and does not get on.
-STOPPING = """
-import os, signal
-kill = os.kill
-os.kill = lambda process, number: kill(process, signal.SIGSTOP if number == signal.SIGKILL else number)
+DYING = """
+from tests.crash.programs import failpoints
+failpoints.arm("before_node_end")
 from bursar.cli.main import main
 main()
 """
+# Stops where a failpoint would have killed it: a process that lives and does not get on. The thread itself gets the
+# signal: if another one got it, this one could go on a little further.
+STOPPING = f"""
+import os, signal, threading
+os.kill = lambda process, number: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+{DYING}"""
 
 
-def interrupted(folder: Path, *python: str) -> "subprocess.Popen[str]":
+def interrupted(folder: Path, program: str) -> "subprocess.Popen[str]":
     """`bursar ask` in a process of its own, which comes as far as the end of a specialist's node."""
     return subprocess.Popen(
-        [sys.executable, *python, *QUESTION],
+        [sys.executable, "-c", program, *QUESTION],
         cwd=folder,
-        env={**os.environ, "BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "before_node_end"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,7 +54,7 @@ def leases(sample: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_session_is_resumed_at_once(run: Run, sample: Path) -> None:
     """On the same host its lease does not hold anybody up."""
-    killed = interrupted(sample.parent, "-m", "bursar")
+    killed = interrupted(sample.parent, DYING)
     killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
     ended = run(*RESUME)
@@ -61,7 +66,7 @@ def test_a_killed_session_is_resumed_at_once(run: Run, sample: Path) -> None:
 @pytest.mark.slow
 def test_a_session_killed_elsewhere_is_taken_over_on_purpose(run: Run, sample: Path) -> None:
     """From another host nobody can tell that the process is gone: its lease counts, unless a person knows better."""
-    killed = interrupted(sample.parent, "-m", "bursar")
+    killed = interrupted(sample.parent, DYING)
     killed.communicate(timeout=60)
     database = Database(f"sqlite:///{sample}")
     moved = database.run(lambda c: c.exec_driver_sql("UPDATE bursar_leases SET host = 'elsewhere'").rowcount)
@@ -76,7 +81,7 @@ def test_a_session_killed_elsewhere_is_taken_over_on_purpose(run: Run, sample: P
 @pytest.mark.slow
 def test_a_process_that_lives_is_superseded_and_keeps_nothing(run: Run, sample: Path) -> None:
     """It is stopped in the middle, taken over, and let go on: it is told in one line, and its work is not kept."""
-    stopped = interrupted(sample.parent, "-c", STOPPING)
+    stopped = interrupted(sample.parent, STOPPING)
     try:
         assert os.WIFSTOPPED(os.waitpid(stopped.pid, os.WUNTRACED)[1])
         assert run(*RESUME).refused_in_one_line(3, f"process {stopped.pid} on ")

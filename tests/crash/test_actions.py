@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.failpoints import ACTION_NAMES
 from tests.crash.programs import forks
+from tests.crash.programs.failpoints import ACTION_NAMES
 from tests.crash.programs.world import World
 
 KILLED = -signal.SIGKILL

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.failpoints import NAMES
 from bursar.state.money import USD
 from tests.crash.programs import forks
+from tests.crash.programs.failpoints import NAMES
 from tests.crash.programs.forks import Legs
 from tests.crash.programs.lines import ENVIRONMENT, ROOT
 from tests.support.provider import Provider, Reply

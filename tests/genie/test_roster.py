@@ -11,7 +11,7 @@ from bursar.genie.household.records import BankTransaction
 from bursar.genie.household.source import Source
 from bursar.genie.roster import AGENTS, specialists, unavailable
 from bursar.genie.router import DataFirst
-from bursar.nodes.routers.base import Candidate, Scores
+from bursar.nodes.routers.base import Candidate, Question, Scores
 from bursar.nodes.runs.handlers import call_directly
 from bursar.nodes.specialists.chain import chains_of
 from bursar.state.money import USD
@@ -93,8 +93,8 @@ async def test_without_data_no_router_is_asked(
     recorder = Recorder()
     candidates = [Candidate(name, "") for name in AGENTS_BY_NAME]
 
-    scores = await DataFirst(recorder, household()).route("how much tax do I owe", candidates)
-    await DataFirst(recorder, household(transactions=[posting("2025-06-01", "-5")])).route("tax", candidates)
+    scores = await DataFirst(recorder, household()).route(Question("how much tax do I owe"), candidates)
+    await DataFirst(recorder, household(transactions=[posting("2025-06-01", "-5")])).route(Question("tax"), candidates)
 
     assert scores.chosen == ("database_connector",)
     assert recorder.asked == ["tax"]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.saver.saver import SQLAlchemySaver
 from bursar.graphs.supervisor import build_supervisor
 from bursar.nodes.gates.base import Verdict
 from bursar.nodes.routers.word_overlap import WordOverlapRouter
@@ -69,10 +70,14 @@ def build(books: Ledger, **changed: Any) -> Any:
         ({"router": object()}, "router: object has no route(text, candidates)"),
         ({"gate": object()}, "gate None: a name"),
         ({"gate": Halved()}, "gate 'halved' has no review_answer"),
-        ({"gate": Waits()}, "gate 'reviewer': review_plan is a coroutine; write def"),
         ({"observers": Hears()}, "observers is a list; write [observer]"),
         ({"observers": [object()]}, "observer object has none of run_started, turn, run_ended, run_stopped"),
         ({"observers": [Later()]}, "observer Later: a method is a coroutine; write def"),
+        ({"on_exhausted": "stop"}, "on_exhausted is 'fall_back' or 'ask', not 'stop'"),
+        ({"on_exhausted": "ask"}, "on_exhausted='ask' asks a person; say who may answer with approvers=[…]"),
+        ({"on_exhausted": "ask", "approvers": []}, "say who may answer with approvers=[…]"),
+        ({"on_exhausted": "ask", "approvers": ["ann"]}, "give the graph a checkpointer to wait with"),
+        ({"timeout": 0}, "timeout must be above 0"),
         ({"own_fallbacks": rules}, "specialist 'a': fallbacks is a list; write [rules]"),
         ({"own_fallbacks": "rules"}, "specialist 'a': fallbacks is a list; write [rules]"),
         ({"own_examples": "how much"}, "specialist 'a': examples is a list of questions"),
@@ -91,7 +96,8 @@ def test_what_is_not_of_its_kind_is_refused(ledger: Ledger, changed: dict[str, A
 
 def test_what_is_of_its_kind_is_taken(ledger: Ledger) -> None:
     """By its methods: no class of Bursar must be inherited."""
-    app = build(ledger, router=WordOverlapRouter(), gate=Gate(), observers=[Hears()], own_timeout=20)
+    asks: Any = {"on_exhausted": "ask", "approvers": ["ann"], "checkpointer": SQLAlchemySaver(ledger.database)}
+    app = build(ledger, router=WordOverlapRouter(), gate=Gate(), observers=[Hears()], own_timeout=20, **asks)
     assert app.invoke({"messages": [("user", "how much?")]}, session())["ending"] == "answered"
 
 
@@ -120,8 +126,6 @@ def test_the_reason_of_a_denial_is_read_wherever_it_stands(ledger: Ledger, verdi
 
 def test_a_session_without_a_name_is_refused(any_ledger: Ledger) -> None:
     """An empty name would be one conversation for everybody."""
-    from bursar.checkpoints.saver.saver import SQLAlchemySaver
-
     app = build(any_ledger, checkpointer=SQLAlchemySaver(any_ledger.database))
     with pytest.raises(ConfigurationError, match="thread_id is empty"):
         app.invoke({"messages": [("user", "how much?")]}, {"configurable": {"thread_id": ""}})

@@ -49,7 +49,7 @@ def _five(**settings: Any) -> tuple[list[ScriptedModel], list[Any]]:
 
 def test_five_that_want_two_cents_share_three_by_plan(any_ledger: Ledger) -> None:
     """One is admitted, four are cut before anything is sent: the answer names them, and the log says why."""
-    models, specialists = _five()
+    models, specialists = _five(expected_cost="0.02")
     result = ask(build(any_ledger, specialists))
     assert billed(*models) == 2 * CENT == any_ledger.spend("s-1").spent.nanos
     for name in NAMES[1:]:

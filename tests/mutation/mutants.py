@@ -7,16 +7,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.mutation.money_rules import MONEY_RULES
+from tests.mutation.mutant import WITH, WITHOUT, Mutant
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("state", "checkpoints", "nodes", "graphs", "src", "tests", "pyproject.toml")
 WORKERS = 2
 TIMEOUT_SECONDS = 180
-WITHOUT = "not postgres"
-WITH = "postgres"
 
 FAULTS = "tests/nodes/gateway/test_provider_failures.py"
 GATEWAY = "tests/nodes/gateway/test_chat_call.py"
@@ -29,21 +31,14 @@ AGENTS = "tests/adversaries/test_agents.py"
 PROVIDERS = "tests/adversaries/test_providers.py"
 SHARING = "tests/checkpoints/database/test_shared_transactions.py"
 INTERRUPTS = "tests/checkpoints/database/test_interrupts.py"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A fault: in this file this text becomes that, and the tests that must then fail."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: Sequence[str]
-    on: str = WITHOUT  # which of the tests, by their mark
+CAP = "tests/graphs/test_ask_at_the_cap.py"
+RAISES = "tests/nodes/actions/test_budget_raises.py"
+ASKS = "nodes/actions/budget_raises.py"
+ADMINISTRATION, APPROVALS = "checkpoints/ledger/administration.py", "checkpoints/ledger/approvals.py"
 
 
 MUTANTS = (
+    *MONEY_RULES,
     Mutant(
         "work joins a transaction that only reads, and sees what was there when it began",
         "checkpoints/database/database.py",
@@ -95,23 +90,16 @@ MUTANTS = (
         [f"{GATEWAY}::test_a_plain_call_is_charged_what_the_provider_billed"],
     ),
     Mutant(
-        "money is a float on its way",
-        "nodes/gateway/prices.py",
-        "return -(-femtos // FEMTOS_PER_NANO)",
-        "return int(femtos / FEMTOS_PER_NANO)",
-        ["tests/nodes/gateway/test_prices.py", "tests/nodes/gateway/test_bounds.py"],
-    ),
-    Mutant(
         "the agent's own account is forgotten",
         "nodes/runs/run.py",
-        "scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.node)),",
+        "scopes=(*scopes_of(request, coordinator.budget), agent_scope(request, link.agent)),",
         "scopes=scopes_of(request, coordinator.budget),",
         [f"{AGENTS}::test_an_agent_stays_within_its_own_ceiling"],
     ),
     Mutant(
         "a call that was voided can be settled",
         "checkpoints/ledger/calls.py",
-        """.where(calls.c.call_id == bindparam("call"), _in_state(*states))""",
+        """.where(calls.c.call_id == bindparam("call"), _in_state(*MAY_FOLLOW[step]))""",
         """.where(calls.c.call_id == bindparam("call"))""",
         [BOOKS],
     ),
@@ -160,8 +148,8 @@ MUTANTS = (
     Mutant(
         "turns of earlier runs are not counted",
         "nodes/gateway/admission.py",
-        "scope.owner) > scope.max_turns:",
-        "scope.owner) > scope.max_turns * 1_000:",
+        "if not has_turn(others, scope.max_turns):",
+        "if not has_turn(others, scope.max_turns * 1_000):",
         [f"{AGENTS}::test_a_run_again_with_other_prompts_gets_no_fresh_turns"],
     ),
     Mutant(
@@ -230,15 +218,6 @@ MUTANTS = (
         [f"{FAULTS}::test_a_time_out_while_the_hold_waits_for_a_lock_costs_nothing"],
     ),
     Mutant(
-        "an unknown call frees its money",
-        "checkpoints/ledger/postings.py",
-        "    move(transaction, call.scopes, held=-call.amount, spent=call.amount)\n"
-        "    append(transaction, call.session_id, when, [_unknown(call, reason)])\n",
-        "    move(transaction, call.scopes, held=-call.amount, spent=0)\n"
-        "    append(transaction, call.session_id, when, [_unknown(call, reason)])\n",
-        [BOOKS],
-    ),
-    Mutant(
         "a helper's calls are not charged to whoever caused them",
         "nodes/gateway/scope.py",
         "scopes=(*self.scopes, account)",
@@ -263,22 +242,8 @@ MUTANTS = (
         "an unknown field is sent",
         "nodes/gateway/bounds.py",
         "    if name not in allowed and name not in UNBOUNDED:\n",
-        "    if name == CAP_OPTIONS:\n",
+        "    if not name:\n",
         ["tests/adversaries/test_request_fields.py::test_an_unknown_field_is_refused_by_name_until_it_is_allowed"],
-    ),
-    Mutant(
-        "parts of a bill that do not agree are charged at their least",
-        "nodes/gateway/chat_call.py",
-        "nanos=max(bill.nanos, min(most, granted.hold.amount))",
-        "nanos=bill.nanos",
-        ["tests/adversaries/test_usage_shapes.py::test_a_bill_in_any_shape_is_charged_in_full_and_closes_no_session"],
-    ),
-    Mutant(
-        "output that was seen is not billed",
-        "nodes/gateway/chat_call.py",
-        "output_tokens=max(billed.output_tokens, seen)",
-        "output_tokens=billed.output_tokens",
-        ["tests/adversaries/test_usage_shapes.py::test_a_bill_in_any_shape_is_charged_in_full_and_closes_no_session"],
     ),
     Mutant(
         "usage that a stream repeats is added up",
@@ -301,6 +266,12 @@ MUTANTS = (
         "        if return_val:\n            self._cache.update(",
         ["tests/adversaries/test_caps_and_caches.py::test_an_answer_that_a_budget_cut_short_is_for_nobody_else"],
     ),
+    Mutant("two raises are made for a request", ADMINISTRATION, "in raises) > 1", "in raises) > 2", [RAISES]),
+    Mutant("a raise that was used is asked for anew", APPROVALS, " and asked.action != RAISE)", ")", [RAISES]),
+    Mutant("a raise is asked for after an incident", ASKS, "if not by_budget:", "if by_budget is None:", [CAP]),
+    Mutant("a denied raise is asked for anew", ASKS, "return not_raised(ended[-1]) if ended else", "return", [CAP]),
+    Mutant("a raise leaves the agent's narrowed cap", ASKS, "if narrowed > 0 else", "if narrowed < 0 else", [CAP]),
+    Mutant("a person is asked by default", "graphs/supervisor.py", "asks=is_asking(on_exhausted)", "asks=True", [CAP]),
 )
 
 

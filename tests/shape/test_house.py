@@ -16,7 +16,7 @@ BROAD_HANDLERS = {
     "nodes/gateway/send_with_retries.py": 2,  # money is put in order on any end, then the error goes on
     "nodes/gateway/admission.py": 1,
     "nodes/gateway/flow.py": 3,
-    "nodes/observers/run_observers.py": 1,  # an observer that raises is logged and dropped
+    "nodes/observers/telling.py": 1,  # an observer that raises is logged and dropped
 }
 
 

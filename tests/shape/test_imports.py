@@ -71,6 +71,8 @@ def test_layers_hold() -> None:
         ("nodes/isolation/wrong", "bursar.nodes.specialists.definition"),
         ("cli/wrong", "bursar.genie.app"),
         ("genie/wrong", "bursar.nodes.gateway.meter"),
+        ("state/rules/wrong", "time"),
+        ("state/rules/wrong", "sqlalchemy"),
     ],
 )
 def test_the_layer_check_bites(tmp_path: Path, wrong: str, imports: str) -> None:

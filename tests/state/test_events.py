@@ -34,7 +34,7 @@ def test_every_kind_has_a_first_version() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        '{"version":4,"kind":"request_opened","request_id":"r","text_hash":"t","budget":null,"caps":{}}',
+        '{"version":5,"kind":"request_opened","request_id":"r","text_hash":"t","budget":null,"caps":{}}',
         '{"version":0,"kind":"erased","answers":1,"note":""}',
         '{"version":1,"kind":"mystery"}',
         '{"version":1,"kind":"erased","answers":NaN,"note":""}',
@@ -67,7 +67,8 @@ def test_an_alias_has_another_text(alias: str) -> None:
 
 def test_new_events_are_of_the_newest_version() -> None:
     """What is written now has every field and says so."""
-    assert RequestOpened(request_id="r", text_hash="t").canonical().endswith('"caps":{},"parent":null}')
+    opened = RequestOpened(request_id="r", text_hash="t").canonical()
+    assert opened.endswith('"caps":{},"parent":null,"tenant":"","deadline":null}')
     assert Incident(what="x").canonical() == '{"version":2,"kind":"incident","call_id":null,"what":"x","closes":false}'
 
 

@@ -34,6 +34,12 @@ def approve(result: Any, by: str = "ann") -> Command[Any]:
     return Command(resume=Approve(subject_hash=request.subject_hash, by=by))
 
 
+def approve_all(result: Any, by: str = "ann") -> Command[Any]:
+    """Return the command that approves every approval request that the graph shows."""
+    shows = result["__interrupt__"]
+    return Command(resume={one.id: Approve(subject_hash=one.value.subject_hash, by=by) for one in shows})
+
+
 def risky(teller: Teller, *names: str) -> list[Specialist]:
     """Return specialists of high risk with these names (by default `transfer`), whose handler is the teller's."""
     return [specialist(name, teller.handler, risk="high") for name in names or ("transfer",)]

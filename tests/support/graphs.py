@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, StateGraph
 
 from bursar import (
     Budget,
@@ -35,9 +36,23 @@ class RouteTo:
 
     names: tuple[str, ...] = ()
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Scores:
         chosen = tuple(c.name for c in candidates if not self.names or c.name in self.names)
         return Scores({c.name: 1.0 for c in candidates}, chosen, 1.0, "all of them")
+
+
+class PayingRouter(RouteTo):
+    """A router that makes so many paid calls before it chooses, so that the specialists may have less than they may."""
+
+    def __init__(self, model: Any, calls: int = 3, names: tuple[str, ...] = ()) -> None:
+        super().__init__(names)
+        self.model = model
+        self.calls = calls
+
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Scores:
+        for number in range(self.calls):
+            await self.model.ainvoke(f"which one? {number}")
+        return await super().route(question, candidates)
 
 
 @deterministic
@@ -86,6 +101,12 @@ def build(ledger: Ledger, specialists: Sequence[Specialist], **settings: Any) ->
         "router": RouteTo(),
     }
     return build_supervisor(specialists, ledger=ledger, **{**usual, **settings})
+
+
+def one_node(state: Any, body: Any, **settings: Any) -> Any:
+    """Return a compiled graph of one node, such as an agent's own."""
+    graph: Any = StateGraph(state, **settings)
+    return graph.add_node("inside", body).add_edge(START, "inside").compile()
 
 
 def session(name: str = "s-1", **more: Any) -> RunnableConfig:

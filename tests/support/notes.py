@@ -55,7 +55,7 @@ class Busy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._begun.wait(10)
+        assert self._begun.wait(60)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -69,5 +69,5 @@ class Busy:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         self._begun.set()
-        assert self._go_on.wait(10)
+        assert self._go_on.wait(60)
         driver.set_trace_callback(self.statements.append)

@@ -5,9 +5,11 @@ provider. A word is a token; the prompt's tokens are a third of its bytes. `RATE
 """
 
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, cast
@@ -25,6 +27,7 @@ RATES = {  # nano-dollars for a token of input, of cached input and of output
 }
 PRIORITY_RATES = {MODEL: (250, 125, 1_000), DEAR_MODEL: (4_250, 2_125, 17_000)}
 MAX_WAIT_SECONDS = 20
+NO_CAP = 16_384  # what a model writes at most if a request has no cap
 # How a server reports what it bills. "cumulative" and "repeated": in each chunk of a stream, so far or in all.
 Shape = Literal["sound", "cumulative", "repeated", "cache beside", "reasoning beside", "only in the total", "too low"]
 
@@ -76,29 +79,45 @@ class Bill:
         return fresh * per_input + self.cached_tokens * per_cached + self.output_tokens * per_output
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # of Python's 5, the kernel resets connections if many clients connect at once
+
+
 class Provider:
     """The provider's server, which runs from its creation until `close`.
 
-    `script` has the replies to the next requests; if `script` is empty, the reply is `default`.
+    `script` has the replies to the next requests; if `script` is empty, the reply is `default`. If `keeps_alive`, it
+    leaves a connection open after a request, as real providers do. `callers` has each request's address at the client,
+    which tells connections apart. `connections` are the open connections.
     """
 
     def __init__(self) -> None:
         self.script: deque[Reply] = deque()
         self.default = Reply()
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.bills: list[Bill] = []
+        self.keeps_alive = False
+        self.callers: list[object] = []
+        self.connections: set[socket.socket] = set()
+        self.hung_up = threading.Condition()
         self.arrived = threading.Event()
         self.lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"provider": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        handler = type("Handler", (self.handler(),), {"provider": self})
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
     @property
+    def root(self) -> str:
+        """The URL of the server, without a path."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
     def url(self) -> str:
         """The base URL for clients."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"{self.root}/v1"
 
     @property
     def billed(self) -> int:
@@ -110,10 +129,18 @@ class Provider:
         """Add these replies to the script: the provider gives them to its next requests, in this order."""
         self.script.extend(replies)
 
+    def is_left(self) -> bool:
+        """Whether all clients hang up within `MAX_WAIT_SECONDS`."""
+        with self.hung_up:
+            return self.hung_up.wait_for(lambda: not self.connections, MAX_WAIT_SECONDS)
+
     def close(self) -> None:
         """Stop the server, after it has answered every request."""
         self._server.shutdown()
         self._thread.join()
+        for connection in list(self.connections) if self.keeps_alive else []:
+            with suppress(OSError):  # race: the client has closed it
+                connection.shutdown(socket.SHUT_RD)
         self._server.server_close()
 
     def take(self, body: dict[str, Any]) -> tuple[Reply, Bill]:
@@ -125,40 +152,64 @@ class Provider:
         with self.lock:
             self.requests.append(body)
             reply = self.script.popleft() if self.script else self.default
-            asked = (
-                body["input"] if "input" in body else [body["messages"], body.get("tools"), body.get("response_format")]
-            )
-            prompt = json.dumps(asked, ensure_ascii=False)
-            words = [] if "input" in body else reply.words(_cap(body))
-            bill = Bill(
-                input_tokens=len(prompt.encode()) // BYTES_PER_TOKEN,
-                output_tokens=(len(words) + reply.reasoning_tokens) * _answers(body),
-                cached_tokens=reply.cached_tokens,
-                model=str(body.get("model")),
-                tier=str(body.get("service_tier")),
-            )
+            bill = self.bill(body, reply)
             if reply.status == 200:
                 self.bills.append(bill)
             self.arrived.set()
             return reply, bill
 
+    def handler(self) -> "type[Handler]":
+        """Return the class that answers requests in the protocol of this provider."""
+        return Handler
 
-class _Handler(BaseHTTPRequestHandler):
+    def cap(self, body: Mapping[str, Any]) -> int:
+        """Return the most output tokens that a request allows."""
+        return int(body.get("max_completion_tokens") or body.get("max_tokens") or NO_CAP)
+
+    def bill(self, body: Mapping[str, Any], reply: Reply) -> Bill:
+        """Return what a request costs that is answered with this reply."""
+        asked = body["input"] if "input" in body else [body["messages"], body.get("tools"), body.get("response_format")]
+        words = [] if "input" in body else reply.words(self.cap(body))
+        return Bill(
+            input_tokens=count_tokens(asked),
+            output_tokens=(len(words) + reply.reasoning_tokens) * _answers(body),
+            cached_tokens=reply.cached_tokens,
+            model=str(body.get("model")),
+            tier=str(body.get("service_tier")),
+        )
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers requests in OpenAI's protocol. Another protocol overrides `whole`, `events` and `stream_type`."""
+
     provider: Provider
+    stream_type = "text/event-stream"
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
         """Print nothing; the base class would print a line for each request."""
 
+    def setup(self) -> None:
+        super().setup()
+        self.provider.connections.add(self.connection)
+
+    def finish(self) -> None:
+        super().finish()
+        with self.provider.hung_up:
+            self.provider.connections.discard(self.connection)
+            self.provider.hung_up.notify_all()
+
     def do_POST(self) -> None:
         body = cast("dict[str, Any]", json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.provider.paths.append(self.path)
+        self.provider.callers.append(self.client_address)
         reply, bill = self.provider.take(body)
-        self.close_connection = True
+        self.close_connection = not self.provider.keeps_alive
         if reply.status != 200:
             self._plain({"error": {"message": "no", "type": "test", "code": None}}, reply.status, reply.headers)
         elif "input" in body:
             self._embed(body, reply, bill)
-        elif body.get("stream"):
+        elif self.is_streamed(body):
             self._stream(body, reply, bill)
         else:
             self._answer(body, reply, bill)
@@ -172,12 +223,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("content-length", "1000")
             self.end_headers()
             return
-        words = reply.words(_cap(body))
+        self._plain(self.whole(body, reply, bill), 200, {})
+
+    @property
+    def _after(self) -> str:
+        return "keep-alive" if self.provider.keeps_alive else "close"
+
+    def is_streamed(self, body: Mapping[str, Any]) -> bool:
+        """Whether the request asks for a stream."""
+        return bool(body.get("stream"))
+
+    def whole(self, body: Mapping[str, Any], reply: Reply, bill: Bill) -> dict[str, Any]:
+        """Return the reply as a whole answer."""
+        words = reply.words(self.provider.cap(body))
         message: dict[str, Any] = {"role": "assistant", "content": " ".join(words)}
         if reply.tool:
             message = {"role": "assistant", "content": None, "tool_calls": [_tool_call(reply)]}
         answer = {**_head("chat.completion"), "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-        self._plain({**answer, "usage": _usage(reply, bill)} if reply.usage else answer, 200, {})
+        return {**answer, "usage": _usage(reply, bill)} if reply.usage else answer
+
+    def events(self, body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[str]:
+        """Yield the reply as the pieces of a stream, as they are written to the client."""
+        for chunk in _chunks(body, reply, bill, self.provider.cap(body)):
+            yield f"data: {json.dumps(chunk)}\n\n"
+        yield "data: [DONE]\n\n"
 
     def _embed(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
@@ -192,7 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {
             "content-type": "application/json",
             "content-length": str(len(content)),
-            "connection": "close",
+            "connection": self._after,
             **headers,
         }.items():
             self.send_header(name, value)
@@ -201,24 +270,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
         self.send_response(200)
-        for name, value in (("content-type", "text/event-stream"), ("transfer-encoding", "chunked")):
+        for name, value in (("content-type", self.stream_type), ("transfer-encoding", "chunked")):
             self.send_header(name, value)
-        self.send_header("connection", "close")
+        self.send_header("connection", self._after)
         self.end_headers()
-        chunks = list(_chunks(body, reply, bill))
-        for index, chunk in enumerate(chunks):
+        pieces = list(self.events(body, reply, bill))
+        for index, piece in enumerate(pieces):
             if reply.cut_after == index:
                 return
-            if reply.waits_for is not None and index == len(chunks) - 1:
+            if reply.waits_for is not None and index == len(pieces) - 2:  # the last piece before the end mark
                 reply.waits_for.wait(MAX_WAIT_SECONDS)
-            if not self._event(json.dumps(chunk)):
+            content = piece.encode()
+            if not self._write(f"{len(content):x}\r\n".encode() + content + b"\r\n"):
                 return
-        self._event("[DONE]")
         self._write(b"0\r\n\r\n")
-
-    def _event(self, data: str) -> bool:
-        content = f"data: {data}\n\n".encode()
-        return self._write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
 
     def _write(self, content: bytes) -> bool:
         try:
@@ -229,8 +294,9 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
 
-def _cap(body: Mapping[str, Any]) -> int:
-    return int(body.get("max_completion_tokens") or body.get("max_tokens") or 16_384)
+def count_tokens(asked: object) -> int:
+    """Return the tokens of a prompt, by its bytes."""
+    return len(json.dumps(asked, ensure_ascii=False).encode()) // BYTES_PER_TOKEN
 
 
 def _answers(body: Mapping[str, Any]) -> int:
@@ -273,7 +339,7 @@ def _usage(reply: Reply, bill: Bill, share: float = 1.0) -> dict[str, Any]:
     }
 
 
-def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[str, Any]]:
+def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill, cap: int) -> Iterator[dict[str, Any]]:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return {**_head("chat.completion.chunk"), "choices": [choice]}
@@ -282,7 +348,7 @@ def _chunks(body: Mapping[str, Any], reply: Reply, bill: Bill) -> Iterator[dict[
     if reply.tool:
         yield chunk({"tool_calls": [_tool_call(reply)]})
     else:
-        words = reply.words(_cap(body))
+        words = reply.words(cap)
         for index, word in enumerate(words):
             written = chunk({"content": word if index == 0 else f" {word}"})
             if reply.shape == "cumulative":

@@ -13,13 +13,16 @@ import pytest
 
 FOLDERS = {
     "tests/adversaries": "slow",
+    "tests/benchmarks": "slow",
     "tests/conformance": "slow",
     "tests/crash": "crash",
     "tests/docs": "slow",
     "tests/graphs/never_stuck": "slow",
     "tests/graphs/never_two_writers": "slow",
+    "tests/observability": "slow",
     "tests/properties": "slow",
     "tests/shape": "slow",
+    "tests/simulation": "slow",
 }
 FIXTURES = {"new_postgres": "postgres", "studio": "studio", "program": "slow", "processes": "crash"}
 MARKS = ("crash", "postgres", "slow", "studio")

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 
-from bursar.checkpoints.ledger.calls import Usage
+from bursar.state.rules.pricing import BilledUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class ProviderClient:
 
     `cap_option` is the call option that caps the output. A call costs what genai-prices lists for model `name`. The
     seller is the provider at `base_url` if genai-prices lists that URL, otherwise `seller`, a name in genai-prices.
+    `price_hint` is said to the caller if the model has no price.
     """
 
     model: BaseChatModel
@@ -24,18 +25,7 @@ class ProviderClient:
     name: str
     seller: str | None = None
     base_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BilledUsage(Usage):
-    """Tokens as a provider billed them.
-
-    `long_cache_write_tokens` is how many of the cache-write tokens are kept for an hour. `other_tokens` are in the
-    total that the provider reported, and in no part of it.
-    """
-
-    long_cache_write_tokens: int = 0
-    other_tokens: int = 0
+    price_hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

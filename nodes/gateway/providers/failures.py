@@ -7,6 +7,7 @@ from typing import cast
 
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.state.causes import causes
+from bursar.state.rules.calls import SOON_SECONDS
 
 # Statuses that a proxy may send while the provider behind the proxy still works on the call, and bills it.
 AMBIGUOUS_STATUSES = frozenset({408, 499, 502, 504, 524})
@@ -21,7 +22,6 @@ BROKEN_ERRORS = frozenset(
 TIMEOUTS = frozenset(
     {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "ServerTimeoutError"}
 )
-SOON_SECONDS = 0.05  # a timeout this near to the run's deadline was caused by the deadline
 
 
 def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None = None) -> Failure:
@@ -50,6 +50,11 @@ def failure_of(error: BaseException, *, answered: bool, now: datetime, seconds_l
     return Failure("unknown", retry=False, reason=name, at_fault=at_fault)
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether the error, or an error that caused it, says that somebody did not answer in time."""
+    return any(isinstance(cause, TimeoutError) or type(cause).__name__ in TIMEOUTS for cause in causes(error))
+
+
 def _is_at_fault(error: BaseException, status: int | None, seconds_left: float | None) -> bool:
     """Whether the provider is at fault: a timeout before the run's deadline, a 5xx or a broken connection.
 
@@ -59,10 +64,9 @@ def _is_at_fault(error: BaseException, status: int | None, seconds_left: float |
         return False
     if status is not None:
         return status == 408 or status >= 500
-    chain = list(causes(error))
-    if any(isinstance(cause, TimeoutError) or type(cause).__name__ in TIMEOUTS for cause in chain):
+    if is_timeout(error):
         return seconds_left is None or seconds_left > SOON_SECONDS
-    return any(isinstance(cause, ConnectionError) or type(cause).__name__ in BROKEN_ERRORS for cause in chain)
+    return any(isinstance(cause, ConnectionError) or type(cause).__name__ in BROKEN_ERRORS for cause in causes(error))
 
 
 def _status_of(error: BaseException) -> tuple[int | None, Mapping[str, str]]:

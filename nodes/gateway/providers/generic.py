@@ -1,9 +1,12 @@
 """The provider of any LangChain chat model: with an output cap, with usage in the answer, without retries."""
 
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from functools import lru_cache
+from typing import TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
@@ -11,22 +14,15 @@ from pydantic import BaseModel
 
 from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
+from bursar.nodes.gateway.providers.fields import CAP_OPTIONS, HIDING_PLACES
+from bursar.nodes.gateway.providers.sdk_clients import Connecting, client_once, route_hidden_clients
 from bursar.state.refusals import Refused
 
-CAP_OPTIONS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
 M = TypeVar("M", bound=BaseModel)
-
-
-@runtime_checkable
-class _SDKClient(Protocol):
-    """An SDK's client whose retries can be set, as those of openai, anthropic and groq."""
-
-    max_retries: int
-
-    def with_options(self, *, max_retries: int) -> object: ...
+Wrap = Callable[[Callable[..., object]], Callable[..., object]]
 
 
 class GenericProvider(Provider):
@@ -79,25 +75,28 @@ class GenericProvider(Provider):
         return 0
 
 
-def asked_cap(client: ProviderClient, options: Mapping[str, object]) -> int | None:
-    """Return the lowest output cap in the call's options and the model's own settings, None if neither has a cap."""
-    names = {*CAP_OPTIONS, client.cap_option}
-    given = [*(options.get(name) for name in names), setting(client.model, "max_tokens")]
-    caps = [cap for cap in given if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0]
-    return min(caps, default=None)
+def asked_cap(client: ProviderClient, options: Mapping[str, object], *, maximum: int) -> int | None:
+    """Return the lowest output cap in the call's options and the model's own settings, None if neither has a cap.
+
+    A setting that is not below `maximum`, the most that the model may write, is no cap: `ChatAnthropic` has it anyway.
+    """
+    asked = [count(options.get(name)) for name in (*CAP_OPTIONS, client.cap_option)]
+    own = [count(setting(client.model, name)) for name in ("max_tokens", client.cap_option)]
+    caps = [*asked, *(cap for cap in own if cap < maximum)]
+    return min((cap for cap in caps if cap), default=None)
 
 
 def thinking_tokens(client: ProviderClient, options: Mapping[str, object]) -> int:
     """Return the output tokens that the call sets aside for thinking, 0 if none; an output cap must be above them."""
-    extra = _mapping(options.get("extra_body") or setting(client.model, "extra_body"))
+    extra = mapping(options.get("extra_body") or setting(client.model, "extra_body"))
     asked = [
         options,
         extra,
         {name: setting(client.model, name) for name in ("thinking", "reasoning", "thinking_budget")},
     ]
-    budgets = [_count(one.get("thinking_budget")) for one in asked]
-    budgets += [_count(_mapping(one.get("thinking")).get("budget_tokens")) for one in asked]
-    budgets += [_count(_mapping(one.get("reasoning")).get("max_tokens")) for one in asked]
+    budgets = [count(one.get("thinking_budget")) for one in asked]
+    budgets += [count(mapping(one.get("thinking")).get("budget_tokens")) for one in asked]
+    budgets += [count(mapping(one.get("reasoning")).get("max_tokens")) for one in asked]
     return max(budgets)
 
 
@@ -124,20 +123,22 @@ def asked_tier(client: ProviderClient, options: Mapping[str, object]) -> str | N
 
 def known_max_output_tokens(model: BaseChatModel) -> int:
     """Return the maximum of output tokens in the model's profile; `DEFAULT_MAX_OUTPUT_TOKENS` if it has none."""
-    known = _mapping(model.profile).get("max_output_tokens")
+    known = mapping(model.profile).get("max_output_tokens")
     return known if isinstance(known, int) and known > 0 else DEFAULT_MAX_OUTPUT_TOKENS
 
 
 def without_retries(model: M) -> M:
     """Return a copy of the model that sends each call once, and whose answers report their usage.
 
-    A retry inside the provider's SDK would be a second charge under one hold.
+    A retry inside the provider's SDK would be a second charge under one hold. The copy sends by HTTP clients that
+    belong to the event loop that uses them (see `sdk_clients`).
     """
     update: dict[str, object] = {}
-    fields = type(model).model_fields
+    fields, connecting = type(model).model_fields, Connecting.of(model)
     for name in fields:
         value = setting(model, name)
-        once = _client_once(value)
+        # What is sent with each call is copied: the caller may still change their own dict.
+        once: object = deepcopy(value) if isinstance(value, dict) else client_once(value, connecting)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         if once is not value:
             update[name] = once
     if "max_retries" in fields:
@@ -146,13 +147,57 @@ def without_retries(model: M) -> M:
         update["stream_usage"] = True
     if "streaming" in fields:
         update["streaming"] = False  # the gateway itself chooses between an answer and a stream
-    settings = _mapping(setting(model, "model_kwargs"))
+    settings = mapping(update.get("model_kwargs"))
     if USAGE_OPTIONS & settings.keys():
         update["model_kwargs"] = {key: value for key, value in settings.items() if key not in USAGE_OPTIONS}
     copy = model.model_copy(update=update)
     for derived in copy.__dict__.keys() - fields.keys():
         vars(copy).pop(derived)  # a cached client was made with the old settings
+    route_hidden_clients(copy)
     return copy
+
+
+def with_method(model: M, name: str, wrap: Wrap) -> M:
+    """Return a copy of the model whose method `name` is what `wrap` makes of the method.
+
+    The copy's class inherits from the model's class and has its name, so that traces and hashes do not change.
+    """
+    copy = model.model_copy()
+    object.__setattr__(copy, "__class__", _class_with_method(type(model), name, wrap))
+    return copy
+
+
+@lru_cache(maxsize=64)
+def _class_with_method(base: type[BaseModel], name: str, wrap: Wrap) -> type[BaseModel]:
+    def method(model: BaseModel, *args: object, **options: object) -> object:
+        return wrap(getattr(super(derived, model), name))(*args, **options)
+
+    named = {"__module__": base.__module__, "__qualname__": base.__qualname__}
+    derived: type[BaseModel] = types.new_class(
+        base.__name__, (base,), exec_body=lambda body: body.update({**named, name: method})
+    )
+    return derived
+
+
+def own_fields(model: BaseChatModel) -> Mapping[str, object]:
+    """Return the fields that the model adds to every request by itself.
+
+    They are its own defaults, and the settings in which more fields may hide.
+    """
+    hiding = {place: setting(model, place) for place in HIDING_PLACES}
+    return {**mapping(setting(model, "_default_params")), **hiding}
+
+
+def class_settings(model: BaseChatModel, name: str, without: Collection[str]) -> Mapping[str, object]:
+    """Return the settings that class `name`, of which the model's class inherits, adds to those of every chat model.
+
+    Only settings that differ from their default are returned, and none in `without`.
+    """
+    ancestor = next((one for one in type(model).__mro__ if one.__name__ == name and issubclass(one, BaseModel)), None)
+    fields = {} if ancestor is None else ancestor.model_fields
+    own = fields.keys() - BaseChatModel.model_fields.keys() - {*HIDING_PLACES, *without}
+    given = {name: setting(model, name) for name in sorted(own)}
+    return {name: value for name, value in given.items() if value != fields[name].get_default()}
 
 
 def setting(model: BaseModel, name: str) -> object:
@@ -168,29 +213,19 @@ def ancestry(model: BaseChatModel) -> Sequence[str]:
     return [ancestor.__name__ for ancestor in type(model).__mro__]
 
 
-def _client_once(value: object) -> object:
-    if isinstance(value, _SDKClient):
-        return value if value.max_retries == 0 else value.with_options(max_retries=0)
-    owner = getattr(value, "_client", None)
-    if isinstance(owner, _SDKClient):  # a resource such as `client.chat.completions`
-        once = _client_once(owner)
-        return value if once is owner else type(value)(once)  # type: ignore[call-arg]
-    return value
-
-
 def _billed(reported: Mapping[str, object]) -> BilledUsage | None:
-    inputs, outputs = _mapping(reported.get("input_token_details")), _mapping(reported.get("output_token_details"))
+    inputs, outputs = mapping(reported.get("input_token_details")), mapping(reported.get("output_token_details"))
     short, long = _sum(inputs, "ephemeral_5m_input_tokens"), _sum(inputs, "ephemeral_1h_input_tokens")
     usage = BilledUsage(
-        input_tokens=_count(reported.get("input_tokens")),
-        output_tokens=_count(reported.get("output_tokens")),
+        input_tokens=count(reported.get("input_tokens")),
+        output_tokens=count(reported.get("output_tokens")),
         cache_read_tokens=_sum(inputs, "cache_read"),
         cache_write_tokens=max(_sum(inputs, "cache_creation"), short + long),
         reasoning_tokens=_sum(outputs, "reasoning"),
         long_cache_write_tokens=long,
     )
     parts = usage.input_tokens + usage.output_tokens
-    usage = replace(usage, other_tokens=max(0, _count(reported.get("total_tokens")) - parts))
+    usage = replace(usage, other_tokens=max(0, count(reported.get("total_tokens")) - parts))
     if usage.input_tokens == 0 or usage.output_tokens == 0:
         return None  # a call has input and an answer has tokens, so 0 means that the provider did not count
     return usage
@@ -201,12 +236,14 @@ def _sum(details: Mapping[str, object], name: str) -> int:
 
     For example `priority_cache_read`, with a service tier before the name, counts as `cache_read`.
     """
-    return sum(_count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
+    return sum(count(value) for key, value in details.items() if key == name or key.endswith(f"_{name}"))
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """Return a count of tokens as it was reported; 0 for what is no count."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """Return the value if it is a mapping, otherwise an empty one."""
     return cast(Mapping[str, object], value) if isinstance(value, Mapping) else {}

@@ -10,7 +10,11 @@ from bursar.nodes.gateway.providers.base import BilledUsage, Failure, ProviderCl
 from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, setting
 from bursar.state.errors import ConfigurationError
 
-CAP_OPTION_OF: Mapping[str, str] = {"ChatOpenAI": "max_completion_tokens", "BaseChatOpenAI": "max_tokens"}
+CAP_OPTION_OF: Mapping[str, str] = {
+    "ChatOpenAI": "max_completion_tokens",
+    "AzureChatOpenAI": "max_completion_tokens",
+    "BaseChatOpenAI": "max_tokens",
+}
 
 
 class OpenAIProvider(GenericProvider):

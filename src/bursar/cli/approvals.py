@@ -1,4 +1,4 @@
-"""Commands for what waits for a person: approve or deny runs and actions, settle actions."""
+"""Commands for what waits for a person: approve or deny runs, actions and raises of a budget, settle actions."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +45,7 @@ def approvals(
 def approve(
     approval: ApprovalArgument, by: ByOption, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
-    """Approve a waiting run or action. It starts when its session is resumed, if the approver may approve it."""
+    """Approve a waiting run, action or raise of a budget; it counts when its session is resumed, if they may."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).approve(approval, by=by)
@@ -60,7 +60,7 @@ def deny(
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
-    """Deny a waiting run or action; its session, when resumed, goes on without it."""
+    """Deny a waiting run, action or raise of a budget; its session, when resumed, goes on without it."""
     from bursar.cli import render as show
 
     asked = open_ledger(database).deny(approval, by=by, reason=reason)

@@ -84,7 +84,7 @@ def breakers(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = Fal
     if json:
         typer.echo(show.as_json(rows))
         return
-    columns = ("breaker", "state", "sessions failing", "sessions calling", "open until", "probe")
+    columns = ("breaker", "state", "sessions failing", "sessions calling", "open until", "probe", "sessions resting")
     lines = [
         (
             r.name,
@@ -93,6 +93,7 @@ def breakers(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = Fal
             r.calling,
             "" if r.until is None else f"{r.until:%Y-%m-%d %H:%M:%S}",
             "on its way" if r.probing else "",
+            r.resting or "",
         )
         for r in rows
     ]

@@ -108,6 +108,9 @@ def costs(
     session: SomeSession = None,
     *,
     by: Annotated[Division, typer.Option(help="What to divide the costs into.")] = Division.AGENT,
+    quoted: Annotated[
+        bool, typer.Option("--quoted", help="Show what each agent's runs were expected to cost.")
+    ] = False,
     start: Day = None,
     end: Day = None,
     database: DatabaseOption = DEFAULT_DATABASE,
@@ -116,6 +119,15 @@ def costs(
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
     from bursar.cli import render as show
 
+    if quoted:
+        compared = open_ledger(database).quoted_costs(session=session, start=_day(start), end=_day(end))
+        if json:
+            typer.echo(show.as_json([row.as_dict() for row in compared]))
+        else:
+            shown = [(r.agent, r.runs, r.expected, r.real) for r in compared]
+            table = show.rows(("agent", "runs", "expected", "real"), shown)
+            show.console().print(table if compared else "No run was planned.")
+        return
     rows = open_ledger(database).costs(by.value, session=session, start=_day(start), end=_day(end))
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))

@@ -4,6 +4,7 @@ Exit codes: 0 answered, 1 answered with gaps, 2 wrong use, 3 refused (budget, le
 commands have two more: see `bursar.genie.cli`.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -17,12 +18,16 @@ from bursar.state.text import one_line
 
 ABOUT = "A supervisor for LangGraph agents that cannot overspend, and Genie, the financial assistant that proves it."
 
+FLUSH_SECONDS = 1.5  # that a command waits at its end for LangSmith
+
 
 def main() -> None:
     """Run the command line. If a command raises an error, print it as one line without a traceback, and exit."""
+    os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")  # its SDK would wait at the exit for a server that is down
     try:
         make_app()()
-    except SystemExit:  # first: the clauses below import the errors that they name, which `--help` does not need
+    except SystemExit as end:  # first: the clauses below import the errors that they name, which `--help` does not need
+        _finish_tracing(end)
         raise
     except _refusals() as error:
         _fail(error, REFUSED)
@@ -44,6 +49,16 @@ def make_app() -> typer.Typer:
     for module in (init, inspect, administration, breakers, drill, approvals):
         app.add_typer(module.commands)
     return app
+
+
+def _finish_tracing(end: SystemExit) -> None:
+    """Send what waits for LangSmith, if anything was traced. If its server is down, do not wait for it: exit."""
+    feedback = sys.modules.get("bursar.nodes.observers.langsmith_feedback")
+    if feedback is None or feedback.finish(FLUSH_SECONDS):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def _version(wanted: bool) -> None:

@@ -41,9 +41,10 @@ class DrillFault:
     `make` makes the handler that fails. It is None if the fault is in the provider or a breaker, and the agent keeps
     its own handler. `provider` is how the provider answers during the request. Each of `ends` is an outcome, with the
     limit or fault that the outcome names, or "left alone" if a fallback runs in the agent's place at once. If
-    `to_deadline`, the fault lasts until the deadline. If `outlived`, the agent answers in spite of the fault, so the
-    answer need not name a gap. `opens` says which breaker is open before the run: "agent" is the agent's own, "model"
-    is that of each model that the agent asks, None is no breaker.
+    `to_deadline`, the fault lasts until the deadline. If it `blocks`, it blocks the event loop on which it runs. If
+    `outlived`, the agent answers in spite of the fault, so the answer need not name a gap. `opens` says which breaker
+    is open before the run: "agent" is the agent's own, "model" is that of each model that the agent asks, None is no
+    breaker.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DrillFault:
     make: Made | None = None
     provider: Mode = "answers"
     to_deadline: bool = False
+    blocks: bool = False
     outlived: bool = False
     opens: Literal["agent", "model"] | None = None
 
@@ -128,7 +130,7 @@ def _swallows(stage: FaultStage, own: Handler) -> Function:
 
 def _babbles(stage: FaultStage, own: Handler) -> Function:
     def drilled(task: Task) -> Any:
-        return {"answer": 7}
+        return 7
 
     return drilled
 
@@ -169,7 +171,7 @@ LATE = _ends("exhausted: deadline")
 FAULTS = (
     DrillFault("exception", _ends("failed: handler_error"), _raises),
     DrillFault("hang", LATE, _hangs, to_deadline=True),
-    DrillFault("blocked loop", LATE, _blocks, to_deadline=True),
+    DrillFault("blocked loop", LATE, _blocks, to_deadline=True, blocks=True),
     DrillFault("CPU spin", LATE, _spins, to_deadline=True),
     DrillFault("swallowed cancellation", LATE, _swallows, to_deadline=True),
     DrillFault("malformed output", _ends("failed: bad_output"), _babbles),

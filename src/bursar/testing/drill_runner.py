@@ -4,12 +4,13 @@ A cell is one agent under one fault. Each cell has its own graph: a copy of the 
 copy with the fault. All cells share ledger and checkpointer. No production code knows of drills.
 """
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, get_args
 
 from bursar.checkpoints.ledger.circuit_breakers import close_all, open_each
 from bursar.graphs.supervisor import Supervisor, coordinator_of, with_coordinator
@@ -29,7 +30,12 @@ ROUTER_SHARE = 0.2
 ALLOWED_SHARE = 1.1  # the time until the answer, as a share of the request's deadline
 SETTLE_SECONDS = 2.0
 CONFIDENCE = 0.5
+NOT_PROMISED = "not promised: it blocks its caller's event loop, and nobody may stop it there"
 HEALTHY = DrillFault("none", frozenset({"completed"}), outlived=True)
+
+
+Way = Literal["sync", "async", "apart"]
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def drill(
     agents: Sequence[str] = (),
     faults: Sequence[str] = (),
     deadline: float = DEADLINE_SECONDS,
+    way: Way = "sync",
     on_cell: Callable[[DrillResult], None] = lambda cell: None,
 ) -> Drill:
     """Make every agent of a graph fail in every way, one request each, and check answer, time, spend and log.
@@ -91,12 +98,15 @@ def drill(
     `factory` builds the graph with `build_supervisor` on the environment that it gets: a new SQLite database, and a
     provider on loopback. If `agents` or `faults` are given, only these are drilled. `deadline` is the deadline of each
     request, in seconds; an agent has 0.3 of it, and the answer must be there at 1.1 of it. `on_cell` gets each result
-    as soon as there is one. If the graph's own handlers use only the provider that they get, nothing leaves the
-    machine.
+    as soon as there is one. `way` is how requests are made: "sync" calls `invoke`; "async" awaits `ainvoke`, so that
+    coroutines run on the caller's event loop; "apart" does so with each agent `apart=True`. What blocks the caller's
+    own loop is skipped: no deadline is promised there. If the graph's own handlers use only the provider that they get,
+    nothing leaves the machine.
 
-    Raises `ConfigurationError` for a graph that `build_supervisor` did not make, an unknown agent or fault, or a
+    Raises `ConfigurationError` for a graph that `build_supervisor` did not make, an unknown agent, fault or way, or a
     deadline that is not above 0 and at most `MAX_SECONDS`.
     """
+    _known([way], WAYS, "way")
     if not 0 < deadline <= MAX_SECONDS:
         raise ConfigurationError(f"the deadline must be above 0 and at most {MAX_SECONDS:g} seconds")
     provider = FailingProvider()
@@ -104,7 +114,7 @@ def drill(
         file = f"{folder}/drill.db"
         try:
             app = factory(DrillEnvironment(f"sqlite:///{file}", provider.url))
-            ground = _Drilled(app, coordinator_of(app), provider, file, deadline)
+            ground = _Drilled(app, coordinator_of(app), provider, file, deadline=deadline, way=way)
             cells: list[DrillResult] = []
             for cell in ground.cells(_known(agents, ground.agents, "agent"), _known(faults, _names(), "fault")):
                 cells.append(cell)
@@ -129,10 +139,19 @@ class _Drilled:
     """The drill of one graph: a request for each agent under each fault."""
 
     def __init__(
-        self, app: Supervisor, coordinator: Coordinator, provider: FailingProvider, file: str, deadline: float
+        self,
+        app: Supervisor,
+        coordinator: Coordinator,
+        provider: FailingProvider,
+        file: str,
+        *,
+        deadline: float,
+        way: Way,
     ) -> None:
         self._app = app
-        self._at = coordinator
+        chains = {name: _apart(chain) if way == "apart" else chain for name, chain in coordinator.chains.items()}
+        self._at = replace(coordinator, chains=chains, asks=False)  # nobody answers in a drill
+        self._way = way
         self._provider = provider
         self._file = file
         self._deadline = deadline
@@ -156,6 +175,8 @@ class _Drilled:
         name = chain.specialist.name
         if fault.opens == "agent" and len(chain.links) == 1:
             return DrillResult(name, fault.name, skipped="nobody could answer in its place")
+        if fault.blocks and self._way == "async":
+            return DrillResult(name, fault.name, skipped=NOT_PROMISED)
         stage, opened = FaultStage(self._file), self._opened(chain, fault)
         if fault.opens is not None and not opened:
             return DrillResult(name, fault.name, skipped="it asks no provider")
@@ -206,6 +227,8 @@ class _Drilled:
         If the router fails, the words of the request must choose the specialist, and the answer must say so. If the
         gate fails, the request must end as refused.
         """
+        if agent == ROUTER and fault.name == "CPU spin" and self._way != "sync":
+            return DrillResult(agent, fault.name, skipped=NOT_PROMISED)
         chain = next(iter(self._at.chains.values()))
         stage, seconds = FaultStage(self._file), self._deadline * ROUTER_SHARE
         task = Task(text="", specialist=agent, session_id="", request_id="", tenant="", now=self._at.clock())
@@ -240,9 +263,7 @@ class _Drilled:
         until = self._at.clock() + timedelta(seconds=MAX_SECONDS)
         self._at.ledger.run(open_each, opened, until)
         app = with_coordinator(self._app, faulty)
-        began = time.monotonic()
-        result = app.invoke({"messages": [("user", question)]}, {"configurable": {"thread_id": session}})  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
-        seconds = time.monotonic() - began
+        result, seconds = self._answer(app, question, session, stage)
         ledger = self._at.ledger
         spend, requests = ledger.spend(session), self._provider.requests
         stage.over.set()
@@ -262,6 +283,21 @@ class _Drilled:
         if ended != len(result["runs"]):
             problems.append(f"{len(result['runs'])} runs, and {ended} ends in the log")
         return _Asked(result, seconds, requests - before, later.spent.nanos, tuple(problems))
+
+    def _answer(self, app: Any, question: str, session: str, stage: FaultStage) -> tuple[Any, float]:
+        """Ask the question in the drill's way. Return the answer, and the seconds until it was there."""
+        asked, config = {"messages": [("user", question)]}, {"configurable": {"thread_id": session}}
+        began = time.monotonic()
+        if self._way == "sync":
+            return app.invoke(asked, config), time.monotonic() - began
+
+        async def answer() -> tuple[Any, float]:
+            result = await app.ainvoke(asked, config)
+            seconds = time.monotonic() - began
+            stage.over.set()  # `asyncio.run` waits for what was left behind on its loop
+            return result, seconds
+
+        return asyncio.run(answer())
 
     def _settle(self) -> None:
         """Wait until abandoned handlers have ended, so that they disturb no later request.
@@ -285,6 +321,10 @@ class _Asked:
     requests: int
     spent: int
     problems: tuple[str, ...]
+
+
+def _apart(chain: Chain) -> Chain:
+    return replace(chain, links=tuple(replace(link, apart=True) for link in chain.links))
 
 
 def _question(chain: Chain) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.state.run import Task
-from bursar.testing.drill_faults import MAX_SECONDS, DrillFault, FaultStage, made
+from bursar.testing.drill_faults import DrillFault, FaultStage, made
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class RouterToOne:
 
     name: str
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Scores:
         scores = {candidate.name: float(candidate.name == self.name) for candidate in candidates}
         return Scores(scores, (self.name,), 1.0, "a drill")
 
@@ -29,18 +29,14 @@ class FaultyRouter:
     stage: FaultStage
     task: Task
 
-    async def route(self, text: str, candidates: Sequence[Candidate]) -> Any:
+    async def route(self, question: str, candidates: Sequence[Candidate], /) -> Any:
         result = made(self.fault, self.stage)(self.task)
         return await result if inspect.isawaitable(result) else result
 
 
 @dataclass(frozen=True, slots=True)
 class FaultyGate:
-    """A gate whose reviews all fail by `fault`: they raise, hang, or return what is no verdict.
-
-    A gate is sync code, so it cannot await a fault that is a coroutine that hangs. It blocks its thread instead, until
-    the drilled request has been answered.
-    """
+    """A gate whose reviews all fail by `fault`: they raise, hang, or return what is no verdict."""
 
     name: str
     fault: DrillFault
@@ -56,8 +52,4 @@ class FaultyGate:
         return self._misbehave()
 
     def _misbehave(self) -> Any:
-        result = made(self.fault, self.stage)(self.task)
-        if inspect.iscoroutine(result):
-            result.close()
-            self.stage.over.wait(MAX_SECONDS)
-        return result
+        return made(self.fault, self.stage)(self.task)

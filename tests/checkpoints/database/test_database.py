@@ -67,7 +67,7 @@ def test_cancelled_callers_do_not_tear_work(database: Database) -> None:
 
     def work(connection: Connection) -> None:
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         add("a", connection)
 
     async def cancelled() -> None:

@@ -219,7 +219,7 @@ class Locker:
 
 IMPATIENT = {
     "sqlite": ("timeout=0.1", r"locked by another process for over 0\.1 s; end that process or try again$"),
-    "statement_timeout": ("statement_timeout=0.2", r"a statement may take 0\.2 s, waits for locks included"),
+    "statement_timeout": ("statement_timeout=1", r"a statement may take 1 s, waits for locks included"),
     "lock_timeout": (
         "options=-clock_timeout%3D100",
         r"locked by another transaction \(.*\); end that one or try again$",

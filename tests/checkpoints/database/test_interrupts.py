@@ -289,11 +289,11 @@ def test_an_interrupt_loses_nothing_that_is_being_taken(lite: Database, when: st
         return work
 
     def ask() -> None:
-        assert queue.asked[0].wait(10)
+        assert queue.asked[0].wait(60)
         done.append(lite.run(counted("b")))
 
     def free() -> None:
-        assert queue.asked[1].wait(10)
+        assert queue.asked[1].wait(60)
         busy.go_on()
 
     threads = [threading.Thread(target=ask), threading.Thread(target=free)]

@@ -61,6 +61,9 @@ def database(server: servers.Postgres) -> Iterator[Database]:
     made.close()
 
 
+MUCH_LATER_SECONDS = 15  # far less than a statement's own time-out, far more than a busy machine is late
+
+
 @pytest.fixture
 def freeze() -> Iterator[Frozen]:
     """Stops a server's process."""
@@ -105,7 +108,7 @@ def test_a_lock_is_waited_for_until_then(server: servers.Postgres, database: Dat
         with Stopwatch() as took, pytest.raises(DatabaseError, match=r"given up: .* another program may hold a lock"):
             database.run(two, until=within(0.3))
         assert took.seconds >= 0.3
-        assert took.is_within(2)
+        assert took.is_within(MUCH_LATER_SECONDS)
         server.execute("SET lock_timeout = 2000; LOCK TABLE beside; DROP TABLE beside")
     assert database.run(count, until=within(0.3)) == before + 1
 
@@ -156,7 +159,7 @@ def test_a_commit_that_is_not_answered(database: Database, freeze: Frozen) -> No
     """Then nobody knows, and the error says so."""
     with Stopwatch() as took, pytest.raises(DatabaseError, match="whether the work was kept is not known"):
         database.run(freeze, until=within(0.2))
-    assert took.is_within(0.2 + overdue.COMMIT_SECONDS + 2)
+    assert took.is_within(0.2 + overdue.COMMIT_SECONDS + MUCH_LATER_SECONDS)
 
 
 def test_a_connection_whose_process_froze_while_idle_is_replaced(database: Database, freeze: Frozen) -> None:
@@ -172,7 +175,7 @@ def test_a_connection_whose_process_froze_while_idle_is_replaced(database: Datab
         freeze.stopped.append(process[0])
         with Stopwatch() as took:
             database.run(count, until=until if until is None else within(until))
-        assert took.is_within(overdue.BEGIN_SECONDS + 2)
+        assert took.is_within(overdue.BEGIN_SECONDS + MUCH_LATER_SECONDS)
 
 
 def test_without_a_deadline_a_server_has_some_seconds_more_than_a_statement(
@@ -203,7 +206,7 @@ def test_a_whole_server_that_is_frozen(server: servers.Postgres) -> None:
         for seconds in (0.5, 1.0, 0.0, None):
             with Stopwatch() as took, pytest.raises(DatabaseError, match="the server does not answer"):
                 made.run(count, until=None if seconds is None else within(seconds))
-            assert took.is_within(2)
+            assert took.is_within(MUCH_LATER_SECONDS)
     assert made.run(count) > 0
     made.close()
 

@@ -137,7 +137,7 @@ def open_all(database: Database) -> None:
     gate = threading.Barrier(database.workers)
 
     def work(connection: Connection) -> None:
-        gate.wait(10)
+        gate.wait(60)
 
     threads = [threading.Thread(target=database.run, args=(work,)) for _ in range(database.workers)]
     for thread in threads:

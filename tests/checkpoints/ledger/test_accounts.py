@@ -193,7 +193,9 @@ def test_what_was_paid_for_can_be_replayed_while_closed(ledger: Ledger) -> None:
     open_request(ledger)
     hold(ledger, "c-0")
     overrun(ledger)
-    assert ledger.run(replayable, "s-1", "ns", "hash", 0) == b"x"
+    kept = ledger.run(replayable, "s-1", "ns", "hash", 0)
+    assert kept is not None
+    assert kept.answer == b"x"
     ledger.run(postings.settle, "c-0", cost=1, usage=Usage(), response=None, at=NOW)
     assert ledger.verify()
 

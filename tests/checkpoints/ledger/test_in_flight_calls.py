@@ -9,6 +9,7 @@ from bursar.checkpoints.ledger import postings, requests
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
+from bursar.checkpoints.ledger.spend import ChargedCall, charged_calls
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD
 
@@ -94,3 +95,15 @@ def test_the_call_of_a_dead_process_is_unknown_whether_it_was_seen_to_be_sent_or
     assert shown(books) == {"c-1": "unknown", "c-2": "unknown"}
     assert books.spend("s-1").spent.nanos == 20
     assert books.verify()
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_charged_calls_are_those_that_cost_something(books: Ledger, unknown: bool) -> None:
+    """A settled call at its cost, and one of unknown end at its hold; not one that is on its way."""
+    assert books.run(charged_calls, "r-1") == []
+    if unknown:
+        books.run(postings.mark_unknown, "c-1", reason="timeout", at=NOW)
+    else:
+        books.run(postings.settle, "c-1", cost=7, usage=Usage(), response=None, at=NOW)
+    cost = USD.from_nanos(10 if unknown else 7)
+    assert books.run(charged_calls, "r-1") == [ChargedCall("c-1", "tax", "gpt", unknown, cost, NOW)]

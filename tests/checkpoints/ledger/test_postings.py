@@ -69,7 +69,9 @@ def test_settle_puts_the_cost_in_place_of_the_hold(books: Ledger, cost: int) -> 
     usage = Usage(100, 20, 30, 4, 5)
     books.run(postings.settle, "c-1", cost=cost, usage=usage, response=b"\x00answer", at=NOW)
     assert balances(books.database) == dict.fromkeys(SCOPES, (cost, 0))
-    assert books.run(replayable, "s-1", "ns", "hash", 0) == b"\x00answer"
+    kept = books.run(replayable, "s-1", "ns", "hash", 0)
+    assert kept is not None
+    assert (kept.answer, kept.call_id) == (b"\x00answer", "c-1")
     tokens = "SELECT input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost"
     row = books.database.run(lambda c: c.execute(text(f"{tokens} FROM bursar_calls")).one())
     assert tuple(row) == (100, 20, 30, 4, 5, cost)

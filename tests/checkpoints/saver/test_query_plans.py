@@ -5,7 +5,7 @@ import pytest
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.database.statement import Statement
-from bursar.checkpoints.ledger import accounts, calls
+from bursar.checkpoints.ledger import accounts, calls, costs
 from bursar.checkpoints.ledger import hash_chain as audit_chain
 from bursar.checkpoints.ledger.admission_facts import _standing
 
@@ -49,3 +49,12 @@ def test_sqlite_finds_it_by_an_index_and_sorts_nothing(name: str, migrated_file:
     assert len(searched) == len(indexes)
     assert all(index in line for line, index in zip(searched, indexes, strict=True)), lines
     assert not any("TEMP B-TREE" in line or "AUTOMATIC" in line for line in lines), lines
+
+
+def test_sqlite_finds_the_last_runs_of_a_handler_by_an_index(migrated_file: str) -> None:
+    """Only these runs are read and sorted by cost, however many there were."""
+    database = Database(f"sqlite:///{migrated_file}")
+    plan = database.run(lambda connection: costs._middle_costs(1).explained(connection, handler_0=""), readonly=True)
+    database.close()
+    read = [row[3] for row in plan if "bursar_events" in row[3]]
+    assert read == ["SEARCH bursar_events USING COVERING INDEX bursar_events_run (run_of=?)"]

@@ -99,6 +99,7 @@ STATE: dict[str, Any] = {
     ),
     "runs": [
         Run(
+            step="spending",
             specialist="spending",
             handler="spending",
             outcome=Outcome.COMPLETED,

@@ -230,7 +230,7 @@ def test_work_that_shares_its_transaction_and_fails_costs_no_room(tmp_path: Path
 
     def wait(_connection: Connection) -> None:
         reached.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def fail(_connection: Connection) -> None:
         raise LookupError

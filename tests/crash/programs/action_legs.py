@@ -21,7 +21,7 @@ from bursar import (
     build_supervisor,
     deterministic,
 )
-from bursar.nodes.gateway import failpoints
+from tests.crash.programs import failpoints
 from tests.crash.programs.forks import serve
 from tests.crash.programs.world import tell
 from tests.support.graphs import RouteTo
@@ -71,7 +71,7 @@ def app_of(leg: dict[str, Any], ledger: Ledger) -> Any:
 
 def run(leg: dict[str, Any]) -> dict[str, Any]:
     """Run the leg to its end, or to its failpoint; its answer."""
-    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    failpoints.arm(leg.get("failpoint", ""))
     ledger = Ledger(leg["database"])
     start: Any = {"messages": [("user", "book my journey")]} if leg["start"] else None
     if leg.get("resume"):

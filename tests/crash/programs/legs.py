@@ -1,17 +1,19 @@
 """One leg of a request, in a process that may die.
 
 A line is JSON: database, provider, session, handler (`plain` or `stream`; `inside` or `inside a function`: the
-specialist is a supervisor of its own), failpoint, how to start, how many calls.
+specialist is a supervisor of its own; `remote`: it is the graph of a LangGraph server, whose address is in `provider`),
+failpoint, how to start, how many calls.
 Each leg is a process of its own with an empty gateway, and only what is on disk has come over from the last one.
 """
 
 from typing import Any
 
 from langchain_openai import ChatOpenAI
+from langgraph.pregel.remote import RemoteGraph
 
 from bursar import Budget, Ledger, Report, Specialist, SQLAlchemySaver, Task, build_supervisor, deterministic, meter
-from bursar.nodes.gateway import failpoints
 from bursar.nodes.gateway.prices import price_of
+from tests.crash.programs import failpoints
 from tests.crash.programs.forks import serve
 from tests.support.graphs import RouteTo
 
@@ -38,11 +40,12 @@ def app_of(leg: dict[str, Any]) -> Any:
     url = leg["database"]
     ledger = Ledger(url)
 
-    def supervisor(name: str, handler: Any, **own: Any) -> Any:
+    def supervisor(name: str, handler: Any, price: str | None = None, **own: Any) -> Any:
         specialist = Specialist(
             name=name,
             description="Where the money goes",
             handler=handler,
+            price=price,
             ceiling="0.02",
             max_turns=leg.get("max_turns", 8),
             fallbacks=[rules],
@@ -50,6 +53,9 @@ def app_of(leg: dict[str, Any]) -> Any:
         )
         return build_supervisor([specialist], budget=Budget("0.03"), ledger=ledger, router=RouteTo(), **own)
 
+    if leg["handler"] == "remote":
+        remote = RemoteGraph("agent", url=leg["provider"])
+        return supervisor("spending", remote, price="0.005", checkpointer=SQLAlchemySaver(url))
     if not leg["handler"].startswith("inside"):
         return supervisor("spending", spending, checkpointer=SQLAlchemySaver(url))
     inner = supervisor("leaf", spending)
@@ -64,7 +70,7 @@ def app_of(leg: dict[str, Any]) -> Any:
 def run(leg: dict[str, Any]) -> dict[str, Any]:
     """Run the leg to its end, or to its failpoint; its answer."""
     leg = {"session": "s-1", "handler": "plain", "calls": 2, **leg}
-    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": leg.get("failpoint", "")})
+    failpoints.arm(leg.get("failpoint", ""))
     start = {"messages": [("user", QUESTION)]} if leg["start"] else None
     result = app_of(leg).invoke(start, {"configurable": {"thread_id": leg["session"]}})
     return {"answer": result["messages"][-1].text, "outcomes": [str(one.outcome) for one in result["runs"]]}

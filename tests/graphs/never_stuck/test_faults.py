@@ -17,6 +17,7 @@ from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
 from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
+from bursar.state.events import RunEnded
 from bursar.state.refusals import ScopeClosed
 from bursar.state.run import MAX_ANSWER_CHARACTERS
 from tests.support.graphs import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
@@ -66,8 +67,8 @@ def test_whatever_a_handler_raises_it_has_failed(make: Any, way: str, ledger: Le
     assert [run.outcome for run in runs] == [Outcome.FAILED] * len(ERRORS)
     assert all("\n" not in run.reason and len(run.reason) < 400 for run in runs)
     assert all(f"s{n} by rule" in answer_of(result) for n in range(len(ERRORS)))
-    assert result["gaps"][0].startswith("s0: ValueError: two lines; rules answered instead, as of 20")
-    assert result["gaps"][1].startswith("s1: SystemExit: 2; rules answered instead, as of 20")
+    assert result["gaps"][0].startswith("s0: it failed with an error (reference ")
+    assert "; rules answered instead, as of 20" in result["gaps"][0]
     assert answer_of(ask(build(ledger, [free("a", lambda task: "fine")]), name="s-2")) == "fine"
 
 
@@ -103,7 +104,8 @@ RUBBISH: dict[str, Callable[[Task], Any]] = {
     "a number": lambda task: 7,
     "bytes": lambda task: b"x",
     "an empty state": lambda task: {"messages": []},
-    "a dict": lambda task: {"answer": "x"},
+    "an empty dict": lambda task: {},
+    "a dict of objects": lambda task: {"answer": object()},
     "an unchecked report": _constructed,
     "a spoilt report": _spoilt,
     "too large a number": lambda task: Report(answer="x", data={"n": 10**30}),
@@ -111,7 +113,7 @@ RUBBISH: dict[str, Callable[[Task], Any]] = {
     "half a character": lambda task: "\ud800",
     "too long a text": lambda task: "x" * (MAX_ANSWER_CHARACTERS + 1),
     "a bad confidence": lambda task: Report(answer="x", confidence=float("nan")),
-    "orders for the graph": lambda task: Command(goto="report", graph=Command.PARENT),
+    "orders for its own graph": lambda task: Command(goto="report"),
 }
 
 
@@ -123,8 +125,11 @@ def test_rubbish_is_a_failure_by_name(ledger: Ledger) -> None:
     ends = {run.specialist: run for run in result["runs"] if run.level == 0}
     assert {name: ends[name].outcome for name in names if ends[name].outcome != "failed"} == {}
     assert ends["fine"].outcome == "completed"
-    assert ends["s0"].reason.startswith("BadOutput: a handler returns a Report, a str or a message")
-    assert ends["s0"].reason.endswith("not NoneType")
+    assert ends["s0"].reason.startswith("its output, a NoneType, could not be used (reference ")
+    ended = [row.event for row in ledger.audit("s-1") if isinstance(row.event, RunEnded)]
+    logged = next(event.reason for event in ended if event.handler == "s0")
+    assert logged.startswith("BadOutput: a handler returns a Report, a str or a message")
+    assert "not NoneType" in logged
 
 
 def test_an_empty_answer_is_an_answer(ledger: Ledger) -> None:
@@ -144,27 +149,27 @@ def test_a_handler_that_hangs_is_left_behind(ledger: Ledger, never: threading.Ev
     swallowed = threading.Event()
 
     def blocks(task: Task) -> Any:
-        never.wait(20)
+        never.wait(60)
 
     async def waits(task: Task) -> Any:
-        await asyncio.sleep(20)
+        await asyncio.sleep(60)
 
     async def swallows(task: Task) -> Any:
         try:
-            await asyncio.sleep(20)
+            await asyncio.sleep(60)
         except asyncio.CancelledError:
             swallowed.set()
             await asyncio.sleep(0.5)
 
     handlers = (blocks, waits, swallows)
-    app = build(ledger, [free(f.__name__, f, timeout=0.2) for f in handlers])
+    app = build(ledger, [free(f.__name__, f, timeout=2) for f in handlers])
     started = time.monotonic()
     result = ask(app)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
     ends = {run.specialist: run for run in result["runs"] if run.level == 0}
     assert {run.outcome for run in ends.values()} == {Outcome.EXHAUSTED}
-    assert all(f"{f.__name__}: no answer within 0.2 s; rules answered instead" in answer_of(result) for f in handlers)
-    assert swallowed.wait(5)
+    assert all(f"{f.__name__}: no answer within 2 s; rules answered instead" in answer_of(result) for f in handlers)
+    assert swallowed.wait(60)
 
 
 def test_what_was_left_behind_cannot_pay(ledger: Ledger) -> None:
@@ -176,15 +181,15 @@ def test_what_was_left_behind_cannot_pay(ledger: Ledger) -> None:
     def late(task: Task) -> Any:
         while not errors or not isinstance(errors[-1], ScopeClosed):
             try:
-                go.wait(20)
+                go.wait(60)
                 paid.invoke(task.text)
             except BaseException as error:  # noqa: BLE001 - the test looks at it
                 errors.append(error)
         gone.set()
 
-    result = ask(build(ledger, [free("a", late, timeout=0.1)]))
+    result = ask(build(ledger, [free("a", late, timeout=3)]))
     go.set()
-    assert gone.wait(10)
+    assert gone.wait(60)
     assert {type(error).__name__ for error in errors} <= {"ScopeClosed", "HandlerStopped"}
     assert answer_of(result).startswith("a by rule")
     assert billed(model) == 0
@@ -242,7 +247,8 @@ def test_a_chain_that_fails_to_its_last_resort_is_still_an_answer(ledger: Ledger
 
     result = ask(build(ledger, [free("a", _raising(ValueError("first")), fallbacks=[broken])]))
     assert result["ending"] == "answered_with_gaps"
-    assert "a: ValueError: first; OSError: no data; nothing answered in its place" in answer_of(result)
+    assert answer_of(result).count("it failed with an error (reference ") == 2
+    assert "; nothing answered in its place" in answer_of(result)
 
 
 def test_a_slow_branch_joins_once(ledger: Ledger) -> None:
@@ -261,8 +267,8 @@ def test_a_slow_branch_joins_once(ledger: Ledger) -> None:
         name for part in app.stream({"messages": [("user", "x")]}, session(), stream_mode="updates") for name in part
     ]
     assert nodes.count("report") == 1
-    assert nodes.count("supervisor") == 2
-    assert nodes[-2:] == ["supervisor", "report"]
+    assert nodes.count("supervisor") == 1
+    assert nodes[-1] == "report"
     assert [row.kind for row in ledger.audit("s-1")].count("request_closed") == 1
     text = answer_of(app.get_state(session()).values)
     assert "quick answer" in text
@@ -276,7 +282,7 @@ def test_results_stand_in_plan_order(ledger: Ledger) -> None:
 
     def handler(task: Task) -> str:
         place = "abcd".index(task.specialist)
-        gates[place].wait(10)
+        gates[place].wait(60)
         if place:
             gates[place - 1].set()
         return f"<{task.specialist}>"
@@ -311,7 +317,7 @@ def test_a_router_takes_no_request_down(case: str, ledger: Ledger) -> None:
     scores, gap = ROUTERS[case]
     app = build(ledger, [free("a", lambda task: "x")], router=_Router(scores))
     result = ask(app)
-    assert result["gaps"] == [gap]
+    assert [text.partition(" (reference ")[0] for text in result["gaps"]] == [gap]
     assert result["runs"] == []
     assert "secret" not in answer_of(result)
 
@@ -321,7 +327,7 @@ class _Hanging(ExampleRouter):
 
     async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
         if self.hangs is not None:
-            self.hangs.wait(10)
+            self.hangs.wait(60)
         return await super().route(text, candidates)
 
 

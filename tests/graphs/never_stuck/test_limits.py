@@ -92,11 +92,13 @@ def test_a_fault_is_named(ledger: Ledger) -> None:
         "wide": (gives(lambda: Report(answer="x", sources=("y" * 1000,) * 2000)), Fault.BAD_OUTPUT),
         "provider": (dressed, Fault.PROVIDER),
     }
-    result = ask(build(ledger, [specialist(name, h, expected_cost=0) for name, (h, _) in handlers.items()]))
+    result = ask(
+        build(ledger, [specialist(name, h, expected_cost=0) for name, (h, _) in handlers.items()], show_errors=True)
+    )
     assert {run.specialist: run.fault for run in result["runs"] if run.level == 0} == {
         name: fault for name, (_, fault) in handlers.items()
     }
-    assert first_run(result, "mute").reason == "Mute"
+    assert first_run(result, "mute").reason.startswith("Mute (reference ")
     assert all(f"{name} by rule" in answer_of(result) for name in handlers)
 
 
@@ -109,8 +111,8 @@ def test_a_coroutine_that_nobody_awaited_is_no_report(ledger: Ledger) -> None:
     async def handler(task: Task) -> Any:
         return later()
 
-    run = first_run(ask(build(ledger, [free("a", handler)])))
-    assert (run.fault, run.reason.endswith("not coroutine")) == (Fault.BAD_OUTPUT, True)
+    run = first_run(ask(build(ledger, [free("a", handler)], show_errors=True)))
+    assert (run.fault, "not coroutine" in run.reason) == (Fault.BAD_OUTPUT, True)
 
 
 def test_an_awaitable_of_a_sync_function_is_awaited(ledger: Ledger) -> None:
@@ -128,7 +130,7 @@ def test_what_a_handler_has_so_far_is_kept(ledger: Ledger) -> None:
     async def slow(task: Task) -> Any:
         save_partial("one half")
         save_partial(Report(answer="two halves", confidence=0.4))
-        await asyncio.sleep(20)
+        await asyncio.sleep(60)
 
     def broken(task: Task) -> Any:
         save_partial("broken off")
@@ -138,7 +140,7 @@ def test_what_a_handler_has_so_far_is_kept(ledger: Ledger) -> None:
     def no(task: Task) -> Report:
         raise ValueError
 
-    app = build(ledger, [free("a", slow, timeout=0.1, fallbacks=[no]), free("b", broken, fallbacks=[no])])
+    app = build(ledger, [free("a", slow, timeout=3, fallbacks=[no]), free("b", broken, fallbacks=[no])])
     result = ask(app)
     assert (first_run(result).report.answer, first_run(result, "b").report.answer) == ("two halves", "broken off")
     assert "two halves" in answer_of(result)
@@ -267,7 +269,11 @@ def test_a_run_tells_of_itself_while_it_goes_on(way: str, ledger: Ledger) -> Non
         _asker(chat, 2)(task)
         raise ValueError("no")
 
-    told = _collect(build(ledger, [specialist("a", fails)]), way)
+    decided, admitted, *told = _collect(build(ledger, [specialist("a", fails)]), way)
+    assert [(part["bursar"], part["specialist"], part["chosen"]) for part in (decided, admitted)] == [
+        ("decided", "supervisor", ["a"]),
+        ("decided", "guardian", ["a"]),
+    ]
     assert [(part["bursar"], part["handler"], part["level"]) for part in told] == [
         ("started", "a", 0),
         ("turn", "a", 0),
@@ -278,7 +284,8 @@ def test_a_run_tells_of_itself_while_it_goes_on(way: str, ledger: Ledger) -> Non
     ]
     assert [part["turn"] for part in told[1:3]] == [1, 2]
     end = told[3]
-    assert (end["outcome"], end["fault"], end["reason"]) == ("failed", "handler_error", "ValueError: no")
+    assert (end["outcome"], end["fault"]) == ("failed", "handler_error")
+    assert end["reason"].startswith("it failed with an error (reference ")
     assert (end["turns"], end["cost"]) == (2, "0.002000000")
     assert told[5]["outcome"] == "completed"
     assert "limit" not in end
@@ -315,12 +322,13 @@ def test_a_report_that_fails_is_still_an_answer(ledger: Ledger, monkeypatch: pyt
     monkeypatch.setattr(report, "_title", broken)
     result = ask(build(ledger, [free(name, lambda task: "x") for name in "ab"]))
     assert result["ending"] == "answered_with_gaps"
-    assert "report: RecursionError: too deep; what a, b answered is not given" in answer_of(result)
+    assert "report: it failed with an error (reference " in answer_of(result)
+    assert "; what a, b answered is not given" in answer_of(result)
     assert "request_closed" in [row.kind for row in ledger.audit("s-1")]
 
 
 def test_supervisor_and_specialists_do_not_play_ping_pong(ledger: Ledger) -> None:
-    """However they fail, a request passes the supervisor twice: on its way in, and when every chain has ended."""
+    """However they fail, a request passes the supervisor once, on its way in, and the report once, at its end."""
 
     def fails(name: str) -> Any:
         def handler(task: Task) -> str:
@@ -333,5 +341,5 @@ def test_supervisor_and_specialists_do_not_play_ping_pong(ledger: Ledger) -> Non
     chains = [[*names[number + 1 :][:1], rules] for number in range(5)]
     app = build(ledger, [free(name, fails(name), fallbacks=chain) for name, chain in zip(names, chains, strict=True)])
     nodes = [name for part in app.stream(QUESTION, session(), stream_mode="updates") for name in part]
-    assert nodes.count("supervisor") == 2
-    assert len(nodes) == len(set(nodes)) + 1
+    assert (nodes[0], nodes[-1]) == ("supervisor", "report")
+    assert len(nodes) == len(set(nodes))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 
 DEADLINE = 5.0  # of a run, in seconds; a statement has thirty
 COLD_DEADLINE = 8.0  # where the server is asked once more after the run, by whom the error passes
-ALLOWED = 1.1
+ALLOWED = 3  # as a share of the deadline: a busy machine is late, but without a deadline nobody would come
 AMPLE = 25.0  # two seconds for each connection that is replaced; less than a frozen one would be waited for
 
 

@@ -174,11 +174,12 @@ def test_a_running_request_pays_nothing_more_once_all_is_paused(any_ledger: Ledg
     assert any_ledger.open_holds() == []
 
 
-def test_a_session_waits_out_a_pause(any_ledger: Ledger) -> None:
-    """Paused before its agent starts, the request is refused and kept; resumed after the pause, it is answered."""
+@pytest.mark.parametrize("node", ["supervisor", "tax"])
+def test_a_session_waits_out_a_pause(any_ledger: Ledger, node: str) -> None:
+    """Paused before it is opened or its agent starts, the request is refused and kept; resumed, it is answered."""
     config = {"configurable": {"thread_id": "s-1", "tenant": "acme"}}
     app = build(any_ledger, answers, Clock())
-    app.invoke({"messages": [("user", "How much tax?")]}, config, interrupt_before=["guardian"])
+    app.invoke({"messages": [("user", "How much tax?")]}, config, interrupt_before=[node])
     any_ledger.pause()
     with pytest.raises(Paused, match="everything is paused"):
         app.invoke(None, config)

@@ -7,7 +7,7 @@ import pytest
 
 from bursar import Ledger, Report, SQLAlchemySaver, Task
 from bursar.checkpoints.database import connections
-from bursar.nodes.gateway import failpoints
+from tests.crash.programs import failpoints
 from tests.support.graphs import answer_of, ask, build, priced, scripted, specialist, words
 
 
@@ -15,18 +15,14 @@ from tests.support.graphs import answer_of, ask, build, priced, scripted, specia
 def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the test did, in order: `disk` and `no disk` for commits that waited for it or not, and failpoints."""
     told: list[str] = []
-    commit, hit = connections.DriverConnection.commit, failpoints.hit
+    commit = connections.DriverConnection.commit
 
     def committed(self: Any) -> None:
         commit(self)
         told.append("disk" if self._durable else "no disk")
 
-    def passed(name: str) -> None:
-        told.append(name)
-        hit(name)
-
     monkeypatch.setattr(connections.DriverConnection, "commit", committed)
-    monkeypatch.setattr(failpoints, "hit", passed)
+    monkeypatch.setattr(failpoints, "listeners", [told.append])
     return told
 
 

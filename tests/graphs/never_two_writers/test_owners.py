@@ -248,9 +248,9 @@ def test_time_travel_and_forks_are_runs_like_any_other(ledger: Ledger) -> None:
     """From an earlier checkpoint, and from an update of state, under a lease each."""
     app = build(ledger, [free("a", lambda task: Report(answer="one"))])
     ask(app)
-    [early] = [one for one in app.get_state_history(session()) if one.next == ("guardian",)]
+    [early] = [one for one in app.get_state_history(session()) if one.next == ("a",)]
     assert answer_of(app.invoke(None, early.config)) == "one"
-    forked = app.update_state(early.config, {"gaps": ["edited"]}, as_node="guardian")
+    forked = app.update_state(early.config, {"gaps": ["edited"]}, as_node="supervisor")
     assert answer_of(app.invoke(None, forked)) == "one"
 
 

@@ -44,16 +44,17 @@ def test_the_same_words_are_a_new_request(ledger: Ledger) -> None:
     assert answers == ["one", "two"]
 
 
-def test_the_same_message_is_the_same_request(ledger: Ledger) -> None:
-    """A message that is sent again under its id gets the answer that it has, and nothing is paid."""
-    with scripted("one") as model:
+def test_without_a_new_message_the_answer_is_given_again(ledger: Ledger) -> None:
+    """Nothing is opened or paid. The same message again, by its id, is a wish for another answer, and a new request."""
+    with scripted("one", "two") as model:
         app = build(ledger, [specialist("a", lambda task: priced(model).invoke(task.text).text)])
-        entered: Any = {"messages": [HumanMessage("same", id="m-1")]}
-        first, second = (app.invoke(entered, session()) for _ in range(2))
-    assert answer_of(first) == answer_of(second) == "one"
-    assert [message.type for message in second["messages"]] == ["human", "ai"]
+        message = HumanMessage("same", id="m-1")
+        inputs: list[Any] = [{"messages": [message]}, {"messages": []}, {"messages": [message]}]
+        first, second, third = (app.invoke(entered, session()) for entered in inputs)
+    assert [answer_of(result) for result in (first, second, third)] == ["one", "one", "two"]
+    assert all([message.type for message in result["messages"]] == ["human", "ai"] for result in (second, third))
     assert second["spend"] == first["spend"]
-    assert [row.kind for row in ledger.audit("s-1")].count("request_opened") == 1
+    assert [row.kind for row in ledger.audit("s-1")].count("request_opened") == 2
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,10 @@ def test_any_text_is_answered(text: str, any_ledger: Ledger) -> None:
     assert answer_of(app.get_state(session()).values) == text[:50_000]
 
 
-def test_text_that_is_no_unicode_leaves_the_session_as_it_was(ledger: Ledger) -> None:
-    """A lone surrogate is refused before anything runs, and the session goes on."""
+def test_text_that_is_no_unicode_is_mended(ledger: Ledger) -> None:
+    """A lone surrogate is replaced, and the session goes on."""
     app = build(ledger, [free("a", _echo)])
-    ask(app, "first")
-    with pytest.raises(UnicodeEncodeError):
-        ask(app, "\ud800")
+    assert answer_of(ask(app, "\ud800")) == "<�>"
     assert answer_of(ask(app, "second")) == "<second>"
     assert [row.kind for row in ledger.audit("s-1")].count("request_opened") == 2
 

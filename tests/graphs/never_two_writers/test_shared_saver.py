@@ -1,7 +1,6 @@
 """A supervisor and graphs of the user's own over one saver: as a specialist's handler, and beside it."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from bursar import LeaseLost, Ledger, SQLAlchemySaver
 from bursar.checkpoints.schema.lease_table import leases
 from bursar.state.money import USD
+from tests.crash.programs import failpoints
 from tests.support.graphs import answer_of, ask, build, priced, scripted, session, specialist
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +61,7 @@ def test_a_specialist_may_be_a_graph_with_the_same_saver(any_ledger: Ledger, asy
 
 def first_leg(url: str) -> None:
     """What the process does that is killed."""
+    failpoints.arm("after_settle")
     ledger = Ledger(url)
     saver = SQLAlchemySaver(ledger.database)
     with scripted("one", "never") as model:
@@ -71,8 +72,7 @@ def test_it_goes_on_in_the_middle_after_a_kill(any_ledger: Ledger) -> None:
     """What its first node was paid for is not paid for again, in another process that owns the session at once."""
     url = any_ledger.database.url.render_as_string(hide_password=False)
     code = "import sys; from tests.graphs.never_two_writers.test_shared_saver import first_leg; first_leg(sys.argv[1])"
-    environment = {**os.environ, "BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "after_settle"}
-    killed = subprocess.run([sys.executable, "-c", code, url], cwd=ROOT, env=environment, check=False)
+    killed = subprocess.run([sys.executable, "-c", code, url], cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(owners(any_ledger)) == 1
     saver = SQLAlchemySaver(any_ledger.database)

@@ -18,7 +18,7 @@ from bursar.state.refusals import ActionRefused
 from bursar.state.run import Fault
 from bursar.testing import ScriptedModel
 from tests.support.bank import Bank, app_of, by_name
-from tests.support.graphs import answer_of, ask, priced, rules, session
+from tests.support.graphs import answer_of, ask, build, priced, rules, session, specialist
 
 
 def ask_model(model: Any, state: MessagesState) -> Any:
@@ -188,7 +188,7 @@ def test_an_agent_calls_it_as_a_tool_and_may_fork(ledger: Ledger) -> None:
     assert bank.done == ["bob", "bob"]
     assert len(set(bank.keys)) == 2
     before = next(state for state in app.get_state_history(session()) if state.next == ("payer",))
-    forked = app.update_state(before.config, {"gaps": []}, as_node="guardian")
+    forked = app.update_state(before.config, {"gaps": []}, as_node="supervisor")
     app.invoke(None, forked)
     assert len(set(bank.keys)) == 4
 
@@ -216,8 +216,9 @@ def test_bad_declarations_and_arguments(ledger: Ledger) -> None:
         act(object() if task.text == "odd" else "x" * 200_000)
         return Report(answer="done")
 
-    assert "must be plain values" in ask(app_of(ledger, payer), "odd")["gaps"][0]
-    assert "100000 is the limit" in ask(app_of(ledger, payer), "long", name="s-2")["gaps"][0]
+    app = build(ledger, [specialist("payer", payer)], show_errors=True)
+    assert "must be plain values" in ask(app, "odd")["gaps"][0]
+    assert "100000 is the limit" in ask(app, "long", name="s-2")["gaps"][0]
 
 
 def test_what_is_kept_can_be_erased(ledger: Ledger) -> None:

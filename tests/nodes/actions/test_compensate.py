@@ -1,5 +1,6 @@
 """What a run did is undone when the run fails, the last first; what cannot be undone comes last, or waits for help."""
 
+import asyncio
 import threading
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from bursar import ActionCall, Ledger, Report, Task, action
 from bursar.nodes.actions import compensate as undoing
 from tests.support.bank import Bank, app_of, states
-from tests.support.graphs import ask, rules
+from tests.support.clock import wait_until
+from tests.support.graphs import QUESTION, answer_of, ask, rules, session
 
 
 def test_a_failed_run_is_undone_the_last_first(ledger: Ledger) -> None:
@@ -30,6 +32,37 @@ def test_a_failed_run_is_undone_the_last_first(ledger: Ledger) -> None:
     assert bank.done == ["flight", "hotel", "not hotel", "not flight", "train"]
     assert "undone: pay, pay" in result["gaps"][0]
     assert states(ledger) == ["done", "done", "undoing", "undone", "undoing", "undone", "done"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_coroutines_undo_and_fall_back_where_their_specialist_runs(ledger: Ledger, apart: bool) -> None:
+    """On the caller's event loop; of a specialist that runs apart, on none of the caller's."""
+    bank, loops = Bank(), dict[str, asyncio.AbstractEventLoop]()
+
+    async def undo(call: ActionCall) -> None:
+        loops["compensation"] = asyncio.get_running_loop()
+        bank.undo(call)
+
+    @action(compensate=undo)
+    async def pay(name: str) -> str:
+        return bank.pay(name)
+
+    async def payer(task: Task) -> str:
+        loops["handler"] = asyncio.get_running_loop()
+        await pay("flight")
+        raise ValueError("no seats")
+
+    async def helper(task: Task) -> str:
+        loops["fallback"] = asyncio.get_running_loop()
+        return "helped"
+
+    async def main() -> dict[str, bool]:
+        result = await app_of(ledger, payer, fallbacks=[helper, rules], apart=apart).ainvoke(QUESTION, session())
+        assert answer_of(result).startswith("helped")
+        return {what: loop is asyncio.get_running_loop() for what, loop in loops.items()}
+
+    assert asyncio.run(main()) == dict.fromkeys(["handler", "compensation", "fallback"], not apart)
+    assert bank.done == ["flight", "not flight"]
 
 
 def test_what_cannot_be_undone_is_last(ledger: Ledger) -> None:
@@ -65,21 +98,18 @@ def test_what_is_done_after_the_deadline_is_undone(ledger: Ledger) -> None:
 
     @action(compensate=undo)
     def pay(name: str) -> str:
-        go.wait(20)
+        go.wait(60)
         return bank.pay(name)
 
     def payer(task: Task) -> Report:
         return Report(answer=pay("bob"))
 
-    result = ask(app_of(ledger, payer, timeout=0.3))
+    result = ask(app_of(ledger, payer, timeout=4))
     assert "nobody knows whether pay was done" in result["gaps"][0]
     assert [deed.state for deed in ledger.open_actions()] == ["in_doubt"]
     go.set()
-    assert undone.wait(20)
-    for _ in range(200):
-        if not ledger.open_actions():
-            break
-        threading.Event().wait(0.02)
+    assert undone.wait(60)
+    wait_until(lambda: not ledger.open_actions())
     assert bank.done == ["bob", "not bob"]
     assert states(ledger) == ["in_doubt", "done", "undoing", "undone"]
 

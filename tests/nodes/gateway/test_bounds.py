@@ -9,11 +9,13 @@ from langchain_core.messages.utils import message_chunk_to_message
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.bounds import ORDINARY_OUTPUT_TOKENS, output_cap, write_identity, write_request
+from bursar.nodes.gateway.bounds import write_identity, write_request
 from bursar.nodes.gateway.prices import Price, price_of
 from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.generic import GenericProvider
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
+from bursar.state.rules.pricing import ORDINARY_OUTPUT_TOKENS, output_cap
+from bursar.state.text import mended
 
 ANY = GenericProvider()
 PRICE = price_of("m", None, Price("0.15", "0.60"))
@@ -103,9 +105,13 @@ def test_a_request_is_the_same_however_its_messages_came(said: list[str]) -> Non
     assert write_request(write_identity({"model": "other"}), plain, {}, provider=ANY).hash != first.hash
 
 
-def test_a_lone_surrogate_is_counted_not_crashed_on() -> None:
-    """Text that is not valid Unicode still has a bound."""
-    assert write_request(b"{}", [HumanMessage("\ud800")], {}, provider=GenericProvider()).input_tokens > 3
+@pytest.mark.parametrize("options", [{}, {"stop": ["\ud800"]}])
+def test_half_a_character_has_no_bound(options: dict[str, object]) -> None:
+    """No provider takes it: the caller mends the request, and the mended one has a bound."""
+    messages = [HumanMessage("hi" if options else "\ud800")]
+    with pytest.raises(UnicodeEncodeError):
+        write_request(b"{}", messages, options, provider=GenericProvider())
+    assert write_request(b"{}", mended(messages), mended(options), provider=GenericProvider()).input_tokens > 3
 
 
 @given(

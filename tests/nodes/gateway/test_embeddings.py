@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import threading
 from typing import Any
 
 import openai
@@ -26,6 +27,15 @@ def embeddings(bench: Bench, **settings: Any) -> MeteredEmbeddings:
     # Token counts of the client's own would fetch a vocabulary from the network.
     merged: dict[str, Any] = {**fixed, "check_embedding_ctx_length": False, "chunk_size": 2, **settings}
     return meter(OpenAIEmbeddings(**merged))
+
+
+def test_a_thread_whose_target_is_the_model_pays_for_its_run(bench: Bench) -> None:
+    """The thread calls Bursar's own method first, and is the handler's all the same."""
+    with bench.scope().enter():
+        thread = threading.Thread(target=embeddings(bench).embed_query, args=("how much?",))
+        thread.start()
+        thread.join()
+    assert bench.charged == bench.provider.billed > 0
 
 
 def test_documents_are_sent_in_batches_and_charged_what_was_billed(bench: Bench) -> None:

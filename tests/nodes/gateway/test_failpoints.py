@@ -1,22 +1,30 @@
 """Failpoints: nothing unless armed, the named place at the named hit if armed, and no other name."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from bursar.nodes.gateway import failpoints
-from bursar.state.errors import ConfigurationError
+from tests.crash.programs import failpoints
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
 def disarmed() -> Iterator[None]:
     """Whatever a test armed is not armed after it."""
     yield
-    failpoints.arm({})
+    failpoints.arm("")
+
+
+def reach(name: str) -> None:
+    """Do what gateway and nodes do at such a place."""
+    sys.audit("bursar.failpoint", name)
 
 
 @pytest.mark.slow
@@ -28,42 +36,46 @@ def test_the_process_is_killed_at_the_hit_that_was_named(monkeypatch: pytest.Mon
         killed.append((process, number))
 
     monkeypatch.setattr(os, "kill", kill)
-    failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": "after_hold:3"})
+    failpoints.arm("after_hold:3")
     for name in ("after_hold", "before_hold", "after_hold", "after_settle"):
-        failpoints.hit(name)
+        reach(name)
     assert killed == []
-    failpoints.hit("after_hold")
+    reach("after_hold")
     assert killed == [(os.getpid(), signal.SIGKILL)]
 
 
 def test_without_one_armed_every_hit_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty environment arms nothing."""
+    """Nothing is armed by nothing."""
     killed: list[int] = []
 
     def kill(process: int, number: int) -> None:
         killed.append(process)
 
     monkeypatch.setattr(os, "kill", kill)
-    failpoints.arm({})
+    failpoints.arm("")
     for name in failpoints.NAMES:
-        failpoints.hit(name)
+        reach(name)
     assert killed == []
 
 
 @pytest.mark.parametrize("value", ["no_such_place", "after_hold:0", "after_hold:soon"])
 def test_a_wrong_name_or_number_is_an_error(value: str) -> None:
     """A test that arms nothing by mistake would prove nothing."""
-    with pytest.raises(ConfigurationError, match="BURSAR_FAILPOINT"):
-        failpoints.arm({"BURSAR_TESTING": "1", "BURSAR_FAILPOINT": value})
+    with pytest.raises(ValueError, match="a failpoint is one of"):
+        failpoints.arm(value)
+
+
+def test_each_name_is_a_place_in_the_source() -> None:
+    """A place that was renamed or forgotten is found here."""
+    sources = "".join(file.read_text() for file in (ROOT / "nodes").rglob("*.py"))
+    places = set(re.findall(r'sys\.audit\("bursar\.failpoint", "(\w+)"\)', sources))
+    assert places == {*failpoints.NAMES, *failpoints.ACTION_NAMES, *failpoints.PLANNING_NAMES}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("testing", "status"), [("1", -signal.SIGKILL), ("0", 0), (None, 0)])
-def test_only_a_process_for_tests_is_killed(testing: str | None, status: int) -> None:
-    """The variable that kills a test's process does nothing in one that was not started for tests."""
-    environment = {**os.environ, "BURSAR_FAILPOINT": "after_hold"}
-    environment.pop("BURSAR_TESTING", None)
-    if testing is not None:
-        environment["BURSAR_TESTING"] = testing
-    code = "from bursar.nodes.gateway import failpoints; failpoints.hit('after_hold')"
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == status
+def test_only_a_process_that_arms_one_is_killed() -> None:
+    """In a process of a user nobody listens, so the same place does nothing."""
+    reached = "import sys, bursar; sys.audit('bursar.failpoint', 'after_hold')"
+    armed = f"from tests.crash.programs import failpoints; failpoints.arm('after_hold'); {reached}"
+    for code, status in ((reached, 0), (armed, -signal.SIGKILL)):
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == status

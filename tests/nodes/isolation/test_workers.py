@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,14 +15,16 @@ from bursar.checkpoints.database.stop_guard import shielded
 from bursar.nodes.isolation import workers as apart
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.handler_loop import HandlerStopped
-from bursar.nodes.isolation.workers import TooManyAbandoned, abandoned_count, run_in_thread, run_on_handler_loop
+from bursar.nodes.isolation.workers import TooManyAbandoned, abandoned_count, run_coroutine, run_in_thread
 from bursar.state.errors import BursarError
 
+T = TypeVar("T")
+BEGUN_SECONDS = 2.0  # a deadline before which a thread has begun, on a busy machine too
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not holds() and time.monotonic() < until:
         time.sleep(0.01)
     assert holds()
@@ -35,7 +37,9 @@ async def _either(deed: Callable[[], Any], *, plain: bool, seconds: float) -> Ca
         return deed()
 
     return await (
-        run_in_thread("a", deed, seconds=seconds) if plain else run_on_handler_loop("a", coroutine, seconds=seconds)
+        run_in_thread("a", deed, seconds=seconds)
+        if plain
+        else run_coroutine("a", coroutine, seconds=seconds, apart=True)
     )
 
 
@@ -73,7 +77,7 @@ def test_what_computes_for_ever_is_stopped(plain: bool) -> None:
             ends.append(error)
             raise
 
-    assert asyncio.run(_either(spins, plain=plain, seconds=0.05)) is None
+    assert asyncio.run(_either(spins, plain=plain, seconds=BEGUN_SECONDS)) is None
     _until(lambda: abandoned_count("a") == 0)
     assert [type(error) for error in ends] == [HandlerStopped]
 
@@ -89,8 +93,8 @@ def test_a_stop_hits_only_what_was_left_behind() -> None:
     async def one() -> list[object]:
         others: list[object] = []
         for number in range(60):
-            await run_in_thread("a", partial(spins, 0.008), seconds=0.001 * (number % 10))
-            end = await run_in_thread("b", lambda: 1, seconds=20)
+            await run_in_thread("spins", partial(spins, 0.008), seconds=0.001 * (number % 10))
+            end = await run_in_thread("follows", lambda: 1, seconds=20)
             others.append(None if end is None else end.error or end.value)
         return others
 
@@ -98,7 +102,33 @@ def test_a_stop_hits_only_what_was_left_behind() -> None:
         return list(await asyncio.gather(one(), one(), one()))
 
     assert asyncio.run(three()) == [[1] * 60] * 3
-    _until(lambda: abandoned_count() == 0)
+    _until(lambda: abandoned_count("spins") == abandoned_count("follows") == 0)  # not what other tests left
+
+
+def test_no_stop_outlives_the_thread_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that a stop ends waits for another stop that is under way: a new thread may get its number."""
+    struck, held = threading.Event(), threading.Event()
+
+    class Struck(Captured[T]):
+        def __init__(self) -> None:
+            struck.set()
+            held.wait(20)
+            raise HandlerStopped  # the stop strikes here, when the function has not begun
+
+    monkeypatch.setattr(apart, "Captured", Struck)
+
+    async def made() -> Any:
+        return apart._Thread("a", lambda: None)  # pyright: ignore[reportPrivateUsage]
+
+    work = asyncio.run(made())
+    work.start()
+    assert struck.wait(20)
+    with work._lock:  # as `stop_thread` holds it while it stops the thread
+        held.set()
+        work._thread.join(0.2)
+        assert (work._thread.is_alive(), work.over) == (True, False)
+    work._thread.join(20)
+    assert (work._thread.is_alive(), work.over) == (False, True)
 
 
 def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
@@ -109,14 +139,14 @@ def test_a_shielded_section_is_not_stopped_in_its_middle() -> None:
         until = time.monotonic() + 60
         with shielded():
             begun = time.monotonic()
-            while time.monotonic() < begun + 0.3:
+            while time.monotonic() < begun + BEGUN_SECONDS + 0.3:
                 pass
             reached.append("the end of the section")
         while time.monotonic() < until:
             pass
         reached.append("the end of the work")
 
-    assert asyncio.run(run_in_thread("a", works, seconds=0.05)) is None
+    assert asyncio.run(run_in_thread("a", works, seconds=BEGUN_SECONDS)) is None
     _until(lambda: abandoned_count("a") == 0)
     assert reached == ["the end of the section"]
 
@@ -134,7 +164,7 @@ def test_cancelling_the_caller_cancels_the_work() -> None:
             raise
 
     async def main() -> None:
-        caller = asyncio.create_task(run_on_handler_loop("a", work, seconds=60))
+        caller = asyncio.create_task(run_coroutine("a", work, seconds=60, apart=True))
         await asyncio.to_thread(begun.wait, 20)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -149,7 +179,7 @@ def test_a_handler_that_is_stuck_is_counted_until_it_ends(monkeypatch: pytest.Mo
     """Beyond the limit nothing more of that agent is started; of another it is."""
     monkeypatch.setattr(apart, "MAX_ABANDONED", 1)
     go = threading.Event()
-    assert asyncio.run(run_in_thread("stuck", lambda: go.wait(60), seconds=0.05)) is None
+    assert asyncio.run(run_in_thread("stuck", lambda: go.wait(60), seconds=BEGUN_SECONDS)) is None
     assert abandoned_count("stuck") == 1
     with pytest.raises(TooManyAbandoned, match="handlers of stuck hang"):
         asyncio.run(run_in_thread("stuck", lambda: None, seconds=20))
@@ -170,7 +200,7 @@ def test_the_loop_of_handlers_is_no_place_to_wait_for_oneself() -> None:
     async def handler() -> None:
         run_sync(nothing)
 
-    end = asyncio.run(run_on_handler_loop("a", handler, seconds=20))
+    end = asyncio.run(run_coroutine("a", handler, seconds=20, apart=True))
     assert end is not None
     assert isinstance(end.error, BursarError)
     assert "use ainvoke" in str(end.error)
@@ -185,11 +215,11 @@ def test_a_fork_begins_anew() -> None:
     async def answers() -> str:
         return "fine"
 
-    first = asyncio.run(run_on_handler_loop("a", answers, seconds=20))
+    first = asyncio.run(run_coroutine("a", answers, seconds=20, apart=True))
     assert first is not None
     child = os.fork()
     if child == 0:
-        end = asyncio.run(run_on_handler_loop("a", answers, seconds=20))
+        end = asyncio.run(run_coroutine("a", answers, seconds=20, apart=True))
         os._exit(0 if end is not None and end.value == "fine" else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

@@ -7,14 +7,10 @@ from unittest.mock import MagicMock
 import pytest
 from langchain_core.tracers.langchain import LangChainTracer
 from langsmith import Client
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bursar import Budget, Ledger, Report, Specialist, Task, build_supervisor, deterministic
 from bursar.checkpoints.ledger.anchors import Anchor, Head
-from bursar.nodes.observers import opentelemetry as tracing
+from tests.support.tracing.telemetry import Remembered
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -51,14 +47,10 @@ def check(ledger: Ledger, attributes: Any) -> None:
     assert not ledger.verify("s-1", anchor=Anchor(at=NOW, keyed=True, heads=(other,)))
 
 
-def test_the_agents_span_has_the_head(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agents_span_has_the_head(ledger: Ledger, telemetry: Remembered) -> None:
     """OpenTelemetry gets session, sequence and hash of the event that ended the run."""
-    kept = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(tracing, "_tracer", trace.get_tracer("bursar", tracer_provider=provider))
     ask(ledger, {})
-    [span] = kept.get_finished_spans()
+    [span] = telemetry.doing("invoke_agent")
     assert span.name == "invoke_agent food"
     check(ledger, span.attributes)
 

@@ -8,16 +8,13 @@ from typing import Any, cast
 import pytest
 from langgraph.config import get_stream_writer
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bursar import Ledger, Observer, Report, Run, RunContext, Task
 from bursar.checkpoints.ledger.anchors import Head
-from bursar.nodes.observers import opentelemetry
 from bursar.nodes.observers.run_observers import RunObservers
 from bursar.state.run import Outcome
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, session
+from tests.support.tracing.telemetry import Remembered
 
 SECRET = "sk-a-key-that-must-not-leak"
 
@@ -173,13 +170,9 @@ def test_an_observer_that_raises_harms_nobody(
 
 
 def test_a_users_observer_is_told_inside_the_span_and_may_write_to_the_stream(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, telemetry: Remembered
 ) -> None:
     """The agent's span is the current one when a run starts and ends, and LangGraph's stream is at hand."""
-    kept = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(kept))
-    monkeypatch.setattr(opentelemetry, "_tracer", trace.get_tracer("bursar", tracer_provider=provider))
 
     class Tracing:
         def __init__(self) -> None:
@@ -198,15 +191,14 @@ def test_a_users_observer_is_told_inside_the_span_and_may_write_to_the_stream(
     observers: list[Observer] = [tracing]
     app = build(ledger, [free("food", lambda task: "rice")], observers=observers)
     parts = list(app.stream({"messages": [("user", "food")]}, session(), stream_mode="custom"))
-    [span] = kept.get_finished_spans()
-    assert span.context is not None
-    assert tracing.spans == [span.context.span_id] * 2
-    assert [part.get("mine") or part["bursar"] for part in parts] == ["started", "food", "terminal"]
+    [span] = telemetry.doing("invoke_agent")
+    assert [trace.format_span_id(one) for one in tracing.spans] == [span.id] * 2
+    assert [part.get("mine") or part["bursar"] for part in parts] == [*["decided"] * 2, "started", "food", "terminal"]
 
 
 def test_a_run_outside_a_graph_has_no_stream(caplog: pytest.LogCaptureFixture) -> None:
     """The stream's observer is silent there, and is not dropped as one that failed; inside a graph it is heard."""
-    run = RunContext(request_id="r-1", session_id="s-1", specialist="a", handler="a", level=0)
+    run = RunContext(request_id="r-1", session_id="s-1", specialist="a", step="a", handler="a", level=0)
     with RunObservers((), run, {}) as observers:
         observers.turn(1, "model")
     assert caplog.records == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from langgraph.errors import GraphBubbleUp
 
-from bursar.nodes.routers.base import Candidate, Scores
+from bursar.nodes.routers.base import Candidate, Question, Scores
 from bursar.nodes.routers.cascade import CascadeRouter
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.refusals import BudgetExceeded, NoSession, ScopeClosed
@@ -33,7 +33,7 @@ class Fixed:
 
 
 def routed(free: Fixed, model: Fixed, threshold: float = 0.5) -> Scores:
-    return asyncio.run(CascadeRouter(free, model, threshold).route("a question", CANDIDATES))
+    return asyncio.run(CascadeRouter(free, model, threshold).route(Question("a question"), CANDIDATES))
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 1.0])
@@ -105,7 +105,7 @@ def test_cancelling_the_request_cancels_the_model_router() -> None:
     started = asyncio.Event()
 
     async def scenario() -> None:
-        task = asyncio.create_task(CascadeRouter(Fixed("tax", 0.1), Hanging()).route("q", CANDIDATES))
+        task = asyncio.create_task(CascadeRouter(Fixed("tax", 0.1), Hanging()).route(Question("q"), CANDIDATES))
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

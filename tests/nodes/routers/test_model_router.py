@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage
 
-from bursar.nodes.routers.base import Candidate, Scores, none_fit
+from bursar.nodes.routers.base import Candidate, Question, Scores, none_fit
 from bursar.nodes.routers.cascade import CascadeRouter
 from bursar.nodes.routers.model_router import ModelRouter
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.refusals import BudgetExceeded
+from bursar.state.run import Report
 from bursar.testing.scripted_model import ScriptedModel
 
 CANDIDATES = (
@@ -46,9 +47,18 @@ def test_the_models_picks_are_the_choice_best_first() -> None:
     """Candidates at or above the threshold are chosen, best first; the others keep their scores, unnamed ones get 0."""
     scores, model = route(picks(0.8, risk=0.5, tax=0.95))
     assert scores == Scores(
-        {"tax": 0.95, "fraud": 0.0, "risk": 0.5}, ("tax", "risk"), 0.8, "model: 2 of 3 at or above 0.50"
+        {"tax": 0.95, "fraud": 0.0, "risk": 0.5}, ("tax", "risk"), 0.8, "model: 2 of 3 at or above 0.50", done=True
     )
     assert len(sent(model)) == 1
+
+
+def test_the_model_orders_and_says_whether_it_is_done() -> None:
+    """What a pick waits for is its order, unless it is not chosen. The request has the reports so far."""
+    waits = [{"name": "tax", "value": 0.9, "after": ["risk"]}, {"name": "fraud", "value": 0.1, "after": ["tax"]}]
+    question = Question("can I save tax?", reports={"risk": Report(answer="no debt")})
+    scores, model = route(calls({"picks": waits, "confidence": 0.9, "done": False}), text=question)
+    assert (scores.order, scores.done) == ({"tax": ("risk",)}, False)
+    assert json.loads(sent(model)[0][-1].text)["reports"] == {"risk": "no debt"}
 
 
 def test_none_of_these() -> None:
@@ -191,7 +201,7 @@ def test_in_a_cascade_an_invalid_answer_leaves_the_free_scores() -> None:
             return Scores({c.name: 0.4 for c in candidates}, ("tax",), 0.2, "free")
 
     model = ScriptedModel(["?", "?"])
-    scores = asyncio.run(CascadeRouter(Free(), ModelRouter(model)).route("hm", CANDIDATES))
+    scores = asyncio.run(CascadeRouter(Free(), ModelRouter(model)).route(Question("hm"), CANDIDATES))
     assert (scores.chosen, scores.confidence) == (("tax",), 0.2)
     assert scores.rule.endswith("model no surer: model: no valid answer in 2 attempts")
 

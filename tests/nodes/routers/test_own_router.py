@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from bursar import (
     deterministic,
     meter,
 )
+from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.testing import ScriptedModel
 
+DEADLINE_SECONDS = 0.1
 MODEL = meter(ScriptedModel(replies=["rent"] * 2), price=Price(input=0, output=1_000), max_output_tokens=5)
 
 
@@ -67,6 +70,16 @@ class Ready(ByName):
         return self.said  # type: ignore[return-value]
 
 
+class Waits(Ready):
+    """Says whether it would answer at once, and waits for longer than the deadline for routers."""
+
+    async def route(self, text: str, candidates: Sequence[Candidate]) -> Scores:
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_later(3 * DEADLINE_SECONDS, answered.set)
+        await answered.wait()
+        return await super().route(text, candidates)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The event loop of the tests."""
@@ -82,13 +95,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.database.close()
 
 
-async def ask(ledger: Ledger, router: Router) -> dict[str, Any]:
+async def ask(ledger: Ledger, router: Router, *, seconds: float = 20) -> dict[str, Any]:
     app: Any = build_supervisor(
         [Specialist(name=name, description=name, handler=rules) for name in ("food", "rent")],
         budget=Budget(per_request="0.03"),
         ledger=ledger,
         router=router,
     )
+    app = with_coordinator(app, replace(coordinator_of(app), router_timeout_seconds=seconds))
     return await app.ainvoke({"messages": [("user", "my rent")]}, {"configurable": {"thread_id": "s-1"}})
 
 
@@ -113,15 +127,29 @@ async def test_it_may_pay_unless_it_says_that_it_is_free(ledger: Ledger) -> None
     assert refused["messages"][-1].text.startswith("rent by rule")
 
 
-@pytest.mark.parametrize(
-    ("said", "in_place"),
-    [(True, True), (False, False), ("yes", False), (ValueError("broken"), False)],
-    ids=["ready", "not ready", "no answer", "raises"],
+SAID = pytest.mark.parametrize(
+    "said", [True, False, "yes", ValueError("broken")], ids=["ready", "not ready", "no answer", "raises"]
 )
+
+
+@SAID
 @pytest.mark.anyio
-async def test_one_that_is_ready_runs_where_the_request_runs(ledger: Ledger, said: object, in_place: bool) -> None:
-    """Only `True` says that it is ready; any other router runs apart, within a deadline."""
+async def test_it_runs_where_the_request_runs(ledger: Ledger, said: object) -> None:
+    """On the caller's event loop, whether it says that it would answer at once or not."""
     router = Ready(said)
     result = await ask(ledger, router)
     assert result["decisions"][0].chosen == ("rent",)
-    assert (router.loop is asyncio.get_running_loop()) is in_place
+    assert router.loop is asyncio.get_running_loop()
+
+
+@SAID
+@pytest.mark.anyio
+async def test_all_but_one_that_is_ready_have_a_deadline(ledger: Ledger, said: object) -> None:
+    """Only `True` says that it is ready. Any other is cancelled at the deadline, and words choose in its place."""
+    router = Waits(said)
+    result = await ask(ledger, router, seconds=DEADLINE_SECONDS)
+    has_answered = router.loop is not None
+    assert has_answered is (said is True)
+    late = f"routing: the router gave no answer within {DEADLINE_SECONDS} s; chosen by the words of the request"
+    assert result["gaps"] == ([] if has_answered else [late])
+    assert result["decisions"][0].chosen == ("rent",)

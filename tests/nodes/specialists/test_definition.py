@@ -85,8 +85,8 @@ def test_a_name_at_the_end_goes_on_with_that_ones_chain() -> None:
 
 
 def test_a_tool_agent_is_its_own_last_resort() -> None:
-    """A deterministic handler needs no fallback, expects no cost and has no ceiling to spend."""
+    """A deterministic handler needs no fallback, expects no cost and has no ceiling to spend; another expects some."""
     agent = make("t", [], handler=rules)
     assert (agent.cap, agent.expects) == (ZERO, ZERO)
     assert chains_of([agent])["t"].first_free == 0
-    assert make("m").expects == USD("0.01")
+    assert make("m").expects == USD("0.0025")

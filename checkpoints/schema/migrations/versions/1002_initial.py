@@ -8,7 +8,7 @@ those of the eight migrations that this one replaces.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "1001"
+revision = "1002"
 down_revision = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -65,7 +65,10 @@ def _create_accounts() -> None:
         sa.Column("payload", sa.Text, nullable=False),
         sa.Column("previous", sa.String(64), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
+        sa.Column("run_of", sa.Text),
+        sa.Column("run_cost", sa.BigInteger),
     )
+    _create_partial_index("bursar_events_run", ["run_of", "at", "run_cost"], "run_of IS NOT NULL")
 
 
 def _create_calls() -> None:
@@ -97,7 +100,7 @@ def _create_calls() -> None:
     )
     op.create_index("bursar_calls_journal", "bursar_calls", ["session_id", "request_hash", "occurrence"])
     op.create_index("bursar_calls_request", "bursar_calls", ["request_id", "agent"])
-    _create_partial_index("bursar_calls_open", "session_id", "state IN ('held', 'sent', 'unknown')")
+    _create_partial_index("bursar_calls_open", ["session_id"], "state IN ('held', 'sent', 'unknown')")
 
 
 def _create_actions() -> None:
@@ -122,7 +125,7 @@ def _create_actions() -> None:
         sa.Column("result", sa.LargeBinary),
     )
     op.create_index("bursar_actions_run", "bursar_actions", ["session_id", "checkpoint_ns"])
-    _create_partial_index("bursar_actions_open", "session_id", "state IN ('intended', 'in_doubt', 'undoing')")
+    _create_partial_index("bursar_actions_open", ["session_id"], "state IN ('intended', 'in_doubt', 'undoing')")
 
 
 def _create_approvals() -> None:
@@ -146,7 +149,7 @@ def _create_approvals() -> None:
         sa.Column("shown", sa.Text),
     )
     op.create_index("bursar_approvals_run", "bursar_approvals", ["session_id", "checkpoint_ns"])
-    _create_partial_index("bursar_approvals_waiting", "session_id", "state = 'waiting'")
+    _create_partial_index("bursar_approvals_waiting", ["session_id"], "state = 'waiting'")
 
 
 def _create_breakers_and_pauses() -> None:
@@ -179,7 +182,7 @@ def _create_checkpoints() -> None:
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sa.Column("coding", sa.Text),
     )
-    _create_partial_index("bursar_checkpoints_run", "run_id", "run_id IS NOT NULL")
+    _create_partial_index("bursar_checkpoints_run", ["run_id"], "run_id IS NOT NULL")
     op.create_table(
         "bursar_channel_values",
         sa.Column("thread_id", KEY, primary_key=True),
@@ -219,7 +222,7 @@ def _create_leases() -> None:
     )
 
 
-def _create_partial_index(name: str, column: str, condition: str) -> None:
+def _create_partial_index(name: str, columns: list[str], condition: str) -> None:
     """An index of the rows for which the condition is true; its name begins with that of its table."""
     where = sa.text(condition)
-    op.create_index(name, name.rpartition("_")[0], [column], sqlite_where=where, postgresql_where=where)
+    op.create_index(name, name.rpartition("_")[0], columns, sqlite_where=where, postgresql_where=where)

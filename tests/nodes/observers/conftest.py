@@ -1,0 +1,5 @@
+"""What OpenTelemetry is told, as a fixture."""
+
+from tests.support.tracing.telemetry import telemetry
+
+__all__ = ["telemetry"]
