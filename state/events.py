@@ -1,42 +1,27 @@
-"""The events of the audit log: one small frozen model per kind. They hold facts and hashes, never content.
-
-If a kind gains a field, it gets a new version. Payloads of earlier versions stay readable, and `canonical` gives them
-back as they were. A field is never renamed or removed.
-"""
+"""The events of the audit log: one small frozen model per kind. Those of paid calls are in `call_events`."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
+from bursar.state.call_events import (
+    CallHeld,
+    CallRefused,
+    CallSettled,
+    CallUnknown,
+    CallVoided,
+    LoggedEvent,
+    Reason,
+    Reconciled,
+)
 from bursar.state.decision import Decision, Step
 from bursar.state.money import USD
 from bursar.state.run import Fault, Limit, Outcome
-from bursar.state.text import clean
 
 
-def _clean_text(value: object) -> object:
-    return clean(value) if isinstance(value, str) else value
-
-
-Reason = Annotated[str, BeforeValidator(_clean_text)]
-
-
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, defer_build=True)  # made on first use: importing is not using
-
-    since: ClassVar[Mapping[str, int]] = {}  # fields that version 1 did not have, each with its first version
-
-    version: int = Field(default=1, ge=1, le=1)
-
-    def canonical(self) -> str:
-        """Return the event's JSON text. A stored payload with any other text was forged, even if it means the same."""
-        later = {name for name, version in self.since.items() if version > self.version}
-        return self.model_dump_json(exclude=later)
-
-
-class RequestOpened(_Event):
+class RequestOpened(LoggedEvent):
     """A request was opened with its accounts. `budget` is the cap of the request's own account, None if it has no cap.
 
     `caps` has the caps that the configuration gave to the session, the tenant's day and the ledger, by account.
@@ -44,7 +29,7 @@ class RequestOpened(_Event):
     crash, it reads `tenant` and `deadline` here.
     """
 
-    since = {"caps": 2, "parent": 3, "tenant": 4, "deadline": 4}
+    since: ClassVar[Mapping[str, int]] = {"caps": 2, "parent": 3, "tenant": 4, "deadline": 4}
 
     version: int = Field(default=4, ge=1, le=4)
     kind: Literal["request_opened"] = "request_opened"
@@ -57,7 +42,7 @@ class RequestOpened(_Event):
     deadline: datetime | None = None
 
 
-class Decided(_Event):
+class Decided(LoggedEvent):
     """A decision was made for a request; one about a plan has its `round`, and the `place` in the graph."""
 
     version: int = Field(default=2, ge=1, le=2)
@@ -72,7 +57,7 @@ class Decided(_Event):
         return self.model_dump_json(exclude=later if self.version == 1 else None)
 
 
-class Planned(_Event):
+class Planned(LoggedEvent):
     """A round's `steps` were planned `by` guardian or gate, at a `place`. `denied` do not run, each with why."""
 
     kind: Literal["planned"] = "planned"
@@ -84,65 +69,10 @@ class Planned(_Event):
     denied: tuple[tuple[Reason, Reason], ...] = ()
 
 
-class CallHeld(_Event):
-    """A paid call may be sent: `amount`, its worst case, is reserved in every account of `scopes`."""
-
-    kind: Literal["call_held"] = "call_held"
-    call_id: str
-    request_id: str
-    agent: str
-    model: str
-    amount: USD
-    scopes: tuple[str, ...]
-
-
-class CallSettled(_Event):
-    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer."""
-
-    kind: Literal["call_settled"] = "call_settled"
-    call_id: str
-    cost: USD
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    response_hash: str | None = None
-
-
-class CallVoided(_Event):
-    """A call's whole hold was freed, because the provider bills nothing for the call."""
-
-    kind: Literal["call_voided"] = "call_voided"
-    call_id: str
-    reason: Reason
-
-
-class CallUnknown(_Event):
-    """A call became unknown: nobody saw its end. It stays charged at its hold, `amount`, until it is reconciled."""
-
-    kind: Literal["call_unknown"] = "call_unknown"
-    call_id: str
-    amount: USD
-    reason: Reason
-
-
-class CallRefused(_Event):
-    """A paid call was not sent, because the account `scope` had no room for `amount`, its worst case."""
-
-    kind: Literal["call_refused"] = "call_refused"
-    request_id: str
-    agent: str
-    model: str
-    amount: USD
-    scope: str
-    reason: Reason
-
-
-class RunStarted(_Event):
+class RunStarted(LoggedEvent):
     """A run for `step` began that may pay, or that is a fallback's after a failure. Others are logged when they end."""
 
-    since = {"step": 2}
+    since: ClassVar[Mapping[str, int]] = {"step": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["run_started"] = "run_started"
@@ -153,13 +83,13 @@ class RunStarted(_Event):
     step: str = ""
 
 
-class RunEnded(_Event):
+class RunEnded(LoggedEvent):
     """One handler's run ended. If it was exhausted, `limit` names the limit; if it failed, `fault` names the fault.
 
     `turns` is the number of its paid calls. If it is `unsure`, its confidence was too low.
     """
 
-    since = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2, "step": 3}
+    since: ClassVar[Mapping[str, int]] = {"limit": 2, "fault": 2, "turns": 2, "unsure": 2, "step": 3}
 
     version: int = Field(default=3, ge=1, le=3)
     kind: Literal["run_ended"] = "run_ended"
@@ -178,10 +108,10 @@ class RunEnded(_Event):
     step: str = ""
 
 
-class FallbackTaken(_Event):
+class FallbackTaken(LoggedEvent):
     """The handler `failed` did not complete, so its fallback `next` runs."""
 
-    since = {"step": 2}
+    since: ClassVar[Mapping[str, int]] = {"step": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["fallback_taken"] = "fallback_taken"
@@ -192,7 +122,7 @@ class FallbackTaken(_Event):
     step: str = ""
 
 
-class PolicyVerdict(_Event):
+class PolicyVerdict(LoggedEvent):
     """The gate of the name `gate` reviewed a plan or an answer. `action` is `allow`, `allow_with_changes` or `deny`.
 
     `rules` are the rules that decided, and `policy_hash` is the hash of their policy.
@@ -206,7 +136,7 @@ class PolicyVerdict(_Event):
     policy_hash: str
 
 
-class Approval(_Event):
+class Approval(LoggedEvent):
     """An approval changed its state to `verdict`. `subject_hash` is the SHA-256 of what the person was shown.
 
     The states are asked, then approved, then used by the one run, action or raise of a budget that was approved. If the
@@ -214,7 +144,7 @@ class Approval(_Event):
     `raise the budget` for a raise; None if the specialist's run is to be approved.
     """
 
-    since = {"approval_id": 2, "action": 2, "reason": 2}
+    since: ClassVar[Mapping[str, int]] = {"approval_id": 2, "action": 2, "reason": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["approval"] = "approval"
@@ -228,7 +158,7 @@ class Approval(_Event):
     reason: Reason = ""
 
 
-class ActionIntended(_Event):
+class ActionIntended(LoggedEvent):
     """An action is about to be done, once, under this key. `arguments_hash` is the SHA-256 of its arguments' JSON."""
 
     kind: Literal["action_intended"] = "action_intended"
@@ -240,7 +170,7 @@ class ActionIntended(_Event):
     irreversible: bool
 
 
-class ActionChanged(_Event):
+class ActionChanged(LoggedEvent):
     """An action's `state` changed. If a person changed the state, `by` is that person.
 
     `done`: the action was done, and `result_hash` is the hash of its result. `void`: the action was not done.
@@ -256,7 +186,7 @@ class ActionChanged(_Event):
     by: Reason = ""
 
 
-class LeaseChanged(_Event):
+class LeaseChanged(LoggedEvent):
     """The session's lease was taken, taken over or released. Writes under an `epoch` below the newest are refused."""
 
     kind: Literal["lease"] = "lease"
@@ -265,20 +195,20 @@ class LeaseChanged(_Event):
     epoch: int
 
 
-class Drained(_Event):
+class Drained(LoggedEvent):
     """A run ended before its next step, because its process drains. The session is free, and can be resumed."""
 
     kind: Literal["drained"] = "drained"
     reason: Reason
 
 
-class Incident(_Event):
+class Incident(LoggedEvent):
     """Something happened that must not happen, such as a cost above a hold. A person must look at it.
 
     If `closes`, no paid call of the session is sent until a person has acknowledged the incident.
     """
 
-    since = {"closes": 2}
+    since: ClassVar[Mapping[str, int]] = {"closes": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["incident"] = "incident"
@@ -287,22 +217,14 @@ class Incident(_Event):
     closes: bool = False
 
 
-class Acknowledged(_Event):
+class Acknowledged(LoggedEvent):
     """A person has seen the session's incidents so far. If an incident had closed the session, it is open again."""
 
     kind: Literal["acknowledged"] = "acknowledged"
     note: Reason
 
 
-class Reconciled(_Event):
-    """A call whose end nobody saw was charged its actual cost in place of its hold."""
-
-    kind: Literal["reconciled"] = "reconciled"
-    call_id: str
-    cost: USD
-
-
-class ToppedUp(_Event):
+class ToppedUp(LoggedEvent):
     """A person raised the cap of the account `scope` by `amount`."""
 
     kind: Literal["topped_up"] = "topped_up"
@@ -311,7 +233,7 @@ class ToppedUp(_Event):
     note: Reason = ""
 
 
-class Erased(_Event):
+class Erased(LoggedEvent):
     """The kept answers of the session's calls so far, and the contents of its ended actions and approvals, were erased.
 
     `answers` is how many rows lost contents. The costs of the calls stay.
@@ -322,7 +244,7 @@ class Erased(_Event):
     note: Reason = ""
 
 
-class PauseSet(_Event):
+class PauseSet(LoggedEvent):
     """A person paused `scope`: `all`, `tenant:NAME` or `agent:NAME`."""
 
     kind: Literal["pause_set"] = "pause_set"
@@ -331,7 +253,7 @@ class PauseSet(_Event):
     note: Reason = ""
 
 
-class PauseLifted(_Event):
+class PauseLifted(LoggedEvent):
     """A person ended the pause of `scope`."""
 
     kind: Literal["pause_lifted"] = "pause_lifted"
@@ -340,7 +262,7 @@ class PauseLifted(_Event):
     note: Reason = ""
 
 
-class BreakerChanged(_Event):
+class BreakerChanged(LoggedEvent):
     """A call or run of this session changed a breaker.
 
     `change` says how: the call or run `opened` or `closed` the breaker, became its only probe while it was half open
@@ -348,7 +270,7 @@ class BreakerChanged(_Event):
     it does so for this session only.
     """
 
-    since = {"alone": 2}
+    since: ClassVar[Mapping[str, int]] = {"alone": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["breaker_changed"] = "breaker_changed"
@@ -358,7 +280,7 @@ class BreakerChanged(_Event):
     alone: bool = False
 
 
-class RequestClosed(_Event):
+class RequestClosed(LoggedEvent):
     """A request has its answer. `spent` is what was charged for it; a call whose end nobody saw counts at its hold."""
 
     kind: Literal["request_closed"] = "request_closed"

@@ -32,10 +32,10 @@ from bursar.state.errors import BursarError
 from bursar.state.events import Decided
 from bursar.state.money import USD
 from bursar.state.refusals import Refused
+from bursar.state.rules.value_selection import ScoredCandidate as Weighed
+from bursar.state.rules.value_selection import select
 from bursar.state.session import Plan, Request
 from bursar.state.text import one_line
-from bursar.state.value_selection import ScoredCandidate as Weighed
-from bursar.state.value_selection import select
 
 ROUTER = "supervisor"  # its agent in the books
 MOST_NEEDS = 64  # that a router gives one step

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar.state.money import USD, ZERO
-from bursar.state.value_selection import ScoredCandidate, select
+from bursar.state.rules.value_selection import ScoredCandidate, select
 
 
 def candidate(name: str, score: float, cost: str, *, fits: bool = True, value: str = "1") -> ScoredCandidate:
