@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bursar.graphs.leased_graph import TAKE_OVER
     from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
+    from bursar.nodes.cascades.cascade import Cascade
     from bursar.nodes.composers.base import Composer
     from bursar.nodes.composers.model_composer import ModelComposer
     from bursar.nodes.gates.base import Gate, Verdict
@@ -113,6 +114,7 @@ _WHERE = {
     "Provider": "bursar.nodes.gateway.providers.base",
     "ProviderClient": "bursar.nodes.gateway.providers.base",
     "register_provider": "bursar.nodes.gateway.providers.base",
+    "Cascade": "bursar.nodes.cascades.cascade",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Question": "bursar.nodes.routers.base",
@@ -163,6 +165,7 @@ __all__ = [
     "BudgetRaise",
     "BursarError",
     "Candidate",
+    "Cascade",
     "CascadeRouter",
     "Cipher",
     "CipherError",
