@@ -19,12 +19,19 @@ from bursar.checkpoints.ledger.accounts import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.approvals import ApprovalRecord
-from bursar.checkpoints.ledger.audit_log import AuditRow, follow_log, is_known, read_log, read_page
+from bursar.checkpoints.ledger.audit_log import (
+    AuditRow,
+    IncidentRow,
+    follow_log,
+    incidents,
+    is_known,
+    read_log,
+    read_page,
+)
 from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, QuotedCostRow, costs, quoted_costs
-from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
-from bursar.checkpoints.ledger.learning.gains import GainRow, gains
+from bursar.checkpoints.ledger.gains import GainRow, gains
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
 from bursar.checkpoints.ledger.spend import spend_of

@@ -11,13 +11,13 @@ from bursar.nodes.cascades.decisions import Books, Known
 from bursar.nodes.cascades.failures import log_rung, raise_if_of_the_run, reason_of
 from bursar.nodes.cascades.judgement import NO_ANSWER, Judged, Weighing, gap_of
 from bursar.nodes.cascades.rungs import Rung, Rungs, ask, check_order, rungs_of, scope_of
-from bursar.nodes.cascades.stakes import Gain, Gains, Share, Stake, segment_of, share_of, stake_of
+from bursar.nodes.cascades.stakes import Gain, Gains, Share, Stake, check_stake, segment_of, share_of, stake_of
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.isolation.captured import capture
 from bursar.nodes.specialists.definition import is_name
 from bursar.state.decision import Decision
-from bursar.state.errors import AmountError, BadOutput, ConfigurationError
-from bursar.state.money import USD, ZERO, Amount
+from bursar.state.errors import BadOutput, ConfigurationError
+from bursar.state.money import Amount
 from bursar.state.refusals import Refused
 from bursar.state.rules.value import PRIOR
 from bursar.state.run import Report, Task
@@ -77,14 +77,7 @@ class Cascade:
         for one in list(cast("Mapping[str, object]", gain).values()) if isinstance(gain, Mapping) else [gain]:
             if one is not None and not callable(one):
                 share_of(one, f"cascade {self.name!r}: gain")
-        if callable(self.stake):
-            return
-        try:
-            amount = USD(self.stake)
-        except AmountError as error:
-            raise ConfigurationError(f"cascade {self.name!r}: stake: {error}") from None
-        if amount < ZERO:
-            raise ConfigurationError(f"cascade {self.name!r}: its stake {amount} is negative")
+        check_stake(self.stake, f"cascade {self.name!r}")
 
     async def __call__(self, task: Task) -> Report:
         """Return the first accepted answer, otherwise the best one. Raises the last error if no rung answers."""
@@ -146,7 +139,7 @@ class _Climb:
             judged = await self._checked(judged)
         sys.audit("bursar.failpoint", "before_rung_decision")
         decide = partial(self.weighing.decide, place, judged, self.notes)
-        decision = await self.books.write(place, decide, judged.rung, self.cascade.rungs[place + 1 :])
+        decision = await self.books.write(place, decide, judged.rung, opens=self.cascade.rungs[place + 1 :])
         sys.audit("bursar.failpoint", "after_rung_decision")
         return decision
 

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.accounts import Account, charged, left, open_account
-from bursar.checkpoints.ledger.learning.gains import RungRecord, rung_records
+from bursar.checkpoints.ledger.gains import RungRecord, rung_records
 from bursar.checkpoints.ledger.postings import record
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events
@@ -62,25 +62,37 @@ class Books:
         """The path of the agent that decides."""
         return "" if self.scope is None else self.scope.agent
 
-    async def known(self, segment: str, rungs: Sequence[Rung]) -> Known:
-        """Return what the books say now. This is one read."""
+    async def known(self, segment: str, rungs: Sequence[Rung] = ()) -> Known:
+        """Return what the books say now. If the first rung is a specialist, its account is opened with its ceiling."""
         scope = self.scope
         if scope is None:
             return Known(left=self.left)
         names = [rung.name for rung in rungs]
+        opens = [rung for rung in rungs[:1] if _has_ceiling(rung)]
 
         def read(transaction: Transaction) -> Known:
+            for rung in opens:
+                _open(transaction, scope, rung, ())
             records = rung_records(transaction, scope.agent, segment, names) if names else {}
             return Known(records, self._room(scope, transaction), _made(transaction, scope, self.key))
 
-        return await scope.ledger.database.arun(scope.ledger.bind(read), readonly=True, brief=True, until=scope.until)
+        work, only_reads = scope.ledger.bind(read), not opens
+        return await scope.ledger.database.arun(work, readonly=only_reads, durable=False, brief=True, until=scope.until)
 
-    async def write(self, step: int, decide: Decide, judged: Rung | None, opens: Sequence[Rung]) -> Decision:
+    async def write(
+        self,
+        step: int,
+        decide: Decide,
+        judged: Rung | None = None,
+        *,
+        opens: Sequence[Rung] = (),
+        above: tuple[str, ...] = (),
+    ) -> Decision:
         """Write the decision that `decide` returns to the log, tell the observers, and return it.
 
         `decide` gets what is left now, and what the `judged` rung was charged. The accounts of the specialists in
-        `opens` are opened with their ceilings. The commit survives the end of this process. Raises `LeaseLost` if
-        another run owns the session by now.
+        `opens` are opened with their ceilings, on the path of the names `above` them. The commit survives the end of
+        this process. Raises `LeaseLost` if another run owns the session by now.
         """
         scope = self.scope
         if scope is None:
@@ -90,9 +102,8 @@ class Books:
         def post(transaction: Transaction) -> Decision:
             # Race: another run may own the session by now, and decide for itself.
             scope.check_lease(transaction)
-            for rung in opens:
-                if rung.specialist is not None and not rung.free:
-                    open_account(transaction, Account(_account(scope, rung), rung.specialist.cap.nanos))
+            for rung in filter(_has_ceiling, opens):
+                _open(transaction, scope, rung, above)
             cost = None if judged is None else self._cost(scope, judged, transaction)
             decision = decide(self._room(scope, transaction), cost)
             decided = Decided(
@@ -124,8 +135,19 @@ class Books:
         return USD.from_nanos(max(charged(transaction, _account(scope, rung)) - sum(counted), 0))
 
 
-def _account(scope: Scope, rung: Rung) -> str:
+def _account(scope: Scope, rung: Rung, above: Sequence[str] = ()) -> str:
+    for name in above:
+        scope = scope.child(name)
     return scope.child(rung.name).scopes[-1]
+
+
+def _has_ceiling(rung: Rung) -> bool:
+    return rung.specialist is not None and not rung.free
+
+
+def _open(transaction: Transaction, scope: Scope, rung: Rung, above: Sequence[str]) -> None:
+    if rung.specialist is not None:
+        open_account(transaction, Account(_account(scope, rung, above), rung.specialist.cap.nanos))
 
 
 def _made(transaction: Transaction, scope: Scope, key: str) -> dict[int, Decision]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bursar.checkpoints.ledger.learning.gains import RungRecord
+from bursar.checkpoints.ledger.gains import RungRecord
 from bursar.nodes.cascades.decisions import Known
 from bursar.nodes.cascades.rungs import Rung, expected_price
 from bursar.nodes.cascades.stakes import Gains

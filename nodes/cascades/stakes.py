@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TypeAlias, cast
 
-from bursar.checkpoints.ledger.learning.gains import RungRecord
+from bursar.checkpoints.ledger.gains import RungRecord
 from bursar.nodes.cascades.failures import reason_of
 from bursar.nodes.isolation.captured import capture_call
 from bursar.state.errors import AmountError, ConfigurationError
@@ -49,6 +49,18 @@ def stake_of(stake: Stake, task: Task) -> tuple[USD, str]:
     if amount < ZERO:
         return ZERO, f"its stake counts as $0.00: {amount} is negative"
     return amount, ""
+
+
+def check_stake(stake: Stake, of: str) -> None:
+    """Raise `ConfigurationError`, naming `of`, unless the stake is a function, or an amount of at least nothing."""
+    if callable(stake):
+        return
+    try:
+        amount = USD(stake)
+    except AmountError as error:
+        raise ConfigurationError(f"{of}: stake: {error}") from None
+    if amount < ZERO:
+        raise ConfigurationError(f"{of}: its stake {amount} is negative")
 
 
 def segment_of(segment: Callable[[Task], str] | None, task: Task) -> tuple[str, str]:

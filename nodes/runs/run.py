@@ -52,9 +52,7 @@ async def run_link(
     config: RunnableConfig,
     refusal: RunVerdict | None = None,
 ) -> tuple[Run, list[Decision]]:
-    """Run the handler to exactly one outcome, write the outcome to the ledger, and return the run.
-
-    With it come the decisions of its cascades and choices, in order.
+    """Run the handler to exactly one outcome, log it, and return the run, and what its cascades and choices decided.
 
     The run is *completed* with its report. It is *exhausted* if it reached a limit: a paid call was refused for its
     money, turns or time (even if the handler swallowed the refusal), the deadline passed, or its graph ran out of

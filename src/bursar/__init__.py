@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
     from bursar.nodes.cascades.cascade import Cascade
+    from bursar.nodes.cascades.choose import ChoiceFacts, Choose
     from bursar.nodes.composers.base import Composer
     from bursar.nodes.composers.model_composer import ModelComposer
     from bursar.nodes.gates.base import Gate, Verdict
@@ -115,6 +116,8 @@ _WHERE = {
     "ProviderClient": "bursar.nodes.gateway.providers.base",
     "register_provider": "bursar.nodes.gateway.providers.base",
     "Cascade": "bursar.nodes.cascades.cascade",
+    "ChoiceFacts": "bursar.nodes.cascades.choose",
+    "Choose": "bursar.nodes.cascades.choose",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Question": "bursar.nodes.routers.base",
@@ -167,6 +170,8 @@ __all__ = [
     "Candidate",
     "Cascade",
     "CascadeRouter",
+    "ChoiceFacts",
+    "Choose",
     "Cipher",
     "CipherError",
     "Composer",

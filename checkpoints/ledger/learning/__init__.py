@@ -1,1 +1,0 @@
-"""What the log teaches about runs to come."""
