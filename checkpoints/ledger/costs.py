@@ -207,8 +207,8 @@ _MIDDLE = (
 
 def _row(by: By, name: str, *sums: int) -> CostRow:
     count, spent, held, unknown, *tokens, saved = sums
-    amounts = map(USD.from_nanos, (spent, held))
-    return CostRow(by, name, count, *amounts, unknown, *tokens, cache_saved=USD.from_nanos(saved))
+    amount, net = USD.from_nanos(spent), USD.from_nanos(saved)
+    return CostRow(by, name, count, amount, USD.from_nanos(held), unknown, *tokens, cache_saved=net)
 
 
 def _whole(value: object) -> int:

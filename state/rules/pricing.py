@@ -134,6 +134,11 @@ class PricedModel:
         plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0)
         return self.cost(plain) - self.cost(usage, long_cache_write_tokens=long_cache_write_tokens)
 
+    @property
+    def has_cheaper_hits(self) -> bool:
+        """Whether a token that is read from the provider's cache costs less than a plain one."""
+        return any(_dearest(one.cache_read, 1) < _dearest(one.input, 1) for one in self.lists)
+
     def write_pays(self, input_tokens: int, *, again: int, of: int) -> bool:
         """Whether writing a prefix to the cache for minutes is expected to cost less than not writing it.
 
