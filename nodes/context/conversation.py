@@ -46,8 +46,8 @@ def history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
 def given_to_model(task: Task) -> list[BaseMessage | tuple[str, str]]:
     """Return what a chat model or a graph gets of the task: system messages, earlier turns, the other messages.
 
-    What stays the same from request to request comes first, so that the provider's cache has it. What other agents reported for
-    the request comes before those, as data: so the user's message is the last.
+    What stays the same from request to request comes first, so that the provider's cache has it. What other agents
+    reported for the request comes before those, as data: so the user's message is the last.
     """
     own = task.messages or (HumanMessage(task.text),)
     before = len(task.history) - len(_turns(own[:-1]))
