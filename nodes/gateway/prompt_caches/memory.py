@@ -19,7 +19,7 @@ MOST_STATIC_CHARACTERS = 200_000  # of a static part that is kept for comparison
 LEAST_BYTES = 1_024  # of a prompt: a shorter one has fewer tokens than any cache takes
 SHARED_PART = 4  # a static part that shares less than a quarter with the one before is another prompt
 DEPTHS = 3  # a conversation's first call, its second, and all later ones
-PARTS = ("tools", "system message")
+PARTS = ("its tools are not those", "its system message is not that")
 
 logger = logging.getLogger("bursar.cache")
 
@@ -85,7 +85,7 @@ class PromptMemory:
             agent.last = tuple(part[:MOST_STATIC_CHARACTERS] for part in prompt.static)  # pyright: ignore[reportAttributeAccessIssue]
         if broken is not None:
             part, how = broken
-            what = "%s: its %s is not that of its call before, so the provider's cache misses all that follows: %s"
+            what = "%s: %s of its call before, so the provider's cache misses all that follows: %s"
             logger.warning(f"{what}; put what changes last", name, part, how)
         return outlook
 
