@@ -13,8 +13,8 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.prices import Price
-from bursar.nodes.gateway.prompt_caches.anthropic_marks import EPHEMERAL, least_cached_tokens
 from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
+from bursar.nodes.gateway.providers.anthropic_marks import EPHEMERAL, least_cached_tokens
 from bursar.nodes.gateway.providers.base import CacheAdvice
 from bursar.nodes.gateway.providers.openai import CACHE_KEY, OpenAIProvider
 from tests.nodes.gateway.providers.protocols import CLAUDE
