@@ -111,7 +111,9 @@ def test_a_session_of_fifty_requests_with_tools_hits_what_the_rules_allow(
         return (await model.ainvoke(messages)).text
 
     numbers = itertools.count(1)
-    app = build(world.ledger, [free("spending", spending, ceiling=CEILING)], budget=BUDGET, clock=world.clock)
+    app = build(
+        world.ledger, [free("spending", spending, ceiling=CEILING, timeout=120)], budget=BUDGET, clock=world.clock
+    )
     with caplog.at_level(logging.WARNING, logger.name):
         for _ in range(TURNS):
             month = next(numbers)
@@ -154,7 +156,9 @@ def test_a_clock_in_the_system_message_gets_few_hits_and_a_warning(
         clock = f"It is {world.clock():%H:%M:%S}. "
         return (await model.ainvoke([SystemMessage(clock + INSTRUCTIONS), *given_to_model(task)])).text
 
-    app = build(world.ledger, [free("spending", spending, ceiling=CEILING)], budget=BUDGET, clock=world.clock)
+    app = build(
+        world.ledger, [free("spending", spending, ceiling=CEILING, timeout=120)], budget=BUDGET, clock=world.clock
+    )
     with caplog.at_level(logging.WARNING, logger.name):
         for turn in range(8):
             app.invoke({"messages": [("user", f"How much for food in month {turn}?")]}, session())
