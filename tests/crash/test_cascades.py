@@ -25,7 +25,7 @@ UNSEEN = ("after_send", "after_response")  # nobody saw the call's end: it stays
 @pytest.fixture(scope="module")
 def legs() -> Iterator[Legs]:
     """Runs a leg in a process of its own: its exit status and its answer."""
-    with forks.legs("tests.crash.programs.cascade_legs") as made:
+    with forks.legs("tests.crash.programs.cascades.legs") as made:
         yield made
 
 
