@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bursar import DrillEnvironment
     from bursar.genie.importing.import_report import ImportReport
 
-DEFAULT_MODEL = "gpt-4o-mini"
+DEFAULT_MODEL, CAREFUL_MODEL = "gpt-4o-mini", "gpt-4o"
 BRANCH = "branch:to:"  # before the name of a node in a checkpoint: LangGraph's mark of a branch that leads there
 Clock = Callable[[], datetime]
 
@@ -162,7 +162,8 @@ def open_genie(
     """
     cap = Budget(per_request=budget)
     # `model_of` may raise, so it runs before anything is opened.
-    model = model_of(os.environ if environment is None else environment)
+    settings = os.environ if environment is None else environment
+    model, careful = model_of(settings), careful_model_of(settings)
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.url)
     source = Connector(data)
@@ -171,7 +172,7 @@ def open_genie(
         return as_of or now.date()
 
     app = build_supervisor(
-        specialists(source, today=today, model=model, budget=cap.per_request),
+        specialists(source, today=today, model=model, careful=careful, budget=cap.per_request),
         budget=cap,
         ledger=ledger,
         checkpointer=SQLAlchemySaver(database) if checkpointer else None,
@@ -205,21 +206,37 @@ def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
     """
     if not environment.get("OPENAI_API_KEY"):
         return None
+    return _metered(environment, environment.get("BURSAR_MODEL") or DEFAULT_MODEL, "BURSAR_MODEL_PRICE")
+
+
+def careful_model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
+    """Return the metered model for answers with much at stake, None if `environment` names none or has no key.
+
+    It is `BURSAR_CAREFUL_MODEL`, at the price `BURSAR_CAREFUL_MODEL_PRICE`. If `BURSAR_MODEL` is the default too, it is
+    `gpt-4o`. Raises what `model_of` raises.
+    """
+    default = "" if environment.get("BURSAR_MODEL") else CAREFUL_MODEL
+    name = environment.get("BURSAR_CAREFUL_MODEL") or default
+    if not name or not environment.get("OPENAI_API_KEY"):
+        return None
+    return _metered(environment, name, "BURSAR_CAREFUL_MODEL_PRICE")
+
+
+def _metered(environment: Mapping[str, str], name: str, price: str) -> BaseChatModel:
     from langchain_openai import ChatOpenAI
 
-    name = environment.get("BURSAR_MODEL") or DEFAULT_MODEL
     base_url = environment.get("OPENAI_BASE_URL") or None
     chat = ChatOpenAI(model=name, api_key=lambda: environment["OPENAI_API_KEY"], base_url=base_url, temperature=0)
-    return meter(chat, price=_price(environment.get("BURSAR_MODEL_PRICE", "")))
+    return meter(chat, price=_price(environment.get(price, ""), price))
 
 
-def _price(text: str) -> Price | None:
+def _price(text: str, variable: str) -> Price | None:
     if not text:
         return None
     try:
         given, made = (Decimal(part) for part in text.split("/"))
     except (ValueError, InvalidOperation):
         raise ConfigurationError(
-            f"BURSAR_MODEL_PRICE is input/output in US dollars per million tokens, such as 0.15/0.60, not {text!r}"
+            f"{variable} is input/output in US dollars per million tokens, such as 0.15/0.60, not {text!r}"
         ) from None
     return Price(input=given, output=made)

@@ -2,7 +2,7 @@
 (if there is a model), and a last resort.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import Final
 
@@ -18,8 +18,9 @@ from bursar.genie.agents.risk_assessment.agent import AGENT as RISK_ASSESSMENT
 from bursar.genie.agents.tax_optimisation.agent import AGENT as TAX_OPTIMISATION
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
-from bursar.genie.wording.model_specialist import model_handler
+from bursar.genie.wording.model_specialist import Tool, model_handler
 from bursar.genie.wording.reporting import report_of
+from bursar.genie.wording.stakes import by_value
 
 # The agents that the router can choose. The compliance checker is not among them: it is the supervisor's gate.
 AGENTS: Final = (
@@ -31,8 +32,12 @@ AGENTS: Final = (
     DATABASE_CONNECTOR,
 )
 CEILING = "0.01"
+CEILING_AT_STAKE = "0.02"  # of an agent with a stake: a small model's words, and a careful one's in their place
+CEILING_OF_CAREFUL = "0.015"
 EXPECTED_COST = "0.003"  # two calls of a small model: one that asks the tool, one that words its findings
 TIMEOUT_SECONDS = 30.0
+
+Rule = Callable[[Task], Report]
 
 
 def specialists(
@@ -40,6 +45,7 @@ def specialists(
     *,
     today: Callable[[datetime], date],
     model: BaseChatModel | None = None,
+    careful: BaseChatModel | None = None,
     budget: USD | None = None,
 ) -> list[Specialist]:
     """Return Genie's specialists over the household's data in `source`.
@@ -47,15 +53,23 @@ def specialists(
     `today` returns, for a task's time, the day that an analysis takes as the present. A specialist's ceiling is
     `CEILING`, or the request's `budget` if that is less. Without a model, each specialist is a tool agent. With a
     model, the model words the tool's findings, and the tool alone is the fallback. An agent that is `tool_only` has
-    neither a model nor a fallback.
+    neither a model nor a fallback. An agent with a stake asks the model only if something is at stake, and the dearer
+    model `careful` where the first one's words do not hold and that is worth it; its ceiling is `CEILING_AT_STAKE`.
     """
-    cap = USD(CEILING) if budget is None else min(USD(CEILING), budget)
-    return [_specialist(agent, source, today, model, cap=cap) for agent in AGENTS]
+    models = tuple(one for one in (model, careful) if one is not None) if model is not None else ()
+    return [_specialist(agent, source, today, models, budget) for agent in AGENTS]
 
 
 def _specialist(
-    agent: Agent, source: Source, today: Callable[[datetime], date], model: BaseChatModel | None, *, cap: USD
+    agent: Agent,
+    source: Source,
+    today: Callable[[datetime], date],
+    models: Sequence[BaseChatModel],
+    budget: USD | None,
 ) -> Specialist:
+    cap = USD(CEILING_AT_STAKE if models and agent.stake is not None else CEILING)
+    cap = cap if budget is None else min(cap, budget)
+
     def tool(task: Task, question: str) -> Analysis:
         return agent.analyse(source, question, today=today(task.now))
 
@@ -74,13 +88,32 @@ def _specialist(
     return Specialist(
         name=agent.name,
         description=agent.description,
-        handler=templated if model is None else model_handler(agent.name, agent.description, tool, model),
+        handler=_worded(agent, tool, templated, models, cap=cap) if models else templated,
         ceiling=cap.dollars,
-        expected_cost=None if model is None else min(cap, USD(EXPECTED_COST)).dollars,
+        expected_cost=min(cap, USD(EXPECTED_COST)).dollars if models else None,
         timeout=TIMEOUT_SECONDS,
-        fallbacks=(unavailable,) if model is None else (templated, unavailable),
+        fallbacks=(templated, unavailable) if models else (unavailable,),
         examples=agent.examples,
-        models=() if model is None else (model,),
+        models=models if agent.stake is not None else models[:1],
+    )
+
+
+def _worded(
+    agent: Agent, tool: Tool, templated: Rule, models: Sequence[BaseChatModel], *, cap: USD
+) -> Callable[[Task], Awaitable[Report]]:
+    """Return the handler of an agent whose findings a model words: the first, or by what is at stake."""
+    first, *others = [model_handler(agent.name, agent.description, tool, model) for model in models]
+    stake = agent.stake
+    if stake is None:
+        return first
+
+    def rung(handler: Rule | Callable[[Task], Awaitable[Report]], ceiling: str = CEILING) -> Specialist:
+        most = min(cap, USD(ceiling)).dollars
+        return Specialist(name=agent.name, description=agent.description, handler=handler, ceiling=most)
+
+    careful = [rung(handler, CEILING_OF_CAREFUL) for handler in others]
+    return by_value(
+        rung(templated), rung(first), careful[0] if careful else None, lambda task: stake(tool(task, task.text))
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
+from bursar.genie.wording.stakes import StakeOfAnalysis
 
 
 class Analyse(Protocol):
@@ -31,7 +32,8 @@ class Agent:
 
     The router chooses by `description`, one line on what the agent answers, and by `examples` of such questions.
     `analyse` computes the answer. If the agent is `tool_only`, no model words its answer and the agent has no fallback:
-    if `analyse` fails, the session's answer names the gap.
+    if `analyse` fails, the session's answer names the gap. `stake` says how much money depends on an analysis: then a
+    model is asked only if there is some, and a dearer one where the first one's words do not hold.
     """
 
     name: str
@@ -39,12 +41,15 @@ class Agent:
     examples: tuple[str, ...]
     analyse: Analyse
     tool_only: bool = False
+    stake: StakeOfAnalysis | None = None
 
     @classmethod
-    def in_folder(cls, folder: Path, *, analyse: Analyse, tool_only: bool = False) -> "Agent":
+    def in_folder(
+        cls, folder: Path, *, analyse: Analyse, tool_only: bool = False, stake: StakeOfAnalysis | None = None
+    ) -> "Agent":
         """Return the agent with the folder's name, and the description and examples in the folder's `examples.toml`."""
         taught = _Taught.model_validate(tomllib.loads((folder / "examples.toml").read_text("utf-8")))
-        return cls(folder.name, taught.description, taught.examples, analyse, tool_only)
+        return cls(folder.name, taught.description, taught.examples, analyse, tool_only, stake)
 
 
 class _Taught(BaseModel):

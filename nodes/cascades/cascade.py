@@ -1,5 +1,6 @@
 """`Cascade`: the cheap rung first, and a dearer one only where the check fails and the decision is worth it."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +83,8 @@ class Cascade:
     async def __call__(self, task: Task) -> Report:
         """Return the first accepted answer, otherwise the best one. Raises the last error if no rung answers."""
         scope = current_scope()
-        stake, no_stake = stake_of(self.stake, task)
+        # A user's function may read a file or a database, so it runs in a thread.
+        stake, no_stake = await asyncio.to_thread(stake_of, self.stake, task)
         segment, no_segment = segment_of(self.segment, task)
         books = Books.of(scope, self.name, task)
         known = await books.known(segment, self.rungs)

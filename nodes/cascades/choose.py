@@ -1,5 +1,6 @@
 """`Choose`: a decision tree of named conditions, whose branches end in rungs."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -104,7 +105,7 @@ class Choose:
         left = task.left if known.left is None else known.left
         path = _known_path(self, made)
         if path is None or made is None:
-            chosen = _walk(self, task, left)
+            chosen = await asyncio.to_thread(_walk, self, task, left)  # users' functions may read a database
             path = chosen.rungs
             above = tuple(rung.name for rung in path[:-1])
             await books.write(0, partial(_decision, chosen, books.agent), opens=path[-1:], above=above)

@@ -123,17 +123,22 @@ def _check_specialist(specialist: Specialist, where: str) -> None:
 def check_order(rungs: Sequence[Rung], of: str) -> None:
     """Raise `ConfigurationError` if a rung is known to cost less than one before it.
 
-    A free rung stands before all others. Otherwise given prices are compared with each other, and models with models,
-    by a call of 1,000 tokens of input and 512 of output.
+    A free rung stands before those that are known to cost something. Otherwise given prices are compared with each
+    other, and models with models, by a call of 1,000 tokens of input and 512 of output.
     """
     known = [(rung, _known_price(rung)) for rung in rungs]
     for place, (rung, price) in enumerate(known):
         for before, other in known[:place]:
             cheaper = price is not None and other is not None and price < other and _alike(rung, before)
-            if cheaper or (rung.free and not before.free):
+            if cheaper or (rung.free and _is_paid(before)):
                 raise ConfigurationError(
                     f"{of}: {rung.name!r} costs less than {before.name!r}; the cheaper comes first"
                 )
+
+
+def _is_paid(rung: Rung) -> bool:
+    """Whether the rung is known to cost something."""
+    return bool(rung.price) if rung.price is not None else not (rung.specialist is None and rung.model is None)
 
 
 def _alike(one: Rung, other: Rung) -> bool:

@@ -18,9 +18,9 @@ from bursar.checkpoints.ledger.calls import Hold, Usage
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.cli.main import make_app
 from bursar.state.approval import ApprovalRequest
-from bursar.state.decision import Step
+from bursar.state.decision import Decision, Step
 from bursar.state.errors import ConfigurationError, LedgerError
-from bursar.state.events import Planned, RunEnded
+from bursar.state.events import Decided, Planned, RunEnded
 from bursar.state.money import USD
 from bursar.state.refusals import NotApproved
 from bursar.state.run import Outcome, Task
@@ -74,6 +74,30 @@ def test_costs_beside_what_was_expected(books: Ledger) -> None:
     assert "$0.015" in bursar(books, "costs", "--quoted").stdout
     assert json.loads(bursar(books, "costs", "s-1", "--quoted", "--json").stdout) == [
         {"agent": "tax", "runs": 1, "expected": "0.015000000", "real": "0.020000000"}
+    ]
+
+
+def test_gains_of_cascades(books: Ledger) -> None:
+    """How often the answers of rungs were accepted stands in a table or as JSON."""
+    assert bursar(books, "costs", "--gain").stdout == "No cascade has asked a rung.\n"
+    for number, accepted in enumerate([True, False]):
+        decision = Decision(
+            kind="cascade", by="tax", rule="x", left=USD(0), rung="gpt-4o", accepted=accepted, cost=USD("0.002")
+        )
+        event = Decided(request_id=f"r-{number}", decision=decision)
+        books.run(postings.record, "s-1", event, at=NOW)
+    assert "gpt-4o" in bursar(books, "costs", "--gain").stdout
+    assert json.loads(bursar(books, "costs", "--gain", "--json").stdout) == [
+        {
+            "specialist": "tax",
+            "segment": "",
+            "rung": "gpt-4o",
+            "asked": 2,
+            "accepted": 1,
+            "gain": "0.318182",
+            "mean_cost": "0.002000000",
+            "saved": "0.000000000",
+        }
     ]
 
 

@@ -65,6 +65,16 @@ def test_an_alias_has_another_text(alias: str) -> None:
     assert event.canonical() != alias
 
 
+def test_a_decision_of_version_2_keeps_its_text() -> None:
+    """Before there were cascades, a decision had no stake and no step; its text is what it was."""
+    payload = (
+        '{"version":2,"kind":"decided","request_id":"r-1","decision":{"kind":"route","by":"router","rule":"best",'
+        '"chosen":["tax"],"candidates":[],"left":"0.030000000","note":"","order":{},"done":false,"has_texts":false},'
+        '"round":1,"place":"supervisor:1"}'
+    )
+    assert EVENTS.validate_json(payload).canonical() == payload
+
+
 def test_new_events_are_of_the_newest_version() -> None:
     """What is written now has every field and says so."""
     opened = RequestOpened(request_id="r", text_hash="t").canonical()

@@ -10,6 +10,7 @@ from langchain_openai import ChatOpenAI
 
 from bursar import (
     Budget,
+    Cascade,
     Drill,
     DrillEnvironment,
     Ledger,
@@ -84,6 +85,29 @@ def test_a_graph_of_ones_own_is_drilled() -> None:
     assert found
     assert [cell for cell in found.cells if cell.skipped] == []
     assert len(found.cells) == len(faults) + 1 + len(OF_COORDINATOR)
+
+
+def _cascading(ground: DrillEnvironment) -> Any:
+    key: Any = "none"
+    model = meter(ChatOpenAI(model="gpt-4o-mini", api_key=key, base_url=ground.provider))
+    cascade = Cascade({"rules": rules, "model": model}, accept=lambda report: "rule" not in report.answer, stake="50")
+    ledger = Ledger(ground.database)
+    return build_supervisor(
+        [Specialist(name="spending", description="Where it goes", handler=cascade, fallbacks=[rules])],
+        budget=Budget("0.03"),
+        ledger=ledger,
+        checkpointer=SQLAlchemySaver(ledger.database),
+        router=RouteTo(),
+    )
+
+
+@pytest.mark.usefixtures("short_shares")
+def test_a_cascade_is_drilled() -> None:
+    """Whatever fails in it, the request is answered; a provider that fails leaves the free rung's answer."""
+    faults = [fault.name for fault in FAULTS if fault.provider != "hang"]
+    found = drill(_cascading, agents=["spending"], faults=faults, deadline=DEADLINE_SECONDS)
+    assert _failed(found.cells) == []
+    assert [cell for cell in found.cells if cell.skipped] == []
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 NAMES = ("before_hold", "after_hold", "after_send", "after_response", "after_settle", "before_node_end")
 PLANNING_NAMES = ("after_intake", "after_routing", "after_admission", "after_gate")
 ACTION_NAMES = ("before_intent", "after_intent", "after_effect", "after_result", "before_undo", "in_undo", "after_undo")
-ALL_NAMES = (*NAMES, *PLANNING_NAMES, *ACTION_NAMES)
+CASCADE_NAMES = ("before_rung_decision", "after_rung_decision")
+ALL_NAMES = (*NAMES, *PLANNING_NAMES, *ACTION_NAMES, *CASCADE_NAMES)
 
 listeners: list[Callable[[str], None]] = []  # each gets the name of a place that was reached
 
