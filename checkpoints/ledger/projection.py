@@ -244,7 +244,10 @@ class SessionProjection:
                 tokens = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
                 call.usage = Usage(*tokens, event.reasoning_tokens)
             case Reconciled():
-                call.state, call.cost = "settled", event.cost.nanos
+                call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash
+                if event.input_tokens is not None:
+                    found = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
+                    call.usage = Usage(*(count or 0 for count in (*found, event.reasoning_tokens)))
             case CallVoided():
                 call.state = "void"
             case CallUnknown():

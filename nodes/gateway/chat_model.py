@@ -170,7 +170,9 @@ class MeteredChatModel(ChatModelInThreads):
             raise scope.latch(refusal) from None
         candidates = (candidate, *cheaper)
         offers = tuple(model.offer() for model in candidates)
-        return ChatCall(AdmissionRequest(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
+        findable = any(model.is_findable for model in candidates)
+        claim = AdmissionRequest(scope, key, scope.next_occurrence(key), offers, findable)
+        return ChatCall(claim, candidates, messages, stop)
 
     def _generate(
         self,

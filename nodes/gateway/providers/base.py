@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
@@ -44,6 +44,33 @@ class Failure:
     pause_seconds: float | None = None
     at_fault: bool = False
     usage: BilledUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A call whose end nobody saw, as a provider is asked for it.
+
+    `model` is the model's name, `client` the client that sent the call or that would send it, `held_at` when it may
+    have been sent, at the earliest. The look-up should end within `timeout_seconds`; later nobody waits for it.
+    """
+
+    call_id: str
+    model: str
+    client: ProviderClient
+    held_at: datetime
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A call as its provider has kept it: the usage that it billed, and the answer, None if it has not kept that.
+
+    If not `finished`, the model is still writing, and nothing is booked.
+    """
+
+    usage: BilledUsage
+    answer: ChatResult | None = None
+    finished: bool = True
 
 
 class Provider(Protocol):
@@ -87,6 +114,33 @@ class Provider(Protocol):
     def hidden_input_tokens(self, tools: int, /) -> int:
         """Return the most input tokens that the provider itself adds to a call with `tools` tools."""
         ...
+
+
+class CallFinder(Protocol):
+    """What a provider may have, too, if it can find out what became of a call. Without it, it knows of no call."""
+
+    def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
+        """Whether `look_up` may find a call that is sent with these options of the caller."""
+        ...
+
+    def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
+        """Return the options to send, with what makes the call known to the provider by `call_id`.
+
+        `options` are those of `send_options`. What is added must not cost anything.
+        """
+        ...
+
+    def look_up(self, call: LookUp, /) -> FoundCall | None:
+        """Return the call as the provider has kept it; None if it was not found, or cannot be known.
+
+        It runs in a thread of its own. An error that it raises counts as None.
+        """
+        ...
+
+
+def finder_of(provider: Provider) -> CallFinder | None:
+    """Return the provider as one that finds calls, None if it has no `look_up`."""
+    return cast(CallFinder, provider) if hasattr(provider, "look_up") else None
 
 
 _registered: tuple[Provider, ...] = ()

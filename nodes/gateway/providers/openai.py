@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 
-from bursar.nodes.gateway.providers.base import BilledUsage, Failure, ProviderClient
-from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, setting
+from bursar.nodes.gateway.providers.base import BilledUsage, Failure, FoundCall, LookUp, ProviderClient
+from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, mapping, setting
 from bursar.state.errors import ConfigurationError
+
+CALL_KEY = "bursar_call"  # in the metadata of a stored answer: the call's id
+MAX_METADATA = 16  # pairs that OpenAI takes
 
 CAP_OPTION_OF: Mapping[str, str] = {
     "ChatOpenAI": "max_completion_tokens",
@@ -56,6 +60,54 @@ class OpenAIProvider(GenericProvider):
                 sent["timeout"] = timeout_seconds if own is None else min(own, timeout_seconds)
         return sent
 
+    def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
+        """Whether OpenAI stores the answer, so that it can be listed: `store=True` on the model or the call.
+
+        Only answers of the Chat Completions API can be listed. One of the Responses API is found by its id alone, which
+        langchain-openai does not tell before the answer is there.
+        """
+        given = {**mapping(setting(client.model, "model_kwargs")), **options}
+        stored = given.get("store", setting(client.model, "store"))
+        return stored is True and setting(client.model, "use_responses_api") is not True
+
+    def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
+        """Return the options with the call's id in `metadata`, beside that of the caller and of the model.
+
+        If the answer is not stored, or the metadata is full, the options stay as they are.
+        """
+        sent = dict(options)
+        if not self.can_look_up(client, options):
+            return sent
+        own = mapping(setting(client.model, "model_kwargs")).get("metadata")
+        extra = mapping(options.get("extra_body") or setting(client.model, "extra_body"))
+        given = mapping(extra.get("metadata", options.get("metadata", own)))
+        if len(given) >= MAX_METADATA:
+            return sent
+        named = {**given, CALL_KEY: call_id}
+        if "metadata" in extra:  # it would win over the option
+            return {**sent, "extra_body": {**extra, "metadata": named}}
+        return {**sent, "metadata": named}
+
+    def look_up(self, call: LookUp, /) -> FoundCall | None:
+        """Return the stored answer whose metadata has the call's id, with its usage.
+
+        OpenAI lists stored answers when they are finished. Return None if there is none, or more than one, or if its
+        usage is not told: then nobody knows what was billed. A server that ignores the filter by metadata lists answers
+        of other calls; they are left out.
+        """
+        client = cast(Any, setting(call.client.model, "root_client"))
+        if client is None:
+            return None
+        page = client.chat.completions.list(
+            metadata={CALL_KEY: call.call_id}, limit=MAX_METADATA, timeout=call.timeout_seconds
+        )
+        stored = [one for one in page.data if _metadata_of(one).get(CALL_KEY) == call.call_id]
+        if len(stored) != 1 or not all(choice.finish_reason for choice in stored[0].choices):
+            return None
+        answer = cast(Any, call.client.model)._create_chat_result(stored[0])
+        usage = self.usage(answer)
+        return None if usage is None else FoundCall(usage, answer)
+
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
         """Return the failure of `GenericProvider.failure`.
 
@@ -64,6 +116,10 @@ class OpenAIProvider(GenericProvider):
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)
         return failure if usage is None else replace(failure, usage=usage)
+
+
+def _metadata_of(stored: object) -> Mapping[str, object]:
+    return mapping(getattr(stored, "metadata", None))
 
 
 def _usage_in(error: BaseException) -> BilledUsage | None:
