@@ -13,6 +13,7 @@ from bursar.state.errors import ConfigurationError
 
 CALL_KEY = "bursar_call"  # in the metadata of a stored answer: the call's id
 MAX_METADATA = 16  # pairs that OpenAI takes
+LIST_RETRIES = 2
 
 CAP_OPTION_OF: Mapping[str, str] = {
     "ChatOpenAI": "max_completion_tokens",
@@ -98,7 +99,8 @@ class OpenAIProvider(GenericProvider):
         client = cast(Any, setting(call.client.model, "root_client"))
         if client is None:
             return None
-        page = client.chat.completions.list(
+        # Unlike a paid call, a list may be asked for again: a connection that the server has closed is no answer.
+        page = client.with_options(max_retries=LIST_RETRIES).chat.completions.list(
             metadata={CALL_KEY: call.call_id}, limit=MAX_METADATA, timeout=call.timeout_seconds
         )
         stored = [one for one in page.data if _metadata_of(one).get(CALL_KEY) == call.call_id]
