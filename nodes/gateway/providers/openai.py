@@ -67,21 +67,19 @@ class OpenAIProvider(GenericProvider):
         Only answers of the Chat Completions API can be listed. One of the Responses API is found by its id alone, which
         langchain-openai does not tell before the answer is there.
         """
-        given = {**mapping(setting(client.model, "model_kwargs")), **options}
-        stored = given.get("store", setting(client.model, "store"))
+        stored = options.get("store", setting(client.model, "store"))
         return stored is True and setting(client.model, "use_responses_api") is not True
 
     def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
-        """Return the options with the call's id in `metadata`, beside that of the caller and of the model.
+        """Return the options with the call's id in `metadata`, beside that of the caller.
 
         If the answer is not stored, or the metadata is full, the options stay as they are.
         """
         sent = dict(options)
         if not self.can_look_up(client, options):
             return sent
-        own = mapping(setting(client.model, "model_kwargs")).get("metadata")
         extra = mapping(options.get("extra_body") or setting(client.model, "extra_body"))
-        given = mapping(extra.get("metadata", options.get("metadata", own)))
+        given = mapping(extra.get("metadata", options.get("metadata")))
         if len(given) >= MAX_METADATA:
             return sent
         named = {**given, CALL_KEY: call_id}

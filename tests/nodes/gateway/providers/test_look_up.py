@@ -106,12 +106,10 @@ def test_a_tool_call_is_found_as_it_was_asked_for(bench: Bench, storing: Storing
 
 
 def test_the_calls_id_is_sent_beside_the_callers_metadata(bench: Bench, storing: StoringProvider) -> None:
-    """Metadata of the model and in `extra_body` stays, and a call of an answer that is not stored gets no id."""
+    """Metadata in `extra_body`, of model or call, stays, and a call of an answer that is not stored gets no id."""
     with bench.scope().enter():
         bench.model(store=True).invoke("one")
-        with pytest.warns(UserWarning, match="metadata"):  # of LangChain, which has a setting of this name
-            given = bench.model(store=True, model_kwargs={"metadata": {"team": "b"}})
-        given.invoke("two")
+        bench.model(store=True).bind(extra_body={"metadata": {"team": "b"}}).invoke("two")
         bench.model(store=True, extra_body={"metadata": {"team": "c"}}).invoke("three")
         bench.model().invoke("four", store=True)
         bench.model(store=True).invoke("five", store=False)
