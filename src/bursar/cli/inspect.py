@@ -1,5 +1,6 @@
 """Commands that read the ledger: sessions, the audit log, holds, costs, incidents, and whether all of it agrees."""
 
+import sys
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +35,13 @@ class Division(StrEnum):
     DAY = "day"
     TENANT = "tenant"
     SESSION = "session"
+
+
+class CostFormat(StrEnum):
+    """The forms in which costs are shown."""
+
+    TABLE = "table"
+    FOCUS = "focus"
 
 
 @commands.command()
@@ -113,12 +121,23 @@ def costs(
     ] = False,
     start: Day = None,
     end: Day = None,
+    form: Annotated[
+        CostFormat, typer.Option("--format", help="A table, or one CSV row for each call by the columns of FOCUS 1.2.")
+    ] = CostFormat.TABLE,
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
     from bursar.cli import render as show
 
+    if form is CostFormat.FOCUS:
+        from bursar.checkpoints.ledger.reconciliation.charges import charges
+        from bursar.cli.books.focus import write_focus
+
+        write_focus(
+            open_ledger(database).read(charges, session_id=session, start=_day(start), end=_day(end)), sys.stdout
+        )
+        return
     if quoted:
         compared = open_ledger(database).quoted_costs(session=session, start=_day(start), end=_day(end))
         if json:

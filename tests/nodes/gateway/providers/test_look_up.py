@@ -9,47 +9,23 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from bursar.checkpoints.ledger import postings
-from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.look_up.asking import LOOK_UP_SECONDS, seconds_for_look_up
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.providers.openai import CALL_KEY
 from bursar.state.events import Reconciled
-from tests.support.bench import NOW, SESSION, Bench, make_bench
+from tests.support.bench import SESSION, Bench, make_bench
 from tests.support.databases import any_url
+from tests.support.lost_calls import QUESTION, lose
 from tests.support.provider import DEAR_MODEL, MODEL, Reply
 from tests.support.storing_provider import StoringProvider, storing
 
 __all__ = ["any_url", "storing"]
-
-QUESTION = "how much did I spend?"
 
 
 @pytest.fixture
 def bench(storing: StoringProvider, any_url: str) -> Iterator[Bench]:
     """A bench on both databases, whose provider stores completions."""
     yield from make_bench(storing, any_url)
-
-
-class _Died(BaseException):
-    """What a killed process cannot handle."""
-
-
-def lose(bench: Bench, model: MeteredChatModel, question: str = QUESTION) -> None:
-    """Send a call whose answer the provider bills and stores, and whose end is not booked, as if the process died.
-
-    Afterwards the call is unknown, and a scope of a repeated run gives the same request the same key.
-    """
-
-    def die(*_: object, **__: object) -> None:
-        raise _Died
-
-    with pytest.MonkeyPatch.context() as patch, bench.scope().enter():
-        for posting in ("settle", "void", "mark_unknown"):
-            patch.setattr(postings, posting, die)
-        with pytest.raises(_Died):
-            model.invoke(question)
-    assert bench.ledger.run(postings.recover, SESSION, at=NOW) == 1
 
 
 def reconciled(bench: Bench) -> list[Reconciled]:
@@ -208,16 +184,7 @@ def test_a_call_that_somebody_reconciled_meanwhile_is_not_booked_twice(bench: Be
 def test_a_cheaper_models_lost_call_is_found_at_its_own_price(bench: Bench, storing: StoringProvider) -> None:
     """The call is billed by the model that was called, and its answer says which model it replaced."""
     model = meter(bench.chat(model=DEAR_MODEL, store=True), cheaper=[bench.chat(model=MODEL, store=True)])
-
-    def die(*_: object, **__: object) -> None:
-        raise _Died
-
-    with pytest.MonkeyPatch.context() as patch, bench.scope("0.0005").enter():
-        for posting in ("settle", "void", "mark_unknown"):
-            patch.setattr(postings, posting, die)
-        with pytest.raises(_Died):
-            model.invoke(QUESTION)
-    bench.ledger.run(postings.recover, SESSION, at=NOW)
+    lose(bench, model, budget="0.0005")
     with bench.scope().enter():
         answer = model.invoke(QUESTION)
     assert answer.response_metadata["instead_of"] == DEAR_MODEL
