@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
-    from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
+    from bursar.nodes.gateway.providers.base import (
+        BilledUsage,
+        Failure,
+        FoundCall,
+        LookUp,
+        Provider,
+        ProviderClient,
+        register_provider,
+    )
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
     from bursar.nodes.observers.base import CallContext, CallEnd, Observer, RequestContext, RequestEnd, RunContext
@@ -71,6 +79,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Ledger": "bursar.checkpoints.ledger.ledger",
+    "LookUp": "bursar.nodes.gateway.providers.base",
     "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
     "Cipher": "bursar.checkpoints.saver.cipher",
     "as_tool": "bursar.graphs.agent_tool",
@@ -110,6 +119,7 @@ _WHERE = {
     "LangSmithObserver": "bursar.nodes.observers.langsmith",
     "BilledUsage": "bursar.nodes.gateway.providers.base",
     "Failure": "bursar.nodes.gateway.providers.base",
+    "FoundCall": "bursar.nodes.gateway.providers.base",
     "Provider": "bursar.nodes.gateway.providers.base",
     "ProviderClient": "bursar.nodes.gateway.providers.base",
     "register_provider": "bursar.nodes.gateway.providers.base",
@@ -175,6 +185,7 @@ __all__ = [
     "DrillEnvironment",
     "ExampleRouter",
     "Failure",
+    "FoundCall",
     "Fault",
     "Gate",
     "Ground",
@@ -182,6 +193,7 @@ __all__ = [
     "LeaseLost",
     "LangSmithObserver",
     "Ledger",
+    "LookUp",
     "LedgerError",
     "Limit",
     "ModelComposer",

@@ -139,8 +139,9 @@ class CallFinder(Protocol):
 
 
 def finder_of(provider: Provider) -> CallFinder | None:
-    """Return the provider as one that finds calls, None if it has no `look_up`."""
-    return cast(CallFinder, provider) if hasattr(provider, "look_up") else None
+    """Return the provider as one that finds calls, None if it lacks a method of `CallFinder`."""
+    finds = all(hasattr(provider, name) for name in ("can_look_up", "name_call", "look_up"))
+    return cast(CallFinder, provider) if finds else None
 
 
 _registered: tuple[Provider, ...] = ()
