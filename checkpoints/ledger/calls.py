@@ -37,11 +37,11 @@ from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.database.statement import ReturningStatement, Row, Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls
+from bursar.state.decision import PATH
 from bursar.state.errors import LedgerError
 from bursar.state.rules.calls import IN_FLIGHT, MAY_FOLLOW, CallState, CallStep
 from bursar.state.rules.pricing import Usage
 
-PATH = " → "  # between an agent and the agent that it called
 BRIEF = timedelta(seconds=1)  # calls that are answered sooner are never written as sent
 MAX_AT_ONCE = 8
 
@@ -161,8 +161,10 @@ def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
     _insert(transaction.connection, **row)
 
 
-def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
-    """Return the parameters of the statement that settles a call, for `settle`. `cost` is in nano-dollars."""
+def settled_row(
+    call_id: str, *, cost: int, usage: Usage, saved: int, response: bytes | None, at: str
+) -> dict[str, object]:
+    """Return the parameters of the statement that settles a call, for `settle`. `cost` and `saved` are nano-dollars."""
     return {
         "call": call_id,
         "ended": at,
@@ -173,6 +175,7 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
         "cache_read": usage.cache_read_tokens,
         "cache_write": usage.cache_write_tokens,
         "thought": usage.reasoning_tokens,
+        "saved": saved,
     }
 
 
@@ -214,15 +217,22 @@ def mark_all_unknown(
 
 
 def reconcile(
-    transaction: Transaction, call_id: str, *, cost: int, usage: Usage | None, response: bytes | None, at: str
+    transaction: Transaction,
+    call_id: str,
+    *,
+    cost: int,
+    usage: Usage | None,
+    saved: int,
+    response: bytes | None,
+    at: str,
 ) -> ClosedCall:
     """Change a call from unknown to settled at `cost`, and return the call. Raises `LedgerError` for any other call.
 
-    `usage` and `response`, the answer, are kept with the call; None if nobody knows them.
+    `usage` and `response`, the answer, are kept with the call; None if nobody knows them, nor what the cache `saved`.
     """
-    row = settled_row(call_id, cost=cost, usage=usage or Usage(), response=response, at=at)
+    row = settled_row(call_id, cost=cost, usage=usage or Usage(), saved=saved, response=response, at=at)
     if usage is None:
-        row |= dict.fromkeys(("sent", "received", "cache_read", "cache_write", "thought"))
+        row |= dict.fromkeys(("sent", "received", "cache_read", "cache_write", "thought", "saved"))
     return _ended(_reconcile(transaction.connection, **row)) or _cannot(transaction, call_id, "reconciled")
 
 
@@ -322,6 +332,7 @@ _settled: dict[str, ColumnElement[Any]] = {
     "cache_read_tokens": bindparam("cache_read"),
     "cache_write_tokens": bindparam("cache_write"),
     "reasoning_tokens": bindparam("thought"),
+    "cache_saved": bindparam("saved"),
 }
 _settle = _returning(_take("settle").values(_settled))
 _void = _returning(

@@ -83,10 +83,12 @@ def settle(
     usage: Usage,
     response: bytes | None,
     at: datetime,
+    saved: int = 0,
     session_id: str | None = None,
 ) -> None:
     """Charge a held call `cost` in place of its hold, and keep `response` for replay.
 
+    `saved` is what the provider's prompt cache saved, in nano-dollars; below zero if its writes cost more than that.
     If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
     A cost above the hold is booked in full, because the provider has billed it. Such a cost is an incident: it closes
@@ -104,8 +106,9 @@ def settle(
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
+        cache_saved=USD.from_nanos(saved),
     )
-    row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when)
+    row = calls.settled_row(call_id, cost=cost, usage=usage, saved=saved, response=response, at=when)
     call = None
     if session_id is not None and _is_postgresql(transaction):
         call = settle_in_one(transaction, session_id, row, at=when, told=settled)
@@ -142,21 +145,23 @@ def reconcile(
     at: datetime,
     by: str = "",
     usage: Usage | None = None,
+    saved: int = 0,
     response: bytes | None = None,
 ) -> None:
     """Charge an unknown call, whose end nobody saw, its actual `cost` in place of its hold.
 
-    `by` is who found the cost out. If its `usage` and its `response`, the answer, were found too, they are kept: a
-    repeated run gets the answer, and does not pay again.
+    `by` is who found the cost out. If its `usage` and its `response`, the answer, were found too, they are kept,
+    with what the cache `saved`: a repeated run gets the answer, and does not pay again.
 
     A cost above the hold is booked in full and logged as an incident, which closes the session to paid calls until a
     person acknowledges the incident. Raises `LedgerError` if the call is not unknown.
     """
     check_amount("a cost", cost)
     when = stamp(at)
-    call = calls.reconcile(transaction, call_id, cost=cost, usage=usage, response=response, at=when)
+    call = calls.reconcile(transaction, call_id, cost=cost, usage=usage, saved=saved, response=response, at=when)
     move(transaction, call.scopes, rules.reconcile(call.amount, cost))
     found = {} if usage is None else {name: getattr(usage, name) for name in Usage.__dataclass_fields__}
+    found |= {} if usage is None else {"cache_saved": USD.from_nanos(saved)}
     kept = None if response is None else hashlib.sha256(response).hexdigest()
     event = Reconciled(call_id=call_id, cost=USD.from_nanos(cost), by=by, response_hash=kept, **found)
     append(transaction, call.session_id, when, [event])

@@ -69,6 +69,7 @@ calls = Table(
     Column("cache_read_tokens", BigInteger),
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
+    Column("cache_saved", BigInteger),  # nano-dollars; below zero: writes cost more than hits saved
     Column("held_at", String(32), nullable=False),
     Column("ended_at", String(32)),
     Column("reason", Text),
@@ -142,9 +143,9 @@ events = Table(
     Column("payload", Text, nullable=False),  # JSON, kept as it was hashed
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
-    Column("run_of", Text),  # handler of the completed run that the event ends; NULL: any other event
-    Column("run_cost", BigInteger),  # of that run, in nano-dollars
-    Index("bursar_events_run", "run_of", "at", "run_cost"),  # only ends of completed runs
+    Column("run_of", Text),  # handler of the completed run that it ends, or rung that it judges; NULL: any other
+    Column("run_cost", BigInteger),  # of that run or rung, in nano-dollars
+    Index("bursar_events_run", "run_of", "at", "run_cost"),  # only what is learned from
 )
 
 partial_index(events, "bursar_events_run", "run_of IS NOT NULL")

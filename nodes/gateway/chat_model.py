@@ -20,7 +20,6 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, PrivateAttr
 
-from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import check_fields, write_request
 from bursar.nodes.gateway.chat_call import ChatCall, ChatModelInThreads, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
@@ -43,7 +42,6 @@ from bursar.state.text import mended
 MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
 NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how the answer is read, not the request
 
-
 _traced: ContextVar[UUID | None] = ContextVar("bursar_traced", default=None)  # the LangChain run of the call
 
 
@@ -62,7 +60,8 @@ class MeteringTerms:
 
     `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
     smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the names of the request fields
-    that may be sent. `cheaper` are the terms of the models that may replace the model.
+    that may be sent. `cheaper` are the terms of the models that may replace the model. `prompt_cache` is what `meter`
+    was given.
     """
 
     provider: Provider
@@ -73,6 +72,7 @@ class MeteringTerms:
     maximum: int
     allowed: frozenset[str]
     cheaper: tuple["MeteringTerms", ...] = ()
+    prompt_cache: bool | None = None
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """Return the price of the model that `options` names, by default of the metered model.
@@ -168,11 +168,7 @@ class MeteredChatModel(ChatModelInThreads):
             cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]
         except Refused as refusal:
             raise scope.latch(refusal) from None
-        candidates = (candidate, *cheaper)
-        offers = tuple(model.offer() for model in candidates)
-        findable = any(model.is_findable for model in candidates)
-        claim = AdmissionRequest(scope, key, scope.next_occurrence(key), offers, findable)
-        return ChatCall(claim, candidates, messages, stop)
+        return ChatCall.of(scope, key, (candidate, *cheaper), messages, stop)
 
     def _generate(
         self,
@@ -396,4 +392,6 @@ def _candidate(
         choices=asked_choices(client, options),
         maximum=terms.maximum,
         minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
+        written=request.messages,
+        prompt_cache=terms.prompt_cache,
     )

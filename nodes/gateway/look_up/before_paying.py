@@ -41,7 +41,14 @@ def _book(claim: AdmissionRequest, lost: LostCall, end: FoundEnd) -> Flow[None]:
     def work(transaction: Transaction) -> None:
         scope.check_lease(transaction)
         postings.reconcile(
-            transaction, lost.call_id, cost=end.cost, usage=end.usage, response=end.response, at=at, by=BY
+            transaction,
+            lost.call_id,
+            cost=end.cost,
+            usage=end.usage,
+            saved=end.saved,
+            response=end.response,
+            at=at,
+            by=BY,
         )
 
     try:

@@ -11,11 +11,15 @@ from bursar.state.rules.pricing import PricedModel, Usage, bill_answer
 
 @dataclass(frozen=True, slots=True)
 class FoundEnd:
-    """The end of a call: its `cost` in nano-dollars, its usage, and its answer; None if it cannot be replayed."""
+    """The end of a call: its `cost` in nano-dollars, its usage, and its answer; None if it cannot be replayed.
+
+    `saved` is what the provider's prompt cache saved, in nano-dollars.
+    """
 
     cost: int
     usage: Usage
     response: bytes | None
+    saved: int = 0
 
 
 def found_end(
@@ -43,7 +47,7 @@ def found_end(
         usage.cache_write_tokens,
         usage.reasoning_tokens,
     )
-    return FoundEnd(owed.charge(hold), plain, None if answer is None else encode(answer))
+    return FoundEnd(owed.charge(hold), plain, None if answer is None else encode(answer), owed.saved)
 
 
 def _is_at_cap(answer: ChatResult) -> bool:

@@ -60,6 +60,7 @@ def _looked_up(ledger: Ledger, lost: LostCall, terms: Sequence[MeteringTerms]) -
             lost.call_id,
             cost=end.cost,
             usage=end.usage,
+            saved=end.saved,
             response=end.response,
             at=ledger.clock(),
             by=BY,

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
 from bursar.state.rules.pricing import BilledUsage
@@ -73,6 +74,24 @@ class FoundCall:
     finished: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class CacheAdvice:
+    """What a provider needs to know of a call to use its prompt cache.
+
+    `key` is the same for all calls of one agent of one tenant to one model. `asked` is what `meter` was given as
+    `prompt_cache`. The static part is the tools and the system messages before all others; it has at most `static_size`
+    tokens, and the whole prompt at most `size`. `static_pays` and `whole_pays` say whether a write of that part to the
+    cache is expected to pay.
+    """
+
+    key: str
+    asked: bool | None
+    static_size: int
+    size: int
+    static_pays: bool
+    whole_pays: bool
+
+
 class Provider(Protocol):
     """What the gateway must know of a provider of chat models. The gateway charges by what its methods return."""
 
@@ -134,6 +153,20 @@ class CallFinder(Protocol):
         """Return the call as the provider has kept it; None if it was not found, or cannot be known.
 
         It runs in a thread of its own. An error that it raises counts as None.
+        """
+        ...
+
+
+@runtime_checkable
+class CachingProvider(Protocol):
+    """A provider that does something of its own for its prompt cache."""
+
+    def use_cache(
+        self, client: ProviderClient, messages: list[BaseMessage], options: dict[str, object], advice: CacheAdvice, /
+    ) -> tuple[list[BaseMessage], dict[str, object]]:
+        """Return the messages and options to send, with what the provider's cache needs.
+
+        What is added must not raise the call's worst case. The messages given are not changed.
         """
         ...
 

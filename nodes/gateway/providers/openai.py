@@ -6,20 +6,24 @@ from datetime import datetime
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 
-from bursar.nodes.gateway.providers.base import BilledUsage, Failure, FoundCall, LookUp, ProviderClient
+from bursar.nodes.gateway.providers.base import BilledUsage, CacheAdvice, Failure, FoundCall, LookUp, ProviderClient
+from bursar.nodes.gateway.providers.fields import HIDING_PLACES
 from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, mapping, setting
 from bursar.state.errors import ConfigurationError
 
 CALL_KEY = "bursar_call"  # in the metadata of a stored answer: the call's id
 MAX_METADATA = 16  # pairs that OpenAI takes
 LIST_RETRIES = 2
-
 CAP_OPTION_OF: Mapping[str, str] = {
     "ChatOpenAI": "max_completion_tokens",
     "AzureChatOpenAI": "max_completion_tokens",
     "BaseChatOpenAI": "max_tokens",
 }
+
+CACHE_KEY = "prompt_cache_key"
+HOST = "api.openai.com"  # regions have addresses below it
 
 
 class OpenAIProvider(GenericProvider):
@@ -60,6 +64,18 @@ class OpenAIProvider(GenericProvider):
             if own is None or isinstance(own, int | float):
                 sent["timeout"] = timeout_seconds if own is None else min(own, timeout_seconds)
         return sent
+
+    def use_cache(
+        self, client: ProviderClient, messages: list[BaseMessage], options: dict[str, object], advice: CacheAdvice, /
+    ) -> tuple[list[BaseMessage], dict[str, object]]:
+        """Return the options with a `prompt_cache_key`, if the server knows that field or the user asked for it.
+
+        OpenAI sends calls with the same key and the same beginning to the same machine, which has the prompt in its
+        cache. A key of the caller's, or of the model's settings, stays.
+        """
+        if not (advice.asked or _is_openai(client.model)) or _names_key(client.model, options):
+            return messages, options
+        return messages, {**options, CACHE_KEY: advice.key}
 
     def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
         """Whether OpenAI stores the answer, so that it can be listed: `store=True` on the model or the call.
@@ -120,6 +136,18 @@ class OpenAIProvider(GenericProvider):
 
 def _metadata_of(stored: object) -> Mapping[str, object]:
     return mapping(getattr(stored, "metadata", None))
+
+
+def _is_openai(model: BaseChatModel) -> bool:
+    """Whether the model's calls go to OpenAI itself, by the address of the SDK's client."""
+    host = getattr(getattr(setting(model, "root_client"), "base_url", None), "host", None)
+    return isinstance(host, str) and (host == HOST or host.endswith(f".{HOST}"))
+
+
+def _names_key(model: BaseChatModel, options: Mapping[str, object]) -> bool:
+    """Whether the caller or the model's own settings name a key for the cache."""
+    own = [mapping(setting(model, place)) for place in HIDING_PLACES]
+    return any(CACHE_KEY in fields for fields in (options, mapping(options.get("extra_body")), *own))
 
 
 def _usage_in(error: BaseException) -> BilledUsage | None:

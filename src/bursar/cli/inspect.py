@@ -23,6 +23,7 @@ from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.anchors import Anchor
+    from bursar.checkpoints.ledger.costs import CostRow
 
 commands = typer.Typer()
 
@@ -119,6 +120,9 @@ def costs(
     quoted: Annotated[
         bool, typer.Option("--quoted", help="Show what each agent's runs were expected to cost.")
     ] = False,
+    gain: Annotated[
+        bool, typer.Option("--gain", help="Show how often the answers of cascades' rungs were accepted.")
+    ] = False,
     start: Day = None,
     end: Day = None,
     form: Annotated[
@@ -130,6 +134,9 @@ def costs(
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
     from bursar.cli import render as show
 
+    if gain:
+        _show_gains(database, json=json)
+        return
     if form is CostFormat.FOCUS:
         from bursar.checkpoints.ledger.reconciliation.charges import charges
         from bursar.cli.books.focus import write_focus
@@ -151,9 +158,23 @@ def costs(
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))
         return
-    columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out")
-    lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens) for r in rows]
+    columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out", "cached", "cache saved")
+    lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens, *_cached(r)) for r in rows]
     show.console().print(show.rows(columns, lines) if lines else "Nothing was spent.")
+
+
+def _show_gains(database: str, *, json: bool) -> None:
+    from bursar.cli import render as show
+
+    rows = open_ledger(database).gains()
+    if json:
+        typer.echo(show.as_json([row.as_dict() for row in rows]))
+        return
+    columns = ("specialist", "segment", "rung", "asked", "accepted", "gain", "mean cost", "saved")
+    lines = [
+        (r.specialist, r.segment, r.rung, r.asked, r.accepted, f"{r.gain:.3f}", r.mean_cost, r.saved) for r in rows
+    ]
+    show.console().print(show.rows(columns, lines) if lines else "No cascade has asked a rung.")
 
 
 @commands.command()
@@ -179,6 +200,11 @@ def incidents(
         for r in rows
     ]
     show.console().print(show.rows(columns, lines) if lines else "No incidents.")
+
+
+def _cached(row: "CostRow") -> tuple[str, str]:
+    """Return the row's cache hit rate in percent, and what the hits saved."""
+    return f"{row.cache_hit_rate:.1%}", str(row.cache_saved)
 
 
 def _read_anchor(file: Path) -> "Anchor":
