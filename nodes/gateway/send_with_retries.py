@@ -219,14 +219,15 @@ def _admitted(call: PaidCall[Any], *, first: bool) -> Flow[GrantedCall | KeptAns
     claim = call.claim
     admitted = yield from admit(claim, first=first)
     while isinstance(admitted, LostCalls):  # bounded: each round asks for at least one call that was not asked for
+        is_looked_up = False
         try:
             yield from look_up_lost_calls(claim, admitted.calls, call.find)
+            is_looked_up = True
         except LeaseLost as refusal:
-            claim.give_back()
             raise claim.scope.latch(refusal) from None
-        except BaseException:
-            claim.give_back()
-            raise
+        finally:
+            if not is_looked_up:  # the caller makes the same call again, which must have the same key
+                claim.give_back()
         admitted = yield from admit(claim, first=False)
     return admitted
 

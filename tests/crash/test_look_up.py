@@ -10,10 +10,10 @@ from multiprocessing.process import BaseProcess
 import pytest
 
 from bursar import Ledger
-from tests.crash.programs import three_in_flight
 from tests.support.graphs import answer_of, session
+from tests.support.look_up import three_in_flight
+from tests.support.look_up.storing_provider import WAIT_SECONDS, PatientEvent, StoringProvider, storing
 from tests.support.provider import Reply
-from tests.support.storing_provider import WAIT_SECONDS, PatientEvent, StoringProvider, storing
 
 __all__ = ["storing"]
 

@@ -106,8 +106,8 @@ MUTANTS = (
     Mutant(
         "a retry is sent under the hold that was voided",
         "nodes/gateway/send_with_retries.py",
-        "        granted = yield from admit(claim, first=attempt == 0)\n",
-        "        if attempt == 0:\n            granted = yield from admit(claim, first=True)\n",
+        "            granted = yield from _admitted(call, first=attempt == 0)\n",
+        "            if attempt == 0:\n                granted = yield from _admitted(call, first=True)\n",
         [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
     ),
     Mutant(
@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "a cost above the hold is cut to the hold",
         "nodes/gateway/admission.py",
-        "            cost=cost,\n",
-        "            cost=min(cost, hold.amount),\n",
+        "            cost=bill.charge(hold.amount),\n",
+        "            cost=min(bill.charge(hold.amount), hold.amount),\n",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +17,9 @@ from bursar.cli.main import make_app
 from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import Reconciled
 from tests.support.bench import NOW, SECRET, SESSION, Bench, make_bench
-from tests.support.lost_calls import QUESTION, lose
+from tests.support.look_up.lost_calls import QUESTION, lose
+from tests.support.look_up.storing_provider import StoringProvider, storing
 from tests.support.provider import MODEL, Reply
-from tests.support.storing_provider import StoringProvider, storing
 
 __all__ = ["storing"]
 
@@ -41,9 +42,9 @@ def bench(
 ) -> Iterator[Bench]:
     """A bench whose provider stores completions, and a module of metered models in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "my_models.py").write_text(MODELS.format(model=MODEL, key=SECRET, url=storing.url))
-    monkeypatch.delitem(__import__("sys").modules, "my_models", raising=False)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
     yield from make_bench(storing, f"sqlite:///{shutil.copy(migrated_file, tmp_path)}")
 
 

@@ -15,9 +15,9 @@ from bursar.nodes.gateway.providers.openai import CALL_KEY
 from bursar.state.events import Reconciled
 from tests.support.bench import SESSION, Bench, make_bench
 from tests.support.databases import any_url
-from tests.support.lost_calls import QUESTION, lose
+from tests.support.look_up.lost_calls import QUESTION, lose
+from tests.support.look_up.storing_provider import StoringProvider, storing
 from tests.support.provider import DEAR_MODEL, MODEL, Reply
-from tests.support.storing_provider import StoringProvider, storing
 
 __all__ = ["any_url", "storing"]
 
