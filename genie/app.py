@@ -198,9 +198,16 @@ def graph_to_drill(environment: "DrillEnvironment") -> Supervisor:
     return genie.app
 
 
+def metered_models() -> list[BaseChatModel]:
+    """Return Genie's metered models, which `bursar reconcile --look-up` asks for calls whose end nobody saw."""
+    model = model_of(os.environ)
+    return [] if model is None else [model]
+
+
 def model_of(environment: Mapping[str, str]) -> BaseChatModel | None:
     """Return the metered model that `environment` names, or None if it has no `OPENAI_API_KEY`.
 
+    If `BURSAR_STORE_ANSWERS` is `1`, OpenAI stores the answers, so that calls whose end nobody saw can be looked up.
     `BURSAR_MODEL_PRICE` (input/output, US dollars per million tokens, such as `0.15/0.60`) is the model's price. The
     variable is needed if no price list has the model. Raises `ConfigurationError` if the variable's text is no price.
     """
@@ -226,7 +233,9 @@ def _metered(environment: Mapping[str, str], name: str, price: str) -> BaseChatM
     from langchain_openai import ChatOpenAI
 
     base_url = environment.get("OPENAI_BASE_URL") or None
-    chat = ChatOpenAI(model=name, api_key=lambda: environment["OPENAI_API_KEY"], base_url=base_url, temperature=0)
+    store = True if environment.get("BURSAR_STORE_ANSWERS") == "1" else None
+    key = lambda: environment["OPENAI_API_KEY"]  # noqa: E731
+    chat = ChatOpenAI(model=name, api_key=key, base_url=base_url, temperature=0, store=store)
     return meter(chat, price=_price(environment.get(price, ""), price))
 
 

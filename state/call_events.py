@@ -98,8 +98,26 @@ class CallRefused(LoggedEvent):
 
 
 class Reconciled(LoggedEvent):
-    """A call whose end nobody saw was charged its actual cost in place of its hold."""
+    """A call whose end nobody saw was charged its actual cost in place of its hold.
 
+    `by` is who found out: a person's name, or `look-up` if the provider was asked. The tokens and `response_hash`, the
+    SHA-256 of the kept answer, are those that were found; None if nobody found them.
+    """
+
+    since: ClassVar[Mapping[str, int]] = {
+        **dict.fromkeys(("by", "response_hash", "input_tokens", "output_tokens"), 2),
+        **dict.fromkeys(("cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cache_saved"), 2),
+    }
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["reconciled"] = "reconciled"
     call_id: str
     cost: USD
+    by: Reason = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cache_saved: USD | None = None
+    response_hash: str | None = None

@@ -216,10 +216,24 @@ def mark_all_unknown(
     ]
 
 
-def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: str) -> ClosedCall:
-    """Change a call from unknown to settled at `cost`, and return the call. Raises `LedgerError` for any other call."""
-    found = _reconcile(transaction.connection, call=call_id, ended=at, price=cost)
-    return _ended(found) or _cannot(transaction, call_id, "reconciled")
+def reconcile(
+    transaction: Transaction,
+    call_id: str,
+    *,
+    cost: int,
+    usage: Usage | None,
+    saved: int,
+    response: bytes | None,
+    at: str,
+) -> ClosedCall:
+    """Change a call from unknown to settled at `cost`, and return the call. Raises `LedgerError` for any other call.
+
+    `usage` and `response`, the answer, are kept with the call; None if nobody knows them, nor what the cache `saved`.
+    """
+    row = settled_row(call_id, cost=cost, usage=usage or Usage(), saved=saved, response=response, at=at)
+    if usage is None:
+        row |= dict.fromkeys(("sent", "received", "cache_read", "cache_write", "thought", "saved"))
+    return _ended(_reconcile(transaction.connection, **row)) or _cannot(transaction, call_id, "reconciled")
 
 
 def replayable(
@@ -308,20 +322,19 @@ NEW = (
     *("model", "price_version", "amount", "scopes", "held_at"),
 )  # the columns of a call that is held
 _insert = Statement(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
-_settle = _returning(
-    _take("settle").values(
-        state=literal_column("'settled'"),
-        ended_at=bindparam("ended"),
-        cost=bindparam("price"),
-        response=bindparam("answer"),
-        input_tokens=bindparam("sent"),
-        output_tokens=bindparam("received"),
-        cache_read_tokens=bindparam("cache_read"),
-        cache_write_tokens=bindparam("cache_write"),
-        reasoning_tokens=bindparam("thought"),
-        cache_saved=bindparam("saved"),
-    )
-)
+_settled: dict[str, ColumnElement[Any]] = {
+    "state": literal_column("'settled'"),
+    "ended_at": bindparam("ended"),
+    "cost": bindparam("price"),
+    "response": bindparam("answer"),
+    "input_tokens": bindparam("sent"),
+    "output_tokens": bindparam("received"),
+    "cache_read_tokens": bindparam("cache_read"),
+    "cache_write_tokens": bindparam("cache_write"),
+    "reasoning_tokens": bindparam("thought"),
+    "cache_saved": bindparam("saved"),
+}
+_settle = _returning(_take("settle").values(_settled))
 _void = _returning(
     _take("void").values(state=literal_column("'void'"), ended_at=bindparam("ended"), reason=bindparam("why"))
 )
@@ -335,9 +348,7 @@ _lock_held = Statement(
         "AND state <> 'unknown' AND substr(checkpoint_ns, 1, :length) = :checkpoint"
     ),
 )
-_reconcile = _returning(
-    _take("reconcile").values(state=literal_column("'settled'"), ended_at=bindparam("ended"), cost=bindparam("price"))
-)
+_reconcile = _returning(_take("reconcile").values(_settled))
 _turns = Statement(
     select(func.count()).where(
         calls.c.request_id == bindparam("request"),

@@ -243,12 +243,12 @@ class Ledger:
         found, sent = self.read(_open_holds), self.in_flight
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
-    def reconcile(self, call_id: str, amount: Amount) -> None:
-        """Charge `amount`, the actual cost, for an unknown call, whose end nobody saw.
+    def reconcile(self, call_id: str, amount: Amount, *, by: str = "") -> None:
+        """Charge `amount`, the actual cost, for an unknown call, whose end nobody saw. `by`, who found out, is logged.
 
         Raises `LedgerError` for any other call.
         """
-        self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock())
+        self.run(postings.reconcile, call_id, cost=USD(amount).nanos, at=self.clock(), by=by)
 
     def top_up(self, account: str, amount: Amount, *, note: str = "") -> str:
         """Raise the cap of an account by `amount`, and return the account's scope.

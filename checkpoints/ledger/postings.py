@@ -137,17 +137,34 @@ def mark_unknown(transaction: Transaction, call_id: str, *, reason: str, at: dat
     append(transaction, call.session_id, when, [_unknown(call, reason)])
 
 
-def reconcile(transaction: Transaction, call_id: str, *, cost: int, at: datetime) -> None:
+def reconcile(
+    transaction: Transaction,
+    call_id: str,
+    *,
+    cost: int,
+    at: datetime,
+    by: str = "",
+    usage: Usage | None = None,
+    saved: int = 0,
+    response: bytes | None = None,
+) -> None:
     """Charge an unknown call, whose end nobody saw, its actual `cost` in place of its hold.
+
+    `by` is who found the cost out. If its `usage` and its `response`, the answer, were found too, they are kept,
+    with what the cache `saved`: a repeated run gets the answer, and does not pay again.
 
     A cost above the hold is booked in full and logged as an incident, which closes the session to paid calls until a
     person acknowledges the incident. Raises `LedgerError` if the call is not unknown.
     """
     check_amount("a cost", cost)
     when = stamp(at)
-    call = calls.reconcile(transaction, call_id, cost=cost, at=when)
+    call = calls.reconcile(transaction, call_id, cost=cost, usage=usage, saved=saved, response=response, at=when)
     move(transaction, call.scopes, rules.reconcile(call.amount, cost))
-    append(transaction, call.session_id, when, [Reconciled(call_id=call_id, cost=USD.from_nanos(cost))])
+    found = {} if usage is None else {name: getattr(usage, name) for name in Usage.__dataclass_fields__}
+    found |= {} if usage is None else {"cache_saved": USD.from_nanos(saved)}
+    kept = None if response is None else hashlib.sha256(response).hexdigest()
+    event = Reconciled(call_id=call_id, cost=USD.from_nanos(cost), by=by, response_hash=kept, **found)
+    append(transaction, call.session_id, when, [event])
     _check_overrun(transaction, call, cost=cost, at=at)
 
 

@@ -246,7 +246,11 @@ class SessionProjection:
                 call.usage = Usage(*tokens, event.reasoning_tokens)
                 call.cache_saved = event.cache_saved.nanos
             case Reconciled():
-                call.state, call.cost = "settled", event.cost.nanos
+                call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash
+                if event.input_tokens is not None:
+                    found = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
+                    call.usage = Usage(*(count or 0 for count in (*found, event.reasoning_tokens)))
+                    call.cache_saved = None if event.cache_saved is None else event.cache_saved.nanos
             case CallVoided():
                 call.state = "void"
             case CallUnknown():

@@ -8,7 +8,7 @@ model or function in the same transaction.
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from bursar.checkpoints.ledger.accounts import Account, charged, left, open_acco
 from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts
 from bursar.checkpoints.ledger.calls import Hold, KeptAnswer, replayable, turns
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote, Caller, voter_of
+from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCalls, lost_calls_at
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.scope import Scope
@@ -43,12 +44,15 @@ class AdmissionRequest:
     """A call that asks for admission: its scope, the key under which the ledger keeps its answer, and its offers.
 
     The key is `request_hash` and `occurrence`, the number of equal requests of the run before. The best offer is first.
+    If `looks_up`, a provider may find calls of this key whose end nobody saw; it was `asked` for these already.
     """
 
     scope: Scope
     request_hash: str
     occurrence: int
     offers: tuple[Offer, ...]
+    looks_up: bool = False
+    asked: set[str] = field(default_factory=set[str], compare=False)
 
     def commit(self, posting: Callable[[Transaction], None]) -> Commit[None]:
         """Return the step that runs `posting` in a transaction of the ledger and commits it.
@@ -104,9 +108,10 @@ class _ProbeTakenError(BursarError):
     """Raised to roll the hold back if another caller has the probe of the half-open breaker."""
 
 
-def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | KeptAnswer]:
+def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | KeptAnswer | LostCalls]:
     """If the call was paid for before, return its answer from the ledger; otherwise commit a hold and return the grant.
 
+    If calls of its key are unknown, and their provider can be asked for them, hold nothing and return these calls.
     If `first`, count one turn of the run; a retry passes False. Raises `Refused` if the call may not be sent.
     """
     scope = claim.scope
@@ -227,7 +232,7 @@ def _tell_breaker(transaction: Transaction, passed: BreakerPass, says: BreakerVo
         circuit_breakers.call_ended(transaction, passed.name, passed.caller, at, says)
 
 
-def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | KeptAnswer:
+def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall | Refused | KeptAnswer | LostCalls:
     """Admit the call in one transaction, and return the grant, the refusal, or the answer that the ledger keeps.
 
     The order is: check the lease, look for the answer, read accounts, pauses and breakers, size the first offer that
@@ -241,6 +246,9 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     answer = replayable(transaction, *key)
     if answer is not None:
         return answer
+    lost = lost_calls_at(transaction, *key) if claim.looks_up else ()
+    if unasked := tuple(one for one in lost if one.call_id not in claim.asked):
+        return LostCalls(unasked)
     at = scope.clock()
     pauses = pauses_of(scope.tenant, *scope.agents)
     names = tuple(dict.fromkeys(offer.breaker for offer in claim.offers if offer.breaker))

@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 
+from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
 from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import (
@@ -25,9 +26,18 @@ from bursar.nodes.gateway.journal import (
     reported_output,
     tool_calls_in,
 )
+from bursar.nodes.gateway.look_up.asking import asked
+from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
 from bursar.nodes.gateway.prompt_caches.advice import CallToCache, advise, prompt_of
 from bursar.nodes.gateway.prompt_caches.memory import PromptMemory
-from bursar.nodes.gateway.providers.base import CachingProvider, Failure, Provider, ProviderClient
+from bursar.nodes.gateway.providers.base import (
+    CachingProvider,
+    Failure,
+    LookUp,
+    Provider,
+    ProviderClient,
+    finder_of,
+)
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
 from bursar.nodes.observers.base import CallContext
@@ -65,6 +75,12 @@ class PricedModelCall:
         """The output cap, in tokens, that the call would have if money were no object."""
         return self.maximum if self.asked is None else min(self.asked, self.maximum)
 
+    @property
+    def is_findable(self) -> bool:
+        """Whether the provider may find out what became of this call, if nobody sees its end."""
+        finder = finder_of(self.provider)
+        return finder is not None and finder.can_look_up(self.client, self.options)
+
     def offer(self) -> Offer:
         """Return the offer of this model: its least worst case, its breaker, and the function that sizes the call."""
         return model_offer(
@@ -91,6 +107,21 @@ class ChatCall:
     stop: list[str] | None
     traced: UUID | None = None
 
+    @classmethod
+    def of(
+        cls,
+        scope: Scope,
+        request_hash: str,
+        candidates: tuple[PricedModelCall, ...],
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+    ) -> "ChatCall":
+        """Return the call with this hash as the run's next: ready to be paid by one of the candidates."""
+        offers = tuple(model.offer() for model in candidates)
+        findable = any(model.is_findable for model in candidates)
+        claim = AdmissionRequest(scope, request_hash, scope.next_occurrence(request_hash), offers, findable)
+        return cls(claim, candidates, messages, stop)
+
     @property
     def scope(self) -> Scope:
         return self.claim.scope
@@ -113,6 +144,8 @@ class ChatCall:
             advice = advise(PromptMemory.of(scope.ledger.database), call, scope.clock())
             if isinstance(model.provider, CachingProvider):
                 messages, options = model.provider.use_cache(model.client, messages, options, advice)
+        if (finder := finder_of(model.provider)) is not None:
+            options = finder.name_call(model.client, options, call_id=granted.hold.call_id)
         return model.client.model, messages, options
 
     def replaces(self, granted: GrantedCall) -> str | None:
@@ -174,6 +207,20 @@ class _Answer(PaidCall[A]):
         if failure.usage is not None:
             return bill(model.price, failure.usage)
         return bill_cut_stream(model.price, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=received)
+
+    def find(self, lost: LostCall, seconds: float) -> Flow[FoundEnd | None]:
+        """Ask the provider of the model that was called, and return what it found; None if it found nothing."""
+        named = [model for model in self.call.candidates if model.price.name == lost.model]
+        finder = finder_of(named[0].provider) if named else None
+        if finder is None:
+            return None
+        model, first = named[0], self.call.candidates[0]
+        question = LookUp(lost.call_id, lost.model, model.client, lost.held_at, seconds)
+        found = yield from do(asked(finder, question))
+        if found is None:
+            return None
+        replaced = None if model is first else first.price.name
+        return found_end(found, model.price, hold=lost.amount, wanted=model.wanted, instead_of=replaced)
 
     def input_cost(self, granted: GrantedCall, usage: Usage) -> int | None:
         price = self.call.chosen(granted).price

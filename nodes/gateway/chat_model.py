@@ -20,7 +20,6 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, PrivateAttr
 
-from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import check_fields, write_request
 from bursar.nodes.gateway.chat_call import ChatCall, ChatModelInThreads, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
@@ -169,9 +168,7 @@ class MeteredChatModel(ChatModelInThreads):
             cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]
         except Refused as refusal:
             raise scope.latch(refusal) from None
-        candidates = (candidate, *cheaper)
-        offers = tuple(model.offer() for model in candidates)
-        return ChatCall(AdmissionRequest(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
+        return ChatCall.of(scope, key, (candidate, *cheaper), messages, stop)
 
     def _generate(
         self,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from bursar.checkpoints.ledger.calls import KeptAnswer
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote
+from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall, LostCalls
 from bursar.nodes.gateway.admission import (
     AdmissionRequest,
     GrantedCall,
@@ -18,11 +19,13 @@ from bursar.nodes.gateway.admission import (
     void,
 )
 from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
+from bursar.nodes.gateway.look_up.before_paying import look_up_lost_calls
+from bursar.nodes.gateway.look_up.found_ends import FoundEnd
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.observers.base import CallContext, CallEnd, CallKind, CallState
 from bursar.state.money import USD, ZERO
-from bursar.state.refusals import Refused
+from bursar.state.refusals import LeaseLost, Refused
 from bursar.state.rules.calls import end_failed, is_hung, pause_before_retry
 from bursar.state.rules.pricing import Bill, Usage
 
@@ -97,6 +100,11 @@ class PaidCall(ABC, Generic[T]):
     def has_begun_to_answer(self) -> bool:
         """Whether part of the answer has arrived, so that what was called is alive."""
         return False
+
+    def find(self, lost: LostCall, seconds: float) -> Flow[FoundEnd | None]:
+        """Ask, for at most `seconds`, what became of the call `lost`, and return its end; None if nobody knows it."""
+        yield from ()
+        return None
 
     def hang_up(self) -> Flow[None]:
         """Close what sending left open, such as a stream.
@@ -179,7 +187,7 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
     claim, attempt = call.claim, 0
     while True:  # bounded by MAX_ATTEMPTS in `pause_before_retry`
         try:
-            granted = yield from admit(claim, first=attempt == 0)
+            granted = yield from _admitted(call, first=attempt == 0)
         except Refused as refusal:
             _Telling(call, None, attempt).ended("refused", error=refusal)
             raise
@@ -201,6 +209,27 @@ def purchase(call: PaidCall[T]) -> Flow[T]:
             return result
         yield Sleep(pause)
         attempt += 1
+
+
+def _admitted(call: PaidCall[Any], *, first: bool) -> Flow[GrantedCall | KeptAnswer]:
+    """Return what `admit` returns, after the provider was asked for the calls of this key whose end nobody saw.
+
+    Raises what `admit` raises.
+    """
+    claim = call.claim
+    admitted = yield from admit(claim, first=first)
+    while isinstance(admitted, LostCalls):  # bounded: each round asks for at least one call that was not asked for
+        is_looked_up = False
+        try:
+            yield from look_up_lost_calls(claim, admitted.calls, call.find)
+            is_looked_up = True
+        except LeaseLost as refusal:
+            raise claim.scope.latch(refusal) from None
+        finally:
+            if not is_looked_up:  # the caller makes the same call again, which must have the same key
+                claim.give_back()
+        admitted = yield from admit(claim, first=False)
+    return admitted
 
 
 def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) -> Flow[None]:

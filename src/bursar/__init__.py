@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from bursar.nodes.gateway.meter import meter
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
-    from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient, register_provider
+    from bursar.nodes.gateway.providers.base import (
+        BilledUsage,
+        Failure,
+        FoundCall,
+        LookUp,
+        Provider,
+        ProviderClient,
+        register_provider,
+    )
     from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
     from bursar.nodes.observers.base import CallContext, CallEnd, Observer, RequestContext, RequestEnd, RunContext
@@ -73,6 +81,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Ledger": "bursar.checkpoints.ledger.ledger",
+    "LookUp": "bursar.nodes.gateway.providers.base",
     "SQLAlchemySaver": "bursar.checkpoints.saver.saver",
     "Cipher": "bursar.checkpoints.saver.cipher",
     "as_tool": "bursar.graphs.agent_tool",
@@ -112,6 +121,7 @@ _WHERE = {
     "LangSmithObserver": "bursar.nodes.observers.langsmith",
     "BilledUsage": "bursar.nodes.gateway.providers.base",
     "Failure": "bursar.nodes.gateway.providers.base",
+    "FoundCall": "bursar.nodes.gateway.providers.base",
     "Provider": "bursar.nodes.gateway.providers.base",
     "ProviderClient": "bursar.nodes.gateway.providers.base",
     "register_provider": "bursar.nodes.gateway.providers.base",
@@ -183,6 +193,7 @@ __all__ = [
     "DrillEnvironment",
     "ExampleRouter",
     "Failure",
+    "FoundCall",
     "Fault",
     "Gate",
     "Ground",
@@ -190,6 +201,7 @@ __all__ = [
     "LeaseLost",
     "LangSmithObserver",
     "Ledger",
+    "LookUp",
     "LedgerError",
     "Limit",
     "ModelComposer",

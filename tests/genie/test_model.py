@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bursar.genie.app import Genie, open_genie
+from bursar.genie.app import Genie, metered_models, open_genie
 from bursar.genie.household.sample import END
+from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.state.errors import ConfigurationError
 from bursar.state.run import Outcome
 from bursar.state.session import SessionOutput
@@ -214,3 +215,15 @@ def test_a_malformed_price_says_how_to_write_one(opened: Open, price: str) -> No
     """`BURSAR_MODEL_PRICE` that is no pair of amounts is refused in one line with an example."""
     with pytest.raises(ConfigurationError, match=r"such as 0\.15/0\.60"):
         opened(BURSAR_MODEL=MODEL, BURSAR_MODEL_PRICE=price)
+
+
+def test_answers_are_stored_only_if_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BURSAR_STORE_ANSWERS=1` lets calls be looked up; without a key there is no model to ask."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert metered_models() == []
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for value, stored in (("", None), ("0", None), ("1", True)):
+        monkeypatch.setenv("BURSAR_STORE_ANSWERS", value)
+        (model,) = metered_models()
+        assert isinstance(model, MeteredChatModel)
+        assert getattr(model.terms.client.model, "store", None) is stored

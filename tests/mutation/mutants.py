@@ -106,8 +106,8 @@ MUTANTS = (
     Mutant(
         "a retry is sent under the hold that was voided",
         "nodes/gateway/send_with_retries.py",
-        "        granted = yield from admit(claim, first=attempt == 0)\n",
-        "        if attempt == 0:\n            granted = yield from admit(claim, first=True)\n",
+        "            granted = yield from _admitted(call, first=attempt == 0)\n",
+        "            if attempt == 0:\n                granted = yield from _admitted(call, first=True)\n",
         [f"{FAULTS}::test_a_rate_limit_is_waited_out"],
     ),
     Mutant(

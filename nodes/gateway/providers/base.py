@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -45,6 +45,33 @@ class Failure:
     pause_seconds: float | None = None
     at_fault: bool = False
     usage: BilledUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A call whose end nobody saw, as a provider is asked for it.
+
+    `model` is the model's name, `client` the client that sent the call or that would send it, `held_at` when it may
+    have been sent, at the earliest. The look-up should end within `timeout_seconds`; later nobody waits for it.
+    """
+
+    call_id: str
+    model: str
+    client: ProviderClient
+    held_at: datetime
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A call as its provider has kept it: the usage that it billed, and the answer, None if it has not kept that.
+
+    If not `finished`, the model is still writing, and nothing is booked.
+    """
+
+    usage: BilledUsage
+    answer: ChatResult | None = None
+    finished: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +135,28 @@ class Provider(Protocol):
         ...
 
 
+class CallFinder(Protocol):
+    """What a provider may have, too, if it can find out what became of a call. Without it, it knows of no call."""
+
+    def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
+        """Whether `look_up` may find a call that is sent with these options of the caller."""
+        ...
+
+    def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
+        """Return the options to send, with what makes the call known to the provider by `call_id`.
+
+        `options` are those of `send_options`. What is added must not cost anything.
+        """
+        ...
+
+    def look_up(self, call: LookUp, /) -> FoundCall | None:
+        """Return the call as the provider has kept it; None if it was not found, or cannot be known.
+
+        It runs in a thread of its own. An error that it raises counts as None.
+        """
+        ...
+
+
 @runtime_checkable
 class CachingProvider(Protocol):
     """A provider that does something of its own for its prompt cache."""
@@ -120,6 +169,12 @@ class CachingProvider(Protocol):
         What is added must not raise the call's worst case. The messages given are not changed.
         """
         ...
+
+
+def finder_of(provider: Provider) -> CallFinder | None:
+    """Return the provider as one that finds calls, None if it lacks a method of `CallFinder`."""
+    finds = all(hasattr(provider, name) for name in ("can_look_up", "name_call", "look_up"))
+    return cast(CallFinder, provider) if finds else None
 
 
 _registered: tuple[Provider, ...] = ()

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.providers.base import BilledUsage, Failure, Provider, ProviderClient
+from bursar.nodes.gateway.providers.base import BilledUsage, Failure, FoundCall, LookUp, Provider, ProviderClient
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.fields import CAP_OPTIONS, HIDING_PLACES
 from bursar.nodes.gateway.providers.sdk_clients import Connecting, client_once, route_hidden_clients
@@ -73,6 +73,18 @@ class GenericProvider(Provider):
     def hidden_input_tokens(self, tools: int, /) -> int:
         """Return 0: a generic provider adds no tokens of its own to a call."""
         return 0
+
+    def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
+        """Return False: a generic provider keeps no calls."""
+        return False
+
+    def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
+        """Return the options as they are."""
+        return dict(options)
+
+    def look_up(self, call: LookUp, /) -> FoundCall | None:
+        """Return None: what became of the call cannot be known."""
+        return None
 
 
 def asked_cap(client: ProviderClient, options: Mapping[str, object], *, maximum: int) -> int | None:

@@ -3,21 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from bursar.nodes.gateway.providers.base import BilledUsage, CacheAdvice, Failure, ProviderClient
+from bursar.nodes.gateway.providers.base import BilledUsage, CacheAdvice, Failure, FoundCall, LookUp, ProviderClient
 from bursar.nodes.gateway.providers.fields import HIDING_PLACES
 from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, mapping, setting
 from bursar.state.errors import ConfigurationError
 
+CALL_KEY = "bursar_call"  # in the metadata of a stored answer: the call's id
+MAX_METADATA = 16  # pairs that OpenAI takes
+LIST_RETRIES = 2
 CAP_OPTION_OF: Mapping[str, str] = {
     "ChatOpenAI": "max_completion_tokens",
     "AzureChatOpenAI": "max_completion_tokens",
     "BaseChatOpenAI": "max_tokens",
 }
-
 
 CACHE_KEY = "prompt_cache_key"
 HOST = "api.openai.com"  # regions have addresses below it
@@ -74,6 +77,53 @@ class OpenAIProvider(GenericProvider):
             return messages, options
         return messages, {**options, CACHE_KEY: advice.key}
 
+    def can_look_up(self, client: ProviderClient, options: Mapping[str, object], /) -> bool:
+        """Whether OpenAI stores the answer, so that it can be listed: `store=True` on the model or the call.
+
+        Only answers of the Chat Completions API can be listed. One of the Responses API is found by its id alone, which
+        langchain-openai does not tell before the answer is there.
+        """
+        stored = options.get("store", setting(client.model, "store"))
+        return stored is True and setting(client.model, "use_responses_api") is not True
+
+    def name_call(self, client: ProviderClient, options: Mapping[str, object], /, *, call_id: str) -> dict[str, object]:
+        """Return the options with the call's id in `metadata`, beside that of the caller.
+
+        If the answer is not stored, or the metadata is full, the options stay as they are.
+        """
+        sent = dict(options)
+        if not self.can_look_up(client, options):
+            return sent
+        extra = mapping(options.get("extra_body") or setting(client.model, "extra_body"))
+        given = mapping(extra.get("metadata", options.get("metadata")))
+        if len(given) >= MAX_METADATA:
+            return sent
+        named = {**given, CALL_KEY: call_id}
+        if "metadata" in extra:  # it would win over the option
+            return {**sent, "extra_body": {**extra, "metadata": named}}
+        return {**sent, "metadata": named}
+
+    def look_up(self, call: LookUp, /) -> FoundCall | None:
+        """Return the stored answer whose metadata has the call's id, with its usage.
+
+        OpenAI lists stored answers when they are finished. Return None if there is none, or more than one, or if its
+        usage is not told: then nobody knows what was billed. A server that ignores the filter by metadata lists answers
+        of other calls; they are left out.
+        """
+        client = cast(Any, setting(call.client.model, "root_client"))
+        if client is None:
+            return None
+        # Unlike a paid call, a list may be asked for again: a connection that the server has closed is no answer.
+        page = client.with_options(max_retries=LIST_RETRIES).chat.completions.list(
+            metadata={CALL_KEY: call.call_id}, limit=MAX_METADATA, timeout=call.timeout_seconds
+        )
+        stored = [one for one in page.data if _metadata_of(one).get(CALL_KEY) == call.call_id]
+        if len(stored) != 1 or not all(choice.finish_reason for choice in stored[0].choices):
+            return None
+        answer = cast(Any, call.client.model)._create_chat_result(stored[0])
+        usage = self.usage(answer)
+        return None if usage is None else FoundCall(usage, answer)
+
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
         """Return the failure of `GenericProvider.failure`.
 
@@ -82,6 +132,10 @@ class OpenAIProvider(GenericProvider):
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)
         return failure if usage is None else replace(failure, usage=usage)
+
+
+def _metadata_of(stored: object) -> Mapping[str, object]:
+    return mapping(getattr(stored, "metadata", None))
 
 
 def _is_openai(model: BaseChatModel) -> bool:

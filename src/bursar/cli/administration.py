@@ -1,4 +1,4 @@
-"""Commands that change the ledger on purpose: reconcile, acknowledge, top up, erase."""
+"""Commands that change the ledger on purpose: acknowledge, top up, erase."""
 
 from typing import Annotated
 
@@ -7,29 +7,12 @@ import typer
 from bursar.cli.options import (
     DEFAULT_DATABASE,
     DatabaseOption,
-    JsonOption,
     NoteOption,
     SessionArgument,
     open_ledger,
 )
-from bursar.state.money import USD
 
 commands = typer.Typer()
-
-
-@commands.command()
-def reconcile(
-    call: Annotated[str, typer.Argument(metavar="CALL", help="The call's id, as `bursar holds` lists it.")],
-    amount: Annotated[str, typer.Argument(help="What the provider billed for it, in US dollars.")],
-    database: DatabaseOption = DEFAULT_DATABASE,
-    json: JsonOption = False,
-) -> None:
-    """Book what the provider really billed for a call whose end nobody saw."""
-    from bursar.cli import render as show
-
-    billed = USD(amount)
-    open_ledger(database).reconcile(call, billed)
-    typer.echo(show.as_json({"call": call, "amount": billed}) if json else f"{call} is settled at {billed}.")
 
 
 @commands.command()

@@ -1,10 +1,13 @@
 """Commands and graphs of installed applications, found by their entry points.
 
 An entry point in the group `bursar.commands` names a `typer.Typer` with commands. An entry point in the group
-`bursar.drills` names a function that builds a graph, as `bursar.drill` takes it.
+`bursar.drills` names a function that builds a graph, as `bursar.drill` takes it. An entry point in the group
+`bursar.models` names the metered models of an application: a model, several, or a function that returns them.
 """
 
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -15,9 +18,10 @@ from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bursar import DrillEnvironment, Supervisor
+    from bursar.nodes.gateway.chat_model import MeteredChatModel
 
 T = TypeVar("T")
-COMMANDS, DRILLS = "bursar.commands", "bursar.drills"
+COMMANDS, DRILLS, MODELS = "bursar.commands", "bursar.drills", "bursar.models"
 
 
 def application_commands() -> Iterator[typer.Typer]:
@@ -43,6 +47,34 @@ def graph_to_drill(name: str | None) -> "Callable[[DrillEnvironment], Supervisor
         known = ", ".join(sorted(found)) or f"none; an application names its own by the entry point {DRILLS}"
         raise ConfigurationError(f"say by --graph which graph to drill; there are: {known}")
     return cast("Callable[[DrillEnvironment], Supervisor]", _load(entry, object))
+
+
+def metered_models(app: str | None) -> "list[MeteredChatModel]":
+    """Return the metered models that `app`, such as `module:models`, names; without it those of installed applications.
+
+    Raises `ConfigurationError` if they cannot be loaded, or are not metered models.
+    """
+    given = () if app is None else (EntryPoint("app", app, MODELS),)
+    if app is not None and "" not in sys.path and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does; an installed script does not find the modules of its folder
+    return [model for entry in given or entry_points(group=MODELS) for model in _models_of(entry)]
+
+
+def _models_of(entry: EntryPoint) -> "Iterator[MeteredChatModel]":
+    from bursar.nodes.gateway.chat_model import MeteredChatModel
+
+    named = _load(entry, object)
+    if callable(named) and not isinstance(named, MeteredChatModel):
+        with Captured[object]() as end:
+            end.value = named()
+        if isinstance(end.error, Exception):
+            raise ConfigurationError(f"{entry.value} raised {end.error!r}") from end.error
+        named = end.result()
+    several = cast("Iterable[object]", named) if isinstance(named, list | tuple | set) else (named,)
+    for model in several:
+        if not isinstance(model, MeteredChatModel):
+            raise ConfigurationError(f"{entry.value} names no metered models but a {type(model).__name__}")
+        yield model
 
 
 def _load(entry: EntryPoint, kind: type[T]) -> T:

@@ -1,5 +1,6 @@
 """Commands that read the ledger: sessions, the audit log, holds, costs, incidents, and whether all of it agrees."""
 
+import sys
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +36,13 @@ class Division(StrEnum):
     DAY = "day"
     TENANT = "tenant"
     SESSION = "session"
+
+
+class CostFormat(StrEnum):
+    """The forms in which costs are shown."""
+
+    TABLE = "table"
+    FOCUS = "focus"
 
 
 @commands.command()
@@ -117,6 +125,9 @@ def costs(
     ] = False,
     start: Day = None,
     end: Day = None,
+    form: Annotated[
+        CostFormat, typer.Option("--format", help="A table, or one CSV row for each call by the columns of FOCUS 1.2.")
+    ] = CostFormat.TABLE,
     database: DatabaseOption = DEFAULT_DATABASE,
     json: JsonOption = False,
 ) -> None:
@@ -125,6 +136,14 @@ def costs(
 
     if gain:
         _show_gains(database, json=json)
+        return
+    if form is CostFormat.FOCUS:
+        from bursar.checkpoints.ledger.reconciliation.charges import charges
+        from bursar.cli.books.focus import write_focus
+
+        write_focus(
+            open_ledger(database).read(charges, session_id=session, start=_day(start), end=_day(end)), sys.stdout
+        )
         return
     if quoted:
         compared = open_ledger(database).quoted_costs(session=session, start=_day(start), end=_day(end))

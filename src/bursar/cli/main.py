@@ -12,6 +12,7 @@ import typer
 
 from bursar.cli import administration, approvals, breakers, drill, init, inspect
 from bursar.cli.applications import application_commands
+from bursar.cli.books import close, reconcile
 from bursar.cli.options import REFUSED, WRONG_USE
 from bursar.state.errors import BursarError
 from bursar.state.text import one_line
@@ -46,7 +47,7 @@ def make_app() -> typer.Typer:
     app.callback(help=ABOUT)(_options)
     for commands in application_commands():
         app.add_typer(commands)
-    for module in (init, inspect, administration, breakers, drill, approvals):
+    for module in (init, inspect, reconcile, close, administration, breakers, drill, approvals):
         app.add_typer(module.commands)
     return app
 

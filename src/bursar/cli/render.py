@@ -12,6 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bursar.state.money import USD
+
 if TYPE_CHECKING:
     from bursar.testing import Drill, DrillResult
 
@@ -48,6 +50,11 @@ def status() -> Generator[Callable[[str], None]]:
 def as_json(value: object) -> str:
     """Return the value as one JSON document. Money is a decimal string."""
     return json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+
+
+def decimal_text(nanos: int | None) -> str | None:
+    """Return nano-dollars as decimal text of US dollars, for `--json`; None stays None."""
+    return None if nanos is None else f"{USD.from_nanos(nanos).dollars:f}"
 
 
 def as_line(values: Mapping[str, Any]) -> str:

@@ -8,11 +8,13 @@ from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger import accounts, calls, costs
 from bursar.checkpoints.ledger import hash_chain as audit_chain
 from bursar.checkpoints.ledger.admission_facts import _standing
+from bursar.checkpoints.ledger.reconciliation import unknown_calls
 
 ASKED: dict[str, tuple[Statement, tuple[str, ...]]] = {
     "hold": (accounts._reserve_one, ("autoindex_bursar_accounts_1 (scope=?)",)),
     "move": (accounts._move_one, ("autoindex_bursar_accounts_1 (scope=?)",)),
     "journal": (calls._replayable, ("bursar_calls_journal (session_id=? AND request_hash=? AND occurrence=?)",)),
+    "lost": (unknown_calls._lost_at, ("bursar_calls_journal (session_id=? AND request_hash=? AND occurrence=?)",)),
     "recover": (calls._lock_held, ("bursar_calls_open (session_id=?)",)),
     "log": (audit_chain._advance, ("autoindex_bursar_sessions_1 (session_id=?)",)),
     "standing": (

@@ -1,0 +1,1 @@
+"""Calls whose end nobody saw, and how the books compare with what a provider says that it billed."""

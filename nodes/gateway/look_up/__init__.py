@@ -1,0 +1,1 @@
+"""Look-ups: a provider is asked for the end of a call that nobody saw."""
