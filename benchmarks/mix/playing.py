@@ -1,0 +1,171 @@
+"""Plays a block of conversations through Genie, over a database and a provider of the block's own."""
+
+import tempfile
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from benchmarks.mix.behaviour import Conduct
+from benchmarks.mix.drawing import Drawn, draw
+from benchmarks.mix.judging import Answered, misses, names_rule, states_figure
+from benchmarks.mix.mix_file import Mix, read_mix
+from benchmarks.mix.model_server import ModelServer
+from benchmarks.mix.truths import Household, read_household
+from benchmarks.postgres import a_postgres_database
+from bursar import Run, SessionOutput
+from bursar.genie.app import Genie, open_genie
+from bursar.genie.household.sample import END, sample_files
+
+BLOCK = 100  # conversations
+NANOS = 1_000_000_000
+BEGIN = datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the mix is played: how often the paid share, the model, the share of the latencies, and the database."""
+
+    paid_times: int = 1
+    model: str = "gpt-4o-mini"
+    latency: float = 0.0
+    postgresql: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A request that was played. Costs are in nano-dollars, `seconds` is what the model takes by the mix."""
+
+    kind: str
+    behaviour: str
+    question: str
+    charged: int
+    billed: int
+    calls: int
+    unknown: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    agents: tuple[str, ...]
+    refused: bool
+    cut: bool
+    gaps: bool
+    states: bool | None
+    names_rule: bool | None
+    misses: tuple[str, ...]
+
+
+class VirtualClock:
+    """A clock that stands still until it is moved, so that a run does not depend on how fast the machine is."""
+
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        """Return its time."""
+        return self.now
+
+    def move(self, minutes: int) -> None:
+        """Let so many minutes pass."""
+        self.now += timedelta(minutes=minutes)
+
+
+def play_block(block: int, conversations: int, settings: Settings) -> list[dict[str, Any]]:
+    """Play so many conversations of the block with this number, and return its requests as dicts of `Played`."""
+    warnings.simplefilter("ignore")
+    mix, household = read_mix(), read_household()
+    server = ModelServer(bytes_each=mix.tokens.bytes_each, scale=settings.latency)
+    clock = VirtualClock()
+    try:
+        with _database(postgresql=settings.postgresql) as url:
+            genie = _genie(url, server, clock, mix, settings)
+            try:
+                played = [
+                    one
+                    for number in range(block * BLOCK, block * BLOCK + conversations)
+                    for one in _converse(genie, server, clock, mix, household, number, settings)
+                ]
+            finally:
+                genie.close()
+    finally:
+        server.close()
+    return [asdict(one) for one in played]
+
+
+@contextmanager
+def _database(*, postgresql: bool) -> Generator[str]:
+    """Yield the URL of a new database. Raises `RuntimeError` if it is to be PostgreSQL's and no server answers."""
+    if not postgresql:
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/genie.db"
+        return
+    with a_postgres_database() as url:
+        if url is None:
+            raise RuntimeError("no PostgreSQL server answers on 127.0.0.1")
+        yield url
+
+
+def _genie(url: str, server: ModelServer, clock: VirtualClock, mix: Mix, settings: Settings) -> Genie:
+    environment = {"OPENAI_API_KEY": "mix", "OPENAI_BASE_URL": server.url, "BURSAR_MODEL": settings.model}
+    genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
+    genie.import_files(list(sample_files()))
+    return genie
+
+
+def _converse(
+    genie: Genie,
+    server: ModelServer,
+    clock: VirtualClock,
+    mix: Mix,
+    household: Household,
+    number: int,
+    settings: Settings,
+) -> list[Played]:
+    session = f"mix-{number}"
+    clock.move(mix.minutes_between)
+    spent = unknown = 0
+    played: list[Played] = []
+    for drawn in draw(mix, household, number, paid_times=settings.paid_times):
+        server.begin(Conduct(drawn, mix.tokens, mix.latency))
+        output = genie.ask(drawn.question, session)
+        books = genie.ledger.spend(session)
+        if books.held.nanos:
+            raise RuntimeError(f"{session} holds {books.held} after its answer")
+        played.append(_judged(drawn, output, server, mix, (books.spent.nanos - spent, books.unknown - unknown)))
+        spent, unknown = books.spent.nanos, books.unknown
+    return played
+
+
+def _judged(drawn: Drawn, output: SessionOutput, server: ModelServer, mix: Mix, booked: tuple[int, int]) -> Played:
+    charged, unknown = booked
+    reports = cast("Mapping[str, object]", output["reports"])
+    runs = cast("Sequence[Run]", output["runs"])
+    answered = Answered(
+        text=output["messages"][-1].text,
+        agents=sorted(reports),
+        charged=charged,
+        billed=server.billed,
+        budget=int(mix.budget * NANOS),
+        received=server.received,
+    )
+    return Played(
+        kind=drawn.kind,
+        behaviour=drawn.behaviour if server.calls else "not asked",
+        question=drawn.question,
+        charged=charged,
+        billed=server.billed,
+        calls=server.calls,
+        unknown=unknown,
+        input_tokens=server.input_tokens,
+        output_tokens=server.output_tokens,
+        seconds=server.seconds,
+        agents=tuple(answered.agents),
+        refused=not reports,
+        cut=any(run.outcome == "exhausted" for run in runs),
+        gaps=bool(output["gaps"]),
+        states=states_figure(drawn, answered.text),
+        names_rule=names_rule(drawn, answered.text),
+        misses=tuple(misses(drawn, answered)),
+    )
