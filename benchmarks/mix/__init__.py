@@ -1,1 +1,1 @@
-"""The headline on Genie: a mix of requests, what they cost by the ledger and by the provider, and who keeps the rules."""
+"""A mix of requests, their costs by the ledger and by the provider, and how many answers keep the rules."""

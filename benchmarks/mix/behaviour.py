@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.mix.drawing import PASTED, Drawn
@@ -75,8 +75,7 @@ class Conduct:
             return self._called(tool, {"picks": picks, "confidence": 0.95})
         if not found or behaviour == "loops":
             arguments = {"wrong": 1} if behaviour == "garbled" and first else {"question": _asked(body["messages"])}
-            called = self._called(tool, arguments)
-            return Written(**{**_fields(called), "is_silent": behaviour == "silent" and first})
+            return replace(self._called(tool, arguments), is_silent=behaviour == "silent" and first)
         return self._words(str(found[-1]["content"]), cap)
 
     def _called(self, tool: str, arguments: Mapping[str, object]) -> Written:
@@ -93,10 +92,6 @@ class Conduct:
 
     def _size(self, text: str) -> int:
         return math.ceil(len(text.encode()) / self._tokens.bytes_each)
-
-
-def _fields(written: Written) -> dict[str, Any]:
-    return {name: getattr(written, name) for name in Written.__slots__}
 
 
 def _tool(body: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """The exact lower bound of a share, from a number of tries of which some held."""
 
 import math
+from collections.abc import Iterable
 
-STEPS = 200  # each halves the interval: after 60, a float cannot tell its ends apart
+STEPS = 60  # each halves the interval: after these, a float cannot tell its ends apart
+NEGLIGIBLE = 1e-18
 
 
 def at_least(held: int, tries: int, *, confidence: float = 0.95) -> float:
@@ -17,7 +19,7 @@ def at_least(held: int, tries: int, *, confidence: float = 0.95) -> float:
         raise ValueError(f"no bound for {held} of {tries} at {confidence}")
     if held == 0:
         return 0.0
-    low, high = 0.0, 1.0
+    low, high = 0.0, held / tries  # at the observed share, the probability is above any usual 1 - confidence
     for _ in range(STEPS):
         middle = (low + high) / 2
         # The probability grows with p, so the bound is where it crosses 1 - confidence.
@@ -31,13 +33,30 @@ def at_least(held: int, tries: int, *, confidence: float = 0.95) -> float:
 def probability_of_so_many(held: int, tries: int, p: float) -> float:
     """Return the probability that `held` or more of `tries` hold, if each holds with probability `p`.
 
-    The shorter tail is summed, in logarithms, so that 10,000 tries neither overflow nor underflow.
+    Of the two tails, the one that falls from `held` on is summed, each term from the one before, until the terms no
+    longer count. So 10,000 tries neither overflow nor take long.
     """
-    if p <= 0 or p >= 1:
-        return float(p >= 1 or held == 0)
-    if held > tries / 2:
-        return min(1.0, math.fsum(_probability(k, tries, p) for k in range(held, tries + 1)))
-    return max(0.0, 1 - math.fsum(_probability(k, tries, p) for k in range(held)))
+    if held == 0 or p >= 1:
+        return 1.0
+    if p <= 0:
+        return 0.0
+    odds = p / (1 - p)
+    if p <= held / tries:
+        up = ((tries - k) / (k + 1) * odds for k in range(held, tries))
+        return min(1.0, _falling(_probability(held, tries, p), up))
+    down = (k / (tries - k + 1) / odds for k in range(held - 1, 0, -1))
+    return max(0.0, 1 - _falling(_probability(held - 1, tries, p), down))
+
+
+def _falling(first: float, ratios: Iterable[float]) -> float:
+    """Return the sum of falling terms: the first, and each other as its ratio to the one before."""
+    total = term = first
+    for ratio in ratios:
+        term *= ratio
+        if term < total * NEGLIGIBLE:
+            break
+        total += term
+    return total
 
 
 def _probability(k: int, n: int, p: float) -> float:

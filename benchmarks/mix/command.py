@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         **summarise(mix, rows),
     }
     if asked.keep:
-        kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+        kept: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({**kept, _name(settings): found}, indent=1) + "\n", "utf-8")
     if asked.json:
         print(json.dumps(found, indent=1))
@@ -100,12 +100,15 @@ def _play(mix: Mix, settings: Settings, requests: int, folder: Path, workers: in
 
 
 def _conversations(mix: Mix, settings: Settings, requests: int) -> int:
-    """Return how many conversations have so many requests: a conversation has one or two."""
+    """Return how many conversations have so many requests, in whole blocks if they are more than one block.
+
+    A conversation has one request or two.
+    """
     household, drawn, number = read_household(), 0, 0
     while drawn < requests:
         drawn += len(draw(mix, household, number, paid_times=settings.paid_times))
         number += 1
-    return number
+    return number if number <= BLOCK else -(-number // BLOCK) * BLOCK
 
 
 def _show(mix: Mix, found: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Draws conversations from the mix: each by the seed and its number alone, so that any part of a run can be played."""
 
+import calendar
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +9,7 @@ from decimal import Decimal
 from benchmarks.mix.mix_file import Ask, Mix
 from benchmarks.mix.truths import CATEGORIES, Household
 
-MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
+MONTHS = tuple(calendar.month_name[1:])
 # Numbers for documentation and tests: they are valid, and nobody has them.
 PASTED = (("card", "4111 1111 1111 1111"), ("account", "DE89 3704 0044 0532 0130 00"))
 

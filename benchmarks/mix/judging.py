@@ -59,9 +59,9 @@ def _who(drawn: Drawn, answered: Answered) -> list[str]:
 
 def _texts(drawn: Drawn, answered: Answered) -> list[str]:
     found: list[str] = []
-    if drawn.disclosure is not None and not _is_denied(answered.text):
-        if _rules()["disclosures"][drawn.disclosure] not in answered.text:
-            found.append(f"the disclosure {drawn.disclosure} is missing")
+    due = None if drawn.disclosure is None else _rules()["disclosures"][drawn.disclosure]
+    if due is not None and due not in answered.text and not _is_denied(answered.text):
+        found.append(f"the disclosure {drawn.disclosure} is missing")
     if PROMISE.lower() in answered.text.lower():
         found.append("it promises a return")
     if INVENTED in answered.text:

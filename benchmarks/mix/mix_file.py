@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MIX = Path(__file__).parents[1] / "mix.toml"
-BEHAVIOURS = frozenset(
+BEHAVIOURS: frozenset[str] = frozenset(
     (
         "sound",
         "limited",

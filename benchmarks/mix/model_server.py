@@ -18,9 +18,9 @@ BROKEN_LENGTH = "100000"  # the length that the header of a cut answer states
 class ModelServer:
     """The provider's server, which runs from its creation until `close`.
 
-    It answers as `conduct` says, which is set before each request of the mix. `billed` is in nano-dollars. `received` is
-    all that it was sent since `begin`. `seconds` is what its answers since then take by the mix; it waits `scale` times
-    that, by default not at all.
+    It answers as `conduct` says, which is set before each request of the mix. `billed` is in nano-dollars. All that is
+    counted is counted since `begin`. `received` is what it was sent. `seconds` is what its answers take by the mix; it
+    waits `scale` times that, by default not at all.
     """
 
     def __init__(self, *, bytes_each: int, scale: float = 0.0) -> None:

@@ -72,26 +72,41 @@ class VirtualClock:
         self.now += timedelta(minutes=minutes)
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the conversations of a block are played with."""
+
+    genie: Genie
+    server: ModelServer
+    clock: VirtualClock
+    mix: Mix
+    household: Household
+
+
 def play_block(block: int, conversations: int, settings: Settings) -> list[dict[str, Any]]:
     """Play so many conversations of the block with this number, and return its requests as dicts of `Played`."""
     warnings.simplefilter("ignore")
-    mix, household = read_mix(), read_household()
+    with _stage(settings) as stage:
+        numbers = range(block * BLOCK, block * BLOCK + conversations)
+        return [asdict(one) for number in numbers for one in _converse(stage, number, settings.paid_times)]
+
+
+@contextmanager
+def _stage(settings: Settings) -> Generator[Stage]:
+    """Yield a Genie over the sample household in a new database, with its model at a server of its own."""
+    mix, clock = read_mix(), VirtualClock()
     server = ModelServer(bytes_each=mix.tokens.bytes_each, scale=settings.latency)
-    clock = VirtualClock()
+    environment = {"OPENAI_API_KEY": "mix", "OPENAI_BASE_URL": server.url, "BURSAR_MODEL": settings.model}
     try:
         with _database(postgresql=settings.postgresql) as url:
-            genie = _genie(url, server, clock, mix, settings)
+            genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
             try:
-                played = [
-                    one
-                    for number in range(block * BLOCK, block * BLOCK + conversations)
-                    for one in _converse(genie, server, clock, mix, household, number, settings)
-                ]
+                genie.import_files(list(sample_files()))
+                yield Stage(genie, server, clock, mix, read_household())
             finally:
                 genie.close()
     finally:
         server.close()
-    return [asdict(one) for one in played]
 
 
 @contextmanager
@@ -107,33 +122,20 @@ def _database(*, postgresql: bool) -> Generator[str]:
         yield url
 
 
-def _genie(url: str, server: ModelServer, clock: VirtualClock, mix: Mix, settings: Settings) -> Genie:
-    environment = {"OPENAI_API_KEY": "mix", "OPENAI_BASE_URL": server.url, "BURSAR_MODEL": settings.model}
-    genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
-    genie.import_files(list(sample_files()))
-    return genie
-
-
-def _converse(
-    genie: Genie,
-    server: ModelServer,
-    clock: VirtualClock,
-    mix: Mix,
-    household: Household,
-    number: int,
-    settings: Settings,
-) -> list[Played]:
+def _converse(stage: Stage, number: int, paid_times: int) -> list[Played]:
+    """Play the conversation with this number in a session of its own, and return its requests."""
     session = f"mix-{number}"
-    clock.move(mix.minutes_between)
+    stage.clock.move(stage.mix.minutes_between)
     spent = unknown = 0
     played: list[Played] = []
-    for drawn in draw(mix, household, number, paid_times=settings.paid_times):
-        server.begin(Conduct(drawn, mix.tokens, mix.latency))
-        output = genie.ask(drawn.question, session)
-        books = genie.ledger.spend(session)
+    for drawn in draw(stage.mix, stage.household, number, paid_times=paid_times):
+        stage.server.begin(Conduct(drawn, stage.mix.tokens, stage.mix.latency))
+        output = stage.genie.ask(drawn.question, session)
+        books = stage.genie.ledger.spend(session)
         if books.held.nanos:
             raise RuntimeError(f"{session} holds {books.held} after its answer")
-        played.append(_judged(drawn, output, server, mix, (books.spent.nanos - spent, books.unknown - unknown)))
+        booked = books.spent.nanos - spent, books.unknown - unknown
+        played.append(_judged(drawn, output, stage.server, stage.mix, booked))
         spent, unknown = books.spent.nanos, books.unknown
     return played
 
