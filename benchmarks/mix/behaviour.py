@@ -72,15 +72,19 @@ class Conduct:
         found = [message for message in body["messages"] if message["role"] == "tool"]
         if tool != "look_up":
             picks = [{"name": name, "value": 1.0} for name in self._drawn.agents]
-            return self._called(tool, {"picks": picks, "confidence": 0.95})
+            return self._called(tool, {"picks": picks, "confidence": 0.95}, cap)
         if not found or behaviour == "loops":
             arguments = {"wrong": 1} if behaviour == "garbled" and first else {"question": _asked(body["messages"])}
-            return replace(self._called(tool, arguments), is_silent=behaviour == "silent" and first)
+            return replace(self._called(tool, arguments, cap), is_silent=behaviour == "silent" and first)
         return self._words(str(found[-1]["content"]), cap)
 
-    def _called(self, tool: str, arguments: Mapping[str, object]) -> Written:
+    def _called(self, tool: str, arguments: Mapping[str, object], cap: int) -> Written:
+        """Return a call of the tool, or nothing of use if the call does not fit the cap."""
         text = json.dumps(arguments)
-        return Written(tool=tool, arguments=text, tokens=max(self._tokens.tool_call, self._size(text)))
+        tokens = max(self._tokens.tool_call, self._size(text))
+        if tokens > cap:
+            return Written(tokens=cap, was_capped=True)
+        return Written(tool=tool, arguments=text, tokens=tokens)
 
     def _words(self, found: str, cap: int) -> Written:
         """Return an answer from what the tool found, of the length that is drawn and of at most `cap` tokens."""

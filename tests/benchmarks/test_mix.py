@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.mix.behaviour import INVENTED, PROMISE
+from benchmarks.mix.behaviour import INVENTED, PROMISE, Conduct
 from benchmarks.mix.bound import at_least, probability_of_so_many
 from benchmarks.mix.drawing import PASTED, Drawn, draw
 from benchmarks.mix.judging import Answered, misses, names_rule, states_figure
-from benchmarks.mix.mix_file import MIX, Mix, read_mix
+from benchmarks.mix.mix_file import BEHAVIOURS, MIX, Mix, read_mix
 from benchmarks.mix.playing import Settings, play_block
 from benchmarks.mix.summary import summarise
 from benchmarks.mix.truths import read_household
@@ -192,6 +192,22 @@ def test_the_judge_lets_nobody_answer_what_is_forbidden() -> None:
     helped = dataclasses.replace(denied, text="Like this.", agents=("tax_optimisation",))
     assert misses(asked, helped) == ["tax_optimisation may not answer"]
     assert names_rule(asked, helped.text) is False
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(BEHAVIOURS)), st.integers(1, 2_000), st.booleans(), st.integers(0, 2**32))
+def test_the_model_keeps_to_its_cap(behaviour: str, cap: int, has_looked: bool, seed: int) -> None:
+    """Whatever its behaviour, the model writes no more than its cap and bills what it wrote."""
+    mix = read_mix()
+    conduct = Conduct(_asked(behaviour=behaviour, seed=seed), mix.tokens, mix.latency)
+    messages = [{"role": "user", "content": "how much income tax do I have to pay"}]
+    if has_looked:
+        messages.append({"role": "tool", "content": "You owe $15,502.00.\nThat is all.\n\nFacts:\nincome_tax = 15502"})
+    written = conduct.write({"messages": messages, "tools": [{"function": {"name": "look_up"}}]}, cap)
+    assert written.tokens <= cap
+    assert len(written.text.encode()) <= written.tokens * mix.tokens.bytes_each
+    assert conduct.seconds(written) > 0
+    assert (written.status == 200) == (behaviour not in {"down", "limited", "failing"})
 
 
 @pytest.mark.slow
