@@ -117,7 +117,7 @@ def _with_fault(behaviour: str, found: str) -> str:
 
 
 def _of_length(text: str, size: int) -> str:
-    """Return the whole lines of `text` that fit in so many bytes, at least its first, and padding without figures."""
+    """Return the lines of `text` that fit in so many bytes, or the head of its first, and padding without figures."""
     lines = text.split("\n")
     kept = lines[0]
     for line in lines[1:]:

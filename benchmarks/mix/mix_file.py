@@ -88,8 +88,8 @@ class Mix(_Strict):
         for what, shares in (("classes", self.shares()), ("behaviours", self.behaviour)):
             if sum(shares.values()) != 1:
                 raise ValueError(f"the shares of the {what} sum to {sum(shares.values())}, not to 1")
-        if set(self.behaviour) != BEHAVIOURS:
-            raise ValueError(f"unknown or missing behaviours: {sorted(BEHAVIOURS ^ set(self.behaviour))}")
+        if odd := BEHAVIOURS ^ set(self.behaviour):
+            raise ValueError(f"unknown or missing behaviours: {', '.join(sorted(odd))}")
         for name, one in self.classes.items():
             if one.follows is not None and self.classes[one.follows].share < one.share:
                 raise ValueError(f"{name} opens with {one.follows}, which has a smaller share")

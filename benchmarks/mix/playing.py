@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from unittest.mock import patch
 
 from benchmarks.mix.behaviour import Conduct
 from benchmarks.mix.drawing import Drawn, draw
@@ -115,12 +116,12 @@ def _stage(settings: Settings) -> Generator[Stage]:
     """
     mix, clock = read_mix(), VirtualClock()
     server = ModelServer(bytes_each=mix.tokens.bytes_each, scale=settings.latency)
-    if not settings.latency:
-        roster.TIMEOUT_SECONDS = DEADLINE_SECONDS  # read when a Genie opens; this process opens no other
+    deadline = roster.TIMEOUT_SECONDS if settings.latency else DEADLINE_SECONDS
     environment = {"OPENAI_API_KEY": "mix", "OPENAI_BASE_URL": server.url, "BURSAR_MODEL": settings.model}
     try:
         with _database(postgresql=settings.postgresql) as url:
-            genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
+            with patch.object(roster, "TIMEOUT_SECONDS", deadline):  # it is read when a Genie opens
+                genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
             try:
                 genie.import_files(list(sample_files()))
                 server.begin(Conduct(FIRST, mix.tokens, mix.latency))
