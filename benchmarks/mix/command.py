@@ -73,13 +73,16 @@ def _name(settings: Settings) -> str:
 
 
 def _commit() -> str:
-    """Return the commit that last changed `mix.toml`, with a mark if the file has changes that are not committed."""
-    root = MIX.parents[1]
-    said = subprocess.run(
-        ["git", "log", "-1", "--format=%h", "--", str(MIX)], cwd=root, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", str(MIX)], cwd=root, check=False).returncode
-    return f"{said or 'none'}{'-changed' if changed else ''}"
+    """Return the commit that last changed `mix.toml`, with a mark if the file has changes; "none" outside of git."""
+    log = _git("log", "-1", "--format=%h", "--", str(MIX))
+    commit = log.stdout.strip() if log.returncode == 0 else ""
+    if not commit:
+        return "none"
+    return f"{commit}{'-changed' if _git('diff', '--quiet', 'HEAD', '--', str(MIX)).returncode else ''}"
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], cwd=MIX.parents[1], capture_output=True, text=True, check=False)
 
 
 def _play(mix: Mix, settings: Settings, requests: int, folder: Path, workers: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from benchmarks.mix.mix_file import Mix, read_mix
 from benchmarks.mix.model_server import ModelServer
 from benchmarks.mix.truths import Household, read_household
 from benchmarks.postgres import a_postgres_database
-from bursar import Run, SessionOutput
+from bursar import Candidate, ExampleRouter, Run, SessionOutput
 from bursar.genie import roster
 from bursar.genie.app import Genie, open_genie
 from bursar.genie.household.sample import END, sample_files
@@ -124,6 +124,7 @@ def _stage(settings: Settings) -> Generator[Stage]:
                 genie = open_genie(url, budget=str(mix.budget), clock=clock, as_of=END, environment=environment)
             try:
                 genie.import_files(list(sample_files()))
+                ExampleRouter().fit([Candidate("first", "loads what a router needs")])
                 server.begin(Conduct(FIRST, mix.tokens, mix.latency))
                 genie.ask(FIRST.question, FIRST.kind)
                 yield Stage(genie, server, clock, mix, read_household())

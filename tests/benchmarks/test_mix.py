@@ -1,10 +1,12 @@
 """The mix of requests for Genie: its shares, the bound on compliance, the judge, and a short run."""
 
 import dataclasses
+import json
 import math
 import tomllib
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 
 from benchmarks.mix.behaviour import INVENTED, PROMISE, Conduct
 from benchmarks.mix.bound import at_least, probability_of_so_many
+from benchmarks.mix.command import main
 from benchmarks.mix.drawing import PASTED, Drawn, draw
 from benchmarks.mix.judging import Answered, misses, names_rule, states_figure
 from benchmarks.mix.mix_file import BEHAVIOURS, MIX, Mix, read_mix
-from benchmarks.mix.playing import Settings, play_block
+from benchmarks.mix.playing import Played, Settings, play_block
 from benchmarks.mix.summary import summarise
 from benchmarks.mix.truths import read_household
 
@@ -208,6 +211,56 @@ def test_the_model_keeps_to_its_cap(behaviour: str, cap: int, has_looked: bool, 
     assert len(written.text.encode()) <= written.tokens * mix.tokens.bytes_each
     assert conduct.seconds(written) > 0
     assert (written.status == 200) == (behaviour not in {"down", "limited", "failing"})
+
+
+def _played(drawn: Drawn, **changes: object) -> dict[str, object]:
+    row = Played(
+        kind=drawn.kind,
+        behaviour="sound",
+        question=drawn.question,
+        charged=300,
+        billed=200,
+        calls=2,
+        unknown=0,
+        input_tokens=900,
+        output_tokens=90,
+        seconds=2.5,
+        agents=drawn.agents,
+        refused=False,
+        cut=False,
+        gaps=False,
+        states=True,
+        names_rule=None,
+        misses=(),
+    )
+    return {**dataclasses.asdict(row), **changes}
+
+
+def test_a_run_goes_on_with_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks that were played are not played again; the exit code says whether a request went over its budget."""
+    monkeypatch.setattr("benchmarks.mix.command.KEPT", tmp_path)
+    monkeypatch.setattr("benchmarks.mix.command._commit", lambda: "abc")
+    folder = tmp_path / "abc" / "sqlite gpt-4o-mini paid x1 latency x0"
+    folder.mkdir(parents=True)
+    mix, household = read_mix(), read_household()
+    conversations = next(n for n in range(1, 9) if sum(len(draw(mix, household, i)) for i in range(n)) >= 4)
+    rows = [_played(one) for number in range(conversations) for one in draw(mix, household, number)]
+    block = folder / f"00000-{conversations}.json"
+
+    block.write_text(json.dumps(rows))
+    assert main(["--requests", "4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["mix"], found["requests"], found["mean"]) == ("abc", len(rows), "0.000000300")
+    assert found["compliance"]["held"] == len(rows)
+
+    rows[0] = _played(draw(mix, household, 0)[0], charged=BUDGET + 1, misses=["the ledger has more than the budget"])
+    block.write_text(json.dumps(rows))
+    assert main(["--requests", "4", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["above_budget"], found["compliance"]["held"]) == (1, len(rows) - 1)
+    assert found["missed"][0]["question"] == draw(mix, household, 0)[0].question
 
 
 @pytest.mark.slow
