@@ -1,4 +1,7 @@
-"""`python -m benchmarks [--smoke] [--json] [NAME…]` runs the benchmarks and prints their figures."""
+"""`python -m benchmarks [--smoke] [--json] [NAME…]` runs the benchmarks and prints their figures.
+
+`python -m benchmarks mix` has options of its own: it plays requests through Genie, see `mix/command.py`.
+"""
 
 import argparse
 import dataclasses
@@ -33,6 +36,10 @@ def main() -> int:
 
     The code is 1 if a ratio missed its bound, otherwise 0. A smoke run has no bounds.
     """
+    if sys.argv[1:2] == ["mix"]:
+        from benchmarks.mix.command import main as mix
+
+        return mix(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Bursar against its peers, as ratios.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them by default")
     parser.add_argument("--smoke", action="store_true", help="a few rounds, to see that everything runs; no bounds")
