@@ -1,0 +1,93 @@
+"""Plays recorded questions: the dear model answers each one, or a cascade and what was learned decide who answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from benchmarks.savings.apps import a_specialist, an_app, ask_all
+from benchmarks.savings.learning import Policy
+from benchmarks.savings.prices import CHEAP, DEAR, Prices
+from benchmarks.savings.recorded_model import RecordedModel, usage_of
+from benchmarks.savings.records import Question
+from bursar import Cascade, Ledger, Report, Task, meter
+
+DEAR_ANSWER, CHEAP_ANSWER = "dear", "cheap"  # for an answer that was not recorded, of no more than one token
+AT_STAKE = "1"  # US dollars, for a cheap answer that its check refused: far above the dear model's price
+PolicyOf = Callable[[str], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionsPlayed:
+    """What was spent on the questions, in nano-dollars, how many answers were right, and how many were cheap ones."""
+
+    spent: int
+    right: int
+    questions: int
+    cheaply: int
+
+
+class QuestionSeller:
+    """Who sells the answers of the two models: with the recorded text where there is one, and the recorded tokens."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.by_text = {question.text: question for question in questions}
+        self.cheap = meter(RecordedModel(self._cheap, model=CHEAP[1], seller=CHEAP[0]))
+        self.dear = meter(RecordedModel(self._dear, model=DEAR[1], seller=DEAR[0]))
+
+    def _cheap(self, messages: list[BaseMessage]) -> AIMessage:
+        asked = self.by_text[messages[-1].text]
+        usage = usage_of(asked.input_tokens, asked.cheap_tokens)
+        return AIMessage(asked.cheap_answer or CHEAP_ANSWER, usage_metadata=usage)
+
+    def _dear(self, messages: list[BaseMessage]) -> AIMessage:
+        asked = self.by_text[messages[-1].text]
+        return AIMessage(DEAR_ANSWER, usage_metadata=usage_of(asked.input_tokens, asked.dear_tokens))
+
+
+async def play_questions(
+    questions: Sequence[Question], ledger: Ledger, *, tenant: str, policy_of: PolicyOf | None
+) -> QuestionsPlayed:
+    """Play the questions, each in a session of its own. Without a policy the dear model answers them all.
+
+    The totals are the ledger's.
+    """
+    seller = QuestionSeller(questions)
+    answer = _always_dear(seller) if policy_of is None else _by_choice(seller, policy_of)
+    app = an_app([a_specialist("solver", answer)], ledger, lambda text: "solver")
+    results = await ask_all(app, tenant, (question.text for question in questions))
+    is_dear = [result["reports"]["solver"].answer == DEAR_ANSWER for result in results]
+    books = next(row for row in ledger.costs("tenant") if row.name == tenant)
+    return QuestionsPlayed(
+        spent=books.spent.nanos,
+        right=sum(one.dear_right if dear else one.cheap_right for one, dear in zip(questions, is_dear, strict=True)),
+        questions=len(questions),
+        cheaply=is_dear.count(False),
+    )
+
+
+def _always_dear(seller: QuestionSeller) -> Callable[[Task], object]:
+    async def ask(task: Task) -> Report:
+        return Report(answer=(await seller.dear.ainvoke(task.text)).text)
+
+    return ask
+
+
+def _by_choice(seller: QuestionSeller, policy_of: PolicyOf) -> Callable[[Task], object]:
+    """Return a handler: a cascade where the cheap answer can be checked, otherwise a choice by subject and price."""
+    prices = Prices.listed()
+
+    def is_accepted(report: Report, task: Task) -> bool:
+        return report.answer == DEAR_ANSWER or policy_of(task.text).accepts(task.text, report.answer)
+
+    cascade = Cascade({"cheap": seller.cheap, "dear": seller.dear}, accept=is_accepted, stake=AT_STAKE)
+
+    async def ask(task: Task) -> Report:
+        question = seller.by_text[task.text]
+        if question.cheap_answer:
+            return await cascade(task)
+        is_worth = policy_of(task.text).is_worth_the_dear_model(question.segment, prices.difference(question))
+        chosen = seller.dear if is_worth else seller.cheap
+        return Report(answer=(await chosen.ainvoke(task.text)).text)
+
+    return ask
