@@ -40,11 +40,9 @@ def prompts(run: AgentRun, *, clock_first: bool) -> Iterator[Prompt]:
     for number, call in enumerate(run.calls):
         clock, room = _clock(number), call.prompt_tokens - CLOCK_BYTES
         if room < size or not said:
-            said, size, beginnings = (
-                [SystemMessage(_filler(f"{run.name} began {beginnings}", room))],
-                room,
-                beginnings + 1,
-            )
+            said.clear()
+            said.append(SystemMessage(_filler(f"{run.name} began {beginnings}", room)))
+            size, beginnings = room, beginnings + 1
         elif room > size:
             said.append(HumanMessage(_filler(f"result {number}", room - size)))
             size = room

@@ -1,5 +1,6 @@
 """Plays recorded questions: the dear model answers each one, or a cascade and what was learned decide who answers."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,12 +20,27 @@ PolicyOf = Callable[[str], Policy]
 
 @dataclass(frozen=True, slots=True)
 class QuestionsPlayed:
-    """What was spent on the questions, in nano-dollars, how many answers were right, and how many were cheap ones."""
+    """What was spent on the questions, in nano-dollars, how many answers were right, and how many were cheap ones.
+
+    Of the cheap answers, `lost` were wrong where the dear model is right, and `gained` right where it is wrong.
+    """
 
     spent: int
     right: int
     questions: int
     cheaply: int
+    lost: int
+    gained: int
+
+    @property
+    def points(self) -> float:
+        """The difference to the dear model's quality, in points (percent of the questions)."""
+        return 100 * (self.gained - self.lost) / max(1, self.questions)
+
+    @property
+    def margin(self) -> float:
+        """How far chance may move `points` either way, at 95 %: 1.96 standard errors of a paired difference."""
+        return 196 * math.sqrt(self.gained + self.lost) / max(1, self.questions)
 
 
 class QuestionSeller:
@@ -57,12 +73,15 @@ async def play_questions(
     app = an_app([a_specialist("solver", answer)], ledger, lambda text: "solver")
     results = await ask_all(app, tenant, (question.text for question in questions))
     is_dear = [result["reports"]["solver"].answer == DEAR_ANSWER for result in results]
+    cheaply = [one for one, dear in zip(questions, is_dear, strict=True) if not dear]
     books = next(row for row in ledger.costs("tenant") if row.name == tenant)
     return QuestionsPlayed(
         spent=books.spent.nanos,
         right=sum(one.dear_right if dear else one.cheap_right for one, dear in zip(questions, is_dear, strict=True)),
         questions=len(questions),
-        cheaply=is_dear.count(False),
+        cheaply=len(cheaply),
+        lost=sum(one.dear_right and not one.cheap_right for one in cheaply),
+        gained=sum(one.cheap_right and not one.dear_right for one in cheaply),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from benchmarks.savings.agent_runs import RunsPlayed
 from benchmarks.savings.benchmark import Outcomes, Played
+from benchmarks.savings.questions import QuestionsPlayed
 from benchmarks.savings.variants import ALL, CACHING, CHOICE, GUARD, NOTHING
 
 NANOS = 10**9
@@ -14,7 +15,7 @@ HEAD = ("", "gsm8k", "right", "mmlu", "right", "agent runs", "success", "in all"
 def lines(outcomes: Outcomes) -> list[str]:
     """Return the table of the variants, the table of looping runs, and what follows from them."""
     rows = [HEAD, *(_row(played, outcomes.of(NOTHING)) for played in outcomes.variants)]
-    return [*_aligned(rows), "", *_about_guard(outcomes), "", *_looping(outcomes), "", *_ratio(outcomes)]
+    return [*_aligned(rows), "", *_about(outcomes), "", *_looping(outcomes), "", *_ratio(outcomes)]
 
 
 def dollars(nanos: int) -> str:
@@ -51,19 +52,27 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _about_guard(outcomes: Outcomes) -> list[str]:
+def _about(outcomes: Outcomes) -> list[str]:
     guard, nothing = outcomes.of(GUARD).runs, outcomes.of(NOTHING).runs
     best = min((outcomes.of(one) for one in (GUARD, CHOICE, CACHING)), key=lambda played: played.spent)
     together = outcomes.of(ALL).spent
     beat = "beats" if together < best.spent else "does NOT beat"
     caching = outcomes.of(CACHING).runs
     return [
+        *(_about_choice(name, one) for name, one in outcomes.of(CHOICE).questions.items()),
         f"The guard stopped {len(guard.stopped)} of {guard.runs} recorded runs and lost "
         f"{nothing.successes - guard.successes} successes.",
         f"Caching: {percent(caching.hits, caching.input_tokens)} of the agents' input tokens were hits.",
         f"All together {beat} the best single way ({best.variant.name}): "
         f"{dollars(together)} against {dollars(best.spent)}.",
     ]
+
+
+def _about_choice(name: str, played: QuestionsPlayed) -> str:
+    return (
+        f"Model choice took the cheap answer to {played.cheaply} of {played.questions} questions of {name}: "
+        f"{played.points:+.1f} points (± {played.margin:.1f} by chance)."
+    )
 
 
 def _looping(outcomes: Outcomes) -> list[str]:
