@@ -9,7 +9,7 @@ from benchmarks.savings.benchmark import Outcomes
 from benchmarks.savings.questions import QuestionsPlayed
 
 KEPT = Path(__file__).with_name("results.json")
-RENEW = "python -m benchmarks.savings --renew"
+RENEW = "python -m benchmarks.savings --renew (with --smoke for the sample)"
 PARTS = ("gsm8k", "mmlu", "runs")
 Totals = dict[str, dict[str, int]]
 
