@@ -2,9 +2,12 @@
 
 One specialist answers with one call of a model. LangSmith's client is real, and sends to a sink in the same process;
 OpenTelemetry's spans go to an exporter that drops them. The CPU time is that of the whole process, sending included.
+Then a request whose model takes a fifth of a second is measured without tracing, and with a LangSmith that is down.
 """
 
+import asyncio
 import itertools
+import logging
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,6 +25,8 @@ from bursar.nodes.observers import opentelemetry
 from bursar.nodes.routers.word_overlap import WordOverlapRouter
 
 BOUND = 1.3
+DOWN_BOUND = 1.1
+MODEL_SECONDS = 0.2
 INFO = (
     b'{"version": "0.16.3", "batch_ingest_config": {"use_multipart_endpoint": true, "size_limit": 100,'
     b' "size_limit_bytes": 20971520, "scale_up_nthreads_limit": 16, "scale_up_qsize_trigger": 1000,'
@@ -50,7 +55,11 @@ class SinkExporter(SpanExporter):
 
 
 def run(*, smoke: bool = False) -> list[Result]:
-    """Measure the three, round by round."""
+    """Measure the three round by round, then a request while LangSmith is down."""
+    return [_traced(smoke=smoke), _down(smoke=smoke)]
+
+
+def _traced(*, smoke: bool) -> Result:
     client = Client(api_url="http://127.0.0.1:9", api_key="none", session=SinkSession())
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(SinkExporter()))
@@ -83,7 +92,25 @@ def run(*, smoke: bool = False) -> list[Result]:
         result.compare(name, "off", bound=BOUND)
     client.close()
     provider.shutdown()
-    return [result]
+    return result
+
+
+def _down(*, smoke: bool) -> Result:
+    """Measure a request while nobody listens on the port of LangSmith; the client goes on trying in its threads."""
+    client = Client(api_url="http://127.0.0.1:9", api_key="none")
+    logging.getLogger("langsmith").setLevel(logging.CRITICAL)  # it says of each batch that nobody took it
+
+    def langsmith() -> Any:
+        return run_helpers.tracing_context(enabled=True, client=client, project_name="benchmarks")  # pyright: ignore[reportUnknownMemberType]
+
+    with tempfile.TemporaryDirectory() as folder:
+        ask = asking(f"sqlite:///{folder}/tracing.db", model_seconds=MODEL_SECONDS)
+        contenders: list[tuple[str, Contender]] = [("off", under(ask, nullcontext)), ("down", under(ask, langsmith))]
+        result = Result(f"a request with a model that takes {MODEL_SECONDS} s, LangSmith down and off")
+        result.rounds = interleave(contenders, rounds=2 if smoke else 7, operations=1 if smoke else 5)
+    result.compare("down", "off", what="wall", bound=DOWN_BOUND)
+    client.close(timeout=0)
+    return result
 
 
 @deterministic
@@ -92,11 +119,12 @@ def rules(task: Task) -> Report:
     return Report(answer="by rule")
 
 
-def asking(url: str) -> Callable[[], None]:
-    """Return a function that asks one question in a session of its own."""
+def asking(url: str, *, model_seconds: float = 0.0) -> Callable[[], None]:
+    """Return a function that asks one question in a session of its own. The model takes `model_seconds` to answer."""
     model = meter(DoubledModel())
 
     async def food(task: Task) -> Report:
+        await asyncio.sleep(model_seconds)
         return Report(answer=(await model.ainvoke(task.text)).text)
 
     app: Any = build_supervisor(

@@ -6,6 +6,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.graph import Graph as Picture
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateUpdate
@@ -16,6 +17,7 @@ from bursar.checkpoints.saver.saver import LEDGER, SQLAlchemySaver
 from bursar.graphs.graceful_shutdown import installed
 from bursar.graphs.inner_streams import InnerStream
 from bursar.graphs.orphaned_requests import aadopt, adopt
+from bursar.graphs.pictures import with_rungs
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, setting
 from bursar.nodes.gateway.scope import enclosing_scope
 from bursar.nodes.isolation.sync_bridge import run_sync
@@ -81,6 +83,10 @@ class OwnedGraph(CompiledStateGraph[SessionState, Any, SessionInput, SessionOutp
                     while (chunk := await observed.astep(steps)) is not END_OF_STREAM:
                         for wanted in inner.chunks(chunk):
                             yield wanted
+
+    def get_graph(self, config: RunnableConfig | None = None, *, xray: int | bool = False) -> Picture:
+        """Return the picture of the graph, with the rungs of cascades and the branches of choices in it."""
+        return with_rungs(super().get_graph(config, xray=xray), BUILT[self.builder].all_chains)
 
     def quote(self, question: str, config: RunnableConfig | None = None) -> Quote:
         """Return what a request with this question would do and cost if it came now. No specialist runs.

@@ -63,11 +63,13 @@ async def run_agent(
     permit = await _prepare(coordinator, link, request, asked, started=started, failed=failed, config=config)
     if permit.grant != grant:
         task = task.model_copy(update={"left": permit.grant})
-    run = await run_link(coordinator, link, task, request, level=level, config=config, refusal=permit.refusal)
+    run, decisions = await run_link(
+        coordinator, link, task, request, level=level, config=config, refusal=permit.refusal
+    )
     watched = permit.watched or (not level and step.watched)
     if watched or permit.refusal is None:
         await report_to_breaker(coordinator, request, link, run, watched=watched)
-    return {"runs": [run], "decisions": permit.decisions}
+    return {"runs": [run], "decisions": [*permit.decisions, *decisions]}
 
 
 def _task(coordinator: Coordinator, step: Step, state: SessionState, left: USD, config: RunnableConfig) -> Task:

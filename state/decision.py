@@ -1,19 +1,27 @@
 """`Decision` and `Step`: who was chosen or refused, why, by which rule, at what cost, and what is planned."""
 
+import json
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bursar.state.money import USD, ZERO
 
-DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork"]
+PATH = " → "  # between an agent and the one that it calls
+LEARNED = "rung"
+_SUFFIX = re.compile(r"[@\[].*")  # what tells an agent's steps in one request apart
+
+DecisionKind = Literal["route", "admit", "policy", "fallback", "answer", "fork", "cascade", "choose"]
 
 
 class Considered(BaseModel):
     """One candidate of a decision. `score` says how well the specialist fits the request.
 
-    `verdict` is `chosen`, or why the specialist was not chosen: `unfit`, `budget`, `policy`.
+    `verdict` is `chosen`, or why the specialist was not chosen: `unfit`, `budget`, `policy`. A candidate may also be a
+    rung of a cascade: then `score` is the rung's gain, or the confidence of the answer that it gave.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +39,11 @@ class Decision(BaseModel):
     `by` names who decided, and `rule` the rule. `left` is the money that was left to be spent. `order` has what a
     router let steps wait for, beside their specialists' own needs. If it is `done`, no further round follows. If it
     `has_texts`, the router gave steps texts of their own, which the log does not keep.
+
+    The rest is about value for money, for the kinds `cascade` and `choose`. `rung` is the rung whose answer was judged,
+    `accepted` whether its check accepted that answer (None if it gave none that could be judged), and `cost` what it
+    was charged. `stake` is what is at risk, and `gain` the probability with which the next rung's answer is accepted.
+    `segment` is the kind of task for which gains are learned.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,11 +58,33 @@ class Decision(BaseModel):
     order: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     done: bool = False
     has_texts: bool = False
+    rung: str = ""
+    accepted: bool | None = None
+    cost: USD | None = None
+    stake: USD | None = None
+    gain: Decimal | None = None
+    segment: str = ""
+
+    @property
+    def learned_as(self) -> str | None:
+        """The name under which the judged rung's cost is learned, None if nothing is to be learned."""
+        if self.kind != "cascade" or self.accepted is None or self.cost is None:
+            return None
+        return learned_name(self.by, self.segment, self.rung, accepted=self.accepted)
 
     @property
     def cut(self) -> tuple[str, ...]:
         """The names of the candidates that fit the request but were refused, for want of budget or by policy."""
         return tuple(c.name for c in self.candidates if c.verdict in {"budget", "policy"})
+
+
+def learned_name(by: str, segment: str, rung: str, *, accepted: bool) -> str:
+    """Return the name under which the costs of a rung's answers are learned: those that were accepted, or the others.
+
+    `by` is the path of the cascade's agent. Its steps in one request are one agent: `tax@2` learns as `tax`.
+    """
+    agent = PATH.join(_SUFFIX.sub("", name) for name in by.split(PATH))
+    return json.dumps([LEARNED, agent, segment, rung, accepted], ensure_ascii=False, separators=(",", ":"))
 
 
 class Step(BaseModel):

@@ -43,18 +43,30 @@ class RequestOpened(LoggedEvent):
 
 
 class Decided(LoggedEvent):
-    """A decision was made for a request; one about a plan has its `round`, and the `place` in the graph."""
+    """A decision was made for a request; one about a plan has its `round`, and the `place` in the graph.
 
-    version: int = Field(default=2, ge=1, le=2)
+    One of a cascade or a choice has the `place` of its run, and the `step` in that run by which a run that is repeated
+    finds the decision again.
+    """
+
+    version: int = Field(default=3, ge=1, le=3)
     kind: Literal["decided"] = "decided"
     request_id: str
     decision: Decision
     round: int = 1
     place: str = ""
+    step: str = ""
 
-    def canonical(self) -> str:  # version 1 has no rounds
-        later = {"round": True, "place": True, "decision": {"order": True, "done": True, "has_texts": True}}
-        return self.model_dump_json(exclude=later if self.version == 1 else None)
+    def canonical(self) -> str:  # version 1 has no rounds, version 2 no cascades
+        rounds, plan = {"round": True, "place": True}, {"order": True, "done": True, "has_texts": True}
+        value = {"rung": True, "accepted": True, "cost": True, "stake": True, "gain": True, "segment": True}
+        match self.version:
+            case 1:
+                return self.model_dump_json(exclude={**rounds, "step": True, "decision": {**plan, **value}})
+            case 2:
+                return self.model_dump_json(exclude={"step": True, "decision": value})
+            case _:
+                return self.model_dump_json()
 
 
 class Planned(LoggedEvent):

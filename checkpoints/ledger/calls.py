@@ -37,11 +37,11 @@ from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.database.statement import ReturningStatement, Row, Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls
+from bursar.state.decision import PATH
 from bursar.state.errors import LedgerError
 from bursar.state.rules.calls import IN_FLIGHT, MAY_FOLLOW, CallState, CallStep
 from bursar.state.rules.pricing import Usage
 
-PATH = " → "  # between an agent and the agent that it called
 BRIEF = timedelta(seconds=1)  # calls that are answered sooner are never written as sent
 MAX_AT_ONCE = 8
 

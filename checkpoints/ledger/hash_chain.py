@@ -16,7 +16,7 @@ from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, CallHeld, Event, RunEnded
+from bursar.state.events import EVENTS, CallHeld, Decided, Event, RunEnded
 from bursar.state.refusals import AccountClosed
 from bursar.state.run import Outcome
 
@@ -154,9 +154,12 @@ def _row(key: bytes | None, session_id: str, at: str, event: Event, end: tuple[i
 def run_of(event: Event) -> tuple[str | None, int | None]:
     """Return the handler of the completed run that the event ends, and the run's cost in nano-dollars.
 
-    They stand beside the event too, in `RUN_COLUMNS`, so that a handler's last runs are found by an index. For any
-    other event both are None.
+    For a decision about a rung of a cascade, return the name under which its cost is learned, and that cost. They
+    stand beside the event too, in `RUN_COLUMNS`, so that a handler's last runs are found by an index. For any other
+    event both are None.
     """
+    if isinstance(event, Decided) and (name := event.decision.learned_as) is not None:
+        return name, None if event.decision.cost is None else event.decision.cost.nanos
     if not isinstance(event, RunEnded) or event.outcome is not Outcome.COMPLETED:
         return None, None
     return event.handler, event.cost.nanos

@@ -19,11 +19,19 @@ from bursar.checkpoints.ledger.accounts import MAX_ID_CHARACTERS
 from bursar.checkpoints.ledger.actions import ActionRecord
 from bursar.checkpoints.ledger.anchors import Anchor
 from bursar.checkpoints.ledger.approvals import ApprovalRecord
-from bursar.checkpoints.ledger.audit_log import AuditRow, follow_log, is_known, read_log, read_page
+from bursar.checkpoints.ledger.audit_log import (
+    AuditRow,
+    IncidentRow,
+    follow_log,
+    incidents,
+    is_known,
+    read_log,
+    read_page,
+)
 from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
 from bursar.checkpoints.ledger.costs import By, CostRow, QuotedCostRow, costs, quoted_costs
-from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
+from bursar.checkpoints.ledger.gains import GainRow, gains
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
 from bursar.checkpoints.ledger.spend import spend_of
@@ -203,6 +211,10 @@ class Ledger:
         """Return what each agent's runs were expected to cost when they were planned, and what they cost."""
         return self.read(quoted_costs, session_id=session, start=start, end=end)
 
+    def gains(self) -> list[GainRow]:
+        """Return how often the answers of each cascade's rungs were accepted, what they cost, and what was saved."""
+        return self.read(gains)
+
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Check that the log is whole and agrees with calls and accounts, for one session or all.
 
@@ -339,6 +351,7 @@ class Ledger:
     aaudit = _off_loop(audit)
     acosts = _off_loop(costs)
     aquoted_costs = _off_loop(quoted_costs)
+    agains = _off_loop(gains)
     averify = _off_loop(verify)
     aanchor = _off_loop(anchor)
     aopen_holds = _off_loop(open_holds)

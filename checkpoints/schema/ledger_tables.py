@@ -142,9 +142,9 @@ events = Table(
     Column("payload", Text, nullable=False),  # JSON, kept as it was hashed
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
-    Column("run_of", Text),  # handler of the completed run that the event ends; NULL: any other event
-    Column("run_cost", BigInteger),  # of that run, in nano-dollars
-    Index("bursar_events_run", "run_of", "at", "run_cost"),  # only ends of completed runs
+    Column("run_of", Text),  # handler of the completed run that it ends, or rung that it judges; NULL: any other
+    Column("run_cost", BigInteger),  # of that run or rung, in nano-dollars
+    Index("bursar_events_run", "run_of", "at", "run_cost"),  # only what is learned from
 )
 
 partial_index(events, "bursar_events_run", "run_of IS NOT NULL")

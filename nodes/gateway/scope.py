@@ -4,119 +4,58 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import wraps
-from typing import Any, Generic, TypeVar, cast
 
 from bursar.checkpoints.leases import Lease
 from bursar.checkpoints.ledger.calls import PATH
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.transaction import Transaction
+from bursar.nodes.isolation.inherited_context import InheritedContextVar
 from bursar.nodes.observers.run_observers import RunObservers
 from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.nodes.specialists.covered_requests import CoveredRequests
+from bursar.state.decision import Decision
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import Refused
 from bursar.state.rules.calls import has_turn
 from bursar.state.run import Report
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 LATE_SECONDS = 0.02  # from a run's deadline until the commit of its hold is given up: the deadline ends the run first
-# Modules whose threads serve many callers: the value under which such a thread was started does not fit its next job.
-SHARED_THREADS = ("concurrent.", "multiprocessing.", "anyio")
-OWN_POOLS = "bursar-"  # the beginning of the names of Bursar's own threads
-
-
-class InheritedContextVar(Generic[T]):
-    """A context variable, None by default. Its value also reaches threads and pool jobs that a `bound_to` block starts.
-
-    A thread that was started under a value keeps that value as its default. A job given to a `ThreadPoolExecutor` runs
-    under the submitter's value. For this, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped when a value is
-    first set. Other context variables are not passed on. Threads of other pools have no value. Two variables of one
-    process must not have the same name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._variable: ContextVar[T | None] = ContextVar(name, default=None)
-        self._attribute = f"_{name}"
-        self._lock = threading.Lock()
-        self._wrapped = False
-
-    def get(self) -> T | None:
-        """Return the value set in this context; if none is set, the value under which this thread was started."""
-        value = self._variable.get()
-        return getattr(threading.current_thread(), self._attribute, None) if value is None else value
-
-    def is_bound_to(self, value: T) -> bool:
-        """Whether `value` was set in this context. The value under which the thread was started does not count."""
-        return self._variable.get() is value
-
-    @contextmanager
-    def bound_to(self, value: T) -> Generator[None]:
-        """Set the value to `value` in the block, and in every task, thread and job of a pool that the block starts."""
-        self._wrap()
-        token = self._variable.set(value)
-        try:
-            yield
-        finally:
-            self._variable.reset(token)
-
-    def _wrap(self) -> None:
-        if self._wrapped:
-            return
-        with self._lock:  # race: two threads wrap at once; the second finds the flag set
-            if not self._wrapped:
-                threading.Thread.start = cast("Any", self._remembering(threading.Thread.start))
-                ThreadPoolExecutor.submit = cast("Any", self._carrying(ThreadPoolExecutor.submit))
-                self._wrapped = True
-
-    def _remembering(self, start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-        @wraps(start)
-        def remembering(thread: threading.Thread) -> None:
-            value = self.get()
-            if value is not None and not _is_shared(thread):
-                setattr(thread, self._attribute, value)
-            start(thread)
-
-        return remembering
-
-    def _carrying(self, submit: Callable[..., "Future[Any]"]) -> Callable[..., "Future[Any]"]:
-        @wraps(submit)
-        def carrying(
-            pool: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: object, **kwargs: object
-        ) -> "Future[Any]":
-            value = self.get()
-            if value is None or str(getattr(pool, "_thread_name_prefix", "")).startswith(OWN_POOLS):
-                return submit(pool, fn, *args, **kwargs)
-            return submit(pool, self._run, value, fn, *args, **kwargs)
-
-        return carrying
-
-    def _run(self, value: T, function: Callable[..., R], /, *args: object, **kwargs: object) -> R:
-        with self.bound_to(value):
-            return function(*args, **kwargs)
 
 
 _current: InheritedContextVar["Scope"] = InheritedContextVar("bursar_scope")
 
 
 @dataclass(slots=True)
-class _Tally:
-    """The counts and the state of one run, shared by its scope and all scopes that `Scope.child` makes of it."""
+class _Part:
+    """The state of one rung of a run, or of the run itself: a rung's refusal, its end and its loops are its own.
 
+    A rung ends with the part `above` it at the latest.
+    """
+
+    above: "_Part | None" = None
     refusal: Refused | None = None
+    closed: bool = False
+    repeats: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def ended(self) -> bool:
+        """Whether this part has ended, or one above it."""
+        return self.closed or (self.above is not None and self.above.ended)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The counts and the state of one run, shared by its scope and all scopes that are made of it."""
+
     turns: int = 0
     closed: bool = False
+    decisions: list[Decision] = field(default_factory=list[Decision])
     books_gone: bool = False
     provider_error: BaseException | None = None
     kept: Report | str | None = None
-    repeats: dict[str, int] = field(default_factory=dict[str, int])
     occurrences: dict[str, int] = field(default_factory=dict[str, int])
     given_back: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     # Race: a handler may pay from several threads at once; each takes the lock before it changes a count.
@@ -160,6 +99,7 @@ class Scope:
     outer: "Scope | None" = None
     covers: CoveredRequests | None = None
     _tally: _Tally = field(default_factory=_Tally, repr=False)
+    _part: _Part = field(default_factory=_Part, repr=False)
 
     def __post_init__(self) -> None:
         if (outer := self.outer) is not None:
@@ -186,8 +126,13 @@ class Scope:
 
     @property
     def refusal(self) -> Refused | None:
-        """The first refusal of the run, None if there is none."""
-        return self._tally.refusal
+        """The first refusal of the run, or of the run's rung whose scope this is; None if there is none."""
+        return self._part.refusal
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The decisions of the run's cascades and choices so far, in order."""
+        return self._tally.decisions
 
     @property
     def turns(self) -> int:
@@ -196,8 +141,8 @@ class Scope:
 
     @property
     def closed(self) -> bool:
-        """Whether the run has ended."""
-        return self._tally.closed or (self.outer is not None and self.outer.closed)
+        """Whether the run has ended, or the run's rung whose scope this is."""
+        return self._tally.closed or self._part.ended or (self.outer is not None and self.outer.closed)
 
     @property
     def provider_error(self) -> BaseException | None:
@@ -270,6 +215,27 @@ class Scope:
         account = f"agent:{self.request_id}:{agent}"
         return replace(self, agent=agent, scopes=(*self.scopes, account), opens=(*self.opens, account))
 
+    def rung(self, name: str, *, paid: bool = True, seconds: float | None = None, turns: int | None = None) -> "Scope":
+        """Return a scope as `child` does, for a rung that may be refused without an end of the run.
+
+        What is refused in it does not latch in the run. It has `seconds` until a deadline of its own, and `turns` paid
+        calls; None is as many as the run has left. Unless `paid`, every paid call and every action in it is refused.
+        """
+        until = [self.deadline, None if seconds is None else time.monotonic() + seconds]
+        most = [self.max_turns, None if turns is None else self.turns + turns]
+        return replace(
+            self.child(name),
+            paid=self.paid and paid,
+            acting=self.acting if paid else None,
+            deadline=min((at for at in until if at is not None), default=None),
+            max_turns=min((number for number in most if number is not None), default=None),
+            _part=_Part(above=self._part),
+        )
+
+    def end_rung(self) -> None:
+        """End the rung: what of it still executes, such as a thread that was left behind, can no longer spend."""
+        self._part.closed = True
+
     def close(self, *, books_gone: bool = False) -> None:
         """End the run: code of the run that still executes can no longer spend. Its observers are told of open calls.
 
@@ -282,10 +248,9 @@ class Scope:
 
     def latch(self, refusal: Refused) -> Refused:
         """Keep the refusal if the run has none yet, and return it for the caller to raise."""
-        tally = self._tally
-        with tally.lock:
-            if tally.refusal is None:
-                tally.refusal = refusal
+        with self._tally.lock:
+            if self._part.refusal is None:
+                self._part.refusal = refusal
         return refusal
 
     def take_turn(self, model: str) -> bool:
@@ -305,11 +270,11 @@ class Scope:
 
         Answers without a tool call are not counted: they may be those of another model, which a tool has asked.
         """
-        tally = self._tally
-        with tally.lock:
+        part = self._part
+        with self._tally.lock:
             if calls:
-                tally.repeats = {call: tally.repeats.get(call, 0) + 1 for call in calls}
-            return tally.repeats
+                part.repeats = {call: part.repeats.get(call, 0) + 1 for call in calls}
+            return part.repeats
 
     def keep(self, work: Report | str) -> None:
         """Keep `work` as the handler's partial report, in place of an earlier one. After the run's end, do nothing."""
@@ -390,10 +355,3 @@ def charged_as(name: str) -> Generator[None]:
         return
     with scope.child(name).enter():
         yield
-
-
-def _is_shared(thread: threading.Thread) -> bool:
-    target = getattr(thread, "_target", None)
-    origin = getattr(type(thread) if target is None else target, "__module__", None)
-    ours = thread.name.startswith(OWN_POOLS)  # the first call from sync code starts our loop, wherever it is made
-    return ours or (isinstance(origin, str) and origin.startswith(SHARED_THREADS))

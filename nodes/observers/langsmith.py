@@ -42,7 +42,7 @@ from bursar.state.refusals import Refused
 from bursar.state.run import Outcome, Run
 from bursar.state.session import Request
 
-DECIDERS = {"route": "route", "admit": "guardian", "answer": "composer"}
+DECIDERS = {"route": "route", "admit": "guardian", "answer": "composer", "cascade": "cascade", "choose": "choose"}
 ITS_OWN = ("bursar.", "ls_", "usage_metadata")  # metadata of a run that the runs below it do not have
 Told = Mapping[str, object]
 

@@ -253,6 +253,10 @@ def _decision_attributes(decision: Decision) -> dict[str, AttributeValue]:
         attributes["bursar.cut"] = decision.cut
     if decision.note:
         attributes["bursar.note"] = mask_secrets(decision.note)
+    if decision.stake is not None:
+        attributes["bursar.stake_usd"] = dollars(decision.stake)
+    if decision.gain is not None:
+        attributes["bursar.gain"] = f"{decision.gain:f}"
     return attributes
 
 

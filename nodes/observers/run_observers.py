@@ -74,6 +74,10 @@ class RunObservers:
         self._open.pop(call.call_id, None)
         self._tell("call_ended", self._run, call, end, last_first=True)
 
+    def decided(self, decision: Decision) -> None:
+        """Tell the stream and each observer of the request a decision that the run has made. Runs where it was made."""
+        self._tell("decided", decision)
+
     def traced(self) -> AbstractContextManager[object]:
         """Return a block in which LangChain's runs are traced below this run, for a thread that knows nothing of it.
 
@@ -150,6 +154,10 @@ class StreamObserver:
         """Write a `TurnTaken` event."""
         _write(TurnTaken(bursar="turn", **self._who, turn=number, model=model))
 
+    def decided(self, decision: Decision) -> None:
+        """Write a `DecisionMade` event."""
+        _write(_decision_made(self._who["request_id"], decision))
+
     def run_ended(self, run: Run, error: BaseException | None, head: Head) -> None:
         """Write a `Terminal` event with outcome, cost and turns."""
         event = Terminal(
@@ -171,7 +179,11 @@ class StreamObserver:
 
 def stream_decision(request_id: str, decision: Decision, config: RunnableConfig) -> None:
     """Write a `DecisionMade` event to the stream of the node whose config this is."""
-    event = DecisionMade(
+    _write(_decision_made(request_id, decision), config)
+
+
+def _decision_made(request_id: str, decision: Decision) -> DecisionMade:
+    return DecisionMade(
         bursar="decided",
         request_id=request_id,
         specialist=decision.by,
@@ -180,7 +192,6 @@ def stream_decision(request_id: str, decision: Decision, config: RunnableConfig)
         chosen=list(decision.chosen),
         note=decision.note,
     )
-    _write(event, config)
 
 
 def _write(event: Progress, config: RunnableConfig | None = None) -> None:

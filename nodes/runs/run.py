@@ -27,6 +27,7 @@ from bursar.nodes.runs.priced_run import call_at_price
 from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.nodes.specialists.chain import Link
 from bursar.nodes.specialists.covered_requests import CoveredRequests
+from bursar.state.decision import Decision
 from bursar.state.errors import DatabaseError
 from bursar.state.events import RunEnded
 from bursar.state.money import USD
@@ -50,8 +51,8 @@ async def run_link(
     level: int,
     config: RunnableConfig,
     refusal: RunVerdict | None = None,
-) -> Run:
-    """Run the handler to exactly one outcome, write the outcome to the ledger, and return the run.
+) -> tuple[Run, list[Decision]]:
+    """Run the handler to exactly one outcome, log it, and return the run, and what its cascades and choices decided.
 
     The run is *completed* with its report. It is *exhausted* if it reached a limit: a paid call was refused for its
     money, turns or time (even if the handler swallowed the refusal), the deadline passed, or its graph ran out of
@@ -100,7 +101,7 @@ async def run_link(
         # After a crash here the node runs again, and its paid calls are replayed.
         sys.audit("bursar.failpoint", "before_node_end")
         observers.ended(run, error, head)
-    return run
+    return run, scope.decisions
 
 
 def _observers(

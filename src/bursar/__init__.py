@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bursar.graphs.leased_graph import TAKE_OVER
     from bursar.graphs.supervisor import Supervisor, build_supervisor
     from bursar.nodes.actions.decorator import action
+    from bursar.nodes.cascades.cascade import Cascade
+    from bursar.nodes.cascades.choose import ChoiceFacts, Choose
     from bursar.nodes.composers.base import Composer
     from bursar.nodes.composers.model_composer import ModelComposer
     from bursar.nodes.gates.base import Gate, Verdict
@@ -113,6 +115,9 @@ _WHERE = {
     "Provider": "bursar.nodes.gateway.providers.base",
     "ProviderClient": "bursar.nodes.gateway.providers.base",
     "register_provider": "bursar.nodes.gateway.providers.base",
+    "Cascade": "bursar.nodes.cascades.cascade",
+    "ChoiceFacts": "bursar.nodes.cascades.choose",
+    "Choose": "bursar.nodes.cascades.choose",
     "Candidate": "bursar.nodes.routers.base",
     "CascadeRouter": "bursar.nodes.routers.cascade",
     "Question": "bursar.nodes.routers.base",
@@ -163,7 +168,10 @@ __all__ = [
     "BudgetRaise",
     "BursarError",
     "Candidate",
+    "Cascade",
     "CascadeRouter",
+    "ChoiceFacts",
+    "Choose",
     "Cipher",
     "CipherError",
     "Composer",

@@ -226,7 +226,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pool's thread charges whoever started it",
-        "nodes/gateway/scope.py",
+        "nodes/isolation/inherited_context.py",
         "            return submit(pool, self._run, value, fn, *args, **kwargs)\n",
         "            return submit(pool, fn, *args, **kwargs)\n",
         [f"{THREADS}::test_a_pool_that_two_runs_share_charges_each_job_to_whoever_gave_it"],

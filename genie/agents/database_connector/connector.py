@@ -62,7 +62,7 @@ class Connector:
         engine: Engine,
         *,
         max_rows: int = 10_000,
-        timeout_seconds: float = 2.0,
+        timeout_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if max_rows < 1 or timeout_seconds <= 0:

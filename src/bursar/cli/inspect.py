@@ -111,6 +111,9 @@ def costs(
     quoted: Annotated[
         bool, typer.Option("--quoted", help="Show what each agent's runs were expected to cost.")
     ] = False,
+    gain: Annotated[
+        bool, typer.Option("--gain", help="Show how often the answers of cascades' rungs were accepted.")
+    ] = False,
     start: Day = None,
     end: Day = None,
     database: DatabaseOption = DEFAULT_DATABASE,
@@ -119,6 +122,9 @@ def costs(
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
     from bursar.cli import render as show
 
+    if gain:
+        _show_gains(database, json=json)
+        return
     if quoted:
         compared = open_ledger(database).quoted_costs(session=session, start=_day(start), end=_day(end))
         if json:
@@ -135,6 +141,20 @@ def costs(
     columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out")
     lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens) for r in rows]
     show.console().print(show.rows(columns, lines) if lines else "Nothing was spent.")
+
+
+def _show_gains(database: str, *, json: bool) -> None:
+    from bursar.cli import render as show
+
+    rows = open_ledger(database).gains()
+    if json:
+        typer.echo(show.as_json([row.as_dict() for row in rows]))
+        return
+    columns = ("specialist", "segment", "rung", "asked", "accepted", "gain", "mean cost", "saved")
+    lines = [
+        (r.specialist, r.segment, r.rung, r.asked, r.accepted, f"{r.gain:.3f}", r.mean_cost, r.saved) for r in rows
+    ]
+    show.console().print(show.rows(columns, lines) if lines else "No cascade has asked a rung.")
 
 
 @commands.command()

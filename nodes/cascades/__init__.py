@@ -1,0 +1,1 @@
+"""Value for money: handlers that ask the cheap rung first, and the dear one where a decision is worth it."""
