@@ -105,9 +105,9 @@ class Policy:
         """Whether the cheap answer is taken."""
         return self.confidence(question, answer) >= self.accept_at
 
-    def is_worth_the_dear_model(self, segment: str, difference: int) -> bool:
-        """Whether the dear model's gain times the stake is above the difference of the prices, in nano-dollars."""
-        return self.gains(segment) * self.stake > difference
+    def is_worth(self, segment: str, stake: int, difference: int) -> bool:
+        """Whether the dear model's gain times the stake is above the difference of the prices, both in nano-dollars."""
+        return self.gains(segment) * stake > difference
 
     @property
     def stake_dollars(self) -> USD:

@@ -1,7 +1,7 @@
 """Plays recorded questions: the dear model answers each one, or a cascade and what was learned decide who answers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -11,7 +11,7 @@ from benchmarks.savings.learning import Policy
 from benchmarks.savings.prices import CHEAP, DEAR, Prices
 from benchmarks.savings.recorded_model import RecordedModel, usage_of
 from benchmarks.savings.records import Question
-from bursar import Cascade, Ledger, Report, Task, meter
+from bursar import Cascade, ChoiceFacts, Choose, Ledger, Report, Task, meter
 
 DEAR_ANSWER, CHEAP_ANSWER = "dear", "cheap"  # for an answer that was not recorded, of no more than one token
 AT_STAKE = "1"  # US dollars, for a cheap answer that its check refused: far above the dear model's price
@@ -85,28 +85,34 @@ async def play_questions(
     )
 
 
-def _always_dear(seller: QuestionSeller) -> Callable[[Task], object]:
+def _always_dear(seller: QuestionSeller) -> Callable[[Task], Awaitable[Report]]:
     async def ask(task: Task) -> Report:
         return Report(answer=(await seller.dear.ainvoke(task.text)).text)
 
     return ask
 
 
-def _by_choice(seller: QuestionSeller, policy_of: PolicyOf) -> Callable[[Task], object]:
-    """Return a handler: a cascade where the cheap answer can be checked, otherwise a choice by subject and price."""
+def _by_choice(seller: QuestionSeller, policy_of: PolicyOf) -> Choose:
+    """Return a decision tree: a cascade where the cheap answer can be checked, otherwise the subject decides."""
     prices = Prices.listed()
 
     def is_accepted(report: Report, task: Task) -> bool:
         return report.answer == DEAR_ANSWER or policy_of(task.text).accepts(task.text, report.answer)
 
-    cascade = Cascade({"cheap": seller.cheap, "dear": seller.dear}, accept=is_accepted, stake=AT_STAKE)
+    def can_be_checked(task: Task) -> bool:
+        return bool(seller.by_text[task.text].cheap_answer)
 
-    async def ask(task: Task) -> Report:
+    def is_worth_it(task: Task, facts: ChoiceFacts) -> bool:
         question = seller.by_text[task.text]
-        if question.cheap_answer:
-            return await cascade(task)
-        is_worth = policy_of(task.text).is_worth_the_dear_model(question.segment, prices.difference(question))
-        chosen = seller.dear if is_worth else seller.cheap
-        return Report(answer=(await chosen.ainvoke(task.text)).text)
+        return policy_of(task.text).is_worth(question.segment, facts.stake.nanos, prices.difference(question))
 
-    return ask
+    return Choose(
+        {"checked": can_be_checked, "dear": is_worth_it},
+        otherwise="cheap",
+        rungs={
+            "checked": Cascade({"cheap": seller.cheap, "dear": seller.dear}, accept=is_accepted, stake=AT_STAKE),
+            "dear": seller.dear,
+            "cheap": seller.cheap,
+        },
+        stake=lambda task: policy_of(task.text).stake_dollars,
+    )

@@ -53,8 +53,8 @@ def test_a_segment_that_gains_nothing_gets_the_cheap_model_and_one_that_gains_th
     plain = [a_question(subject, number, gains=subject == "physics") for subject in SUBJECTS for number in range(200)]
     policy = learn(plain, PRICES)
     difference = PRICES.difference(plain[0])
-    assert policy.is_worth_the_dear_model("physics", difference)
-    assert not policy.is_worth_the_dear_model("history", difference)
+    assert policy.is_worth("physics", policy.stake, difference)
+    assert not policy.is_worth("history", policy.stake, difference)
 
 
 SUBJECTS = ("history", "physics")
@@ -68,7 +68,7 @@ def a_question(subject: str, number: int, *, gains: bool) -> Question:
 def test_the_dear_model_must_gain_more_where_it_costs_more() -> None:
     """The same gain is worth a short question's price, and not that of a very long one."""
     policy = learn(QUESTIONS, PRICES)
-    worth = [difference for difference in (1, 10**15) if policy.is_worth_the_dear_model("physics", difference)]
+    worth = [difference for difference in (1, 10**15) if policy.is_worth("physics", policy.stake, difference)]
     assert worth == [1]
 
 
