@@ -47,9 +47,13 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class AgentRun:
-    """A run of an agent, from its first call to its end, and whether it did what was asked."""
+    """A run of an agent, from its first call to its end, and whether it did what was asked.
+
+    `agent` is which agent ran: runs of one agent are alike in instructions, tools and model.
+    """
 
     name: str
+    agent: str
     seller: str
     model: str
     calls: tuple[RecordedCall, ...]
@@ -130,4 +134,4 @@ def _run(run: Mapping[str, Any]) -> AgentRun:
         )
         for call in run["calls"]
     )
-    return AgentRun(str(run["id"]), seller, model, calls, bool(run["success"]))
+    return AgentRun(str(run["id"]), str(run["src"]), seller, model, calls, bool(run["success"]))

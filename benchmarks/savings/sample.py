@@ -47,7 +47,7 @@ def _loop(run: AgentRun, place: int, until: int, chance: random.Random) -> Agent
         last = begun[-1]
         size = last.prompt_tokens + last.completion_tokens + told
         begun.append(RecordedCall(size, spoken, (("look_up", _arguments(place, len(begun))),)))
-    return AgentRun(f"looping:{place}:{run.name}", run.seller, run.model, tuple(begun), is_success=False)
+    return AgentRun(f"looping:{place}:{run.name}", run.agent, run.seller, run.model, tuple(begun), is_success=False)
 
 
 def _arguments(place: int, number: int) -> str:
@@ -84,4 +84,4 @@ def _run(number: int, chance: random.Random) -> AgentRun:
         tools = (("look_up", f"{number}-{step}"),) if step % 2 else ()
         calls.append(RecordedCall(size, spoken, tools))
         size += spoken + chance.randint(40, 300)
-    return AgentRun(f"sample:{number}", seller, model, tuple(calls), chance.random() < 0.6)
+    return AgentRun(f"sample:{number}", f"sample of {model}", seller, model, tuple(calls), chance.random() < 0.6)

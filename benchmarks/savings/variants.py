@@ -10,7 +10,7 @@ from bursar.nodes.gateway.prices import price_of
 from bursar.state.rules.pricing import Usage
 
 MOST_CALLS, MOST_REPEATS, NO_LIMIT = 40, 3, 10**6  # three equal tool calls in a row are let pass, the fourth is not
-CEILING_FACTOR = 2  # of the dearest successful run that is known
+CEILING_FACTOR = 3  # of the dearest success that is known: with less left, the gateway already shortens answers
 NO_CEILING = USD("1000")
 
 
@@ -48,10 +48,13 @@ SANE_DEFAULT = Limits(turns=MOST_CALLS)  # what a careful framework does by itse
 
 
 def guarded(run: AgentRun, known: Sequence[AgentRun]) -> Limits:
-    """Return the limits of a guarded run: its ceiling is learned from the successful runs of the other folds."""
+    """Return the limits of a guarded run: its ceiling is learned from its agent's successful runs in the other folds.
+
+    An agent of which no success is known has no ceiling of its own: nothing says what its work costs.
+    """
     fold = fold_of(run.name)
     costs = [
-        cost(other) for other in known if other.model == run.model and other.is_success and fold_of(other.name) != fold
+        cost(other) for other in known if other.agent == run.agent and other.is_success and fold_of(other.name) != fold
     ]
     ceiling = USD.from_nanos(CEILING_FACTOR * max(costs)) if costs else NO_CEILING
     return Limits(MOST_CALLS, MOST_REPEATS, ceiling)

@@ -13,7 +13,7 @@ sizes = st.lists(st.tuples(st.integers(200, 9_000), st.integers(1, 500)), min_si
 
 def a_run(calls: list[tuple[int, int]]) -> AgentRun:
     """A run with calls of these sizes."""
-    return AgentRun("r:1", "openai", "gpt-4.1", tuple(RecordedCall(*call) for call in calls), is_success=True)
+    return AgentRun("r:1", "r", "openai", "gpt-4.1", tuple(RecordedCall(*call) for call in calls), is_success=True)
 
 
 @given(calls=sizes, clock_first=st.booleans())

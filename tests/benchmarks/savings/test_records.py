@@ -30,7 +30,7 @@ def write(folder: Path) -> None:
             writer.writeheader()
             writer.writerow(row)
     with gzip.open(folder / "tau2_other.json.gz", "wt") as file:
-        json.dump([{"id": "a:1", "llm": "azure/gpt-4o", "calls": CALLS, "success": True}], file)
+        json.dump([{"id": "a:1", "src": "a", "llm": "azure/gpt-4o", "calls": CALLS, "success": True}], file)
 
 
 def test_what_was_recorded_is_read(tmp_path: Path) -> None:
@@ -43,7 +43,9 @@ def test_what_was_recorded_is_read(tmp_path: Path) -> None:
         Question("gsm8k", "", "2 and 3?", True, False, "#### 5", 2, 4),
         Question("mmlu", "law", "Which?", False, True, "", 1, 1),
     )
-    assert recorded.runs == (AgentRun("a:1", "azure", "gpt-4o", (RecordedCall(900, 12, (("find", "ab"),)),), True),)
+    assert recorded.runs == (
+        AgentRun("a:1", "a", "azure", "gpt-4o", (RecordedCall(900, 12, (("find", "ab"),)),), True),
+    )
 
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:
