@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from bursar.state.money import USD
+from bursar.state.money import USD, ZERO
 from bursar.state.text import clean
 
 
@@ -48,8 +48,14 @@ class CallHeld(LoggedEvent):
 
 
 class CallSettled(LoggedEvent):
-    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer."""
+    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer.
 
+    `cache_saved` is what the provider's prompt cache saved: negative if its writes cost more than its hits saved.
+    """
+
+    since: ClassVar[Mapping[str, int]] = {"cache_saved": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["call_settled"] = "call_settled"
     call_id: str
     cost: USD
@@ -59,6 +65,7 @@ class CallSettled(LoggedEvent):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     response_hash: str | None = None
+    cache_saved: USD = ZERO
 
 
 class CallVoided(LoggedEvent):

@@ -161,8 +161,10 @@ def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
     _insert(transaction.connection, **row)
 
 
-def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
-    """Return the parameters of the statement that settles a call, for `settle`. `cost` is in nano-dollars."""
+def settled_row(
+    call_id: str, *, cost: int, usage: Usage, saved: int, response: bytes | None, at: str
+) -> dict[str, object]:
+    """Return the parameters of the statement that settles a call, for `settle`. `cost` and `saved` are nano-dollars."""
     return {
         "call": call_id,
         "ended": at,
@@ -173,6 +175,7 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
         "cache_read": usage.cache_read_tokens,
         "cache_write": usage.cache_write_tokens,
         "thought": usage.reasoning_tokens,
+        "saved": saved,
     }
 
 
@@ -316,6 +319,7 @@ _settle = _returning(
         cache_read_tokens=bindparam("cache_read"),
         cache_write_tokens=bindparam("cache_write"),
         reasoning_tokens=bindparam("thought"),
+        cache_saved=bindparam("saved"),
     )
 )
 _void = _returning(

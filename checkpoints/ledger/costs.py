@@ -7,6 +7,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from functools import cache
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import calls, events, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.events import EVENTS, Planned, RunEnded
-from bursar.state.money import USD
+from bursar.state.money import USD, ZERO
 from bursar.state.rules.calls import IN_FLIGHT
 
 LAST_RUNS = 50
@@ -34,7 +35,9 @@ class CostRow:
 
     `name` names the agent, model, day, tenant or session. `spent` is the cost of settled calls plus the holds of
     unknown calls, whose end nobody saw; `unknown` is the number of unknown calls. `held` is reserved by calls in
-    flight. `calls` is the number of all calls but void ones.
+    flight. `calls` is the number of all calls but void ones. `cache_saved` is what the providers' prompt caches saved:
+    hits cost less than plain input, writes may cost more, so it is below zero if the writes cost more than the hits
+    saved.
     """
 
     by: By
@@ -48,6 +51,12 @@ class CostRow:
     cache_read_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
+    cache_saved: USD = ZERO
+
+    @property
+    def cache_hit_rate(self) -> Decimal:
+        """The part of the input tokens that providers read from their caches: 0 to 1, rounded to four decimals."""
+        return (Decimal(self.cache_read_tokens) / max(self.input_tokens, 1)).quantize(Decimal("0.0001"))
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
@@ -62,6 +71,8 @@ class CostRow:
             "cache_read_tokens": self.cache_read_tokens,
             "cache_write_tokens": self.cache_write_tokens,
             "reasoning_tokens": self.reasoning_tokens,
+            "cache_hit_rate": f"{self.cache_hit_rate:f}",
+            "cache_saved": f"{self.cache_saved.dollars:f}",
         }
 
 
@@ -88,6 +99,7 @@ def costs(
         calls.c.cache_read_tokens,
         calls.c.cache_write_tokens,
         calls.c.reasoning_tokens,
+        calls.c.cache_saved,
     )
     query = (
         select(name, func.count())
@@ -194,8 +206,9 @@ _MIDDLE = (
 
 
 def _row(by: By, name: str, *sums: int) -> CostRow:
-    count, spent, held, unknown, *tokens = sums
-    return CostRow(by, name, count, USD.from_nanos(spent), USD.from_nanos(held), unknown, *tokens)
+    count, spent, held, unknown, *tokens, saved = sums
+    amount, net = USD.from_nanos(spent), USD.from_nanos(saved)
+    return CostRow(by, name, count, amount, USD.from_nanos(held), unknown, *tokens, cache_saved=net)
 
 
 def _whole(value: object) -> int:

@@ -91,7 +91,8 @@ _settle = Statement(
         "spent = account.spent + CAST(:price AS BIGINT) FROM locked, call, log WHERE account.scope = locked.scope), "
         "ended AS (UPDATE bursar_calls SET state = 'settled', ended_at = :ended, cost = CAST(:price AS BIGINT), "
         "response = :answer, input_tokens = :sent, output_tokens = :received, cache_read_tokens = :cache_read, "
-        "cache_write_tokens = :cache_write, reasoning_tokens = :thought FROM log WHERE call_id = :call), "
+        "cache_write_tokens = :cache_write, reasoning_tokens = :thought, cache_saved = CAST(:saved AS BIGINT) "
+        "FROM log WHERE call_id = :call), "
         f"told AS ({_TOLD}) SELECT amount, scopes FROM call, log"
     )
 )

@@ -83,10 +83,12 @@ def settle(
     usage: Usage,
     response: bytes | None,
     at: datetime,
+    saved: int = 0,
     session_id: str | None = None,
 ) -> None:
     """Charge a held call `cost` in place of its hold, and keep `response` for replay.
 
+    `saved` is what the provider's prompt cache saved, in nano-dollars; below zero if its writes cost more than that.
     If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
     A cost above the hold is booked in full, because the provider has billed it. Such a cost is an incident: it closes
@@ -104,8 +106,9 @@ def settle(
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
+        cache_saved=USD.from_nanos(saved),
     )
-    row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when)
+    row = calls.settled_row(call_id, cost=cost, usage=usage, saved=saved, response=response, at=when)
     call = None
     if session_id is not None and _is_postgresql(transaction):
         call = settle_in_one(transaction, session_id, row, at=when, told=settled)

@@ -45,6 +45,7 @@ class CallProjection:
     cost: int | None = None
     usage: Usage | None = None
     response_hash: str | None = None
+    cache_saved: int | None = None
     erased: bool = False
 
     @property
@@ -243,6 +244,7 @@ class SessionProjection:
                 call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash
                 tokens = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
                 call.usage = Usage(*tokens, event.reasoning_tokens)
+                call.cache_saved = event.cache_saved.nanos
             case Reconciled():
                 call.state, call.cost = "settled", event.cost.nanos
             case CallVoided():

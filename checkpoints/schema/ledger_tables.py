@@ -69,6 +69,7 @@ calls = Table(
     Column("cache_read_tokens", BigInteger),
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
+    Column("cache_saved", BigInteger),  # nano-dollars; below zero: writes cost more than hits saved
     Column("held_at", String(32), nullable=False),
     Column("ended_at", String(32)),
     Column("reason", Text),

@@ -12,6 +12,7 @@ from bursar.state.run import Report, Task, Turn
 from bursar.state.text import clean, one_line
 
 HISTORY_TURNS = 20
+HISTORY_STEP = 10  # so many earlier messages are dropped at once
 KIND_CHARACTERS = 40
 ROLES = {"human": "user", "ai": "assistant"}
 
@@ -32,14 +33,21 @@ def own_messages(messages: Sequence[AnyMessage]) -> tuple[AnyMessage, ...]:
 
 
 def history(messages: Sequence[AnyMessage]) -> tuple[Turn, ...]:
-    """Return what user and assistant said before the last message, `HISTORY_TURNS` messages at most."""
-    return tuple(_turns(messages[:-1][-HISTORY_TURNS:]))
+    """Return what user and assistant said before the last message, in the last `HISTORY_TURNS` messages or some more.
+
+    What is left out grows by `HISTORY_STEP` messages at a time. Otherwise each request of a long conversation would
+    begin with another message, and the provider's cache would never have the beginning of the prompt.
+    """
+    before = len(messages) - 1
+    left_out = max(0, before - HISTORY_TURNS) // HISTORY_STEP * HISTORY_STEP
+    return tuple(_turns(messages[left_out:-1]))
 
 
 def given_to_model(task: Task) -> list[BaseMessage | tuple[str, str]]:
     """Return what a chat model or a graph gets of the task: system messages, earlier turns, the other messages.
 
-    What other agents reported for the request comes before those, as data: so the user's message is the last.
+    What stays the same from request to request comes first, so that the provider's cache has it. What other agents
+    reported for the request comes before those, as data: so the user's message is the last.
     """
     own = task.messages or (HumanMessage(task.text),)
     before = len(task.history) - len(_turns(own[:-1]))

@@ -33,7 +33,7 @@ from bursar.state.refusals import (
     ScopeClosed,
 )
 from bursar.state.rules.calls import Declined, Offer, Refusal, choose, has_turn, least_of, refuse_run
-from bursar.state.rules.pricing import Usage
+from bursar.state.rules.pricing import Bill
 
 MAX_ADMISSIONS = 8  # attempts to admit a call: other calls may take the money or the probe first
 
@@ -156,12 +156,11 @@ def settle(
     claim: AdmissionRequest,
     admitted: GrantedCall,
     *,
-    cost: int,
-    usage: Usage,
+    bill: Bill,
     response: bytes | None,
     says: BreakerVote = "well",
 ) -> Flow[None]:
-    """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
+    """Book the cost of `bill` in place of the call's hold, and let the ledger keep `response` for a repeated run.
 
     `says` tells the breaker what to count.
     """
@@ -172,8 +171,9 @@ def settle(
             transaction,
             hold.call_id,
             session_id=hold.session_id,
-            cost=cost,
-            usage=usage,
+            cost=bill.charge(hold.amount),
+            usage=bill.usage,
+            saved=bill.saved,
             response=response,
             at=at,
         )

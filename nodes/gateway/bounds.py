@@ -33,10 +33,14 @@ TEXT_BLOCKS = frozenset({"text", "thinking", "reasoning", "redacted_thinking", "
 
 @dataclass(frozen=True, slots=True)
 class WrittenRequest:
-    """The hash of a request's JSON, by which the ledger finds its answer again, and a bound of its input tokens."""
+    """The hash of a request's JSON, by which the ledger finds its answer again, and a bound of its input tokens.
+
+    `messages` are its messages as JSON.
+    """
 
     hash: str
     input_tokens: int
+    messages: tuple[str, ...]
 
 
 def write_request(
@@ -51,11 +55,11 @@ def write_request(
     """
     _check_tools(options)
     # With spaces, as clients write the arguments of tool calls: each may be a token.
-    written = json.dumps(
-        [_message(message) for message in messages], default=_plain, ensure_ascii=False, sort_keys=True
+    written = tuple(
+        json.dumps(_message(message), default=_plain, ensure_ascii=False, sort_keys=True) for message in messages
     )
     asked = json.dumps(options, default=_option, ensure_ascii=False, sort_keys=True)
-    body = f'{{"messages": {written}, "options": {asked}}}'.encode()
+    body = f'{{"messages": [{", ".join(written)}], "options": {asked}}}'.encode()
     tools = _tool_count(options)
     tokens = (
         len(identity)
@@ -65,7 +69,7 @@ def write_request(
         + TOKENS_PER_TOOL * tools
         + provider.hidden_input_tokens(tools)
     )
-    return WrittenRequest(sha256(identity + b"\n" + body).hexdigest(), tokens)
+    return WrittenRequest(sha256(identity + b"\n" + body).hexdigest(), tokens, written)
 
 
 def write_identity(settings: Mapping[str, object]) -> bytes:

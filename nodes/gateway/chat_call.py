@@ -25,7 +25,8 @@ from bursar.nodes.gateway.journal import (
     reported_output,
     tool_calls_in,
 )
-from bursar.nodes.gateway.providers.base import Failure, Provider, ProviderClient
+from bursar.nodes.gateway.prompt_caches.advice import advise, prompt_of
+from bursar.nodes.gateway.providers.base import CachingProvider, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
 from bursar.nodes.observers.base import CallContext
@@ -43,6 +44,7 @@ class PricedModelCall:
 
     `input_tokens` is an upper bound of the request's input tokens. `asked` is the output cap that the caller set,
     `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
+    `written` are the messages of the call as JSON. If `prompt_cache` is False, the provider's cache is left alone.
     """
 
     provider: Provider
@@ -54,6 +56,8 @@ class PricedModelCall:
     choices: int
     maximum: int
     minimum: int
+    written: tuple[str, ...] = ()
+    prompt_cache: bool | None = None
 
     @property
     def wanted(self) -> int:
@@ -94,12 +98,20 @@ class ChatCall:
         """Return the candidate that was granted the call: the model for which the money is held."""
         return self.candidates[granted.place]
 
-    def to_send(self, granted: GrantedCall) -> tuple[BaseChatModel, dict[str, Any]]:
-        """Return the model and the options with which the granted call is sent."""
-        model = self.chosen(granted)
+    def to_send(self, granted: GrantedCall) -> tuple[BaseChatModel, list[BaseMessage], dict[str, Any]]:
+        """Return the model, the messages and the options with which the granted call is sent.
+
+        What the provider needs for its prompt cache is in them.
+        """
+        model, messages = self.chosen(granted), self.messages
         left = seconds_left(self.scope)
         options = model.provider.send_options(model.client, model.options, cap=granted.cap, timeout_seconds=left)
-        return model.client.model, options
+        if model.prompt_cache is not False:
+            prompt = prompt_of(messages, model.written, options)
+            advice = advise(self.scope, model.client, model.price, prompt, model.prompt_cache)
+            if isinstance(model.provider, CachingProvider):
+                messages, options = model.provider.use_cache(model.client, messages, options, advice)
+        return model.client.model, messages, options
 
     def replaces(self, granted: GrantedCall) -> str | None:
         """If a cheaper model answers in place of the metered model, return the metered model's name; otherwise None.
@@ -182,8 +194,8 @@ class _WholeAnswer(_Answer[ChatResult]):
     __slots__ = ()
 
     def send(self, granted: GrantedCall) -> Flow[ChatResult]:
-        model, options = self.call.to_send(granted)
-        messages, stop = self.call.messages, self.call.stop
+        model, messages, options = self.call.to_send(granted)
+        stop = self.call.stop
         result = yield from send_once(
             Invoke(
                 lambda: model._generate(messages, stop=stop, **options),  # pyright: ignore[reportPrivateUsage]
@@ -234,8 +246,8 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
             yield from do(self.source.close())
 
     def _open(self, granted: GrantedCall) -> ChunkSource:
-        model, options = self.call.to_send(granted)
-        messages, stop = self.call.messages, self.call.stop
+        model, messages, options = self.call.to_send(granted)
+        stop = self.call.stop
         return ChunkSource(
             lambda: model._stream(messages, stop=stop, **options),  # pyright: ignore[reportPrivateUsage]
             lambda: model._astream(messages, stop=stop, **options),  # pyright: ignore[reportPrivateUsage]

@@ -43,7 +43,6 @@ from bursar.state.text import mended
 MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
 NOT_PART_OF_REQUEST = USAGE_OPTIONS | {"stream", "timeout"}  # they change how the answer is read, not the request
 
-
 _traced: ContextVar[UUID | None] = ContextVar("bursar_traced", default=None)  # the LangChain run of the call
 
 
@@ -62,7 +61,8 @@ class MeteringTerms:
 
     `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
     smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the names of the request fields
-    that may be sent. `cheaper` are the terms of the models that may replace the model.
+    that may be sent. `cheaper` are the terms of the models that may replace the model. `prompt_cache` is what `meter`
+    was given.
     """
 
     provider: Provider
@@ -73,6 +73,7 @@ class MeteringTerms:
     maximum: int
     allowed: frozenset[str]
     cheaper: tuple["MeteringTerms", ...] = ()
+    prompt_cache: bool | None = None
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """Return the price of the model that `options` names, by default of the metered model.
@@ -394,4 +395,6 @@ def _candidate(
         choices=asked_choices(client, options),
         maximum=terms.maximum,
         minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
+        written=request.messages,
+        prompt_cache=terms.prompt_cache,
     )

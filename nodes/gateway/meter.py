@@ -43,6 +43,7 @@ def meter(
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
     allow: Collection[str] = (),
+    prompt_cache: bool | None = None,
 ) -> MeteredChatModel: ...
 
 
@@ -59,6 +60,7 @@ def meter(
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
     allow: Collection[str] = (),
+    prompt_cache: bool | None = None,
 ) -> MeteredChatModel | MeteredEmbeddings:
     """Return a metered form of `model`, each of whose calls is sent only if its worst case fits the session's budget.
 
@@ -76,6 +78,11 @@ def meter(
 
     Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
     that they cost nothing more. A call with another field is refused, and the refusal names the field.
+
+    If the provider has a prompt cache, calls ask for it: OpenAI gets a `prompt_cache_key`, Anthropic `cache_control`
+    where a write is expected to pay. With `prompt_cache=False` nothing is added. A server that speaks OpenAI's protocol
+    at another address, or at Azure, may refuse a field that it does not know: it gets the key with `prompt_cache=True`
+    only. What a caller sets itself is kept.
 
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
@@ -105,9 +112,9 @@ def meter(
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
     alike = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens)
-    others = [alike(other, provider=provider, allow=allow) for other in cheaper]
+    others = [alike(other, provider=provider, allow=allow, prompt_cache=prompt_cache) for other in cheaper]
     replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
-    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
+    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing, prompt_cache)
     return MeteredChatModel.wrap(model, terms)
 
 

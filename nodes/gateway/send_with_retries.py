@@ -130,6 +130,10 @@ class _Telling:
         if self._observers is not None and self._context is not None:
             self._observers.call_started(self._context)
 
+    def settled(self, bill: Bill, cost: int, **how: Any) -> None:
+        """Tell that the call was charged `cost` nano-dollars, by this bill."""
+        self.ended("settled", cost=cost, usage=bill.usage, cache_saved=USD.from_nanos(bill.saved), **how)
+
     def ended(self, state: CallState, *, cost: int = 0, **how: Any) -> None:
         """Tell how the call ended. `cost` is in nano-dollars, and `how` has the other fields of a `CallEnd`."""
         if self._observers is not None and self._context is not None:
@@ -212,8 +216,8 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) 
     except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
         unread = error
     cost = bill.charge(granted.hold.amount)
-    yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
-    told.ended("settled", cost=cost, usage=bill.usage, answer=result, error=unread)
+    yield from settle(call.claim, granted, bill=bill, response=call.write(result))
+    told.settled(bill, cost, answer=result, error=unread)
     if unread is not None:
         raise unread
 
@@ -248,8 +252,8 @@ def _failed(
             assert known is not None
             vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
             cost = known.charge(granted.hold.amount)
-            yield from settle(claim, granted, cost=cost, usage=known.usage, response=None, says=vote)
-            told.ended("settled", cost=cost, usage=known.usage, error=error)
+            yield from settle(claim, granted, bill=known, response=None, says=vote)
+            told.settled(known, cost, error=error)
         case "void":
             yield from void(claim, granted, failure.reason, says)
             told.ended("void", error=error, reason=failure.reason)

@@ -110,14 +110,16 @@ class CallEnd:
 
     `state` is "settled" with its cost, "replayed" from the ledger at no cost, "void" if nothing is owed, "unknown" if
     nobody saw its end and it stays charged at what was held, and "refused" if it was not sent. `of_input` is the part
-    of a settled call's cost that is for its input, None if the cost is not split. `answer` is what it returned, such as
-    a `ChatResult`, and `error` what it raised. `at` is None if the end was not seen.
+    of a settled call's cost that is for its input, None if the cost is not split. `cache_saved` is what the provider's
+    prompt cache saved, below zero if it cost more. `answer` is what it returned, such as a `ChatResult`, and `error`
+    what it raised. `at` is None if the end was not seen.
     """
 
     state: CallState
     at: datetime | None = None
     cost: USD = ZERO
     of_input: USD | None = None
+    cache_saved: USD = ZERO
     usage: Usage | None = None
     answer: object = None
     error: BaseException | None = None

@@ -190,6 +190,8 @@ def _told(calls: list[tuple[CallContext, CallEnd]], known: Mapping[str, Any]) ->
     told |= {"bursar.call_id": call.call_id} if call.call_id else {}
     told |= {"bursar.held_usd": dollars(call.held)} if call.held else {}
     told |= {"bursar.attempts": len(calls)} if len(calls) > 1 else {}
+    if saved := sum(ended.cache_saved.nanos for _, ended in calls):
+        told["bursar.cache_saved_usd"] = dollars(USD.from_nanos(saved))
     if call.instead_of:
         told |= {"ls_model_name": call.model, "bursar.instead_of": call.instead_of}
     if end.state == "replayed":

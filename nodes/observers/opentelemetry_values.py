@@ -109,6 +109,8 @@ def call_attributes(run: RunContext, call: CallContext, end: CallEnd) -> Attribu
         attributes["bursar.replayed"] = True
     else:
         attributes |= {"bursar.held_usd": dollars(call.held), "bursar.attempt": call.attempt}
+    if end.cache_saved:
+        attributes["bursar.cache_saved_usd"] = dollars(end.cache_saved)
     if call.instead_of:
         attributes["bursar.instead_of"] = call.instead_of
     if call.kind in MODELS:

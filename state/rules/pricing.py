@@ -43,11 +43,12 @@ class BilledUsage(Usage):
 class Bill:
     """The cost of a call in nano-dollars, and its usage. If `nanos` is None, nobody reported the cost.
 
-    The call is then charged at its hold.
+    The call is then charged at its hold. `saved` is what the provider's prompt cache saved, in nano-dollars.
     """
 
     nanos: int | None
     usage: Usage = Usage()
+    saved: int = 0
 
     def charge(self, hold: int) -> int:
         """Return what the call is charged, in nano-dollars; `hold` is what was held for it."""
@@ -125,6 +126,33 @@ class PricedModel:
         """
         return max(_nanos(rates.cost(usage, long_cache_write_tokens)) for rates in self.lists)
 
+    def cache_saved(self, usage: Usage, *, long_cache_write_tokens: int = 0) -> int:
+        """Return the nano-dollars by which a call with this usage was cheaper than without the provider's cache.
+
+        Hits save and writes cost more, so the difference is negative if the writes cost more than the hits saved.
+        """
+        plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0)
+        return self.cost(plain) - self.cost(usage, long_cache_write_tokens=long_cache_write_tokens)
+
+    @property
+    def has_cheaper_hits(self) -> bool:
+        """Whether a token that is read from the provider's cache costs less than a plain one."""
+        return any(_dearest(one.cache_read, 1) < _dearest(one.input, 1) for one in self.lists)
+
+    def write_pays(self, input_tokens: int, *, again: int, of: int) -> bool:
+        """Whether writing a prefix to the cache for minutes is expected to cost less than not writing it.
+
+        `again` of `of` prefixes are read again before the cache drops them. For a token of the prefix, writing costs
+        the rate of a write less that of plain input. A later read saves the rate of plain input less that of a read. If
+        the price names no rate of its own for a write, nobody knows what writing costs, and the answer is no.
+        """
+
+        def pays(rates: Rates) -> bool:
+            plain, write = _rate(rates.input, input_tokens), _rate(rates.cache_write, input_tokens)
+            return write > plain and again * (plain - _rate(rates.cache_read, input_tokens)) > of * (write - plain)
+
+        return all(map(pays, self.lists))
+
     def output_within(self, input_tokens: int, nanos: int) -> int | None:
         """Return the most output tokens with which the call's worst case is at most `nanos` nano-dollars.
 
@@ -173,7 +201,9 @@ def _within(price: PricedModel, input_tokens: int, nanos: int, choices: int, wan
 
 def bill(price: PricedModel, usage: BilledUsage) -> Bill:
     """Return the bill of a call with this usage."""
-    return Bill(price.cost(usage, long_cache_write_tokens=usage.long_cache_write_tokens), usage)
+    long_writes = usage.long_cache_write_tokens
+    saved = price.cache_saved(usage, long_cache_write_tokens=long_writes)
+    return Bill(price.cost(usage, long_cache_write_tokens=long_writes), usage, saved)
 
 
 def bill_answer(price: PricedModel, usage: BilledUsage | None, *, hold: int, input_tokens: int, seen: int) -> Bill:

@@ -40,7 +40,7 @@ def books(tmp_path: Path, migrated_file: Path) -> Iterator[Ledger]:
     accounts = [Account(scope, 3 * CENT) for scope in SCOPES]
     run(requests.open_request, "s-1", "r-1", accounts=accounts, text_hash="t", at=NOW)
     run(postings.hold, Hold("c-1", "s-1", "r-1", "tax", "ns", "hash", 0, "gpt", "p", CENT, SCOPES, NOW))
-    run(postings.settle, "c-1", cost=2 * CENT, usage=Usage(10, 2), response=b"answer", at=NOW)
+    run(postings.settle, "c-1", cost=2 * CENT, usage=Usage(10, 2, 5), saved=CENT // 2, response=b"answer", at=NOW)
     yield ledger
     ledger.database.close()
 
@@ -52,8 +52,10 @@ def bursar(ledger: Ledger, *arguments: str) -> Result:
 
 def test_costs(books: Ledger) -> None:
     """Costs come as a table or as JSON, divided as asked, within days."""
-    assert "tax" in bursar(books, "costs").stdout
+    table = bursar(books, "costs").stdout
+    assert all(word in table for word in ("tax", "cached", "50.0%", "cache saved", "$0.005"))
     rows = json.loads(bursar(books, "costs", "s-1", "--by", "day", "--json").stdout)
+    assert [(row["cache_hit_rate"], row["cache_saved"]) for row in rows] == [("0.5000", "0.005000000")]
     assert [(row["day"], row["spent"], row["calls"]) for row in rows] == [("2026-11-23", "0.020000000", 1)]
     assert bursar(books, "costs", "--start", "2026-11-24").stdout == "Nothing was spent.\n"
     assert "2026-11-23" not in bursar(books, "costs", "--by", "day", "--end", "2026-11-23").stdout

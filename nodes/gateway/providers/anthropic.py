@@ -9,9 +9,17 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.providers.base import BilledUsage, ProviderClient
+from bursar.nodes.gateway.prompt_caches.anthropic_marks import (
+    CACHE_CONTROL,
+    EPHEMERAL,
+    least_cached_tokens,
+    marks_cache,
+    with_static_mark,
+)
+from bursar.nodes.gateway.providers.base import BilledUsage, CacheAdvice, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
     GenericProvider,
+    ancestry,
     class_settings,
     count,
     mapping,
@@ -64,6 +72,25 @@ class AnthropicProvider(GenericProvider):
         details = mapping(reported.get("input_token_details"))
         broken_down = any(count(details.get(name)) for name in details if name.startswith("ephemeral_"))
         return None if broken_down else super().usage(result)
+
+    def use_cache(
+        self, client: ProviderClient, messages: list[BaseMessage], options: dict[str, object], advice: CacheAdvice, /
+    ) -> tuple[list[BaseMessage], dict[str, object]]:
+        """Return messages and options with `cache_control` where a write pays: two places of Anthropic's four at most.
+
+        One is the end of the static part: the last block of the system messages, or the last tool. The other is the end
+        of the prompt, which Anthropic itself marks for a `cache_control` of the whole request. A part that is certainly
+        shorter than the model's minimum is not marked. If the caller has set a `cache_control` anywhere, none is added.
+        The messages given are not changed.
+        """
+        if "ChatAnthropic" not in ancestry(client.model) or marks_cache(client.model, messages, options):
+            return messages, options
+        least = least_cached_tokens(client.name)
+        if advice.static_pays and advice.static_size >= least:
+            messages, options = with_static_mark(messages, options)
+        if advice.whole_pays and advice.size >= least:
+            options = {**options, CACHE_CONTROL: dict(EPHEMERAL)}
+        return messages, options
 
     def hidden_input_tokens(self, tools: int, /) -> int:
         """Return a bound of the tokens of the prompt by which Anthropic explains tools to a model; 0 without tools."""

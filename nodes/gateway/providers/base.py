@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
 from bursar.state.rules.pricing import BilledUsage
@@ -44,6 +45,24 @@ class Failure:
     pause_seconds: float | None = None
     at_fault: bool = False
     usage: BilledUsage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAdvice:
+    """What a provider needs to know of a call to use its prompt cache.
+
+    `key` is the same for all calls of one agent of one tenant to one model. `asked` is what `meter` was given as
+    `prompt_cache`. The static part is the tools and the system messages before all others; it has at most `static_size`
+    tokens, and the whole prompt at most `size`. `static_pays` and `whole_pays` say whether a write of that part to the
+    cache is expected to pay.
+    """
+
+    key: str
+    asked: bool | None
+    static_size: int
+    size: int
+    static_pays: bool
+    whole_pays: bool
 
 
 class Provider(Protocol):
@@ -86,6 +105,20 @@ class Provider(Protocol):
 
     def hidden_input_tokens(self, tools: int, /) -> int:
         """Return the most input tokens that the provider itself adds to a call with `tools` tools."""
+        ...
+
+
+@runtime_checkable
+class CachingProvider(Protocol):
+    """A provider that does something of its own for its prompt cache."""
+
+    def use_cache(
+        self, client: ProviderClient, messages: list[BaseMessage], options: dict[str, object], advice: CacheAdvice, /
+    ) -> tuple[list[BaseMessage], dict[str, object]]:
+        """Return the messages and options to send, with what the provider's cache needs.
+
+        What is added must not raise the call's worst case. The messages given are not changed.
+        """
         ...
 
 

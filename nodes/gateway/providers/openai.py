@@ -5,9 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 
-from bursar.nodes.gateway.providers.base import BilledUsage, Failure, ProviderClient
-from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, setting
+from bursar.nodes.gateway.providers.base import BilledUsage, CacheAdvice, Failure, ProviderClient
+from bursar.nodes.gateway.providers.fields import HIDING_PLACES
+from bursar.nodes.gateway.providers.generic import GenericProvider, ancestry, mapping, setting
 from bursar.state.errors import ConfigurationError
 
 CAP_OPTION_OF: Mapping[str, str] = {
@@ -15,6 +17,10 @@ CAP_OPTION_OF: Mapping[str, str] = {
     "AzureChatOpenAI": "max_completion_tokens",
     "BaseChatOpenAI": "max_tokens",
 }
+
+
+CACHE_KEY = "prompt_cache_key"
+HOST = "api.openai.com"  # regions have addresses below it
 
 
 class OpenAIProvider(GenericProvider):
@@ -56,6 +62,18 @@ class OpenAIProvider(GenericProvider):
                 sent["timeout"] = timeout_seconds if own is None else min(own, timeout_seconds)
         return sent
 
+    def use_cache(
+        self, client: ProviderClient, messages: list[BaseMessage], options: dict[str, object], advice: CacheAdvice, /
+    ) -> tuple[list[BaseMessage], dict[str, object]]:
+        """Return the options with a `prompt_cache_key`, if the server knows that field or the user asked for it.
+
+        OpenAI sends calls with the same key and the same beginning to the same machine, which has the prompt in its
+        cache. A key of the caller's, or of the model's settings, stays.
+        """
+        if not (advice.asked or _is_openai(client.model)) or _names_key(client.model, options):
+            return messages, options
+        return messages, {**options, CACHE_KEY: advice.key}
+
     def failure(self, error: BaseException, *, answered: bool, now: datetime, seconds_left: float | None) -> Failure:
         """Return the failure of `GenericProvider.failure`.
 
@@ -64,6 +82,18 @@ class OpenAIProvider(GenericProvider):
         failure = super().failure(error, answered=answered, now=now, seconds_left=seconds_left)
         usage = _usage_in(error)
         return failure if usage is None else replace(failure, usage=usage)
+
+
+def _is_openai(model: BaseChatModel) -> bool:
+    """Whether the model's calls go to OpenAI itself, by the address of the SDK's client."""
+    host = getattr(getattr(setting(model, "root_client"), "base_url", None), "host", None)
+    return isinstance(host, str) and (host == HOST or host.endswith(f".{HOST}"))
+
+
+def _names_key(model: BaseChatModel, options: Mapping[str, object]) -> bool:
+    """Whether the caller or the model's own settings name a key for the cache."""
+    own = [mapping(setting(model, place)) for place in HIDING_PLACES]
+    return any(CACHE_KEY in fields for fields in (options, mapping(options.get("extra_body")), *own))
 
 
 def _usage_in(error: BaseException) -> BilledUsage | None:

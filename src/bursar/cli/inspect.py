@@ -22,6 +22,7 @@ from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.anchors import Anchor
+    from bursar.checkpoints.ledger.costs import CostRow
 
 commands = typer.Typer()
 
@@ -138,8 +139,8 @@ def costs(
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))
         return
-    columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out")
-    lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens) for r in rows]
+    columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out", "cached", "cache saved")
+    lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens, *_cached(r)) for r in rows]
     show.console().print(show.rows(columns, lines) if lines else "Nothing was spent.")
 
 
@@ -180,6 +181,11 @@ def incidents(
         for r in rows
     ]
     show.console().print(show.rows(columns, lines) if lines else "No incidents.")
+
+
+def _cached(row: "CostRow") -> tuple[str, str]:
+    """Return the row's cache hit rate in percent, and what the hits saved."""
+    return f"{row.cache_hit_rate:.1%}", str(row.cache_saved)
 
 
 def _read_anchor(file: Path) -> "Anchor":

@@ -27,7 +27,8 @@ def books(ledger: Ledger) -> Ledger:
         run(requests.open_session, session, tenant, at=NOW)
         run(open_account, Account(f"session:{session}", None))
     run(postings.hold, HOLD)
-    run(postings.settle, "c-1", cost=4 * CENT // 10, usage=Usage(100, 20, 30, 4, 5), response=None, at=tomorrow)
+    used = Usage(100, 20, 30, 4, 5)
+    run(postings.settle, "c-1", cost=4 * CENT // 10, usage=used, saved=-7, response=None, at=tomorrow)
     run(postings.hold, replace(HOLD, call_id="c-2", agent="tax → reader", model="mini", at=tomorrow))
     run(postings.mark_unknown, "c-2", reason="cut off", at=tomorrow)
     other = replace(HOLD, session_id="s-2", scopes=("session:s-2",), agent="risk")
@@ -74,6 +75,19 @@ def test_costs_make_a_data_frame(books: Ledger) -> None:
     assert frame["spent"].to_dict() == {"risk": "0.000000000", "tax": "0.004000000", "tax → reader": "0.010000000"}
     assert frame["input_tokens"].to_dict() == {"risk": 0, "tax": 100, "tax → reader": 0}
     assert list(frame["calls"]) == [1, 1, 1]
+    assert frame["cache_hit_rate"].to_dict() == {"risk": "0.0000", "tax": "0.3000", "tax → reader": "0.0000"}
+    assert frame["cache_saved"].to_dict() == {
+        "risk": "0.000000000",
+        "tax": "-0.000000007",
+        "tax → reader": "0.000000000",
+    }
+
+
+def test_savings_of_a_cache_add_up_and_may_be_negative(books: Ledger) -> None:
+    """Each division has the same sum of what hits saved less what writes cost more, and the log verifies with it."""
+    for by in ("agent", "model", "day", "tenant", "session"):
+        assert sum(row.cache_saved.nanos for row in books.costs(by)) == -7  # pyright: ignore[reportArgumentType]
+    assert books.verify()
 
 
 def test_spend_by_day(books: Ledger) -> None:

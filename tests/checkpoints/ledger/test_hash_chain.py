@@ -62,6 +62,10 @@ TAMPERING = {
     ),
     "a deleted session": ("DELETE FROM bursar_sessions", "its row is missing"),
     "an edited cost": ("UPDATE bursar_calls SET cost = 1", "call c-1: its cost is 1, its events say 5000000"),
+    "an edited saving": (
+        "UPDATE bursar_calls SET cache_saved = 1",
+        "call c-1: its cache saving is 1, its events say 0",
+    ),
     "an edited state": ("UPDATE bursar_calls SET state = 'void'", "call c-1: its state is 'void'"),
     "an edited hold": ("UPDATE bursar_calls SET amount = 1", "call c-1: its hold is 1"),
     "a deleted call": ("DELETE FROM bursar_calls", "call c-1: its events tell of it, and it is not in the books"),

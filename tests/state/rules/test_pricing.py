@@ -49,6 +49,30 @@ def test_each_kind_of_token_is_billed_once_and_at_its_rate() -> None:
     assert bill(model, replace(usage, long_cache_write_tokens=99)).nanos == 1 + 5 * 2 + 2 * 7 + 3 * 13 + 7 * 3 + 5
 
 
+def test_a_cache_saves_what_hits_cost_less_and_writes_cost_more() -> None:
+    """The saving is the cost without a cache less the cost with it: below zero if the writes outweigh the hits."""
+    model = _model(input=10, cache_read=1, cache_write=12, long_cache_write=20, output=50)
+    assert bill(model, BilledUsage(100, 8, cache_read_tokens=60)).saved == 60 * 9
+    assert bill(model, BilledUsage(100, 8, cache_read_tokens=60, cache_write_tokens=40)).saved == 60 * 9 - 40 * 2
+    long = BilledUsage(100, 8, cache_write_tokens=40, long_cache_write_tokens=40)
+    assert bill(model, long).saved == -40 * 10
+    assert bill(model, BilledUsage(100, 8)).saved == 0
+
+
+def test_a_write_pays_if_enough_is_read_again() -> None:
+    """At a quarter more for a write and nine tenths less for a read, 28 of 100 must be read again; 27 do not do."""
+    model = _model(input=100, cache_read=10, cache_write=125)
+    assert model.write_pays(5_000, again=28, of=100)
+    assert not model.write_pays(5_000, again=27, of=100)
+    assert model.has_cheaper_hits
+
+
+def test_a_write_of_an_unknown_price_does_not_pay() -> None:
+    """If the list has the input's rate for a write, it may cost more than anybody holds for it."""
+    assert not _model(input=100, cache_read=10, cache_write=100).write_pays(5_000, again=100, of=100)
+    assert not _model(input=100, cache_read=100, cache_write=100).has_cheaper_hits
+
+
 def test_a_step_counts_above_its_start() -> None:
     """An input of exactly the step pays the lower rate, one more token pays the higher rate for all."""
     stepped = replace(PLAIN.lists[0], input=((-1, 1_000_000), (100, 3_000_000)))

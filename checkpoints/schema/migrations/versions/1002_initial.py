@@ -92,6 +92,7 @@ def _create_calls() -> None:
         sa.Column("cache_read_tokens", sa.BigInteger),
         sa.Column("cache_write_tokens", sa.BigInteger),
         sa.Column("reasoning_tokens", sa.BigInteger),
+        sa.Column("cache_saved", sa.BigInteger),
         sa.Column("held_at", sa.String(32), nullable=False),
         sa.Column("ended_at", sa.String(32)),
         sa.Column("reason", sa.Text),
