@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from benchmarks.savings.records import AgentRun, Question, Recorded, RecordedCall
 
 SEED = 7
-WORKED, CHOICES, RUNS, LOOPING = 16, 28, 4, 3
+WORKED, CHOICES, RUNS, LOOPING = 12, 20, 3, 3
 SUBJECTS = {
     "history": (80, 5),
     "law": (600, 6),
@@ -17,7 +17,7 @@ SUBJECTS = {
 }  # characters, and percent gained by the dear model
 MODELS = (("openai", "gpt-4.1"), ("azure", "gpt-4o-2024-11-20"), ("anthropic", "claude-opus-4-6"))
 UNTIL = 200  # calls: a run that loops ends here at the latest, as a harness's own limit ends it
-SAMPLE_UNTIL = 45  # in the sample, which must be quick
+SAMPLE_UNTIL = 42  # in the sample, which must be quick
 
 
 def sample(seed: int = SEED) -> Recorded:
