@@ -25,7 +25,8 @@ from bursar.nodes.gateway.journal import (
     reported_output,
     tool_calls_in,
 )
-from bursar.nodes.gateway.prompt_caches.advice import advise, prompt_of
+from bursar.nodes.gateway.prompt_caches.advice import CallToCache, advise, prompt_of
+from bursar.nodes.gateway.prompt_caches.memory import PromptMemory
 from bursar.nodes.gateway.providers.base import CachingProvider, Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
@@ -107,8 +108,9 @@ class ChatCall:
         left = seconds_left(self.scope)
         options = model.provider.send_options(model.client, model.options, cap=granted.cap, timeout_seconds=left)
         if model.prompt_cache is not False:
-            prompt = prompt_of(messages, model.written, options)
-            advice = advise(self.scope, model.client, model.price, prompt, model.prompt_cache)
+            scope, prompt = self.scope, prompt_of(messages, model.written, options)
+            call = CallToCache(scope.tenant, scope.agent, model.client, model.price, prompt, asked=model.prompt_cache)
+            advice = advise(PromptMemory.of(scope.ledger.database), call, scope.clock())
             if isinstance(model.provider, CachingProvider):
                 messages, options = model.provider.use_cache(model.client, messages, options, advice)
         return model.client.model, messages, options

@@ -76,13 +76,11 @@ def meter(
     their errors mean. By default it is the newest registered provider that matches the model, or one that Bursar knows
     itself.
 
-    Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
-    that they cost nothing more. A call with another field is refused, and the refusal names the field.
+    Only request fields whose cost the hold covers are sent, and those in `allow`, of which the caller knows that they
+    cost nothing more. A call with another field is refused, and the refusal names the field.
 
-    If the provider has a prompt cache, calls ask for it: OpenAI gets a `prompt_cache_key`, Anthropic `cache_control`
-    where a write is expected to pay. With `prompt_cache=False` nothing is added. A server that speaks OpenAI's protocol
-    at another address, or at Azure, may refuse a field that it does not know: it gets the key with `prompt_cache=True`
-    only. What a caller sets itself is kept.
+    Calls ask for the provider's prompt cache: OpenAI gets a `prompt_cache_key`, Anthropic `cache_control` where a write
+    is expected to pay. Other servers of OpenAI's protocol get the key with `prompt_cache=True` only; False adds none.
 
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
@@ -97,10 +95,7 @@ def meter(
         if cheaper:
             raise ConfigurationError("this model is metered already; name its cheaper models where it is metered")
         return model
-    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes a binding
-        raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
-    if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
-        raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
+    _check_arguments(model, min_output_tokens, max_output_tokens)
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_terms(client, price)
@@ -116,6 +111,14 @@ def meter(
     replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
     terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing, prompt_cache)
     return MeteredChatModel.wrap(model, terms)
+
+
+def _check_arguments(model: object, min_output_tokens: int, max_output_tokens: int | None) -> None:
+    """Raise `ConfigurationError` unless `model` is a chat model and both limits, in tokens, are at least 1."""
+    if not isinstance(model, BaseChatModel):  # untyped code passes a binding
+        raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
+    if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
+        raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
 
 
 def _provider_of(model: BaseChatModel) -> Provider:

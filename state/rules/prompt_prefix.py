@@ -92,6 +92,8 @@ def _quote(text: str, at: int) -> str:
     # What is masked may have another length, so the place is found again by what stands before it.
     place = len(" ".join(mask_secrets(text[start:at]).split()))
     first = max(0, min(place, len(head)) - QUOTE_CHARACTERS // 2)
+    if first:  # a whole word first, if one begins before the break
+        first = head.find(" ", first, place) + 1 or first
     return head[first : first + QUOTE_CHARACTERS]
 
 

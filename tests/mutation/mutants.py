@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "a cost above the hold is cut to the hold",
         "nodes/gateway/admission.py",
-        "            cost=cost,\n",
-        "            cost=min(cost, hold.amount),\n",
+        "            cost=bill.charge(hold.amount),\n",
+        "            cost=min(bill.charge(hold.amount), hold.amount),\n",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(

@@ -42,7 +42,7 @@ class _Sent:
 
 
 @dataclass(slots=True)
-class _Agent:
+class _AgentPrompts:
     """What was seen of one agent's prompts for one model, by their hashes. `last` is the last static part."""
 
     static: ReadsAgain = field(default_factory=ReadsAgain)
@@ -59,7 +59,7 @@ class PromptMemory:
     _of: "WeakKeyDictionary[Database, PromptMemory]" = WeakKeyDictionary()  # noqa: RUF012 - one registry per process
 
     def __init__(self) -> None:
-        self._agents: OrderedDict[str, _Agent] = OrderedDict()
+        self._agents: OrderedDict[str, _AgentPrompts] = OrderedDict()
         # Race: an agent's calls may be sent from several threads; each takes the lock before it reads or counts.
         self._lock = threading.Lock()
 
@@ -75,7 +75,7 @@ class PromptMemory:
         static part that the agent's call before had, warn once for the agent.
         """
         with self._lock:
-            agent = self._agents.setdefault(key, _Agent())
+            agent = self._agents.setdefault(key, _AgentPrompts())
             self._agents.move_to_end(key)
             if len(self._agents) > MOST_AGENTS:
                 self._agents.popitem(last=False)
@@ -90,7 +90,7 @@ class PromptMemory:
         return outlook
 
 
-def _seen(agent: _Agent, prompt: Prompt, at: datetime) -> Outlook:
+def _seen(agent: _AgentPrompts, prompt: Prompt, at: datetime) -> Outlook:
     """Count the prompt, and return the outlook that its agent had before: what is sent now says nothing of itself."""
     static, end = prompt.beginnings[0], prompt.beginnings[-1]
     since = agent.statics.pop(static, None)
@@ -117,7 +117,7 @@ def _seen(agent: _Agent, prompt: Prompt, at: datetime) -> Outlook:
     return outlook
 
 
-def _broken(agent: _Agent, prompt: Prompt) -> tuple[str, BrokenPrefix] | None:
+def _broken(agent: _AgentPrompts, prompt: Prompt) -> tuple[str, BrokenPrefix] | None:
     """Return which part of the static part is not that of the call before, and how; None if it is the same part.
 
     None too if the two share less than a quarter: then the agent has two prompts, and neither breaks the other.

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.prompt_caches.anthropic_marks import (
+from bursar.nodes.gateway.providers.anthropic_marks import (
     CACHE_CONTROL,
     EPHEMERAL,
     least_cached_tokens,

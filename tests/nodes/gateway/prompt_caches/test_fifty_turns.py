@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import SystemMessage, ToolMessage
@@ -133,7 +133,7 @@ def test_an_agent_of_langchain_with_fifty_calls_hits_what_the_rules_allow(world:
     """Each call of one long run sends the prompt of the call before, byte for byte, and goes on."""
     replies = [Reply(tool="look_up", arguments={"month": month}) for month in range(1, TURNS)]
     world.seller.will(*replies, Reply(text="All of it was food."))
-    agent: Any = create_agent(world.chat(), [look_up], system_prompt=INSTRUCTIONS)
+    agent = cast("Any", create_agent(world.chat(), [look_up], system_prompt=INSTRUCTIONS))
     spending = free("spending", agent, ceiling=CEILING, max_turns=TURNS, timeout=120)
     app = build(world.ledger, [spending], budget=BUDGET, clock=_ticking(world.clock))
     app.invoke({"messages": [("user", "How much for food, month by month?")]}, session())
@@ -191,10 +191,11 @@ def _prompt(body: dict[str, Any]) -> str:
 def _unmarked(part: Any) -> Any:
     """Return the part without marks. One text block is the same as its text: Anthropic's shorthand."""
     if isinstance(part, list):
-        blocks: list[Any] = [_unmarked(block) for block in part]
+        blocks = [_unmarked(block) for block in cast("list[Any]", part)]
         return blocks[0]["text"] if len(blocks) == 1 and set(blocks[0]) == {"type", "text"} else blocks
     if isinstance(part, dict):
-        return {key: _unmarked(value) for key, value in part.items() if key != "cache_control"}
+        fields = cast("dict[str, Any]", part)
+        return {key: _unmarked(value) for key, value in fields.items() if key != "cache_control"}
     return part
 
 

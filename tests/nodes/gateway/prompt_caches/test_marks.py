@@ -13,8 +13,8 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.prices import Price
-from bursar.nodes.gateway.prompt_caches.anthropic_marks import EPHEMERAL, least_cached_tokens
 from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
+from bursar.nodes.gateway.providers.anthropic_marks import EPHEMERAL, least_cached_tokens
 from bursar.nodes.gateway.providers.base import CacheAdvice
 from bursar.nodes.gateway.providers.openai import CACHE_KEY, OpenAIProvider
 from tests.nodes.gateway.providers.protocols import CLAUDE
@@ -139,7 +139,7 @@ def test_without_a_system_message_the_last_tool_is_marked(claude: Bench) -> None
 @pytest.mark.parametrize("where", ["option", "system", "message", "tool"])
 def test_a_mark_of_the_callers_is_the_only_one(where: str, claude: Bench) -> None:
     """Who places marks places all of them: at most four are allowed, and theirs are kept."""
-    mark = {"cache_control": {"type": "ephemeral"}}
+    mark: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
     block: dict[str, Any] = {"type": "text", "text": LONG}
     own: list[BaseMessage] = [
         SystemMessage([{**block, **(mark if where == "system" else {})}]),
