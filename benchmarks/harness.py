@@ -50,12 +50,17 @@ class Ratio:
 
 @dataclass(slots=True)
 class Result:
-    """The figures of a benchmark: the rounds of each contender, ratios of contenders, and notes in words."""
+    """The figures of a benchmark: the rounds of each contender, ratios of contenders, and notes in words.
+
+    A benchmark that measures no time has `figures` of its own instead. `faults` fail the run, a smoke run too.
+    """
 
     title: str
     rounds: list[Rounds] = field(default_factory=list[Rounds])
     ratios: list[Ratio] = field(default_factory=list[Ratio])
     notes: list[str] = field(default_factory=list[str])
+    figures: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict[str, dict[str, dict[str, int]]])
+    faults: list[str] = field(default_factory=list[str])
 
     def compare(self, of: str, to: str, *, what: str = "cpu", bound: float | None = None) -> None:
         """Add the ratio of the contender `of` to the contender `to`, computed round by round."""

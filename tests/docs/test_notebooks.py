@@ -10,8 +10,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    """The rules below look at the three notebooks that the README names."""
-    assert [file.name.split("_")[0] for file in NOTEBOOKS] == ["1", "2", "3"]
+    """The rules below look at the four notebooks that the README names."""
+    assert [file.name.split("_")[0] for file in NOTEBOOKS] == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
