@@ -24,6 +24,7 @@ NAMES = (
     "sessions_at_once",
     "session_length",
     "saver",
+    "growing_holds",
 )
 UNITS = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
 

@@ -47,6 +47,14 @@ class CallHeld(LoggedEvent):
     scopes: tuple[str, ...]
 
 
+class CallHoldRaised(LoggedEvent):
+    """The hold of a stream in flight was raised to `amount` in all in every account, before more text was passed on."""
+
+    kind: Literal["call_hold_raised"] = "call_hold_raised"
+    call_id: str
+    amount: USD
+
+
 class CallSettled(LoggedEvent):
     """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer."""
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Integer,
@@ -159,6 +160,15 @@ def new_row(hold: Hold, at: str) -> dict[str, object]:
 def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
     """Insert `row`, made by `new_row`, in the state held. Raises `IntegrityError` if a call has this id already."""
     _insert(transaction.connection, **row)
+
+
+def raise_hold(transaction: Transaction, call_id: str, *, amount: int, raised: int) -> None:
+    """Raise the hold of a held or sent call from `amount` to `raised` nano-dollars.
+
+    Raises `LedgerError` for a call in another state, or with another hold.
+    """
+    if not _raise.changes(transaction.connection, call=call_id, now=amount, raised=raised):
+        _cannot(transaction, call_id, "raised")
 
 
 def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
@@ -305,6 +315,9 @@ NEW = (
     *("model", "price_version", "amount", "scopes", "held_at"),
 )  # the columns of a call that is held
 _insert = Statement(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
+_raise = Statement(
+    _take("raise").where(calls.c.amount == bindparam("now")).values(amount=bindparam("raised", type_=BigInteger))
+)
 _settle = _returning(
     _take("settle").values(
         state=literal_column("'settled'"),

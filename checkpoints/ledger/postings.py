@@ -13,11 +13,12 @@ from bursar.checkpoints.ledger import administration, calls
 from bursar.checkpoints.ledger.accounts import check_amount, check_id, lock, move, reserve
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.hash_chain import UnknownSession, append, check_readable, stamp
-from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, settle_in_one
+from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, raise_in_one, settle_in_one
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.state.errors import LedgerError
 from bursar.state.events import (
     CallHeld,
+    CallHoldRaised,
     CallRefused,
     CallSettled,
     CallUnknown,
@@ -59,6 +60,25 @@ def hold(transaction: Transaction, hold: Hold) -> None:
         reserve(transaction, hold.scopes, hold.amount)
     except IntegrityError as error:
         raise LedgerError(f"call {hold.call_id} is already in the books; a new call needs a new id") from error
+    append(transaction, hold.session_id, when, [event])
+
+
+def raise_hold(transaction: Transaction, hold: Hold, raised: int, *, at: datetime) -> None:
+    """Raise the hold of a call in flight from `hold.amount` to `raised` nano-dollars in every account of the call.
+
+    Afterwards the provider may bill so much. Raises `BudgetExceeded`, which names the outermost account without room,
+    or `AccountClosed`, which names the incident. The caller rolls back after an error, so nothing is raised anywhere.
+    """
+    check_amount("a hold", raised)
+    if raised <= hold.amount:
+        raise LedgerError(f"the hold of call {hold.call_id} is {hold.amount}; it is not raised to {raised}")
+    when = stamp(at)
+    transaction.in_flight.write(transaction.connection, at)
+    event = CallHoldRaised(call_id=hold.call_id, amount=USD.from_nanos(raised))
+    if _is_postgresql(transaction) and raise_in_one(transaction, hold, raised, at=when, told=event):
+        return
+    calls.raise_hold(transaction, hold.call_id, amount=hold.amount, raised=raised)
+    reserve(transaction, hold.scopes, rules.raise_hold(hold.amount, raised).held)
     append(transaction, hold.session_id, when, [event])
 
 

@@ -248,7 +248,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.
     paused = now.refusal(pauses)
     # Race: on PostgreSQL another call may take this money before `hold`, whose conditional update then refuses.
-    covered = _covered(scope)
+    covered = covered_request(scope)
     room = now.left if covered is None else least_of(now.left, covered[1] - charged(transaction, covered[0]))
     admits = partial(_admits, now, at, scope.session_id)
     choice = choose(claim.offers, left=room, paused=paused is not None, admits=admits)
@@ -274,7 +274,7 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     return GrantedCall(hold, choice.sized.cap, choice.place, guarded)
 
 
-def _covered(scope: Scope) -> tuple[str, int] | None:
+def covered_request(scope: Scope) -> tuple[str, int] | None:
     """Return the account of the request that a run on another ledger pays a price for, and what the price covers of it.
 
     Return None if there is no such run. The account's own cap does not do: a person may raise it, but not the price.
@@ -311,7 +311,7 @@ def _no_turns(scope: Scope) -> BudgetExceeded:
 
 def _too_dear(transaction: Transaction, claim: AdmissionRequest, least: int) -> BudgetExceeded:
     scopes, cheapest = claim.scope.scopes, claim.cheapest
-    covered = _covered(claim.scope)
+    covered = covered_request(claim.scope)
     last = scopes[-1] if covered is None else covered[0]
     tightest = next((s for s in scopes if left(transaction, (s,)) == least), last)
     needs = USD.from_nanos(cheapest.least)

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 
 from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.chat.stream_hold import StreamHold
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import (
     Received,
@@ -24,14 +25,17 @@ from bursar.nodes.gateway.journal import (
     mark_replacement,
     reported_output,
     tool_calls_in,
+    without_text,
 )
 from bursar.nodes.gateway.providers.base import Failure, Provider, ProviderClient
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
 from bursar.nodes.observers.base import CallContext
+from bursar.state.errors import BursarError
 from bursar.state.langgraph_private import AMBIENT_CONFIG
 from bursar.state.refusals import Looping
 from bursar.state.rules.calls import Offer, model_offer
+from bursar.state.rules.growth import GrowingHold, GrowthTerms, bill_hung_up
 from bursar.state.rules.pricing import Bill, PricedModel, Usage, bill, bill_answer, bill_cut_stream
 
 A = TypeVar("A", ChatResult, ChatResult | None)
@@ -39,7 +43,7 @@ A = TypeVar("A", ChatResult, ChatResult | None)
 
 @dataclass(frozen=True, slots=True)
 class PricedModelCall:
-    """A model that may answer a call, with its price.
+    """A model that may answer a call, with its price. If there is `growth`, its hold grows while the answer arrives.
 
     `input_tokens` is an upper bound of the request's input tokens. `asked` is the output cap that the caller set,
     `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
@@ -54,6 +58,7 @@ class PricedModelCall:
     choices: int
     maximum: int
     minimum: int
+    growth: GrowthTerms | None = None
 
     @property
     def wanted(self) -> int:
@@ -70,6 +75,7 @@ class PricedModelCall:
             minimum=self.minimum,
             choices=self.choices,
             breaker=model_breaker(self.client.name, self.client.seller, self.client.base_url),
+            growth=self.growth,
         )
 
 
@@ -135,7 +141,7 @@ class _Answer(PaidCall[A]):
         model = self.call.chosen(granted)
         seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
         usage = None if result is None else model.provider.usage(result)
-        return bill_answer(model.price, usage, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=seen)
+        return bill_answer(model.price, usage, hold=self.held(granted), input_tokens=model.input_tokens, seen=seen)
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
         """Whether the answer ended at an output cap that was lowered for the budget. True also if that is not known."""
@@ -159,7 +165,7 @@ class _Answer(PaidCall[A]):
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
             return bill(model.price, failure.usage)
-        return bill_cut_stream(model.price, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=received)
+        return bill_cut_stream(model.price, hold=self.held(granted), input_tokens=model.input_tokens, seen=received)
 
     def input_cost(self, granted: GrantedCall, usage: Usage) -> int | None:
         price = self.call.chosen(granted).price
@@ -202,20 +208,30 @@ class _WholeAnswer(_Answer[ChatResult]):
 
 @dataclass(slots=True)
 class _StreamedAnswer(_Answer[ChatResult | None]):
-    """The paid call whose answer arrives in chunks. Its result is None if no chunk arrived."""
+    """The paid call whose answer arrives in chunks. Its result is None if no chunk arrived.
+
+    If the hold grows while the chunks arrive, `growing` is that hold.
+    """
 
     source: ChunkSource | None = None
+    growing: StreamHold | None = None
+
+    def held(self, granted: GrantedCall) -> int:
+        return granted.hold.amount if self.growing is None else self.growing.hold.amount
 
     def send(self, granted: GrantedCall) -> Flow[ChatResult | None]:
-        self.received = Received()
+        self.received, self.growing = Received(), self._growing(granted)
         self.source = source = self._open(granted)
         while (chunk := (yield from do(source.next()))) is not None:
             if not self.received.chunks:
                 sys.audit("bursar.failpoint", "after_send")
                 mark_replacement(chunk.message, self.call.replaces(granted))
             self.received.add(chunk)
-            yield EmitChunk(chunk)
-            if self.received.tokens > granted.cap * self.call.chosen(granted).choices:
+            if self.growing is not None:
+                yield from self._pay_for_chunk(self.growing)
+            yield EmitChunk(self.received.chunks[-1])
+            is_too_long = self.received.tokens > granted.cap * self.call.chosen(granted).choices
+            if is_too_long or self._is_hung_up():
                 yield from do(source.close())
                 break
         result = self.received.result()
@@ -225,6 +241,48 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
                 mark_cut_short(message)
             yield EmitChunk(last)
         return result
+
+    def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
+        whole = super(_StreamedAnswer, self).is_cut_short(granted, result)
+        return whole or self._is_hung_up()
+
+    def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
+        growing = self.growing
+        if growing is None or not growing.is_over or result is None:
+            return super(_StreamedAnswer, self).bill(granted, result)
+        model = self.call.chosen(granted)
+        return bill_hung_up(
+            model.price,
+            model.provider.usage(result),
+            hold=growing.hold.amount,
+            input_tokens=model.input_tokens,
+            least=self.received.tokens,
+            most=min(self.received.most + growing.now.slack, growing.now.most),
+        )
+
+    def _growing(self, granted: GrantedCall) -> StreamHold | None:
+        """Return the hold of the call if it grows; None if it pays for the whole answer from the beginning."""
+        model = self.call.chosen(granted)
+        if model.growth is None:
+            return None
+        most = granted.cap * model.choices
+        held = model.price.output_within(model.input_tokens, granted.hold.amount)
+        held = most if held is None else min(held, most)
+        now = GrowingHold(model.price, model.input_tokens, most=most, slack=model.growth.slack, held=held)
+        return StreamHold(self.call.claim, granted.hold, now)
+
+    def _pay_for_chunk(self, growing: StreamHold) -> Flow[None]:
+        """Commit the hold that pays for the last chunk. If it does not fit, keep no text that is not paid for."""
+        try:
+            yield from growing.cover(self.received.most)
+        except BursarError:  # nobody knows any more whether the call is in flight; its end is booked by `purchase`
+            yield from self.hang_up()
+            raise
+        if self.received.most > growing.now.held:
+            self.received.chunks[-1] = without_text(self.received.chunks[-1])
+
+    def _is_hung_up(self) -> bool:
+        return self.growing is not None and self.growing.is_over
 
     def read(self, answer: bytes) -> ChatResult | None:
         return decode(answer)
@@ -253,8 +311,9 @@ def chat(call: ChatCall) -> Flow[ChatResult]:
 def chat_stream(call: ChatCall) -> Flow[None]:
     """Emit the chunks of the answer to a call, which is paid for once.
 
-    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the hold pays for, the
-    stream is closed. Raises `Refused`, or the error of the provider's SDK.
+    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the cap allows, or if the
+    next step of a growing hold does not fit, the stream is closed. Raises `Refused`, or the error of the provider's
+    SDK.
     """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)

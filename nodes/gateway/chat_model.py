@@ -14,7 +14,7 @@ from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
@@ -22,9 +22,9 @@ from pydantic import BaseModel, PrivateAttr
 
 from bursar.nodes.gateway.admission import AdmissionRequest
 from bursar.nodes.gateway.bounds import check_fields, write_request
+from bursar.nodes.gateway.chat.whole_answers_cache import WholeAnswersCache
 from bursar.nodes.gateway.chat_call import ChatCall, ChatModelInThreads, PricedModelCall, chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
-from bursar.nodes.gateway.journal import is_cut_short
 from bursar.nodes.gateway.prices import STANDARD_TIERS, Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
@@ -38,6 +38,7 @@ from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
+from bursar.state.rules.growth import GrowthTerms
 from bursar.state.text import mended
 
 MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
@@ -62,7 +63,8 @@ class MeteringTerms:
 
     `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
     smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the names of the request fields
-    that may be sent. `cheaper` are the terms of the models that may replace the model.
+    that may be sent. `cheaper` are the terms of the models that may replace the model. If there is `growth`, the hold
+    of a stream grows on these terms.
     """
 
     provider: Provider
@@ -73,6 +75,7 @@ class MeteringTerms:
     maximum: int
     allowed: frozenset[str]
     cheaper: tuple["MeteringTerms", ...] = ()
+    growth: GrowthTerms | None = None
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """Return the price of the model that `options` names, by default of the metered model.
@@ -139,6 +142,7 @@ class MeteredChatModel(ChatModelInThreads):
         stop: list[str] | None,
         options: Mapping[str, object],
         run_manager: BaseRunManager | None,
+        streamed: bool = False,
     ) -> ChatCall:
         """Return the call, ready to be paid: its key in the ledger, and the models that may answer it, with prices.
 
@@ -146,13 +150,13 @@ class MeteredChatModel(ChatModelInThreads):
         `Refused` if the call's cost has no bound.
         """
         try:
-            call = self._priced_call(messages, stop, options)
+            call = self._priced_call(messages, stop, options, streamed=streamed)
         except UnicodeEncodeError:
-            call = self._priced_call(*mended((messages, stop, options)))
+            call = self._priced_call(*mended((messages, stop, options)), streamed=streamed)
         return replace(call, traced=_traced.get() if run_manager is None else run_manager.run_id)
 
     def _priced_call(
-        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]
+        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object], *, streamed: bool
     ) -> ChatCall:
         scope = current_scope()
         if scope is None:
@@ -169,6 +173,8 @@ class MeteredChatModel(ChatModelInThreads):
         except Refused as refusal:
             raise scope.latch(refusal) from None
         candidates = (candidate, *cheaper)
+        if not streamed:  # only a stream can be hung up
+            candidates = tuple(replace(one, growth=None) if one.growth else one for one in candidates)
         offers = tuple(model.offer() for model in candidates)
         return ChatCall(AdmissionRequest(scope, key, scope.next_occurrence(key), offers), candidates, messages, stop)
 
@@ -197,7 +203,7 @@ class MeteredChatModel(ChatModelInThreads):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return drive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
+        return drive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager, streamed=True)))
 
     def _astream(
         self,
@@ -206,7 +212,7 @@ class MeteredChatModel(ChatModelInThreads):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return adrive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
+        return adrive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager, streamed=True)))
 
     # LangChain does not say in which of its runs it streams. So a stream gets the id of its run here.
 
@@ -262,7 +268,7 @@ class MeteredChatModel(ChatModelInThreads):
         cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
         if cache is None or self.cache is False:
             return self
-        copy = self.model_copy(update={"cache": _WholeAnswersCache(cache)})
+        copy = self.model_copy(update={"cache": WholeAnswersCache(cache)})
         copy._terms = self._terms
         return copy
 
@@ -346,30 +352,6 @@ class MeteredChatModel(ChatModelInThreads):
         raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
 
 
-class _WholeAnswersCache(BaseCache):
-    """A wrapper of LangChain's cache that stores no answer which a budget cut short, and passes on everything else."""
-
-    def __init__(self, cache: BaseCache) -> None:
-        self._cache = cache
-
-    def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        return self._cache.lookup(prompt, llm_string)
-
-    async def alookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        return await self._cache.alookup(prompt, llm_string)
-
-    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        if not is_cut_short(return_val):
-            self._cache.update(prompt, llm_string, return_val)
-
-    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        if not is_cut_short(return_val):
-            await self._cache.aupdate(prompt, llm_string, return_val)
-
-    def clear(self, **kwargs: Any) -> None:
-        self._cache.clear(**kwargs)
-
-
 def _candidate(
     terms: MeteringTerms,
     messages: list[BaseMessage],
@@ -381,7 +363,7 @@ def _candidate(
 
     The request is `messages`, `stop` and `options` with the settings of that model.
     """
-    client = terms.client
+    client, thinking = terms.client, thinking_tokens(terms.client, options)
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)
     return request.hash, PricedModelCall(
@@ -393,5 +375,6 @@ def _candidate(
         asked=asked_cap(client, options, maximum=terms.maximum),
         choices=asked_choices(client, options),
         maximum=terms.maximum,
-        minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
+        minimum=max(terms.minimum, thinking + 1),
+        growth=None if thinking else terms.growth,  # thoughts may be billed unseen
     )

@@ -15,11 +15,18 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.azure import AzureProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.fields import COMMON_FIELDS
-from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, own_fields
+from bursar.nodes.gateway.providers.generic import (
+    GenericProvider,
+    asked_tier,
+    known_max_output_tokens,
+    mapping,
+    own_fields,
+)
 from bursar.nodes.gateway.providers.ollama import OllamaProvider
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.refusals import Refused
+from bursar.state.rules.growth import DEFAULT_SLACK_TOKENS, GrowthTerms
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 
@@ -43,6 +50,8 @@ def meter(
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
     allow: Collection[str] = (),
+    growing_holds: bool = False,
+    slack_tokens: int = DEFAULT_SLACK_TOKENS,
 ) -> MeteredChatModel: ...
 
 
@@ -59,6 +68,8 @@ def meter(
     cheaper: Sequence[BaseChatModel] = (),
     provider: Provider | None = None,
     allow: Collection[str] = (),
+    growing_holds: bool = False,
+    slack_tokens: int = DEFAULT_SLACK_TOKENS,
 ) -> MeteredChatModel | MeteredEmbeddings:
     """Return a metered form of `model`, each of whose calls is sent only if its worst case fits the session's budget.
 
@@ -77,12 +88,17 @@ def meter(
     Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
     that they cost nothing more. A call with another field is refused, and the refusal names the field.
 
+    With `growing_holds` a stream's hold pays for the input and a first part of the output, and grows while the stream
+    is received. A step that does not fit ends the stream. This rests on the provider: of a stream that is hung up it
+    bills at most `slack_tokens` output tokens more than have arrived. It is not for a model that thinks unseen.
+
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
     Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model costs money but takes no
     output cap, if it is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a
-    limit of output tokens is below 1, or if a metered model is given `cheaper` models. A cheaper model of another class
-    may read the same options otherwise, so it raises `ConfigurationError` too.
+    limit of output tokens is below 1, if holds shall grow for a model that thinks unseen, or if a metered model is
+    given `cheaper` models. A cheaper model of another class may read the same options otherwise, so it raises
+    `ConfigurationError` too.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -94,6 +110,7 @@ def meter(
         raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
     if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
         raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
+    growth = _growth(model, slack_tokens) if growing_holds else None
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_terms(client, price)
@@ -104,15 +121,33 @@ def meter(
     except Refused as refusal:
         raise ConfigurationError(str(refusal)) from None
     maximum = max_output_tokens or known_max_output_tokens(model)
-    alike = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens)
+    alike = partial(
+        meter,
+        min_output_tokens=min_output_tokens,
+        max_output_tokens=max_output_tokens,
+        growing_holds=growing_holds,
+        slack_tokens=slack_tokens,
+    )
     others = [alike(other, provider=provider, allow=allow) for other in cheaper]
     replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
-    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
+    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing, growth)
     return MeteredChatModel.wrap(model, terms)
 
 
 def _provider_of(model: BaseChatModel) -> Provider:
     return next(one for one in (*registered_providers(), *BUILT_IN_PROVIDERS) if one.matches(model))
+
+
+def _growth(model: BaseChatModel, slack_tokens: int) -> GrowthTerms:
+    """Return the terms on which the holds of the model's streams grow. Raises `ConfigurationError` if they may not."""
+    if slack_tokens < 1:
+        raise ConfigurationError("slack_tokens must be at least 1: something is always on its way")
+    if mapping(model.profile).get("reasoning_output"):
+        raise ConfigurationError(
+            f"{type(model).__name__} may bill thoughts that no stream shows, so its holds cannot grow; "
+            "leave growing_holds out"
+        )
+    return GrowthTerms(slack_tokens)
 
 
 def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringTerms, ...]:

@@ -56,6 +56,10 @@ class PaidCall(ABC, Generic[T]):
             began=scope.clock(),
         )
 
+    def held(self, granted: GrantedCall) -> int:
+        """Return the call's hold as it is now, in nano-dollars. The hold of a stream may have grown."""
+        return granted.hold.amount
+
     @abstractmethod
     def send(self, granted: GrantedCall) -> Flow[T]:
         """Send the call once, and return its result."""
@@ -211,7 +215,7 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) 
         bill = call.bill(granted, result)
     except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
         unread = error
-    cost = bill.charge(granted.hold.amount)
+    cost = bill.charge(call.held(granted))
     yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
     told.ended("settled", cost=cost, usage=bill.usage, answer=result, error=unread)
     if unread is not None:
@@ -247,7 +251,7 @@ def _failed(
         case "settle":
             assert known is not None
             vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
-            cost = known.charge(granted.hold.amount)
+            cost = known.charge(call.held(granted))
             yield from settle(claim, granted, cost=cost, usage=known.usage, response=None, says=vote)
             told.ended("settled", cost=cost, usage=known.usage, error=error)
         case "void":
@@ -255,7 +259,7 @@ def _failed(
             told.ended("void", error=error, reason=failure.reason)
         case "lose":
             yield from mark_unknown(claim, granted, failure.reason, says)
-            told.ended("unknown", cost=granted.hold.amount, error=error, reason=failure.reason)
+            told.ended("unknown", cost=call.held(granted), error=error, reason=failure.reason)
     if pause is None:
         claim.give_back()
         if call.is_the_providers(failure):

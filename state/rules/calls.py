@@ -6,9 +6,11 @@ A call is charged to several accounts at once. What is said here of one account 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Literal
 
-from bursar.state.rules.pricing import PricedModel, output_cap
+from bursar.state.rules.growth import FirstPart, GrowthTerms, first_part, least_part
+from bursar.state.rules.pricing import ORDINARY_OUTPUT_TOKENS, PricedModel, output_cap
 
 MAX_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.5
@@ -17,7 +19,7 @@ SOON_SECONDS = 0.05  # what ends this near to the run's deadline was ended by th
 PATIENCE_SECONDS = 1.0  # a call that had less time than this was not given a chance
 
 CallState = Literal["held", "sent", "settled", "void", "unknown"]
-CallStep = Literal["send", "settle", "void", "lose", "reconcile"]
+CallStep = Literal["send", "raise", "settle", "void", "lose", "reconcile"]
 
 Ending = Literal["settle", "void", "lose"]
 
@@ -25,6 +27,7 @@ IN_FLIGHT: tuple[CallState, ...] = ("held", "sent")  # the hold of a call counts
 # The states from which each step may be taken. From any other state the step is refused, and nothing is moved.
 MAY_FOLLOW: Mapping[CallStep, tuple[CallState, ...]] = {
     "send": ("held",),
+    "raise": IN_FLIGHT,
     "settle": IN_FLIGHT,
     "void": IN_FLIGHT,
     "lose": IN_FLIGHT,
@@ -100,24 +103,37 @@ def model_offer(
     minimum: int,
     choices: int,
     breaker: str,
+    ordinary: int = ORDINARY_OUTPUT_TOKENS,
+    growth: GrowthTerms | None = None,
 ) -> Offer:
-    """Return the `Offer` of a model for one call. The arguments are those of `output_cap`, and the model's breaker."""
+    """Return the `Offer` of a model for one call. The arguments are those of `output_cap`, and the model's breaker.
+
+    If there is `growth`, the call is a stream whose hold grows on these terms, and its first part alone must fit.
+    """
+    size = partial(
+        output_cap if growth is None else partial(first_part, terms=growth),
+        price,
+        input_tokens=input_tokens,
+        asked=asked,
+        maximum=maximum,
+        minimum=minimum,
+        choices=choices,
+        ordinary=ordinary,
+    )
 
     def shape(left: int | None) -> SizedOffer | None:
-        cap = output_cap(
-            price,
-            input_tokens=input_tokens,
-            left=left,
-            asked=asked,
-            maximum=maximum,
-            minimum=minimum,
-            choices=choices,
-        )
-        return None if cap is None else SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
+        match size(left=left):
+            case None:
+                return None
+            case FirstPart(cap, held):
+                return SizedOffer(price.worst_case(input_tokens, held), cap)
+            case cap:
+                return SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
 
-    smallest = min(minimum, maximum if asked is None else min(asked, maximum))
-    least = price.worst_case(input_tokens, smallest * choices)
-    return Offer(price.name, price.version, least, shape, breaker)
+    wanted = maximum if asked is None else min(asked, maximum)
+    smallest = min(minimum, wanted)
+    useful = smallest * choices if growth is None else least_part(growth, cap=smallest, most=wanted, choices=choices)
+    return Offer(price.name, price.version, price.worst_case(input_tokens, useful), shape, breaker)
 
 
 def refuse_run(*, ended: bool, pays: bool) -> Refusal | None:
@@ -201,6 +217,11 @@ class Movement:
 def hold(amount: int) -> Movement:
     """Return the movement that holds a call's worst case before the call is sent."""
     return Movement(held=amount, spent=0)
+
+
+def raise_hold(amount: int, raised: int) -> Movement:
+    """Return the movement that raises the hold of a call in flight from `amount` to `raised`."""
+    return Movement(held=raised - amount, spent=0)
 
 
 def settle(amount: int, cost: int) -> Movement:

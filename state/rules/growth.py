@@ -1,0 +1,146 @@
+"""How the hold of a stream grows while the stream is received.
+
+What a growing hold rests on: of a stream that is hung up, the provider bills no more output tokens than had arrived
+when the gateway read last, and `slack` tokens on top. So a hold pays for the input, for what has arrived and for the
+slack, at each moment at which the gateway reads.
+"""
+
+from dataclasses import dataclass, replace
+
+from bursar.state.rules.pricing import (
+    SHARE_OF_WHAT_IS_LEFT,
+    Bill,
+    BilledUsage,
+    PricedModel,
+    Usage,
+    bill,
+    roomy_cap,
+)
+
+FIRST_TOKENS = 64
+DEFAULT_SLACK_TOKENS = 64  # half a second of a model that writes 128 tokens a second
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthTerms:
+    """The terms on which a stream's hold grows.
+
+    `slack` is the most output tokens that the provider bills beyond those that have arrived, of all answers of the call
+    together. `first` is the number of output tokens of one answer that are held before the call is sent.
+    """
+
+    slack: int = DEFAULT_SLACK_TOKENS
+    first: int = FIRST_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingHold:
+    """A hold that pays for `held` output tokens of a stream, of the `most` that the stream's cap allows."""
+
+    price: PricedModel
+    input_tokens: int
+    most: int
+    slack: int
+    held: int
+
+    @property
+    def amount(self) -> int:
+        """The hold in nano-dollars: the worst case of the input and of the output tokens that are held."""
+        return self.price.worst_case(self.input_tokens, self.held)
+
+    def covers(self, seen: int) -> bool:
+        """Whether the hold pays for all that may be billed when `seen` output tokens have arrived."""
+        return self.held >= self._needed(seen)
+
+    def grown(self, seen: int, left: int | None) -> "GrowingHold | None":
+        """Return the hold raised so that it covers `seen` tokens; None if `left` nano-dollars do not pay for that.
+
+        The hold doubles, so that a long stream has few steps. But if money is short, a step takes no more than a
+        quarter of what is left, and not less than it needs and one more slack: the others' streams need it, too.
+        """
+        needed = self._needed(seen)
+        target = max(2 * self.held, needed)
+        if left is not None:
+            affordable = self._within(self.amount + left)
+            if needed > affordable:
+                return None
+            share = self._within(self.amount + left // SHARE_OF_WHAT_IS_LEFT)
+            target = min(target, max(share, needed + self.slack), affordable)
+        return replace(self, held=min(target, self.most))
+
+    def _needed(self, seen: int) -> int:
+        return min(seen + self.slack, self.most)
+
+    def _within(self, nanos: int) -> int:
+        most = self.price.output_within(self.input_tokens, nanos)
+        return self.most if most is None else most
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPart:
+    """The beginning of a stream whose hold may grow: the output cap that is sent, and the output tokens held for it.
+
+    The cap is that of one answer; the tokens are those of all answers.
+    """
+
+    cap: int
+    held: int
+
+
+def first_part(
+    price: PricedModel,
+    *,
+    terms: GrowthTerms,
+    input_tokens: int,
+    left: int | None,
+    asked: int | None,
+    maximum: int,
+    minimum: int,
+    choices: int,
+    ordinary: int,
+) -> FirstPart | None:
+    """Return the beginning of a stream that fits `left` nano-dollars; None if less than `minimum` would fit.
+
+    The output cap is the one that a call has if money is not short (`roomy_cap`), because the stream is hung up if a
+    later step does not fit. The other arguments are those of `output_cap`.
+    """
+    cap = roomy_cap(
+        price,
+        input_tokens=input_tokens,
+        left=left,
+        asked=asked,
+        maximum=maximum,
+        choices=choices,
+        least=max(ordinary, minimum),
+    )
+    wanted = min(max(terms.first, minimum) * choices + terms.slack, cap * choices)
+    fitting = None if left is None else price.output_within(input_tokens, left)
+    held = wanted if fitting is None else min(wanted, fitting)
+    least = least_part(terms, cap=min(minimum, cap), most=cap, choices=choices)
+    return FirstPart(cap, held) if held >= least else None
+
+
+def least_part(terms: GrowthTerms, *, cap: int, most: int, choices: int) -> int:
+    """Return the fewest output tokens that are held for a useful stream, whose smallest useful cap is `cap`.
+
+    `most` is the cap of one answer.
+    """
+    return min(cap * choices + terms.slack, most * choices)
+
+
+def bill_hung_up(
+    price: PricedModel, usage: BilledUsage | None, *, hold: int, input_tokens: int, least: int, most: int
+) -> Bill:
+    """Return what is charged for a stream that the gateway hung up, because the next step of its hold did not fit.
+
+    `usage` is what the provider reported so far, None if it reported nothing. `least` is the fewest output tokens that
+    it can have billed for what arrived, `most` is the most that arrived plus the slack. The most is charged, as far as
+    the hold goes: nobody will report the end. What arrived for certain is charged in any case.
+    """
+    if usage is None:
+        certain, worst = price.worst_case(input_tokens, least), price.worst_case(input_tokens, most)
+        return Bill(max(certain, min(worst, hold)), Usage(input_tokens, least))
+    told = replace(usage, output_tokens=max(usage.output_tokens, least))
+    certain = bill(price, told).charge(hold)
+    worst = bill(price, replace(told, output_tokens=max(told.output_tokens, most))).charge(hold)
+    return Bill(max(certain, min(worst, hold)), told)
