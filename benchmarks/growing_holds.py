@@ -18,7 +18,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -55,9 +55,11 @@ class Seller:
     reports: bool
     billed: list[int] = field(default_factory=lambda: [0] * TENANTS)
     url: str = ""
+    answering: "set[asyncio.Task[None] | None]" = field(default_factory=lambda: set())
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one request of a connection by a stream, until it ends or the client hangs up."""
+        self.answering.add(asyncio.current_task())
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             [length] = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line]
@@ -78,6 +80,14 @@ class Seller:
             pass  # the client hung up: nothing more is written, and nothing more is billed
         finally:
             writer.close()
+            self.answering.discard(asyncio.current_task())
+
+    async def _end(self) -> None:
+        for task in list(self.answering):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     def _event(self, text: str | None, tokens: int | None) -> bytes:
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": tokens, "total_tokens": PROMPT_TOKENS}
@@ -94,14 +104,18 @@ class Seller:
         loop, listening = asyncio.new_event_loop(), socket.create_server(("127.0.0.1", 0), backlog=TENANTS * STREAMS)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        server = loop.run_until_complete(asyncio.start_server(self.answer, sock=listening))
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        yield
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        begun = asyncio.run_coroutine_threadsafe(asyncio.start_server(self.answer, sock=listening), loop)
+        server = begun.result()
+        try:
+            yield
+        finally:
+            loop.call_soon_threadsafe(server.close)
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
 
 @dataclass(slots=True)
@@ -124,12 +138,12 @@ class Tenant:
         return sum(PROMPT_TOKENS * INPUT_NANOS + tokens * OUTPUT_NANOS for tokens in self.lengths)
 
     def budget(self) -> int:
-        """What the streams need one after the other: their cost, and the hold of a whole answer for the last of them."""
+        """What the streams need one after the other: their cost, and the hold of a whole answer for the last one."""
         return self.needs() + CAP * OUTPUT_NANOS + 1_000 * INPUT_NANOS
 
     def spent(self) -> int:
         """What the tenant was charged so far, without holds."""
-        return self.scope.ledger.run(spend_of, self.scope.scopes[0]).spent.nanos
+        return self.scope.ledger.run(spend_of, self.scope.scopes[1]).spent.nanos
 
     async def ask(self, model: MeteredChatModel, number: int) -> None:
         """Ask for one stream and read it to its end."""
@@ -144,7 +158,7 @@ class Tenant:
             if not cut:
                 return
         if self.spent_at_first is None:
-            self.spent_at_first = self.spent()
+            self.spent_at_first = await asyncio.to_thread(self.spent)
 
 
 def run(*, smoke: bool = False) -> list[Result]:
@@ -184,7 +198,7 @@ async def _measured(streams: int, *, grows: bool, reports: bool) -> tuple[list[T
             model = meter(chat, price=Price("0.15", "0.60"), growing_holds=grows)
             await asyncio.gather(*(_all(tenant, model) for tenant in tenants))
         for tenant in tenants:
-            billed, charged = seller.billed[tenant.number], tenant.spent()
+            billed, charged = seller.billed[tenant.number], await asyncio.to_thread(tenant.spent)
             assert billed <= charged <= tenant.budget(), (
                 f"{billed} billed, {charged} charged, {tenant.budget()} allowed"
             )
@@ -231,6 +245,6 @@ def _told(tenants: list[Tenant], billed: list[int]) -> str:
     whole, cut = sum(one.whole for one in tenants), sum(one.cut for one in tenants)
     refused = sum(one.refused for one in tenants)
     return (
-        f"{over} over budget; usable {min(usable):.1%} to {max(usable):.1%} of each budget; in the end {min(spent):.1%} "
-        f"to {max(spent):.1%} was billed; {whole} answers whole, {cut} cut short, {refused} refused"
+        f"{over} over budget; usable {min(usable):.1%} to {max(usable):.1%} of each budget; billed in the end "
+        f"{min(spent):.1%} to {max(spent):.1%}; {whole} answers whole, {cut} cut short, {refused} refused"
     )

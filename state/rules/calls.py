@@ -219,11 +219,6 @@ def hold(amount: int) -> Movement:
     return Movement(held=amount, spent=0)
 
 
-def raise_hold(amount: int, raised: int) -> Movement:
-    """Return the movement that raises the hold of a call in flight from `amount` to `raised`."""
-    return Movement(held=raised - amount, spent=0)
-
-
 def settle(amount: int, cost: int) -> Movement:
     """Return the movement that books the cost of a call in place of its hold, `amount`."""
     return Movement(held=-amount, spent=cost)
@@ -242,6 +237,11 @@ def lose(amount: int) -> Movement:
 def reconcile(amount: int, cost: int) -> Movement:
     """Return the movement that books the cost of a call that was charged at its hold, `amount`, until now."""
     return Movement(held=0, spent=cost - amount)
+
+
+def raise_hold(amount: int, raised: int) -> Movement:
+    """Return the movement that raises the hold of a call in flight from `amount` to `raised`."""
+    return Movement(held=raised - amount, spent=0)
 
 
 def is_overrun(amount: int, cost: int) -> bool:

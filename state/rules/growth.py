@@ -1,8 +1,9 @@
 """How the hold of a stream grows while the stream is received.
 
 What a growing hold rests on: of a stream that is hung up, the provider bills no more output tokens than had arrived
-when the gateway read last, and `slack` tokens on top. So a hold pays for the input, for what has arrived and for the
-slack, at each moment at which the gateway reads.
+before the last read, and `slack` tokens on top. The slack is for the last chunk, for what is on its way, and for what
+the provider writes until it sees the hang-up. So a hold pays for the input, for what has arrived and for the slack at
+each moment at which the gateway reads.
 """
 
 from dataclasses import dataclass, replace
@@ -25,8 +26,9 @@ DEFAULT_SLACK_TOKENS = 64  # half a second of a model that writes 128 tokens a s
 class GrowthTerms:
     """The terms on which a stream's hold grows.
 
-    `slack` is the most output tokens that the provider bills beyond those that have arrived, of all answers of the call
-    together. `first` is the number of output tokens of one answer that are held before the call is sent.
+    `slack` is the most output tokens that the provider bills beyond those that had arrived before the last read, of all
+    answers of the call together. `first` is the number of output tokens of one answer that are held before the call is
+    sent.
     """
 
     slack: int = DEFAULT_SLACK_TOKENS
