@@ -9,7 +9,6 @@ each moment at which the gateway reads.
 from dataclasses import dataclass, replace
 
 from bursar.state.rules.pricing import (
-    SHARE_OF_WHAT_IS_LEFT,
     Bill,
     BilledUsage,
     PricedModel,
@@ -36,6 +35,17 @@ class GrowthTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The room for a hold in the tightest of its accounts: what is `left`, None is no limit, and what all calls hold.
+
+    Amounts are nano-dollars. The hold itself is part of what is held.
+    """
+
+    left: int | None
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
 class GrowingHold:
     """A hold that pays for `held` output tokens of a stream, of the `most` that the stream's cap allows."""
 
@@ -54,20 +64,21 @@ class GrowingHold:
         """Whether the hold pays for all that may be billed when `seen` output tokens have arrived."""
         return self.held >= self._needed(seen)
 
-    def grown(self, seen: int, left: int | None) -> "GrowingHold | None":
-        """Return the hold raised so that it covers `seen` tokens; None if `left` nano-dollars do not pay for that.
+    def grown(self, seen: int, room: Room) -> "GrowingHold | None":
+        """Return the hold raised so that it covers `seen` tokens; None if the `room` does not pay for that.
 
-        The hold doubles, so that a long stream has few steps. But if money is short, a step takes no more than a
-        quarter of what is left, and not less than it needs and one more slack: the others' streams need it, too.
+        The hold doubles, so that a long stream has few steps. But a step takes no more than half of this call's share
+        of what is left, which is its share of all that is held: the other streams need theirs. It takes what it needs
+        and half a slack in any case, as far as that is left.
         """
         needed = self._needed(seen)
         target = max(2 * self.held, needed)
-        if left is not None:
-            affordable = self._within(self.amount + left)
+        if room.left is not None:
+            affordable = self._within(self.amount + room.left)
             if needed > affordable:
                 return None
-            share = self._within(self.amount + left // SHARE_OF_WHAT_IS_LEFT)
-            target = min(target, max(share, needed + self.slack), affordable)
+            share = self._within(self.amount + room.left * self.amount // max(2 * room.held, 1))
+            target = min(target, max(share, needed + self.slack // 2), affordable)
         return replace(self, held=min(target, self.most))
 
     def _needed(self, seen: int) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from bursar.checkpoints.ledger import postings
-from bursar.checkpoints.ledger.accounts import charged, left
+from bursar.checkpoints.ledger.accounts import charged, tightest
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.gateway.admission import AdmissionRequest, covered_request
@@ -11,7 +11,7 @@ from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.state.money import USD
 from bursar.state.refusals import AccountClosed, BudgetExceeded, LeaseLost, Refused
 from bursar.state.rules.calls import least_of
-from bursar.state.rules.growth import GrowingHold
+from bursar.state.rules.growth import GrowingHold, Room
 
 MAX_RAISES = 4  # attempts to raise a hold once: other calls may take the money first
 
@@ -74,7 +74,7 @@ class StreamHold:
         """Return the step that logs why the hold was not raised."""
         ledger = self.claim.scope.ledger
         account = refusal.scope if isinstance(refusal, BudgetExceeded) else "run"
-        wanted = self.now.grown(seen, None)
+        wanted = self.now.grown(seen, Room(None, 0))
         more = 0 if wanted is None else wanted.amount - self.hold.amount
         step = replace(self.hold, amount=more, at=self.claim.scope.clock())
         reason = f"the hold of call {self.hold.call_id} was not raised, so its stream was ended: {refusal}"
@@ -97,14 +97,13 @@ def _raise(transaction: Transaction, stream: StreamHold, seen: int) -> _Raised |
     scope.check_lease(transaction)
     covered = covered_request(scope)
     # Race: on PostgreSQL another call may take this money before `raise_hold`, whose conditional update then refuses.
-    room = left(transaction, hold.scopes)
+    account, left, held = tightest(transaction, hold.scopes)
     if covered is not None:
-        room = least_of(room, covered[1] - charged(transaction, covered[0]))
-    grown = stream.now.grown(seen, room)
+        left = least_of(left, covered[1] - charged(transaction, covered[0]))
+    grown = stream.now.grown(seen, Room(left, held))
     if grown is None:
-        tightest = next((one for one in hold.scopes if left(transaction, (one,)) == room), hold.scopes[-1])
-        rest = USD.from_nanos(max(room or 0, 0))
-        return BudgetExceeded(f"its next step does not fit what is left of {tightest}, {rest}", scope=tightest)
+        rest = USD.from_nanos(max(left or 0, 0))
+        return BudgetExceeded(f"its next step does not fit what is left of {account}, {rest}", scope=account)
     if grown.amount > hold.amount:  # at a price of 0 the next tokens cost nothing
         postings.raise_hold(transaction, hold, grown.amount, at=scope.clock())
     # Race: two calls of a covered request. The raise came first and locks its account, so the second counts the first.

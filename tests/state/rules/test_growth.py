@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar.state.rules.calls import SizedOffer, fits, model_offer, room
-from bursar.state.rules.growth import GrowingHold, GrowthTerms, bill_hung_up
+from bursar.state.rules.growth import GrowingHold, GrowthTerms, Room, bill_hung_up
 from bursar.state.rules.pricing import BilledUsage, PricedModel, Rates
 
 INPUT_RATE, OUTPUT_RATE = 150_000_000, 600_000_000  # femto-dollars: 150 and 600 nano-dollars a token
@@ -20,6 +20,7 @@ def _price(output: int = OUTPUT_RATE) -> PricedModel:
 
 
 PRICE = _price()
+NO_LIMIT = Room(None, 0)
 HOLD = GrowingHold(PRICE, INPUT, most=1_000, slack=SLACK, held=32)
 
 
@@ -54,24 +55,25 @@ def test_a_hold_doubles_if_money_is_plenty() -> None:
     """So a long stream has few steps; and no step goes beyond the cap."""
     assert HOLD.covers(24)
     assert not HOLD.covers(25)
-    assert HOLD.grown(25, 10**9) == replace(HOLD, held=64)
-    assert HOLD.grown(25, None) == replace(HOLD, held=64)
-    assert replace(HOLD, held=600).grown(593, None) == replace(HOLD, held=1_000)
+    assert HOLD.grown(25, Room(10**9, HOLD.amount)) == replace(HOLD, held=64)
+    assert HOLD.grown(25, NO_LIMIT) == replace(HOLD, held=64)
+    assert replace(HOLD, held=600).grown(593, NO_LIMIT) == replace(HOLD, held=1_000)
     assert replace(HOLD, held=1_000).covers(1_000)
 
 
-def test_a_step_takes_a_quarter_of_what_is_left_but_what_it_needs_in_any_case() -> None:
-    """With 100 tokens left the step is 25; with 10 left it is all of them; what is needed must fit."""
-    assert HOLD.grown(25, 100 * 600) == replace(HOLD, held=57)
-    assert HOLD.grown(25, 10 * 600) == replace(HOLD, held=41)
-    assert HOLD.grown(25, 1 * 600) == replace(HOLD, held=33)
-    assert HOLD.grown(25, 599) is None
+def test_a_step_takes_half_its_share_of_what_is_left_but_what_it_needs_in_any_case() -> None:
+    """Alone it takes half, beside three like it an eighth; what it needs and half a slack anyway; that must fit."""
+    assert HOLD.grown(25, Room(40 * 600, HOLD.amount)) == replace(HOLD, held=52)
+    assert HOLD.grown(25, Room(80 * 600, 4 * HOLD.amount)) == replace(HOLD, held=42)
+    assert HOLD.grown(25, Room(10 * 600, HOLD.amount)) == replace(HOLD, held=37)
+    assert HOLD.grown(25, Room(1 * 600, HOLD.amount)) == replace(HOLD, held=33)
+    assert HOLD.grown(25, Room(599, HOLD.amount)) is None
 
 
 def test_free_output_is_covered_at_once() -> None:
     """A model whose output costs nothing needs no money to go on."""
     free = replace(HOLD, price=_price(output=0))
-    assert free.grown(25, 0) == replace(free, held=64)
+    assert free.grown(25, Room(0, 0)) == replace(free, held=64)
 
 
 def test_a_stream_that_was_hung_up_is_charged_the_most_that_it_may_be_billed() -> None:
@@ -114,9 +116,11 @@ def test_no_interleaving_of_growths_goes_over_the_cap(
     """Streams share an account: it never holds more than its cap, and each hold pays for what may be billed."""
     streams, spent = [Stream(length) for length in lengths], 0
 
+    def held() -> int:
+        return sum(one.hold.amount for one in streams if one.hold is not None and not one.has_ended)
+
     def left() -> int:
-        held = sum(one.hold.amount for one in streams if one.hold is not None and not one.has_ended)
-        rest = room(cap, spent, held)
+        rest = room(cap, spent, held())
         assert rest is not None
         assert rest >= 0
         return rest
@@ -129,9 +133,9 @@ def test_no_interleaving_of_growths_goes_over_the_cap(
             sized = _offer(now, asked=200)
             if sized is not None:
                 assert fits(sized.amount, now)
-                held = PRICE.output_within(INPUT, sized.amount)
-                assert held is not None
-                stream.hold = GrowingHold(PRICE, INPUT, most=sized.cap, slack=SLACK, held=min(held, sized.cap))
+                tokens = PRICE.output_within(INPUT, sized.amount)
+                assert tokens is not None
+                stream.hold = GrowingHold(PRICE, INPUT, most=sized.cap, slack=SLACK, held=min(tokens, sized.cap))
             continue
         whole = min(stream.length, stream.hold.most)
         # No more arrives at once than the slack: the provider was no further ahead.
@@ -139,7 +143,7 @@ def test_no_interleaving_of_growths_goes_over_the_cap(
         assert billed <= stream.hold.amount
         stream.seen = min(stream.seen + min(arrived, SLACK), whole)
         if not stream.hold.covers(stream.seen):
-            grown = stream.hold.grown(stream.seen, now)
+            grown = stream.hold.grown(stream.seen, Room(now, held()))
             if grown is None:
                 needed = min(stream.seen + SLACK, stream.hold.most)
                 assert PRICE.worst_case(INPUT, needed) > stream.hold.amount + now, "a step that fits was refused"

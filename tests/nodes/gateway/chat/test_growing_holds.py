@@ -12,7 +12,7 @@ from bursar.checkpoints.ledger.spend import spend_of
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.meter import meter
 from bursar.nodes.gateway.scope import Scope
-from bursar.state.errors import ConfigurationError
+from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import CallHoldRaised, CallRefused, Incident
 from bursar.state.refusals import BudgetExceeded
 from tests.nodes.gateway.chat.paced import AHEAD, PacedProvider, paced
@@ -181,14 +181,25 @@ def test_a_closed_session_raises_no_hold(books: Bench, slow: PacedProvider) -> N
 def test_a_call_that_others_ended_raises_its_error(books: Bench, slow: PacedProvider) -> None:
     """If the session was taken over, its calls in flight are unknown; the old owner's stream does not go on."""
     words = 0
-    with books.scope().enter(), pytest.raises(Exception, match="cannot be"):
-        for chunk in growing(books).stream("hello", max_tokens=1_000):
-            words += bool(chunk.text)
-            if words == 10:
-                books.ledger.run(postings.recover, SESSION, at=NOW)
+    with books.scope().enter():
+        stream = growing(books).stream("hello", max_tokens=1_000)
+        for _ in range(10):
+            words += bool(next(stream).text)
             slow.read()
-    assert 10 < words < WORDS
+        books.ledger.run(postings.recover, SESSION, at=NOW)
+        with pytest.raises(LedgerError, match="cannot be"):
+            words += _rest(stream, slow)
+    assert slow.written < WORDS
     assert slow.billed <= books.charged
+
+
+def _rest(stream: Iterator[AIMessageChunk], slow: PacedProvider) -> int:
+    """Read the stream to its end, and return how many words came."""
+    words = 0
+    for chunk in stream:
+        words += bool(chunk.text)
+        slow.read()
+    return words
 
 
 def test_async_streams_grow_too(books: Bench, slow: PacedProvider) -> None:
