@@ -56,8 +56,14 @@ class CallHoldRaised(LoggedEvent):
 
 
 class CallSettled(LoggedEvent):
-    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer."""
+    """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer.
 
+    The answer is `whole` if it is one answer with its usage, and no budget cut it short.
+    """
+
+    since: ClassVar[Mapping[str, int]] = {"whole": 2}
+
+    version: int = Field(default=2, ge=1, le=2)
     kind: Literal["call_settled"] = "call_settled"
     call_id: str
     cost: USD
@@ -67,6 +73,7 @@ class CallSettled(LoggedEvent):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     response_hash: str | None = None
+    whole: bool = False
 
 
 class CallVoided(LoggedEvent):

@@ -171,7 +171,9 @@ def raise_hold(transaction: Transaction, call_id: str, *, amount: int, raised: i
         _cannot(transaction, call_id, "raised")
 
 
-def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str) -> dict[str, object]:
+def settled_row(
+    call_id: str, *, cost: int, usage: Usage, response: bytes | None, at: str, whole: bool
+) -> dict[str, object]:
     """Return the parameters of the statement that settles a call, for `settle`. `cost` is in nano-dollars."""
     return {
         "call": call_id,
@@ -183,6 +185,7 @@ def settled_row(call_id: str, *, cost: int, usage: Usage, response: bytes | None
         "cache_read": usage.cache_read_tokens,
         "cache_write": usage.cache_write_tokens,
         "thought": usage.reasoning_tokens,
+        "whole": whole,
     }
 
 
@@ -329,6 +332,7 @@ _settle = _returning(
         cache_read_tokens=bindparam("cache_read"),
         cache_write_tokens=bindparam("cache_write"),
         reasoning_tokens=bindparam("thought"),
+        whole=bindparam("whole"),
     )
 )
 _void = _returning(

@@ -22,7 +22,15 @@ from bursar.checkpoints.ledger.approvals import ApprovalRecord
 from bursar.checkpoints.ledger.audit_log import AuditRow, follow_log, is_known, read_log, read_page
 from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
-from bursar.checkpoints.ledger.costs import By, CostRow, QuotedCostRow, costs, quoted_costs
+from bursar.checkpoints.ledger.costs import (
+    By,
+    CostRow,
+    ExpectedCostRow,
+    QuotedCostRow,
+    costs,
+    expected_takes,
+    quoted_costs,
+)
 from bursar.checkpoints.ledger.incidents import IncidentRow, incidents
 from bursar.checkpoints.ledger.pauses import PauseRow
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
@@ -203,6 +211,10 @@ class Ledger:
         """Return what each agent's runs were expected to cost when they were planned, and what they cost."""
         return self.read(quoted_costs, session_id=session, start=start, end=end)
 
+    def expected_costs(self) -> list[ExpectedCostRow]:
+        """Return what each agent is expected to take by its last runs and answers: cost, turns and output tokens."""
+        return self.read(expected_takes)
+
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Check that the log is whole and agrees with calls and accounts, for one session or all.
 
@@ -339,6 +351,7 @@ class Ledger:
     aaudit = _off_loop(audit)
     acosts = _off_loop(costs)
     aquoted_costs = _off_loop(quoted_costs)
+    aexpected_costs = _off_loop(expected_costs)
     averify = _off_loop(verify)
     aanchor = _off_loop(anchor)
     aopen_holds = _off_loop(open_holds)

@@ -71,6 +71,14 @@ _TOLD = (
 )
 
 
+def _log_if_all_have_room(count: int) -> str:
+    """Return the part that moves the log's end if all accounts have room, and no incident closed the session."""
+    return (
+        f"{_LOG} AND incident IS NULL AND (SELECT count(*) = {count} AND bool_and(room) FROM locked) "  # noqa: S608 - our own words
+        "RETURNING session_id), "
+    )
+
+
 @cache
 def _hold(count: int) -> Statement:
     names = ", ".join(f":scope_{place}" for place in range(count))
@@ -81,8 +89,7 @@ def _hold(count: int) -> Statement:
         text(
             f"WITH locked AS (SELECT scope, {room} AS room FROM bursar_accounts WHERE scope IN ({names}) "  # noqa: S608 - our own words
             "ORDER BY scope FOR UPDATE), "
-            f"{_LOG} AND incident IS NULL AND (SELECT count(*) = {count} AND bool_and(room) FROM locked) "
-            "RETURNING session_id), "
+            f"{_log_if_all_have_room(count)}"
             "moved AS (UPDATE bursar_accounts AS account SET held = account.held + CAST(:amount AS BIGINT) "
             "FROM locked, log WHERE account.scope = locked.scope), "
             f"called AS (INSERT INTO bursar_calls (state, {', '.join(calls.NEW)}) "
@@ -105,8 +112,7 @@ def _raise(count: int) -> Statement:
             # The call is locked first: the accounts are read only if there is one.
             f"locked AS (SELECT scope, {room} AS room FROM bursar_accounts WHERE scope IN ({names}) "
             "AND EXISTS (SELECT 1 FROM call) ORDER BY scope FOR UPDATE), "
-            f"{_LOG} AND incident IS NULL AND (SELECT count(*) = {count} AND bool_and(room) FROM locked) "
-            "RETURNING session_id), "
+            f"{_log_if_all_have_room(count)}"
             f"moved AS (UPDATE bursar_accounts AS account SET held = account.held + {by} "
             "FROM locked, log WHERE account.scope = locked.scope), "
             "raised AS (UPDATE bursar_calls SET amount = CAST(:raised AS BIGINT) FROM log WHERE call_id = :call) "
@@ -128,7 +134,8 @@ _settle = Statement(
         "spent = account.spent + CAST(:price AS BIGINT) FROM locked, call, log WHERE account.scope = locked.scope), "
         "ended AS (UPDATE bursar_calls SET state = 'settled', ended_at = :ended, cost = CAST(:price AS BIGINT), "
         "response = :answer, input_tokens = :sent, output_tokens = :received, cache_read_tokens = :cache_read, "
-        "cache_write_tokens = :cache_write, reasoning_tokens = :thought FROM log WHERE call_id = :call), "
+        "cache_write_tokens = :cache_write, reasoning_tokens = :thought, "
+        "whole = CAST(:whole AS BOOLEAN) FROM log WHERE call_id = :call), "
         f"told AS ({_TOLD}) SELECT amount, scopes FROM call, log"
     )
 )

@@ -104,8 +104,11 @@ def settle(
     response: bytes | None,
     at: datetime,
     session_id: str | None = None,
+    whole: bool = False,
 ) -> None:
     """Charge a held call `cost` in place of its hold, and keep `response` for replay.
+
+    If the answer is `whole`, its length counts in what the agent's answers are expected to take.
 
     If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
@@ -124,8 +127,9 @@ def settle(
         cache_write_tokens=usage.cache_write_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
+        whole=whole,
     )
-    row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when)
+    row = calls.settled_row(call_id, cost=cost, usage=usage, response=response, at=when, whole=whole)
     call = None
     if session_id is not None and _is_postgresql(transaction):
         call = settle_in_one(transaction, session_id, row, at=when, told=settled)

@@ -45,6 +45,7 @@ class CallProjection:
     state: str = "held"
     cost: int | None = None
     usage: Usage | None = None
+    whole: bool | None = None
     response_hash: str | None = None
     erased: bool = False
 
@@ -247,7 +248,7 @@ class SessionProjection:
             case CallSettled():
                 call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash
                 tokens = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
-                call.usage = Usage(*tokens, event.reasoning_tokens)
+                call.usage, call.whole = Usage(*tokens, event.reasoning_tokens), event.whole
             case Reconciled():
                 call.state, call.cost = "settled", event.cost.nanos
             case CallVoided():

@@ -232,6 +232,7 @@ _FACTS = {
     "cache-read tokens": calls.c.cache_read_tokens,
     "cache-write tokens": calls.c.cache_write_tokens,
     "reasoning tokens": calls.c.reasoning_tokens,
+    "whole answer": calls.c.whole,
 }
 
 
@@ -261,7 +262,7 @@ def _check_calls(log: SessionProjection) -> Iterator[str]:
 def _said(told: CallProjection) -> tuple[object, ...]:
     tokens = (None,) * 5 if told.usage is None else astuple(told.usage)
     scopes = json.dumps(told.scopes)
-    return (told.request_id, told.agent, told.model, told.amount, scopes, told.state, told.cost, *tokens)
+    return (told.request_id, told.agent, told.model, told.amount, scopes, told.state, told.cost, *tokens, told.whole)
 
 
 def _hash(response: object) -> str | None:

@@ -14,7 +14,7 @@ from functools import partial
 
 from bursar.checkpoints.ledger import circuit_breakers, postings
 from bursar.checkpoints.ledger.accounts import Account, charged, left, open_account
-from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts
+from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts, sized_by_books
 from bursar.checkpoints.ledger.calls import Hold, KeptAnswer, replayable, turns
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote, Caller, voter_of
 from bursar.checkpoints.ledger.transaction import Transaction
@@ -159,11 +159,12 @@ def settle(
     cost: int,
     usage: Usage,
     response: bytes | None,
+    whole: bool = False,
     says: BreakerVote = "well",
 ) -> Flow[None]:
     """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
 
-    `says` tells the breaker what to count.
+    If the answer is `whole`, its length counts in what is expected. `says` tells the breaker what to count.
     """
     hold, at = admitted.hold, claim.scope.clock()
 
@@ -175,6 +176,7 @@ def settle(
             cost=cost,
             usage=usage,
             response=response,
+            whole=whole,
             at=at,
         )
         _tell_breaker(transaction, admitted.guarded, says, at)
@@ -251,7 +253,8 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     covered = covered_request(scope)
     room = now.left if covered is None else least_of(now.left, covered[1] - charged(transaction, covered[0]))
     admits = partial(_admits, now, at, scope.session_id)
-    choice = choose(claim.offers, left=room, paused=paused is not None, admits=admits)
+    offers = [sized_by_books(transaction, offer, scope.agent) for offer in claim.offers]
+    choice = choose(offers, left=room, paused=paused is not None, admits=admits)
     if isinstance(choice, Declined):
         if paused is not None:
             return paused

@@ -151,6 +151,10 @@ class _Answer(PaidCall[A]):
         written = reported_output(result)
         return written is None or written >= granted.cap
 
+    def is_whole(self, granted: GrantedCall, result: ChatResult | None, usage: Usage) -> bool:
+        is_one = result is not None and usage.output_tokens > 0 and self.call.chosen(granted).choices == 1
+        return is_one and not self.is_cut_short(granted, result)
+
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope
         answered, left = bool(self.received.chunks), seconds_left(scope)
@@ -230,8 +234,10 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
             if self.growing is not None:
                 yield from self._pay_for_chunk(self.growing)
             yield EmitChunk(self.received.chunks[-1])
-            is_too_long = self.received.tokens > granted.cap * self.call.chosen(granted).choices
-            if is_too_long or self._is_hung_up():
+            if self._is_hung_up():
+                yield from do(source.close())
+                break
+            if self.received.tokens > granted.cap * self.call.chosen(granted).choices:
                 yield from do(source.close())
                 break
         result = self.received.result()

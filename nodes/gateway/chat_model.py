@@ -363,7 +363,7 @@ def _candidate(
 
     The request is `messages`, `stop` and `options` with the settings of that model.
     """
-    client, thinking = terms.client, thinking_tokens(terms.client, options)
+    client = terms.client
     part = {key: value for key, value in options.items() if key not in NOT_PART_OF_REQUEST}
     request = write_request(terms.identity, messages, {**part, "stop": stop} if stop else part, provider=terms.provider)
     return request.hash, PricedModelCall(
@@ -375,6 +375,6 @@ def _candidate(
         asked=asked_cap(client, options, maximum=terms.maximum),
         choices=asked_choices(client, options),
         maximum=terms.maximum,
-        minimum=max(terms.minimum, thinking + 1),
-        growth=None if thinking else terms.growth,  # thoughts may be billed unseen
+        minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
+        growth=None if thinking_tokens(client, options) else terms.growth,  # thoughts may be billed unseen
     )

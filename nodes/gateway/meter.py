@@ -88,10 +88,9 @@ def meter(
     Only request fields whose cost the hold covers are sent. `allow` names further fields, of which the caller knows
     that they cost nothing more. A call with another field is refused, and the refusal names the field.
 
-    With `growing_holds` a stream's hold pays for the input and a first part of the output, and grows while the stream
-    is received. A step that does not fit ends the stream. This rests on the provider: of a stream that is hung up it
-    bills at most `slack_tokens` output tokens more than had arrived before the last chunk. It is not for a model that
-    thinks unseen.
+    With `growing_holds` a stream's hold pays for a first part of the output, and grows while the stream is received. A
+    step that does not fit ends the stream. This rests on the provider: of a stream that is hung up it bills at most
+    `slack_tokens` output tokens more than had arrived before the last chunk. It is not for models that think unseen.
 
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
@@ -107,32 +106,27 @@ def meter(
         if cheaper:
             raise ConfigurationError("this model is metered already; name its cheaper models where it is metered")
         return model
-    if not isinstance(model, BaseChatModel):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped code passes a binding
-        raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
-    if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
-        raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
+    _check_arguments(model, min_output_tokens, max_output_tokens)
     growth = _growth(model, slack_tokens) if growing_holds else None
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_terms(client, price)
     allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
-    try:
-        check_allow(allow)
-        identity = _identity(chosen, client, allowed)
-    except Refused as refusal:
-        raise ConfigurationError(str(refusal)) from None
+    identity = _identity(chosen, client, allowed, allow)
     maximum = max_output_tokens or known_max_output_tokens(model)
-    alike = partial(
-        meter,
-        min_output_tokens=min_output_tokens,
-        max_output_tokens=max_output_tokens,
-        growing_holds=growing_holds,
-        slack_tokens=slack_tokens,
-    )
-    others = [alike(other, provider=provider, allow=allow) for other in cheaper]
+    like = partial(meter, provider=provider, allow=allow, growing_holds=growing_holds, slack_tokens=slack_tokens)
+    others = [like(one, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens) for one in cheaper]
     replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
     terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing, growth)
     return MeteredChatModel.wrap(model, terms)
+
+
+def _check_arguments(model: object, minimum: int, maximum: int | None) -> None:
+    """Raise `ConfigurationError` unless `model` is a chat model, and the limits of output tokens are at least 1."""
+    if not isinstance(model, BaseChatModel):  # untyped code passes a binding
+        raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
+    if minimum < 1 or (maximum is not None and maximum < 1):
+        raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
 
 
 def _provider_of(model: BaseChatModel) -> Provider:
@@ -192,15 +186,19 @@ def _check_terms(client: ProviderClient, price: Price | None) -> None:
         )
 
 
-def _identity(provider: Provider, client: ProviderClient, allowed: Collection[str]) -> bytes:
+def _identity(provider: Provider, client: ProviderClient, allowed: Collection[str], allow: Collection[str]) -> bytes:
     """Return the settings by which the client's model differs from others, and the fields that it adds, as JSON.
 
     They are part of every request's hash, because models with different settings may answer differently. Raises
-    `Refused` if one of the fields may not be sent.
+    `ConfigurationError` if one of the fields may not be sent, or one that the caller `allow`s cannot be allowed.
     """
     model = client.model
     own = cast("Mapping[str, object]", getattr(provider, "own_fields", own_fields)(model))
-    check_fields(own, allowed, cap_option=client.cap_option)
+    try:
+        check_allow(allow)
+        check_fields(own, allowed, cap_option=client.cap_option)
+    except Refused as refusal:
+        raise ConfigurationError(str(refusal)) from None
     identifying = cast("Mapping[str, object]", model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     given = {name: value for name, value in own.items() if value is not None}
     return write_identity({**given, **identifying, "_class": type(model).__name__})

@@ -98,6 +98,10 @@ class PaidCall(ABC, Generic[T]):
         """
         return failure.at_fault
 
+    def is_whole(self, granted: GrantedCall, result: T, usage: Usage) -> bool:
+        """Whether the result is one answer of a model with its usage, which no budget cut short."""
+        return False
+
     def has_begun_to_answer(self) -> bool:
         """Whether part of the answer has arrived, so that what was called is alive."""
         return False
@@ -215,8 +219,8 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) 
         bill = call.bill(granted, result)
     except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
         unread = error
-    cost = bill.charge(call.held(granted))
-    yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result))
+    cost, whole = bill.charge(call.held(granted)), call.is_whole(granted, result, bill.usage)
+    yield from settle(call.claim, granted, cost=cost, usage=bill.usage, response=call.write(result), whole=whole)
     told.ended("settled", cost=cost, usage=bill.usage, answer=result, error=unread)
     if unread is not None:
         raise unread

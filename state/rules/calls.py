@@ -58,6 +58,7 @@ class SizedOffer:
 class Offer:
     """One way to answer a call: a model or a function, at a price.
 
+    If the size depends on how long the agent's answers are, `learned` returns the offer for answers of so many tokens.
     `least` is the worst case, in nano-dollars, of the call with the smallest output cap that is useful. `shape` sizes
     the call for the nano-dollars left (None is no limit), and returns None if the call does not fit. `breaker` names
     the breaker that guards the call, "" if there is none.
@@ -68,6 +69,7 @@ class Offer:
     least: int
     shape: Callable[[int | None], SizedOffer | None]
     breaker: str = ""
+    learned: "Callable[[int], Offer] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,17 @@ def model_offer(
 
     If there is `growth`, the call is a stream whose hold grows on these terms, and its first part alone must fit.
     """
+    again = partial(
+        model_offer,
+        price,
+        input_tokens=input_tokens,
+        asked=asked,
+        maximum=maximum,
+        minimum=minimum,
+        choices=choices,
+        breaker=breaker,
+        growth=growth,
+    )
     size = partial(
         output_cap if growth is None else partial(first_part, terms=growth),
         price,
@@ -130,10 +143,14 @@ def model_offer(
             case cap:
                 return SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
 
-    wanted = maximum if asked is None else min(asked, maximum)
-    smallest = min(minimum, wanted)
-    useful = smallest * choices if growth is None else least_part(growth, cap=smallest, most=wanted, choices=choices)
-    return Offer(price.name, price.version, price.worst_case(input_tokens, useful), shape, breaker)
+    smallest = min(minimum, maximum if asked is None else min(asked, maximum))
+    least = price.worst_case(input_tokens, smallest * choices)
+    if growth is not None:
+        most = maximum if asked is None else min(asked, maximum)
+        part = least_part(growth, cap=smallest, most=most, choices=choices)
+        least = price.worst_case(input_tokens, part)
+    learned = (lambda tokens: again(ordinary=tokens)) if asked is None else None
+    return Offer(price.name, price.version, least, shape, breaker, learned)
 
 
 def refuse_run(*, ended: bool, pays: bool) -> Refusal | None:

@@ -14,7 +14,7 @@ from bursar.state.rules.pricing import (
     PricedModel,
     Usage,
     bill,
-    roomy_cap,
+    share_cap,
 )
 
 FIRST_TOKENS = 64
@@ -114,18 +114,14 @@ def first_part(
 ) -> FirstPart | None:
     """Return the beginning of a stream that fits `left` nano-dollars; None if less than `minimum` would fit.
 
-    The output cap is the one that a call has if money is not short (`roomy_cap`), because the stream is hung up if a
-    later step does not fit. The other arguments are those of `output_cap`.
+    The output cap is the one that the caller asked for, or the one for a quarter of what is left (`share_cap`). It is
+    not lowered further, because the stream is hung up if a later step does not fit. The other arguments are those of
+    `output_cap`.
     """
-    cap = roomy_cap(
-        price,
-        input_tokens=input_tokens,
-        left=left,
-        asked=asked,
-        maximum=maximum,
-        choices=choices,
-        least=max(ordinary, minimum),
-    )
+    cap = maximum if asked is None else min(asked, maximum)
+    if asked is None and left is not None:
+        least = max(ordinary, minimum)
+        cap = share_cap(price, cap, input_tokens=input_tokens, left=left, choices=choices, least=least)
     wanted = min(max(terms.first, minimum) * choices + terms.slack, cap * choices)
     fitting = None if left is None else price.output_within(input_tokens, left)
     held = wanted if fitting is None else min(wanted, fitting)

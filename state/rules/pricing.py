@@ -160,37 +160,19 @@ def output_cap(
     calls of its budget. `choices` is the number of answers that the call asks for at once. `minimum` is at least 1.
     """
     wanted = maximum if asked is None else min(asked, maximum)
-    roomy = roomy_cap(
-        price,
-        input_tokens=input_tokens,
-        left=left,
-        asked=asked,
-        maximum=maximum,
-        choices=choices,
-        least=max(ordinary, minimum),
-    )
-    fitting = roomy if left is None else min(roomy, _within(price, input_tokens, left, choices, wanted))
+    fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
+    if asked is None and left is not None:
+        least = max(ordinary, minimum)
+        shared = share_cap(price, wanted, input_tokens=input_tokens, left=left, choices=choices, least=least)
+        fitting = min(fitting, shared)
     return fitting if fitting >= min(minimum, wanted) else None
 
 
-def roomy_cap(
-    price: PricedModel,
-    *,
-    input_tokens: int,
-    left: int | None,
-    asked: int | None,
-    maximum: int,
-    choices: int,
-    least: int,
-) -> int:
-    """Return the output cap, in tokens, that a call would have if it fitted what is left.
+def share_cap(price: PricedModel, wanted: int, *, input_tokens: int, left: int, choices: int, least: int) -> int:
+    """Return the output cap with which a call's worst case is at most a quarter of what is left, at most `wanted`.
 
-    It is the cap that the caller `asked` for. Otherwise the call's worst case is at most a quarter of what is left, but
-    the cap is not lowered below `least`. The other arguments are those of `output_cap`.
+    It is not lowered below `least`. The other arguments are those of `output_cap`.
     """
-    wanted = maximum if asked is None else min(asked, maximum)
-    if asked is not None or left is None:
-        return wanted
     share = _within(price, input_tokens, left // SHARE_OF_WHAT_IS_LEFT, choices, wanted)
     return min(wanted, max(share, least))
 

@@ -22,6 +22,7 @@ from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.anchors import Anchor
+    from bursar.checkpoints.ledger.costs import ExpectedCostRow
 
 commands = typer.Typer()
 
@@ -111,6 +112,9 @@ def costs(
     quoted: Annotated[
         bool, typer.Option("--quoted", help="Show what each agent's runs were expected to cost.")
     ] = False,
+    expected: Annotated[
+        bool, typer.Option("--expected", help="Show what each agent is expected to take by its last runs and answers.")
+    ] = False,
     start: Day = None,
     end: Day = None,
     database: DatabaseOption = DEFAULT_DATABASE,
@@ -128,6 +132,9 @@ def costs(
             table = show.rows(("agent", "runs", "expected", "real"), shown)
             show.console().print(table if compared else "No run was planned.")
         return
+    if expected:
+        _show_expected(open_ledger(database).expected_costs(), json=json)
+        return
     rows = open_ledger(database).costs(by.value, session=session, start=_day(start), end=_day(end))
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))
@@ -135,6 +142,18 @@ def costs(
     columns = (by.value, "calls", "spent", "held", "unknown", "tokens in", "tokens out")
     lines = [(r.name, r.calls, r.spent, r.held, r.unknown, r.input_tokens, r.output_tokens) for r in rows]
     show.console().print(show.rows(columns, lines) if lines else "Nothing was spent.")
+
+
+def _show_expected(rows: "list[ExpectedCostRow]", *, json: bool) -> None:
+    from bursar.cli import render as show
+
+    if json:
+        typer.echo(show.as_json([row.as_dict() for row in rows]))
+        return
+    columns = ("agent", "model", "runs", "cost", "turns", "answers", "output p50", "output p99.5")
+    lines = [(r.agent, r.model, r.runs, r.cost, r.turns, r.answers, r.output, r.output_most) for r in rows]
+    shown = [tuple("" if one is None else one for one in line) for line in lines]
+    show.console().print(show.rows(columns, shown) if rows else "No agent has completed anything.")
 
 
 @commands.command()
