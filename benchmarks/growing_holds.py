@@ -21,6 +21,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 from langchain_openai import ChatOpenAI
@@ -189,12 +190,8 @@ async def _measured(streams: int, *, grows: bool, reports: bool) -> tuple[list[T
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=narrow)
         async with httpx.AsyncClient(transport=transport, timeout=600) as client:
-            chat = ChatOpenAI(
-                model="m",
-                api_key="none",
-                base_url=seller.url,
-                http_async_client=client,  # pyright: ignore[reportArgumentType]
-            )
+            settings: dict[str, Any] = {"model": "m", "api_key": "none", "base_url": seller.url}
+            chat = ChatOpenAI(**settings, http_async_client=client)
             model = meter(chat, price=Price("0.15", "0.60"), growing_holds=grows)
             await asyncio.gather(*(_all(tenant, model) for tenant in tenants))
         for tenant in tenants:

@@ -152,8 +152,9 @@ class _Answer(PaidCall[A]):
         return written is None or written >= granted.cap
 
     def is_whole(self, granted: GrantedCall, result: ChatResult | None, usage: Usage) -> bool:
-        is_one = result is not None and usage.output_tokens > 0 and self.call.chosen(granted).choices == 1
-        return is_one and not self.is_cut_short(granted, result)
+        if result is None or not usage.output_tokens or self.call.chosen(granted).choices > 1:
+            return False
+        return not self.is_cut_short(granted, result)
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope

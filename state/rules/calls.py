@@ -143,14 +143,16 @@ def model_offer(
             case cap:
                 return SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
 
+    def for_answers(tokens: int) -> Offer:
+        return again(ordinary=tokens)
+
     smallest = min(minimum, maximum if asked is None else min(asked, maximum))
     least = price.worst_case(input_tokens, smallest * choices)
     if growth is not None:
         most = maximum if asked is None else min(asked, maximum)
         part = least_part(growth, cap=smallest, most=most, choices=choices)
         least = price.worst_case(input_tokens, part)
-    learned = (lambda tokens: again(ordinary=tokens)) if asked is None else None
-    return Offer(price.name, price.version, least, shape, breaker, learned)
+    return Offer(price.name, price.version, least, shape, breaker, for_answers if asked is None else None)
 
 
 def refuse_run(*, ended: bool, pays: bool) -> Refusal | None:

@@ -4,7 +4,7 @@ The test says what has been read, by `read`. So nothing depends on time: a provi
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,7 @@ class _PacedHandler(Handler):
 
 
 @contextmanager
-def paced() -> Iterator[PacedProvider]:
+def paced() -> Generator[PacedProvider]:
     """Serve for the block. At its end the provider writes the rest, so that no thread waits."""
     provider = PacedProvider()
     try:
