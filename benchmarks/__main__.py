@@ -28,6 +28,7 @@ NAMES = (
     "session_length",
     "saver",
     "savings",
+    "growing_holds",
 )
 UNITS = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
 

@@ -47,13 +47,22 @@ class CallHeld(LoggedEvent):
     scopes: tuple[str, ...]
 
 
+class CallHoldRaised(LoggedEvent):
+    """The hold of a stream in flight was raised to `amount` in all in every account, before more text was passed on."""
+
+    kind: Literal["call_hold_raised"] = "call_hold_raised"
+    call_id: str
+    amount: USD
+
+
 class CallSettled(LoggedEvent):
     """A call was charged its actual cost in place of its hold. `response_hash` is the SHA-256 of the kept answer.
 
-    `cache_saved` is what the provider's prompt cache saved: negative if its writes cost more than its hits saved.
+    `cache_saved` is what the provider's prompt cache saved: negative if its writes cost more than its hits saved. The
+    answer is `whole` if it is one answer with its usage, and no budget cut it short.
     """
 
-    since: ClassVar[Mapping[str, int]] = {"cache_saved": 2}
+    since: ClassVar[Mapping[str, int]] = {"cache_saved": 2, "whole": 2}
 
     version: int = Field(default=2, ge=1, le=2)
     kind: Literal["call_settled"] = "call_settled"
@@ -66,6 +75,7 @@ class CallSettled(LoggedEvent):
     reasoning_tokens: int = 0
     response_hash: str | None = None
     cache_saved: USD = ZERO
+    whole: bool = False
 
 
 class CallVoided(LoggedEvent):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from bursar.state.call_events import (
     CallHeld,
+    CallHoldRaised,
     CallRefused,
     CallSettled,
     CallUnknown,
@@ -306,6 +307,7 @@ Event = Annotated[
     | Decided
     | Planned
     | CallHeld
+    | CallHoldRaised
     | CallSettled
     | CallVoided
     | CallUnknown

@@ -163,6 +163,17 @@ def left(transaction: Transaction, scopes: Sequence[str]) -> int | None:
     return None if rows[0][0] is None else int(rows[0][0])
 
 
+def tightest(transaction: Transaction, scopes: Sequence[str]) -> tuple[str, int | None, int]:
+    """Return the scope of the account with the least left, what it has left (None without a cap), and what it holds.
+
+    Amounts are nano-dollars. If several have the least, it is the outermost. If none has a cap, it is the first.
+    """
+    found = {row[0]: row for row in _read(len(scopes))(transaction.connection, **scope_params(scopes))}
+    rooms = [(scope, room(*found[scope][1:]), found[scope][3]) for scope in scopes if scope in found]
+    capped = [one for one in rooms if one[1] is not None]
+    return min(capped, key=lambda one: one[1] or 0, default=rooms[0] if rooms else (scopes[0], None, 0))
+
+
 def charged(transaction: Transaction, scope: str) -> int:
     """Return what the account has spent plus what it holds, in nano-dollars; 0 if there is no such account."""
     rows = _read(1)(transaction.connection, scope_0=scope)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.circuit_breakers import read
@@ -18,6 +19,24 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import OPEN_STATES
 from bursar.state.circuit_breaker import Breaker
 from bursar.state.refusals import Paused
+from bursar.state.rules.calls import Offer
+from bursar.state.rules.pricing import ORDINARY_OUTPUT_TOKENS
+
+LAST_ANSWERS, ENOUGH_ANSWERS = 1_000, 20
+USES = 20  # how many calls of a process use a length before it is read again
+MAX_KNOWN = 10_000
+
+# What was read, and how many calls may still use it, by agent and model.
+_ordinary: WeakKeyDictionary[Engine, dict[tuple[str, str], tuple[int, int]]] = WeakKeyDictionary()
+_lengths = Statement(
+    text(
+        "SELECT count(*), max(CASE WHEN place = (answers + 1) / 2 THEN output_tokens END), "  # noqa: S608 - our own words
+        "max(CASE WHEN place = (995 * answers + 999) / 1000 THEN output_tokens END) FROM (SELECT output_tokens, "
+        "row_number() OVER (ORDER BY output_tokens) AS place, count(*) OVER () AS answers FROM (SELECT output_tokens "
+        "FROM bursar_calls WHERE agent = :agent AND model = :model AND whole IS TRUE ORDER BY ended_at DESC "
+        f"LIMIT {LAST_ANSWERS}) AS last_answers) AS ranked"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,44 @@ class AdmissionFacts:
     def refusal(self, scopes: Sequence[str]) -> Paused | None:
         """Return the error to raise for the first paused scope of `scopes`; None if no scope is paused."""
         return next((paused(scope, self.paused[scope]) for scope in scopes if scope in self.paused), None)
+
+
+def sized_by_books(transaction: Transaction, offer: Offer, agent: str) -> Offer:
+    """Return the offer for answers as long as the agent's last whole answers of that model were.
+
+    An offer whose size does not depend on that comes back unchanged, and so does one before there are enough answers.
+    """
+    if offer.learned is None:
+        return offer
+    known = _ordinary.setdefault(transaction.connection.engine, {})
+    tokens, uses = known.get((agent, offer.model), (0, 0))
+    if not uses:
+        lengths = answer_lengths(transaction, agent, offer.model)
+        tokens, uses = lengths.most if lengths.answers >= ENOUGH_ANSWERS else ORDINARY_OUTPUT_TOKENS, USES
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+    # Race: two threads may count one use twice or once. The figure is read again a call sooner or later.
+    known[agent, offer.model] = (tokens, uses - 1)
+    return offer.learned(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLengths:
+    """How long an agent's last whole answers of a model were: their number, the median and the 99.5 % quantile.
+
+    Both are output tokens, by the nearest rank: of n sorted answers the quantile q is the one of rank ⌈q·n⌉. Without
+    answers both are 0.
+    """
+
+    answers: int
+    median: int
+    most: int
+
+
+def answer_lengths(transaction: Transaction, agent: str, model: str) -> AnswerLengths:
+    """Return the lengths of the last `LAST_ANSWERS` whole answers that the agent got of the model."""
+    [found] = _lengths(transaction.connection, agent=agent, model=model)
+    return AnswerLengths(*(int(one or 0) for one in found))
 
 
 _SUFFIX = re.compile(r"[@\[].*")

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Integer,
@@ -161,8 +162,17 @@ def insert_held(transaction: Transaction, row: dict[str, object]) -> None:
     _insert(transaction.connection, **row)
 
 
+def raise_hold(transaction: Transaction, call_id: str, *, amount: int, raised: int) -> None:
+    """Raise the hold of a held or sent call from `amount` to `raised` nano-dollars.
+
+    Raises `LedgerError` for a call in another state, or with another hold.
+    """
+    if not _raise.changes(transaction.connection, call=call_id, now=amount, raised=raised):
+        _cannot(transaction, call_id, "raised")
+
+
 def settled_row(
-    call_id: str, *, cost: int, usage: Usage, saved: int, response: bytes | None, at: str
+    call_id: str, *, cost: int, usage: Usage, saved: int, response: bytes | None, at: str, whole: bool
 ) -> dict[str, object]:
     """Return the parameters of the statement that settles a call, for `settle`. `cost` and `saved` are nano-dollars."""
     return {
@@ -176,6 +186,7 @@ def settled_row(
         "cache_write": usage.cache_write_tokens,
         "thought": usage.reasoning_tokens,
         "saved": saved,
+        "whole": whole,
     }
 
 
@@ -230,7 +241,8 @@ def reconcile(
 
     `usage` and `response`, the answer, are kept with the call; None if nobody knows them, nor what the cache `saved`.
     """
-    row = settled_row(call_id, cost=cost, usage=usage or Usage(), saved=saved, response=response, at=at)
+    row = settled_row(call_id, cost=cost, usage=usage or Usage(), saved=saved, response=response, at=at, whole=False)
+    row["whole"] = None  # it is no part of what answers are expected to take
     if usage is None:
         row |= dict.fromkeys(("sent", "received", "cache_read", "cache_write", "thought", "saved"))
     return _ended(_reconcile(transaction.connection, **row)) or _cannot(transaction, call_id, "reconciled")
@@ -322,6 +334,9 @@ NEW = (
     *("model", "price_version", "amount", "scopes", "held_at"),
 )  # the columns of a call that is held
 _insert = Statement(insert(calls).values(state=literal_column("'held'"), **{name: bindparam(name) for name in NEW}))
+_raise = Statement(
+    _take("raise").where(calls.c.amount == bindparam("now")).values(amount=bindparam("raised", type_=BigInteger))
+)
 _settled: dict[str, ColumnElement[Any]] = {
     "state": literal_column("'settled'"),
     "ended_at": bindparam("ended"),
@@ -333,6 +348,7 @@ _settled: dict[str, ColumnElement[Any]] = {
     "cache_write_tokens": bindparam("cache_write"),
     "reasoning_tokens": bindparam("thought"),
     "cache_saved": bindparam("saved"),
+    "whole": bindparam("whole"),
 }
 _settle = _returning(_take("settle").values(_settled))
 _void = _returning(

@@ -1,7 +1,7 @@
 """Costs: what was spent, by agent, model, day, tenant or session, and what the last runs of handlers cost.
 
 `costs` returns rows that make a data frame. `median_costs` is what the next run of a handler is expected to cost, and
-`quoted_costs` compares what was expected so with what the runs then cost.
+`quoted_costs` compares what was expected so with what the runs then cost. `expected_takes` shows all that is expected.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Text, case, func, select, text
 
 from bursar.checkpoints.database.statement import Statement
+from bursar.checkpoints.ledger.admission_facts import answer_lengths
 from bursar.checkpoints.ledger.hash_chain import stamp
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import calls, events, sessions
@@ -176,6 +177,67 @@ def quoted_costs(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class ExpectedCostRow:
+    """What one agent is expected to take, with one of its models; `model` is "" if no whole answer of it is known.
+
+    `cost` and `turns` are the medians of the last `LAST_RUNS` completed runs of the agent's own handler, `runs` is
+    their number; without runs both are None. `output` and `output_most` are the median and the 99.5 % quantile of the
+    output tokens of the last `answers` whole answers (`answer_lengths`); without answers they are 0.
+    """
+
+    agent: str
+    model: str
+    runs: int
+    cost: USD | None
+    turns: int | None
+    answers: int
+    output: int
+    output_most: int
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Return the row as a flat mapping of plain values, for a data frame. Amounts are decimal strings."""
+        return {
+            "agent": self.agent,
+            "model": self.model,
+            "runs": self.runs,
+            "cost": None if self.cost is None else f"{self.cost.dollars:f}",
+            "turns": self.turns,
+            "answers": self.answers,
+            "output_p50": self.output,
+            "output_p99.5": self.output_most,
+        }
+
+
+def expected_takes(transaction: Transaction) -> list[ExpectedCostRow]:
+    """Return what each agent is expected to take, by model, in all sessions, sorted by name.
+
+    Raises `ValidationError` if an event cannot be read.
+    """
+    runs: dict[str, list[RunEnded]] = {}
+    for (handler,) in _handlers(transaction.connection):
+        for (payload,) in _last_runs(transaction.connection, handler=handler):
+            event = EVENTS.validate_json(payload)
+            if isinstance(event, RunEnded) and not event.level:
+                runs.setdefault(event.specialist, []).append(event)
+    known = [(str(agent), str(model)) for agent, model in _answering(transaction.connection)]
+    silent = runs.keys() - {agent for agent, _ in known}
+    rows: list[ExpectedCostRow] = []
+    for agent, model in sorted([*known, *((agent, "") for agent in silent)]):
+        ended, lengths = runs.get(agent, []), answer_lengths(transaction, agent, model)
+        cost, turns = _median([one.cost.nanos for one in ended]), _median([one.turns for one in ended])
+        spent = None if cost is None else USD.from_nanos(cost)
+        took = (lengths.answers, lengths.median, lengths.most)
+        rows.append(ExpectedCostRow(agent, model, len(ended), spent, turns, *took))
+    return rows
+
+
+def _median(numbers: Sequence[int]) -> int | None:
+    """Return the median, halfway between the two in the middle and rounded up if there are two; None of nothing."""
+    ranked, middle = sorted(numbers), len(numbers) // 2
+    return -(-(ranked[middle] + ranked[~middle]) // 2) if ranked else None
+
+
 def median_costs(transaction: Transaction, handlers: Sequence[str]) -> dict[str, USD]:
     """Return the median of what the last `LAST_RUNS` completed runs of each handler cost, in all sessions, by name.
 
@@ -189,6 +251,13 @@ def median_costs(transaction: Transaction, handlers: Sequence[str]) -> dict[str,
         for name, nanos in _middle_costs(len(some))(transaction.connection, **values):
             middle.setdefault(str(name), []).append(int(nanos))
     return {name: USD.from_nanos(-(-sum(nanos) // len(nanos))) for name, nanos in middle.items()}
+
+
+_handlers = Statement(text("SELECT DISTINCT run_of FROM bursar_events WHERE run_of IS NOT NULL"))
+_last_runs = Statement(
+    text(f"SELECT payload FROM bursar_events WHERE run_of = :handler ORDER BY at DESC LIMIT {LAST_RUNS}")  # noqa: S608 - our own words
+)
+_answering = Statement(text("SELECT DISTINCT agent, model FROM bursar_calls WHERE whole IS TRUE"))
 
 
 @cache

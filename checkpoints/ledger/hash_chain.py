@@ -16,7 +16,7 @@ from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events, sessions
 from bursar.state.errors import LedgerError
-from bursar.state.events import EVENTS, CallHeld, Decided, Event, RunEnded
+from bursar.state.events import EVENTS, CallHeld, CallHoldRaised, Decided, Event, RunEnded
 from bursar.state.refusals import AccountClosed
 from bursar.state.run import Outcome
 
@@ -63,10 +63,10 @@ def append(transaction: Transaction, session_id: str, at: str, new: Iterable[Eve
     """Append events to the session's log in this transaction, and return sequence and hash of the last event.
 
     The session's row is locked until the transaction ends. Raises `UnknownSession` if there is no such session, and
-    `AccountClosed` if an event is a hold and an incident closed the session.
+    `AccountClosed` if an event is a hold, or raises one, and an incident closed the session.
     """
     told = list(new)
-    pays = any(isinstance(event, CallHeld) for event in told)
+    pays = any(isinstance(event, CallHeld | CallHoldRaised) for event in told)
     seen = _seen.setdefault(transaction.connection.engine, {})
     # Race: another process may have appended since. So the end in `seen` is a guess, checked against the session's row.
     guess = seen.get(session_id)
@@ -100,8 +100,8 @@ def _extend(
 ) -> tuple[int, str] | None:
     """Append the events to the log if the log ends at `end` (sequence, hash), and return its new end.
 
-    `pays` is whether one of the events is a hold. If the log ends elsewhere, or if `pays` and an incident closed the
-    session, change nothing and return None; the caller then reads the log's end from the session's row.
+    `pays` is whether one of the events is a hold or raises one. If the log ends elsewhere, or if `pays` and an incident
+    closed the session, change nothing and return None; the caller then reads the log's end from the session's row.
     """
     sequence, head = end
     rows: list[dict[str, object]] = []

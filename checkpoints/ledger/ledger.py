@@ -5,12 +5,12 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, select, text
+from sqlalchemy import URL, Connection
 
 from bursar.checkpoints.database.database import Database, Work
 from bursar.checkpoints.database.snapshot import lenient_text
@@ -30,14 +30,22 @@ from bursar.checkpoints.ledger.audit_log import (
 )
 from bursar.checkpoints.ledger.calls import InFlightCalls
 from bursar.checkpoints.ledger.circuit_breakers import BreakerRow
-from bursar.checkpoints.ledger.costs import By, CostRow, QuotedCostRow, costs, quoted_costs
+from bursar.checkpoints.ledger.costs import (
+    By,
+    CostRow,
+    ExpectedCostRow,
+    QuotedCostRow,
+    costs,
+    expected_takes,
+    quoted_costs,
+)
 from bursar.checkpoints.ledger.gains import GainRow, gains
 from bursar.checkpoints.ledger.pauses import PauseRow
+from bursar.checkpoints.ledger.reconciliation.open_holds import OpenHold, open_holds
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
-from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls
 from bursar.checkpoints.schema.migrate import migrate
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, Amount
@@ -73,22 +81,6 @@ def _off_loop(
         return await asyncio.to_thread(door, self, *args, **kwargs)
 
     return opened
-
-
-@dataclass(frozen=True, slots=True)
-class OpenHold:
-    """A call that is charged its hold, `amount`, because its cost is not booked.
-
-    `state` is `held` (it may be in flight), `sent` (it is in flight), or `unknown` (a person must reconcile it).
-    """
-
-    call_id: str
-    session_id: str
-    agent: str
-    model: str
-    amount: USD
-    state: str
-    at: datetime
 
 
 class Ledger:
@@ -215,6 +207,10 @@ class Ledger:
         """Return how often the answers of each cascade's rungs were accepted, what they cost, and what was saved."""
         return self.read(gains)
 
+    def expected_costs(self) -> list[ExpectedCostRow]:
+        """Return what each agent is expected to take by its last runs and answers: cost, turns and output tokens."""
+        return self.read(expected_takes)
+
     def verify(self, session_id: str | None = None, *, anchor: Anchor | None = None) -> Verification:
         """Check that the log is whole and agrees with calls and accounts, for one session or all.
 
@@ -240,7 +236,7 @@ class Ledger:
         A call of this process is listed as sent at once. A call of another process is listed as sent once it has been
         in flight for a second and that process has written something else. A held call may have been sent, too.
         """
-        found, sent = self.read(_open_holds), self.in_flight
+        found, sent = self.read(open_holds), self.in_flight
         return [replace(one, state="sent") if one.state == "held" and one.call_id in sent else one for one in found]
 
     def reconcile(self, call_id: str, amount: Amount, *, by: str = "") -> None:
@@ -352,6 +348,7 @@ class Ledger:
     acosts = _off_loop(costs)
     aquoted_costs = _off_loop(quoted_costs)
     agains = _off_loop(gains)
+    aexpected_costs = _off_loop(expected_costs)
     averify = _off_loop(verify)
     aanchor = _off_loop(anchor)
     aopen_holds = _off_loop(open_holds)
@@ -379,17 +376,3 @@ def _verify(transaction: Transaction, session_id: str | None, anchor: Anchor | N
     if session_id is not None and anchor is None and not found.events and not is_known(transaction, session_id):
         raise LedgerError(f"no session {session_id} in the books")
     return found
-
-
-def _open_holds(transaction: Transaction) -> list[OpenHold]:
-    columns = calls.c
-    query = (
-        select(columns.call_id, columns.session_id, columns.agent, columns.model, columns.amount)
-        .add_columns(columns.state, columns.held_at)
-        .where(text(OPEN_STATES))
-        .order_by(columns.held_at, columns.call_id)
-    )
-    return [
-        OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
-        for call_id, session_id, agent, model, amount, state, at in transaction.connection.execute(query)
-    ]

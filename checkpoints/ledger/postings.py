@@ -13,11 +13,12 @@ from bursar.checkpoints.ledger import administration, calls
 from bursar.checkpoints.ledger.accounts import check_amount, check_id, lock, move, reserve
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.hash_chain import UnknownSession, append, check_readable, stamp
-from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, settle_in_one
+from bursar.checkpoints.ledger.postgresql_postings import hold_in_one, raise_in_one, settle_in_one
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.state.errors import LedgerError
 from bursar.state.events import (
     CallHeld,
+    CallHoldRaised,
     CallRefused,
     CallSettled,
     CallUnknown,
@@ -62,6 +63,25 @@ def hold(transaction: Transaction, hold: Hold) -> None:
     append(transaction, hold.session_id, when, [event])
 
 
+def raise_hold(transaction: Transaction, hold: Hold, raised: int, *, at: datetime) -> None:
+    """Raise the hold of a call in flight from `hold.amount` to `raised` nano-dollars in every account of the call.
+
+    Afterwards the provider may bill so much. Raises `BudgetExceeded`, which names the outermost account without room,
+    or `AccountClosed`, which names the incident. The caller rolls back after an error, so nothing is raised anywhere.
+    """
+    check_amount("a hold", raised)
+    if raised <= hold.amount:
+        raise LedgerError(f"the hold of call {hold.call_id} is {hold.amount}; it is not raised to {raised}")
+    when = stamp(at)
+    transaction.in_flight.write(transaction.connection, at)
+    event = CallHoldRaised(call_id=hold.call_id, amount=USD.from_nanos(raised))
+    if _is_postgresql(transaction) and raise_in_one(transaction, hold, raised, at=when, told=event):
+        return
+    calls.raise_hold(transaction, hold.call_id, amount=hold.amount, raised=raised)
+    reserve(transaction, hold.scopes, rules.raise_hold(hold.amount, raised).held)
+    append(transaction, hold.session_id, when, [event])
+
+
 def refuse(transaction: Transaction, hold: Hold, *, scope: str, reason: str) -> None:
     """Log that this call was not sent because the account `scope` had no room for it. No account is changed."""
     event = CallRefused(
@@ -85,10 +105,13 @@ def settle(
     at: datetime,
     saved: int = 0,
     session_id: str | None = None,
+    whole: bool = False,
 ) -> None:
     """Charge a held call `cost` in place of its hold, and keep `response` for replay.
 
     `saved` is what the provider's prompt cache saved, in nano-dollars; below zero if its writes cost more than that.
+    If the answer is `whole`, its length counts in what the agent's answers are expected to take.
+
     If the call's `session_id` is given, PostgreSQL needs one round trip less.
 
     A cost above the hold is booked in full, because the provider has billed it. Such a cost is an incident: it closes
@@ -107,8 +130,9 @@ def settle(
         reasoning_tokens=usage.reasoning_tokens,
         response_hash=None if response is None else hashlib.sha256(response).hexdigest(),
         cache_saved=USD.from_nanos(saved),
+        whole=whole,
     )
-    row = calls.settled_row(call_id, cost=cost, usage=usage, saved=saved, response=response, at=when)
+    row = calls.settled_row(call_id, cost=cost, usage=usage, saved=saved, response=response, at=when, whole=whole)
     call = None
     if session_id is not None and _is_postgresql(transaction):
         call = settle_in_one(transaction, session_id, row, at=when, told=settled)

@@ -15,6 +15,7 @@ from bursar.state.events import (
     ActionIntended,
     Approval,
     CallHeld,
+    CallHoldRaised,
     CallSettled,
     CallUnknown,
     CallVoided,
@@ -44,6 +45,7 @@ class CallProjection:
     state: str = "held"
     cost: int | None = None
     usage: Usage | None = None
+    whole: bool | None = None
     response_hash: str | None = None
     cache_saved: int | None = None
     erased: bool = False
@@ -161,7 +163,7 @@ class SessionProjection:
         if run != run_of(event):
             self.unreadable.append(f"{where} has {run} as its completed run and cost, it tells of {run_of(event)}")
         match event:
-            case CallHeld() | CallSettled() | CallVoided() | CallUnknown() | Reconciled():
+            case CallHeld() | CallHoldRaised() | CallSettled() | CallVoided() | CallUnknown() | Reconciled():
                 follows = self._call(event)
             case ActionIntended() | ActionChanged():
                 follows = self._action(event)
@@ -228,7 +230,7 @@ class SessionProjection:
         self.approvals[event.approval_id] = (event.verdict, event.subject_hash)
         return before in APPROVAL_FOLLOWS[event.verdict]
 
-    def _call(self, event: CallHeld | CallSettled | CallVoided | CallUnknown | Reconciled) -> bool:
+    def _call(self, event: CallHeld | CallHoldRaised | CallSettled | CallVoided | CallUnknown | Reconciled) -> bool:
         """Update `calls` by the event. Returns False if the event cannot follow the call's state."""
         if isinstance(event, CallHeld):
             known = event.call_id in self.calls
@@ -240,10 +242,14 @@ class SessionProjection:
         if call is None or call.state != ("unknown" if isinstance(event, Reconciled) else "held"):
             return False
         match event:
+            case CallHoldRaised():
+                is_higher = event.amount.nanos > call.amount
+                call.amount = event.amount.nanos
+                return is_higher
             case CallSettled():
                 call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash
                 tokens = (event.input_tokens, event.output_tokens, event.cache_read_tokens, event.cache_write_tokens)
-                call.usage = Usage(*tokens, event.reasoning_tokens)
+                call.usage, call.whole = Usage(*tokens, event.reasoning_tokens), event.whole
                 call.cache_saved = event.cache_saved.nanos
             case Reconciled():
                 call.state, call.cost, call.response_hash = "settled", event.cost.nanos, event.response_hash

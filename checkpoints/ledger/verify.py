@@ -233,6 +233,7 @@ _FACTS = {
     "cache-write tokens": calls.c.cache_write_tokens,
     "reasoning tokens": calls.c.reasoning_tokens,
     "cache saving": calls.c.cache_saved,
+    "whole answer": calls.c.whole,
 }
 
 
@@ -262,7 +263,7 @@ def _check_calls(log: SessionProjection) -> Iterator[str]:
 def _said(told: CallProjection) -> tuple[object, ...]:
     tokens = (None,) * 5 if told.usage is None else astuple(told.usage)
     scopes = json.dumps(told.scopes)
-    used = (told.cost, *tokens, told.cache_saved)
+    used = (told.cost, *tokens, told.cache_saved, told.whole)
     return (told.request_id, told.agent, told.model, told.amount, scopes, told.state, *used)
 
 

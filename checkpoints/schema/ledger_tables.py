@@ -70,6 +70,7 @@ calls = Table(
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
     Column("cache_saved", BigInteger),  # nano-dollars; below zero: writes cost more than hits saved
+    Column("whole", Boolean),  # one answer with its usage, not cut short by a budget; NULL until settled
     Column("held_at", String(32), nullable=False),
     Column("ended_at", String(32)),
     Column("reason", Text),
@@ -78,9 +79,12 @@ calls = Table(
     Index("bursar_calls_journal", "session_id", "request_hash", "occurrence"),
     Index("bursar_calls_request", "request_id", "agent"),
     Index("bursar_calls_open", "session_id"),  # only calls that are open
+    # Only whole answers. SQLite reads the row if a column of the condition is not in the index, so `whole` is.
+    Index("bursar_calls_answers", "agent", "model", "ended_at", "output_tokens", "whole"),
 )
 
 partial_index(calls, "bursar_calls_open", OPEN_STATES)
+partial_index(calls, "bursar_calls_answers", "whole IS TRUE")
 
 actions = Table(
     "bursar_actions",

@@ -14,7 +14,7 @@ from functools import partial
 
 from bursar.checkpoints.ledger import circuit_breakers, postings
 from bursar.checkpoints.ledger.accounts import Account, charged, left, open_account
-from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts
+from bursar.checkpoints.ledger.admission_facts import AdmissionFacts, pauses_of, read_admission_facts, sized_by_books
 from bursar.checkpoints.ledger.calls import Hold, KeptAnswer, replayable, turns
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote, Caller, voter_of
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCalls, lost_calls_at
@@ -105,7 +105,7 @@ class _OutOfTurnsError(BursarError):
 
 
 class _ProbeTakenError(BursarError):
-    """Raised to roll the hold back if another caller has the probe of the half-open breaker."""
+    """Raised to roll the hold back if another caller has the breaker's probe."""
 
 
 def admit(claim: AdmissionRequest, *, first: bool) -> Flow[GrantedCall | KeptAnswer | LostCalls]:
@@ -162,12 +162,15 @@ def settle(
     admitted: GrantedCall,
     *,
     bill: Bill,
+    cost: int,
     response: bytes | None,
+    whole: bool = False,
     says: BreakerVote = "well",
 ) -> Flow[None]:
-    """Book the cost of `bill` in place of the call's hold, and let the ledger keep `response` for a repeated run.
+    """Book `cost` nano-dollars in place of the call's hold, and let the ledger keep `response` for a repeated run.
 
-    `says` tells the breaker what to count.
+    `bill` has the usage, and what the provider's cache saved. If the answer is `whole`, its length counts in what is
+    expected. `says` tells the breaker what to count.
     """
     hold, at = admitted.hold, claim.scope.clock()
 
@@ -176,10 +179,11 @@ def settle(
             transaction,
             hold.call_id,
             session_id=hold.session_id,
-            cost=bill.charge(hold.amount),
+            cost=cost,
             usage=bill.usage,
             saved=bill.saved,
             response=response,
+            whole=whole,
             at=at,
         )
         _tell_breaker(transaction, admitted.guarded, says, at)
@@ -256,10 +260,11 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     # Race: a pause may come after the read. This call is then in flight, and calls in flight finish.
     paused = now.refusal(pauses)
     # Race: on PostgreSQL another call may take this money before `hold`, whose conditional update then refuses.
-    covered = _covered(scope)
+    covered = scope.covered
     room = now.left if covered is None else least_of(now.left, covered[1] - charged(transaction, covered[0]))
     admits = partial(_admits, now, at, scope.session_id)
-    choice = choose(claim.offers, left=room, paused=paused is not None, admits=admits)
+    offers = [sized_by_books(transaction, offer, scope.agent) for offer in claim.offers]
+    choice = choose(offers, left=room, paused=paused is not None, admits=admits)
     if isinstance(choice, Declined):
         if paused is not None:
             return paused
@@ -280,19 +285,6 @@ def _admission(transaction: Transaction, claim: AdmissionRequest) -> GrantedCall
     if watched and not circuit_breakers.claim(transaction, offer.breaker, guarded.caller, at):
         raise _ProbeTakenError
     return GrantedCall(hold, choice.sized.cap, choice.place, guarded)
-
-
-def _covered(scope: Scope) -> tuple[str, int] | None:
-    """Return the account of the request that a run on another ledger pays a price for, and what the price covers of it.
-
-    Return None if there is no such run. The account's own cap does not do: a person may raise it, but not the price.
-    """
-    inner, outer = scope, scope.outer
-    while outer is not None and inner.charged is not None:
-        inner, outer = outer, outer.outer
-    if outer is None or outer.covers is None:
-        return None
-    return f"request:{inner.request_id}", outer.covers.budget_of(inner.request_id)
 
 
 def _admits(now: AdmissionFacts, at: datetime, session_id: str, breaker: str) -> bool:
@@ -319,7 +311,7 @@ def _no_turns(scope: Scope) -> BudgetExceeded:
 
 def _too_dear(transaction: Transaction, claim: AdmissionRequest, least: int) -> BudgetExceeded:
     scopes, cheapest = claim.scope.scopes, claim.cheapest
-    covered = _covered(claim.scope)
+    covered = claim.scope.covered
     last = scopes[-1] if covered is None else covered[0]
     tightest = next((s for s in scopes if left(transaction, (s,)) == least), last)
     needs = USD.from_nanos(cheapest.least)

@@ -1,19 +1,16 @@
 """The paid calls of a chat model: `chat` for a whole answer, `chat_stream` for a streamed answer."""
 
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
-from uuid import UUID
 
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
 
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.admission import GrantedCall, seconds_left
+from bursar.nodes.gateway.chat.call import ChatCall
+from bursar.nodes.gateway.chat.stream_hold import StreamHold
 from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.journal import (
     Received,
@@ -25,135 +22,23 @@ from bursar.nodes.gateway.journal import (
     mark_replacement,
     reported_output,
     tool_calls_in,
+    without_text,
 )
 from bursar.nodes.gateway.look_up.asking import asked
 from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
-from bursar.nodes.gateway.prompt_caches.advice import CallToCache, advise, prompt_of
-from bursar.nodes.gateway.prompt_caches.memory import PromptMemory
 from bursar.nodes.gateway.providers.base import (
-    CachingProvider,
     Failure,
     LookUp,
-    Provider,
-    ProviderClient,
     finder_of,
 )
-from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
+from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.observers.base import CallContext
-from bursar.state.langgraph_private import AMBIENT_CONFIG
+from bursar.state.errors import BursarError
 from bursar.state.refusals import Looping
-from bursar.state.rules.calls import Offer, model_offer
-from bursar.state.rules.pricing import Bill, PricedModel, Usage, bill, bill_answer, bill_cut_stream
+from bursar.state.rules.growth import GrowingHold, bill_hung_up
+from bursar.state.rules.pricing import Bill, Usage, bill, bill_answer, bill_cut_stream
 
 A = TypeVar("A", ChatResult, ChatResult | None)
-
-
-@dataclass(frozen=True, slots=True)
-class PricedModelCall:
-    """A model that may answer a call, with its price.
-
-    `input_tokens` is an upper bound of the request's input tokens. `asked` is the output cap that the caller set,
-    `maximum` the model's own cap, `minimum` the smallest useful cap, in tokens. `choices` is the number of answers.
-    `written` are the messages of the call as JSON. If `prompt_cache` is False, the provider's cache is left alone.
-    """
-
-    provider: Provider
-    client: ProviderClient
-    price: PricedModel
-    options: Mapping[str, object]
-    input_tokens: int
-    asked: int | None
-    choices: int
-    maximum: int
-    minimum: int
-    written: tuple[str, ...] = ()
-    prompt_cache: bool | None = None
-
-    @property
-    def wanted(self) -> int:
-        """The output cap, in tokens, that the call would have if money were no object."""
-        return self.maximum if self.asked is None else min(self.asked, self.maximum)
-
-    @property
-    def is_findable(self) -> bool:
-        """Whether the provider may find out what became of this call, if nobody sees its end."""
-        finder = finder_of(self.provider)
-        return finder is not None and finder.can_look_up(self.client, self.options)
-
-    def offer(self) -> Offer:
-        """Return the offer of this model: its least worst case, its breaker, and the function that sizes the call."""
-        return model_offer(
-            self.price,
-            input_tokens=self.input_tokens,
-            asked=self.asked,
-            maximum=self.maximum,
-            minimum=self.minimum,
-            choices=self.choices,
-            breaker=model_breaker(self.client.name, self.client.seller, self.client.base_url),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ChatCall:
-    """A call of a metered chat model. `candidates` may answer: the metered model first, then the cheaper models.
-
-    `traced` is the id of the LangChain run of the call.
-    """
-
-    claim: AdmissionRequest
-    candidates: tuple[PricedModelCall, ...]
-    messages: list[BaseMessage]
-    stop: list[str] | None
-    traced: UUID | None = None
-
-    @classmethod
-    def of(
-        cls,
-        scope: Scope,
-        request_hash: str,
-        candidates: tuple[PricedModelCall, ...],
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-    ) -> "ChatCall":
-        """Return the call with this hash as the run's next: ready to be paid by one of the candidates."""
-        offers = tuple(model.offer() for model in candidates)
-        findable = any(model.is_findable for model in candidates)
-        claim = AdmissionRequest(scope, request_hash, scope.next_occurrence(request_hash), offers, findable)
-        return cls(claim, candidates, messages, stop)
-
-    @property
-    def scope(self) -> Scope:
-        return self.claim.scope
-
-    def chosen(self, granted: GrantedCall) -> PricedModelCall:
-        """Return the candidate that was granted the call: the model for which the money is held."""
-        return self.candidates[granted.place]
-
-    def to_send(self, granted: GrantedCall) -> tuple[BaseChatModel, list[BaseMessage], dict[str, Any]]:
-        """Return the model, the messages and the options with which the granted call is sent.
-
-        What the provider needs for its prompt cache is in them.
-        """
-        model, messages = self.chosen(granted), self.messages
-        left = seconds_left(self.scope)
-        options = model.provider.send_options(model.client, model.options, cap=granted.cap, timeout_seconds=left)
-        if model.prompt_cache is not False:
-            scope, prompt = self.scope, prompt_of(messages, model.written, options)
-            call = CallToCache(scope.tenant, scope.agent, model.client, model.price, prompt, asked=model.prompt_cache)
-            advice = advise(PromptMemory.of(scope.ledger.database), call, scope.clock())
-            if isinstance(model.provider, CachingProvider):
-                messages, options = model.provider.use_cache(model.client, messages, options, advice)
-        if (finder := finder_of(model.provider)) is not None:
-            options = finder.name_call(model.client, options, call_id=granted.hold.call_id)
-        return model.client.model, messages, options
-
-    def replaces(self, granted: GrantedCall) -> str | None:
-        """If a cheaper model answers in place of the metered model, return the metered model's name; otherwise None.
-
-        A cheaper model answers if the metered model was too dear, or if its breaker was open.
-        """
-        return self.candidates[0].price.name if granted.place else None
 
 
 @dataclass(slots=True)
@@ -182,7 +67,7 @@ class _Answer(PaidCall[A]):
         model = self.call.chosen(granted)
         seen = max(self.received.tokens, 0 if result is None else least_tokens(result))
         usage = None if result is None else model.provider.usage(result)
-        return bill_answer(model.price, usage, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=seen)
+        return bill_answer(model.price, usage, hold=self.held(granted), input_tokens=model.input_tokens, seen=seen)
 
     def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
         """Whether the answer ended at an output cap that was lowered for the budget. True also if that is not known."""
@@ -191,6 +76,11 @@ class _Answer(PaidCall[A]):
             return False
         written = reported_output(result)
         return written is None or written >= granted.cap
+
+    def is_whole(self, granted: GrantedCall, result: ChatResult | None, usage: Usage) -> bool:
+        if result is None or not usage.output_tokens or self.call.chosen(granted).choices > 1:
+            return False
+        return not self.is_cut_short(granted, result)
 
     def failure(self, granted: GrantedCall, error: BaseException) -> Failure:
         provider, scope = self.call.chosen(granted).provider, self.call.scope
@@ -206,7 +96,7 @@ class _Answer(PaidCall[A]):
         model, received = self.call.chosen(granted), self.received.tokens
         if failure.usage is not None:
             return bill(model.price, failure.usage)
-        return bill_cut_stream(model.price, hold=granted.hold.amount, input_tokens=model.input_tokens, seen=received)
+        return bill_cut_stream(model.price, hold=self.held(granted), input_tokens=model.input_tokens, seen=received)
 
     def find(self, lost: LostCall, seconds: float) -> Flow[FoundEnd | None]:
         """Ask the provider of the model that was called, and return what it found; None if it found nothing."""
@@ -263,19 +153,31 @@ class _WholeAnswer(_Answer[ChatResult]):
 
 @dataclass(slots=True)
 class _StreamedAnswer(_Answer[ChatResult | None]):
-    """The paid call whose answer arrives in chunks. Its result is None if no chunk arrived."""
+    """The paid call whose answer arrives in chunks. Its result is None if no chunk arrived.
+
+    If the hold grows while the chunks arrive, `growing` is that hold.
+    """
 
     source: ChunkSource | None = None
+    growing: StreamHold | None = None
+
+    def held(self, granted: GrantedCall) -> int:
+        return granted.hold.amount if self.growing is None else self.growing.hold.amount
 
     def send(self, granted: GrantedCall) -> Flow[ChatResult | None]:
-        self.received = Received()
+        self.received, self.growing = Received(), self._growing(granted)
         self.source = source = self._open(granted)
         while (chunk := (yield from do(source.next()))) is not None:
             if not self.received.chunks:
                 sys.audit("bursar.failpoint", "after_send")
                 mark_replacement(chunk.message, self.call.replaces(granted))
             self.received.add(chunk)
-            yield EmitChunk(chunk)
+            if self.growing is not None:
+                yield from self._pay_for_chunk(self.growing)
+            yield EmitChunk(self.received.chunks[-1])
+            if self._is_hung_up():
+                yield from do(source.close())
+                break
             if self.received.tokens > granted.cap * self.call.chosen(granted).choices:
                 yield from do(source.close())
                 break
@@ -286,6 +188,48 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
                 mark_cut_short(message)
             yield EmitChunk(last)
         return result
+
+    def is_cut_short(self, granted: GrantedCall, result: ChatResult) -> bool:
+        whole = super(_StreamedAnswer, self).is_cut_short(granted, result)
+        return whole or self._is_hung_up()
+
+    def bill(self, granted: GrantedCall, result: ChatResult | None) -> Bill:
+        growing = self.growing
+        if growing is None or not growing.is_over or result is None:
+            return super(_StreamedAnswer, self).bill(granted, result)
+        model = self.call.chosen(granted)
+        return bill_hung_up(
+            model.price,
+            model.provider.usage(result),
+            hold=growing.hold.amount,
+            input_tokens=model.input_tokens,
+            least=self.received.tokens,
+            most=min(self.received.most + growing.now.slack, growing.now.most),
+        )
+
+    def _growing(self, granted: GrantedCall) -> StreamHold | None:
+        """Return the hold of the call if it grows; None if it pays for the whole answer from the beginning."""
+        model = self.call.chosen(granted)
+        if model.growth is None:
+            return None
+        most = granted.cap * model.choices
+        held = model.price.output_within(model.input_tokens, granted.hold.amount)
+        held = most if held is None else min(held, most)
+        now = GrowingHold(model.price, model.input_tokens, most=most, slack=model.growth.slack, held=held)
+        return StreamHold(self.call.claim, granted.hold, now)
+
+    def _pay_for_chunk(self, growing: StreamHold) -> Flow[None]:
+        """Commit the hold that pays for the last chunk. If it does not fit, keep no text that is not paid for."""
+        try:
+            yield from growing.cover(self.received.most)
+        except BursarError:  # nobody knows any more whether the call is in flight; its end is booked by `purchase`
+            yield from self.hang_up()
+            raise
+        if self.received.most > growing.now.held:
+            self.received.chunks[-1] = without_text(self.received.chunks[-1])
+
+    def _is_hung_up(self) -> bool:
+        return self.growing is not None and self.growing.is_over
 
     def read(self, answer: bytes) -> ChatResult | None:
         return decode(answer)
@@ -314,8 +258,9 @@ def chat(call: ChatCall) -> Flow[ChatResult]:
 def chat_stream(call: ChatCall) -> Flow[None]:
     """Emit the chunks of the answer to a call, which is paid for once.
 
-    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the hold pays for, the
-    stream is closed. Raises `Refused`, or the error of the provider's SDK.
+    A repeated run gets the answer from the ledger, as one chunk. If more tokens arrive than the cap allows, or if the
+    next step of a growing hold does not fit, the stream is closed. Raises `Refused`, or the error of the provider's
+    SDK.
     """
     answer = _StreamedAnswer(call.claim, call)
     result = yield from purchase(answer)
@@ -343,40 +288,3 @@ def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
             )
             raise call.scope.latch(Looping(what, scope="loop"))
     return result
-
-
-class ChatModelInThreads(BaseChatModel):
-    """A chat model whose calls are traced as part of the run that started the thread of the call."""
-
-    def invoke(
-        self,
-        input: LanguageModelInput,  # noqa: A002 - the name of the base class
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        with self._traced_in_thread():
-            return super().invoke(input, config, stop=stop, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: LanguageModelInput,  # noqa: A002 - the name of the base class
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        with self._traced_in_thread():
-            return await super().ainvoke(input, config, stop=stop, **kwargs)
-
-    def _traced_in_thread(self) -> AbstractContextManager[object]:
-        """Return a block in which LangChain finds the run's trace, if this thread knows nothing of LangChain's context.
-
-        A thread that is started by hand, or a job of a pool, has the scope of the run, but not LangChain's context.
-        LangChain would start a trace of its own for each call there, without the call's cost.
-        """
-        scope = current_scope()
-        if scope is None or scope.closed or scope.observers is None or AMBIENT_CONFIG.get():
-            return nullcontext()
-        return scope.observers.traced()

@@ -14,16 +14,18 @@ from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, PrivateAttr
 
 from bursar.nodes.gateway.bounds import check_fields, write_request
-from bursar.nodes.gateway.chat_call import ChatCall, ChatModelInThreads, PricedModelCall, chat, chat_stream
+from bursar.nodes.gateway.chat.call import ChatCall, PricedModelCall
+from bursar.nodes.gateway.chat.model_in_threads import ChatModelInThreads
+from bursar.nodes.gateway.chat.whole_answers_cache import WholeAnswersCache
+from bursar.nodes.gateway.chat_call import chat, chat_stream
 from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
-from bursar.nodes.gateway.journal import is_cut_short
 from bursar.nodes.gateway.prices import STANDARD_TIERS, Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
@@ -37,6 +39,7 @@ from bursar.nodes.gateway.rebinding import rebind
 from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
+from bursar.state.rules.growth import GrowthTerms
 from bursar.state.text import mended
 
 MARK = {"bursar": "metered"}  # in a run's metadata, for `UnmeteredGuard` and for readers of the trace
@@ -61,7 +64,7 @@ class MeteringTerms:
     `identity` is the model's own settings as JSON. If `price` is None, genai-prices has the price. `minimum` is the
     smallest output cap with which a call is sent, `maximum` the largest. `allowed` are the names of the request fields
     that may be sent. `cheaper` are the terms of the models that may replace the model. `prompt_cache` is what `meter`
-    was given.
+    was given. If there is `growth`, the hold of a stream grows on these terms.
     """
 
     provider: Provider
@@ -73,6 +76,7 @@ class MeteringTerms:
     allowed: frozenset[str]
     cheaper: tuple["MeteringTerms", ...] = ()
     prompt_cache: bool | None = None
+    growth: GrowthTerms | None = None
 
     def priced(self, options: Mapping[str, object], scope: Scope) -> PricedModel:
         """Return the price of the model that `options` names, by default of the metered model.
@@ -139,6 +143,7 @@ class MeteredChatModel(ChatModelInThreads):
         stop: list[str] | None,
         options: Mapping[str, object],
         run_manager: BaseRunManager | None,
+        streamed: bool = False,
     ) -> ChatCall:
         """Return the call, ready to be paid: its key in the ledger, and the models that may answer it, with prices.
 
@@ -146,13 +151,13 @@ class MeteredChatModel(ChatModelInThreads):
         `Refused` if the call's cost has no bound.
         """
         try:
-            call = self._priced_call(messages, stop, options)
+            call = self._priced_call(messages, stop, options, streamed=streamed)
         except UnicodeEncodeError:
-            call = self._priced_call(*mended((messages, stop, options)))
+            call = self._priced_call(*mended((messages, stop, options)), streamed=streamed)
         return replace(call, traced=_traced.get() if run_manager is None else run_manager.run_id)
 
     def _priced_call(
-        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object]
+        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, object], *, streamed: bool
     ) -> ChatCall:
         scope = current_scope()
         if scope is None:
@@ -168,7 +173,10 @@ class MeteredChatModel(ChatModelInThreads):
             cheaper = [_candidate(other, messages, stop, unnamed, scope)[1] for other in terms.cheaper]
         except Refused as refusal:
             raise scope.latch(refusal) from None
-        return ChatCall.of(scope, key, (candidate, *cheaper), messages, stop)
+        candidates = (candidate, *cheaper)
+        if not streamed:  # only a stream can be hung up
+            candidates = tuple(replace(one, growth=None) if one.growth else one for one in candidates)
+        return ChatCall.of(scope, key, candidates, messages, stop)
 
     def _generate(
         self,
@@ -195,7 +203,7 @@ class MeteredChatModel(ChatModelInThreads):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        return drive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
+        return drive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager, streamed=True)))
 
     def _astream(
         self,
@@ -204,7 +212,7 @@ class MeteredChatModel(ChatModelInThreads):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        return adrive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager)))
+        return adrive_stream(chat_stream(self._call(messages, stop, kwargs, run_manager, streamed=True)))
 
     # LangChain does not say in which of its runs it streams. So a stream gets the id of its run here.
 
@@ -260,7 +268,7 @@ class MeteredChatModel(ChatModelInThreads):
         cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
         if cache is None or self.cache is False:
             return self
-        copy = self.model_copy(update={"cache": _WholeAnswersCache(cache)})
+        copy = self.model_copy(update={"cache": WholeAnswersCache(cache)})
         copy._terms = self._terms
         return copy
 
@@ -344,30 +352,6 @@ class MeteredChatModel(ChatModelInThreads):
         raise BursarError("a metered model holds credentials and is not pickled; make it where it is used")
 
 
-class _WholeAnswersCache(BaseCache):
-    """A wrapper of LangChain's cache that stores no answer which a budget cut short, and passes on everything else."""
-
-    def __init__(self, cache: BaseCache) -> None:
-        self._cache = cache
-
-    def lookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        return self._cache.lookup(prompt, llm_string)
-
-    async def alookup(self, prompt: str, llm_string: str) -> Sequence[Generation] | None:
-        return await self._cache.alookup(prompt, llm_string)
-
-    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        if not is_cut_short(return_val):
-            self._cache.update(prompt, llm_string, return_val)
-
-    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        if not is_cut_short(return_val):
-            await self._cache.aupdate(prompt, llm_string, return_val)
-
-    def clear(self, **kwargs: Any) -> None:
-        self._cache.clear(**kwargs)
-
-
 def _candidate(
     terms: MeteringTerms,
     messages: list[BaseMessage],
@@ -394,4 +378,5 @@ def _candidate(
         minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
         written=request.messages,
         prompt_cache=terms.prompt_cache,
+        growth=None if thinking_tokens(client, options) else terms.growth,  # thoughts may be billed unseen
     )

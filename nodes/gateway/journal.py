@@ -21,15 +21,31 @@ BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the 
 
 @dataclass(slots=True)
 class Received:
-    """The chunks of a stream that have arrived. `tokens` is never more than a provider could have billed for them."""
+    """The chunks of a stream that have arrived. `tokens` is never more than a provider could have billed for them.
+
+    `reported` is what the provider's reports in the stream say of the output tokens so far, and `unreported` is the
+    number of bytes that came after the last report.
+    """
 
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
     tokens: int = 0
+    reported: "OutputReports" = field(default_factory=lambda: OutputReports())
+    unreported: int = 0
 
     def add(self, chunk: ChatGenerationChunk) -> None:
         """Add one chunk, and count its tokens: at least one if there is any text in the chunk."""
         self.chunks.append(chunk)
-        self.tokens += _tokens(_size(chunk.message))
+        size, message = _size(chunk.message), chunk.message
+        self.tokens += _tokens(size)
+        self.unreported += size
+        if isinstance(message, AIMessageChunk) and message.usage_metadata:
+            self.reported.add(message.usage_metadata)
+            self.unreported = 0
+
+    @property
+    def most(self) -> int:
+        """The most output tokens that the text so far can have: those reported, and one for each byte after that."""
+        return self.reported.most(self.tokens) + self.unreported
 
     def result(self) -> ChatResult | None:
         """Return the chunks as one answer; None if no chunk arrived."""
@@ -50,6 +66,31 @@ class Received:
         return any(_size(chunk.message) for chunk in self.chunks[last + 1 :])
 
 
+@dataclass(slots=True)
+class OutputReports:
+    """What the reports of a stream say of its output tokens: `total` is their sum, `last` the last of them.
+
+    `is_so_far` is whether each report may cover the stream so far: none is lower than the one before.
+    """
+
+    total: int = 0
+    last: int = 0
+    is_so_far: bool = True
+
+    def add(self, usage: UsageMetadata) -> None:
+        """Count one report."""
+        tokens = usage["output_tokens"]
+        self.is_so_far = self.is_so_far and tokens >= self.last
+        self.total, self.last = self.total + tokens, tokens
+
+    def most(self, arrived: int) -> int:
+        """Return the output tokens so far, if `arrived` tokens came for certain. What may be read in two ways is added.
+
+        Reports that cover the stream so far are not lower than what has arrived; reports of one chunk each are.
+        """
+        return self.last if self.is_so_far and self.last >= arrived else self.total
+
+
 def mark_replacement(message: BaseMessage, too_dear: str | None) -> None:
     """Write into the message's metadata that a cheaper model answered in place of the model named `too_dear`.
 
@@ -64,6 +105,12 @@ def mark_cut_short(message: BaseMessage) -> None:
     """Write into the message's metadata that its session's budget cut it short."""
     known = cast(Mapping[str, object], message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
     message.response_metadata = {**known, CUT_SHORT: True}
+
+
+def without_text(chunk: ChatGenerationChunk) -> ChatGenerationChunk:
+    """Return a chunk with the metadata of this one, and nothing that the model wrote."""
+    known = cast(Mapping[str, object], chunk.message.response_metadata)  # pyright: ignore[reportUnknownMemberType]
+    return ChatGenerationChunk(message=AIMessageChunk(content="", response_metadata=dict(known)))
 
 
 def is_cut_short(generations: Sequence[Generation]) -> bool:

@@ -1,6 +1,7 @@
 """The gateway: the only door to a model. `meter` puts a chat model or an embedding model behind it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast, overload
 
@@ -15,11 +16,18 @@ from bursar.nodes.gateway.providers.anthropic import AnthropicProvider
 from bursar.nodes.gateway.providers.azure import AzureProvider
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient, registered_providers
 from bursar.nodes.gateway.providers.fields import COMMON_FIELDS
-from bursar.nodes.gateway.providers.generic import GenericProvider, asked_tier, known_max_output_tokens, own_fields
+from bursar.nodes.gateway.providers.generic import (
+    GenericProvider,
+    asked_tier,
+    known_max_output_tokens,
+    mapping,
+    own_fields,
+)
 from bursar.nodes.gateway.providers.ollama import OllamaProvider
 from bursar.nodes.gateway.providers.openai import OpenAIProvider
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.refusals import Refused
+from bursar.state.rules.growth import DEFAULT_SLACK_TOKENS, GrowthTerms
 
 __all__ = ["MeteredChatModel", "MeteredEmbeddings", "Price", "meter"]
 
@@ -44,6 +52,8 @@ def meter(
     provider: Provider | None = None,
     allow: Collection[str] = (),
     prompt_cache: bool | None = None,
+    growing_holds: bool = False,
+    slack_tokens: int = DEFAULT_SLACK_TOKENS,
 ) -> MeteredChatModel: ...
 
 
@@ -61,6 +71,8 @@ def meter(
     provider: Provider | None = None,
     allow: Collection[str] = (),
     prompt_cache: bool | None = None,
+    growing_holds: bool = False,
+    slack_tokens: int = DEFAULT_SLACK_TOKENS,
 ) -> MeteredChatModel | MeteredEmbeddings:
     """Return a metered form of `model`, each of whose calls is sent only if its worst case fits the session's budget.
 
@@ -82,12 +94,17 @@ def meter(
     Calls ask for the provider's prompt cache: OpenAI gets a `prompt_cache_key`, Anthropic `cache_control` where a write
     is expected to pay. Other servers of OpenAI's protocol get the key with `prompt_cache=True` only; False adds none.
 
+    With `growing_holds` a stream's hold pays for a first part of the output, and grows while the stream is received. A
+    step that does not fit ends the stream. This rests on the provider: of a stream that is hung up it bills at most
+    `slack_tokens` output tokens more than had arrived before the last chunk. It is not for models that think unseen.
+
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 
     Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model costs money but takes no
     output cap, if it is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a
-    limit of output tokens is below 1, or if a metered model is given `cheaper` models. A cheaper model of another class
-    may read the same options otherwise, so it raises `ConfigurationError` too.
+    limit of output tokens is below 1, if holds shall grow for a model that thinks unseen, or if a metered model is
+    given `cheaper` models. A cheaper model of another class may read the same options otherwise, so it raises
+    `ConfigurationError` too.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)
@@ -96,33 +113,42 @@ def meter(
             raise ConfigurationError("this model is metered already; name its cheaper models where it is metered")
         return model
     _check_arguments(model, min_output_tokens, max_output_tokens)
+    growth = _growth(model, slack_tokens) if growing_holds else None
     chosen = _provider_of(model) if provider is None else provider
     client = chosen.prepare(model)
     _check_terms(client, price)
     allowed = frozenset({*getattr(chosen, "allowed_fields", COMMON_FIELDS), *allow})
-    try:
-        check_allow(allow)
-        identity = _identity(chosen, client, allowed)
-    except Refused as refusal:
-        raise ConfigurationError(str(refusal)) from None
+    identity = _identity(chosen, client, allowed, allow)
     maximum = max_output_tokens or known_max_output_tokens(model)
-    alike = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens)
-    others = [alike(other, provider=provider, allow=allow, prompt_cache=prompt_cache) for other in cheaper]
-    replacing = tuple(terms for other in others for terms in _cheaper(client.model, other))
-    terms = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing, prompt_cache)
-    return MeteredChatModel.wrap(model, terms)
+    like = partial(meter, min_output_tokens=min_output_tokens, max_output_tokens=max_output_tokens, provider=provider)
+    like = partial(like, allow=allow, prompt_cache=prompt_cache, growing_holds=growing_holds, slack_tokens=slack_tokens)
+    replacing = tuple(terms for other in cheaper for terms in _cheaper(client.model, like(other)))
+    own = MeteringTerms(chosen, client, identity, price, min_output_tokens, maximum, allowed, replacing)
+    return MeteredChatModel.wrap(model, replace(own, prompt_cache=prompt_cache, growth=growth))
 
 
-def _check_arguments(model: object, min_output_tokens: int, max_output_tokens: int | None) -> None:
-    """Raise `ConfigurationError` unless `model` is a chat model and both limits, in tokens, are at least 1."""
+def _check_arguments(model: object, minimum: int, maximum: int | None) -> None:
+    """Raise `ConfigurationError` unless `model` is a chat model, and the limits of output tokens are at least 1."""
     if not isinstance(model, BaseChatModel):  # untyped code passes a binding
         raise ConfigurationError(f"meter takes a chat model, not {type(model).__name__}; meter the model, then bind")
-    if min_output_tokens < 1 or (max_output_tokens is not None and max_output_tokens < 1):
+    if minimum < 1 or (maximum is not None and maximum < 1):
         raise ConfigurationError("min_output_tokens and max_output_tokens must be at least 1")
 
 
 def _provider_of(model: BaseChatModel) -> Provider:
     return next(one for one in (*registered_providers(), *BUILT_IN_PROVIDERS) if one.matches(model))
+
+
+def _growth(model: BaseChatModel, slack_tokens: int) -> GrowthTerms:
+    """Return the terms on which the holds of the model's streams grow. Raises `ConfigurationError` if they may not."""
+    if slack_tokens < 1:
+        raise ConfigurationError("slack_tokens must be at least 1: something is always on its way")
+    if mapping(model.profile).get("reasoning_output"):
+        raise ConfigurationError(
+            f"{type(model).__name__} may bill thoughts that no stream shows, so its holds cannot grow; "
+            "leave growing_holds out"
+        )
+    return GrowthTerms(slack_tokens)
 
 
 def _cheaper(model: BaseChatModel, metered: MeteredChatModel) -> tuple[MeteringTerms, ...]:
@@ -166,15 +192,19 @@ def _check_terms(client: ProviderClient, price: Price | None) -> None:
         )
 
 
-def _identity(provider: Provider, client: ProviderClient, allowed: Collection[str]) -> bytes:
+def _identity(provider: Provider, client: ProviderClient, allowed: Collection[str], allow: Collection[str]) -> bytes:
     """Return the settings by which the client's model differs from others, and the fields that it adds, as JSON.
 
     They are part of every request's hash, because models with different settings may answer differently. Raises
-    `Refused` if one of the fields may not be sent.
+    `ConfigurationError` if one of the fields may not be sent, or one that the caller `allow`s cannot be allowed.
     """
     model = client.model
     own = cast("Mapping[str, object]", getattr(provider, "own_fields", own_fields)(model))
-    check_fields(own, allowed, cap_option=client.cap_option)
+    try:
+        check_allow(allow)
+        check_fields(own, allowed, cap_option=client.cap_option)
+    except Refused as refusal:
+        raise ConfigurationError(str(refusal)) from None
     identifying = cast("Mapping[str, object]", model._identifying_params)  # pyright: ignore[reportPrivateUsage]
     given = {name: value for name, value in own.items() if value is not None}
     return write_identity({**given, **identifying, "_class": type(model).__name__})

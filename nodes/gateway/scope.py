@@ -125,6 +125,19 @@ class Scope:
         return self.outer if self.outer is not None and self.outer.is_on(self.ledger) else None
 
     @property
+    def covered(self) -> tuple[str, int] | None:
+        """The account of the request that a run on another ledger pays a price for, and what the price covers of it.
+
+        None if there is no such run. The account's own cap does not do: a person may raise it, but not the price.
+        """
+        inner, outer = self, self.outer
+        while outer is not None and inner.charged is not None:
+            inner, outer = outer, outer.outer
+        if outer is None or outer.covers is None:
+            return None
+        return f"request:{inner.request_id}", outer.covers.budget_of(inner.request_id)
+
+    @property
     def refusal(self) -> Refused | None:
         """The first refusal of the run, or of the run's rung whose scope this is; None if there is none."""
         return self._part.refusal

@@ -59,6 +59,10 @@ class PaidCall(ABC, Generic[T]):
             began=scope.clock(),
         )
 
+    def held(self, granted: GrantedCall) -> int:
+        """Return the call's hold as it is now, in nano-dollars. The hold of a stream may have grown."""
+        return granted.hold.amount
+
     @abstractmethod
     def send(self, granted: GrantedCall) -> Flow[T]:
         """Send the call once, and return its result."""
@@ -96,6 +100,10 @@ class PaidCall(ABC, Generic[T]):
         If True, and the call is not sent again, the caller records the error in the scope.
         """
         return failure.at_fault
+
+    def is_whole(self, granted: GrantedCall, result: T, usage: Usage) -> bool:
+        """Whether the result is one answer of a model with its usage, which no budget cut short."""
+        return False
 
     def has_begun_to_answer(self) -> bool:
         """Whether part of the answer has arrived, so that what was called is alive."""
@@ -244,8 +252,8 @@ def _settle(call: PaidCall[T], granted: GrantedCall, result: T, told: _Telling) 
         bill = call.bill(granted, result)
     except BaseException as error:  # noqa: BLE001 - raised again when the call is charged
         unread = error
-    cost = bill.charge(granted.hold.amount)
-    yield from settle(call.claim, granted, bill=bill, response=call.write(result))
+    cost, whole = bill.charge(call.held(granted)), call.is_whole(granted, result, bill.usage)
+    yield from settle(call.claim, granted, bill=bill, cost=cost, response=call.write(result), whole=whole)
     told.settled(bill, cost, answer=result, error=unread)
     if unread is not None:
         raise unread
@@ -280,15 +288,15 @@ def _failed(
         case "settle":
             assert known is not None
             vote = says if failure.usage is None else "well"  # the model answered, but its answer could not be read
-            cost = known.charge(granted.hold.amount)
-            yield from settle(claim, granted, bill=known, response=None, says=vote)
+            cost = known.charge(call.held(granted))
+            yield from settle(claim, granted, bill=known, cost=cost, response=None, says=vote)
             told.settled(known, cost, error=error)
         case "void":
             yield from void(claim, granted, failure.reason, says)
             told.ended("void", error=error, reason=failure.reason)
         case "lose":
             yield from mark_unknown(claim, granted, failure.reason, says)
-            told.ended("unknown", cost=granted.hold.amount, error=error, reason=failure.reason)
+            told.ended("unknown", cost=call.held(granted), error=error, reason=failure.reason)
     if pause is None:
         claim.give_back()
         if call.is_the_providers(failure):

@@ -6,9 +6,11 @@ A call is charged to several accounts at once. What is said here of one account 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Literal
 
-from bursar.state.rules.pricing import PricedModel, output_cap
+from bursar.state.rules.growth import FirstPart, GrowthTerms, first_part, least_part
+from bursar.state.rules.pricing import ORDINARY_OUTPUT_TOKENS, PricedModel, output_cap
 
 MAX_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.5
@@ -17,7 +19,7 @@ SOON_SECONDS = 0.05  # what ends this near to the run's deadline was ended by th
 PATIENCE_SECONDS = 1.0  # a call that had less time than this was not given a chance
 
 CallState = Literal["held", "sent", "settled", "void", "unknown"]
-CallStep = Literal["send", "settle", "void", "lose", "reconcile"]
+CallStep = Literal["send", "raise", "settle", "void", "lose", "reconcile"]
 
 Ending = Literal["settle", "void", "lose"]
 
@@ -25,6 +27,7 @@ IN_FLIGHT: tuple[CallState, ...] = ("held", "sent")  # the hold of a call counts
 # The states from which each step may be taken. From any other state the step is refused, and nothing is moved.
 MAY_FOLLOW: Mapping[CallStep, tuple[CallState, ...]] = {
     "send": ("held",),
+    "raise": IN_FLIGHT,
     "settle": IN_FLIGHT,
     "void": IN_FLIGHT,
     "lose": IN_FLIGHT,
@@ -55,6 +58,7 @@ class SizedOffer:
 class Offer:
     """One way to answer a call: a model or a function, at a price.
 
+    If the size depends on how long the agent's answers are, `learned` returns the offer for answers of so many tokens.
     `least` is the worst case, in nano-dollars, of the call with the smallest output cap that is useful. `shape` sizes
     the call for the nano-dollars left (None is no limit), and returns None if the call does not fit. `breaker` names
     the breaker that guards the call, "" if there is none.
@@ -65,6 +69,7 @@ class Offer:
     least: int
     shape: Callable[[int | None], SizedOffer | None]
     breaker: str = ""
+    learned: "Callable[[int], Offer] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +105,54 @@ def model_offer(
     minimum: int,
     choices: int,
     breaker: str,
+    ordinary: int = ORDINARY_OUTPUT_TOKENS,
+    growth: GrowthTerms | None = None,
 ) -> Offer:
-    """Return the `Offer` of a model for one call. The arguments are those of `output_cap`, and the model's breaker."""
+    """Return the `Offer` of a model for one call. The arguments are those of `output_cap`, and the model's breaker.
+
+    If there is `growth`, the call is a stream whose hold grows on these terms, and its first part alone must fit.
+    """
+    again = partial(
+        model_offer,
+        price,
+        input_tokens=input_tokens,
+        asked=asked,
+        maximum=maximum,
+        minimum=minimum,
+        choices=choices,
+        breaker=breaker,
+        growth=growth,
+    )
+    size = partial(
+        output_cap if growth is None else partial(first_part, terms=growth),
+        price,
+        input_tokens=input_tokens,
+        asked=asked,
+        maximum=maximum,
+        minimum=minimum,
+        choices=choices,
+        ordinary=ordinary,
+    )
 
     def shape(left: int | None) -> SizedOffer | None:
-        cap = output_cap(
-            price,
-            input_tokens=input_tokens,
-            left=left,
-            asked=asked,
-            maximum=maximum,
-            minimum=minimum,
-            choices=choices,
-        )
-        return None if cap is None else SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
+        match size(left=left):
+            case None:
+                return None
+            case FirstPart(cap, held):
+                return SizedOffer(price.worst_case(input_tokens, held), cap)
+            case cap:
+                return SizedOffer(price.worst_case(input_tokens, cap * choices), cap)
+
+    def for_answers(tokens: int) -> Offer:
+        return again(ordinary=tokens)
 
     smallest = min(minimum, maximum if asked is None else min(asked, maximum))
     least = price.worst_case(input_tokens, smallest * choices)
-    return Offer(price.name, price.version, least, shape, breaker)
+    if growth is not None:
+        most = maximum if asked is None else min(asked, maximum)
+        part = least_part(growth, cap=smallest, most=most, choices=choices)
+        least = price.worst_case(input_tokens, part)
+    return Offer(price.name, price.version, least, shape, breaker, for_answers if asked is None else None)
 
 
 def refuse_run(*, ended: bool, pays: bool) -> Refusal | None:
@@ -221,6 +256,11 @@ def lose(amount: int) -> Movement:
 def reconcile(amount: int, cost: int) -> Movement:
     """Return the movement that books the cost of a call that was charged at its hold, `amount`, until now."""
     return Movement(held=0, spent=cost - amount)
+
+
+def raise_hold(amount: int, raised: int) -> Movement:
+    """Return the movement that raises the hold of a call in flight from `amount` to `raised`."""
+    return Movement(held=raised - amount, spent=0)
 
 
 def is_overrun(amount: int, cost: int) -> bool:

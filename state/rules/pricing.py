@@ -178,20 +178,31 @@ def output_cap(
     maximum: int,
     minimum: int,
     choices: int = 1,
+    ordinary: int = ORDINARY_OUTPUT_TOKENS,
 ) -> int | None:
     """Return the output cap, in tokens, of a call that fits `left` nano-dollars; None if less than `minimum` would fit.
 
     If `left` is None, the money has no limit. If the caller `asked` for a cap, that cap is lowered only as far as the
     money requires. Otherwise the cap is lowered until the call's worst case is at most a quarter of what is left, but
-    not below `ORDINARY_OUTPUT_TOKENS`: a model that may write 16,000 tokens must not block the other calls of its
-    budget. `choices` is the number of answers that the call asks for at once. `minimum` is at least 1.
+    not below `ordinary`, what ordinary answers take: a model that may write 16,000 tokens must not block the other
+    calls of its budget. `choices` is the number of answers that the call asks for at once. `minimum` is at least 1.
     """
     wanted = maximum if asked is None else min(asked, maximum)
     fitting = wanted if left is None else _within(price, input_tokens, left, choices, wanted)
     if asked is None and left is not None:
-        share = _within(price, input_tokens, left // SHARE_OF_WHAT_IS_LEFT, choices, wanted)
-        fitting = min(fitting, max(share, ORDINARY_OUTPUT_TOKENS, minimum))
+        least = max(ordinary, minimum)
+        shared = share_cap(price, wanted, input_tokens=input_tokens, left=left, choices=choices, least=least)
+        fitting = min(fitting, shared)
     return fitting if fitting >= min(minimum, wanted) else None
+
+
+def share_cap(price: PricedModel, wanted: int, *, input_tokens: int, left: int, choices: int, least: int) -> int:
+    """Return the output cap with which a call's worst case is at most a quarter of what is left, at most `wanted`.
+
+    It is not lowered below `least`. The other arguments are those of `output_cap`.
+    """
+    share = _within(price, input_tokens, left // SHARE_OF_WHAT_IS_LEFT, choices, wanted)
+    return min(wanted, max(share, least))
 
 
 def _within(price: PricedModel, input_tokens: int, nanos: int, choices: int, wanted: int) -> int:

@@ -101,6 +101,34 @@ def test_gains_of_cascades(books: Ledger) -> None:
     ]
 
 
+def test_costs_that_are_expected(books: Ledger) -> None:
+    """What an agent is expected to take: medians of its completed runs, and how long its whole answers are."""
+    assert bursar(books, "costs", "--expected").stdout == "No agent has completed anything.\n"
+    books.run(requests.open_session, "s-2", "acme", at=NOW)
+    books.run(requests.open_request, "s-2", "r-2", accounts=[Account("request:r-2", 1)], text_hash="t", at=NOW)
+    books.run(postings.hold, Hold("c-2", "s-2", "r-2", "tax", "ns", "two", 0, "gpt", "p", 1, ("request:r-2",), NOW))
+    books.run(postings.settle, "c-2", cost=1, usage=Usage(10, 70), response=b"answer", at=NOW, whole=True)
+    for turns, cost in ((1, "0.01"), (4, "0.02"), (2, "0.06")):
+        ran = {"specialist": "tax", "handler": "tax", "level": 0, "outcome": Outcome.COMPLETED, "reason": ""}
+        end = {"request_id": "r-1", "cost": USD(cost), "milliseconds": 1, "turns": turns, "step": "tax", **ran}
+        books.run(postings.record, "s-2", RunEnded.model_validate(end), at=NOW)
+    assert json.loads(bursar(books, "costs", "--expected", "--json").stdout) == [
+        {
+            "agent": "tax",
+            "model": "gpt",
+            "runs": 3,
+            "cost": "0.020000000",
+            "turns": 2,
+            "answers": 1,
+            "output_p50": 70,
+            "output_p99.5": 70,
+        }
+    ]
+    shown = bursar(books, "costs", "--expected").stdout
+    assert "output p99.5" in shown
+    assert "$0.02" in shown
+
+
 def test_an_incident_is_listed_and_acknowledged(books: Ledger) -> None:
     """Incidents say which session they keep closed; an acknowledgement opens it and stays with its note."""
     assert "the session is closed; acknowledge it" in bursar(books, "incidents").stdout

@@ -8,6 +8,7 @@ PLAYED = "tests/simulation/test_simulation.py::test_the_money_rules_hold_at_all"
 RULES = "tests/state/rules"
 REAL = "tests/simulation/test_real_ledger.py::test_the_ledger_agrees_with_the_rules"
 CALLS, PLANS, PRICING = "state/rules/calls.py", "state/rules/plans.py", "state/rules/pricing.py"
+GROWTH = "state/rules/growth.py"
 
 # The name of the fault, the text, and what it becomes. The simulator or the rules' own tests must catch it.
 _IN_ACCOUNTS = (
@@ -139,11 +140,11 @@ _IN_PRICING = (
         "wanted = maximum\n    fitting",
     ),
     ("one call may take all that is left", "left // SHARE_OF_WHAT_IS_LEFT", "left"),
-    ("a quarter may be less than an answer", "max(share, ORDINARY_OUTPUT_TOKENS, minimum)", "max(share, minimum)"),
+    ("a quarter may be less than an answer", "least = max(ordinary, minimum)", "least = minimum"),
     (
         "a quarter may be less than the minimum",
-        "max(share, ORDINARY_OUTPUT_TOKENS, minimum)",
-        "max(share, ORDINARY_OUTPUT_TOKENS)",
+        "least = max(ordinary, minimum)",
+        "least = ordinary",
     ),
     ("a cap below the useful minimum is sent", "fitting >= min(minimum, wanted)", "fitting > 0"),
     ("each of several answers may take it all", "most // choices)", "most)"),
@@ -210,6 +211,16 @@ _IN_PLANS = (
     ("a raise lowers the budget", "if amount > 0 and", "if"),
 )
 
+_IN_GROWTH = (
+    ("a step that does not fit is taken", "if needed > affordable:", "if needed > affordable + 1:"),
+    ("a step that fits is refused", "if needed > affordable:", "if needed >= affordable:"),
+    ("a stream has no slack", "min(seen + self.slack, self.most)", "min(seen, self.most)"),
+    ("a stream is held beyond its cap", "held=min(target, self.most)", "held=target"),
+    ("a step takes all that is left", "self.amount // max(2 * room.held, 1)", "1"),
+    ("a stream that was hung up is charged what arrived", "max(certain, min(worst, hold)), Usage", "certain, Usage"),
+    ("a stream without room for its first part is sent", "if held >= least else None", "if held >= 0 else None"),
+)
+
 
 def _planted(file: str, faults: Sequence[tuple[str, str, str]]) -> list[Mutant]:
     return [Mutant(name, file, old, new, [PLAYED, RULES]) for name, old, new in faults]
@@ -220,6 +231,7 @@ MONEY_RULES = (
     *_planted(CALLS, _IN_ADMISSION),
     *_planted(PLANS, _IN_PLANS),
     *_planted(PRICING, _IN_PRICING),
+    *_planted(GROWTH, _IN_GROWTH),
     Mutant(
         "SQLite holds beyond a cap", "checkpoints/ledger/accounts.py", ".where(accounts.c.held <= _room)", "", [REAL]
     ),

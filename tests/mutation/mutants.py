@@ -261,7 +261,7 @@ MUTANTS = (
     ),
     Mutant(
         "an answer that a budget cut short is cached for others",
-        "nodes/gateway/chat_model.py",
+        "nodes/gateway/chat/whole_answers_cache.py",
         "        if not is_cut_short(return_val):\n            self._cache.update(",
         "        if return_val:\n            self._cache.update(",
         ["tests/adversaries/test_caps_and_caches.py::test_an_answer_that_a_budget_cut_short_is_for_nobody_else"],

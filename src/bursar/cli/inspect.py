@@ -23,7 +23,7 @@ from bursar.state.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.anchors import Anchor
-    from bursar.checkpoints.ledger.costs import CostRow
+    from bursar.checkpoints.ledger.costs import CostRow, ExpectedCostRow
 
 commands = typer.Typer()
 
@@ -123,6 +123,9 @@ def costs(
     gain: Annotated[
         bool, typer.Option("--gain", help="Show how often the answers of cascades' rungs were accepted.")
     ] = False,
+    expected: Annotated[
+        bool, typer.Option("--expected", help="Show what each agent is expected to take by its last runs and answers.")
+    ] = False,
     start: Day = None,
     end: Day = None,
     form: Annotated[
@@ -154,6 +157,9 @@ def costs(
             table = show.rows(("agent", "runs", "expected", "real"), shown)
             show.console().print(table if compared else "No run was planned.")
         return
+    if expected:
+        _show_expected(open_ledger(database).expected_costs(), json=json)
+        return
     rows = open_ledger(database).costs(by.value, session=session, start=_day(start), end=_day(end))
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))
@@ -175,6 +181,18 @@ def _show_gains(database: str, *, json: bool) -> None:
         (r.specialist, r.segment, r.rung, r.asked, r.accepted, f"{r.gain:.3f}", r.mean_cost, r.saved) for r in rows
     ]
     show.console().print(show.rows(columns, lines) if lines else "No cascade has asked a rung.")
+
+
+def _show_expected(rows: "list[ExpectedCostRow]", *, json: bool) -> None:
+    from bursar.cli import render as show
+
+    if json:
+        typer.echo(show.as_json([row.as_dict() for row in rows]))
+        return
+    columns = ("agent", "model", "runs", "cost", "turns", "answers", "output p50", "output p99.5")
+    lines = [(r.agent, r.model, r.runs, r.cost, r.turns, r.answers, r.output, r.output_most) for r in rows]
+    shown = [tuple("" if one is None else one for one in line) for line in lines]
+    show.console().print(show.rows(columns, shown) if rows else "No agent has completed anything.")
 
 
 @commands.command()

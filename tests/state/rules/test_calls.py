@@ -139,6 +139,7 @@ def test_a_call_hung_if_the_deadline_ended_it_after_a_fair_time() -> None:
 def test_a_call_moves_money_step_by_step() -> None:
     """A hold is reserved, then booked, freed or charged; a person's finding replaces what was charged."""
     assert calls.hold(30) == Movement(held=30, spent=0)
+    assert calls.raise_hold(30, 70) == Movement(held=40, spent=0)
     assert calls.settle(30, 12) == Movement(held=-30, spent=12)
     assert calls.void(30) == Movement(held=-30, spent=0)
     assert calls.lose(30) == Movement(held=-30, spent=30)
@@ -150,6 +151,7 @@ def test_only_a_call_in_flight_ends_and_only_an_unknown_one_is_reconciled() -> N
     assert IN_FLIGHT == ("held", "sent")
     assert MAY_FOLLOW == {
         "send": ("held",),
+        "raise": IN_FLIGHT,
         "settle": IN_FLIGHT,
         "void": IN_FLIGHT,
         "lose": IN_FLIGHT,

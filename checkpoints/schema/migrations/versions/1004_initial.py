@@ -8,7 +8,7 @@ those of the eight migrations that this one replaces.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "1002"
+revision = "1004"
 down_revision = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -93,6 +93,7 @@ def _create_calls() -> None:
         sa.Column("cache_write_tokens", sa.BigInteger),
         sa.Column("reasoning_tokens", sa.BigInteger),
         sa.Column("cache_saved", sa.BigInteger),
+        sa.Column("whole", sa.Boolean),
         sa.Column("held_at", sa.String(32), nullable=False),
         sa.Column("ended_at", sa.String(32)),
         sa.Column("reason", sa.Text),
@@ -102,6 +103,8 @@ def _create_calls() -> None:
     op.create_index("bursar_calls_journal", "bursar_calls", ["session_id", "request_hash", "occurrence"])
     op.create_index("bursar_calls_request", "bursar_calls", ["request_id", "agent"])
     _create_partial_index("bursar_calls_open", ["session_id"], "state IN ('held', 'sent', 'unknown')")
+    columns = ["agent", "model", "ended_at", "output_tokens", "whole"]
+    _create_partial_index("bursar_calls_answers", columns, "whole IS TRUE")
 
 
 def _create_actions() -> None:
