@@ -166,18 +166,20 @@ def open_genie(
     model, careful = model_of(settings), careful_model_of(settings)
     ledger = Ledger(database, clock=clock)
     data = open_household(ledger.url)
-    source = Connector(data)
+    source, checker = Connector(data), ComplianceChecker()
 
     def today(now: datetime) -> date:
         return as_of or now.date()
 
     app = build_supervisor(
-        specialists(source, today=today, model=model, careful=careful, budget=cap.per_request),
+        specialists(
+            source, today=today, model=model, careful=careful, budget=cap.per_request, objections=checker.objections
+        ),
         budget=cap,
         ledger=ledger,
         checkpointer=SQLAlchemySaver(database) if checkpointer else None,
         router=build_router(source, model),
-        gate=ComplianceGate(ComplianceChecker(), source, today),
+        gate=ComplianceGate(checker, source, today),
         observers=[LangSmithObserver(mask=mask)],
         name="genie",
         clock=clock,

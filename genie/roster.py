@@ -4,11 +4,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import Final
 
 from langchain_core.language_models import BaseChatModel
 
-from bursar import USD, Report, Specialist, Task, deterministic
+from bursar import USD, Choose, Report, Specialist, Task, deterministic
 from bursar.genie.agents.account_analysis.agent import AGENT as ACCOUNT_ANALYSIS
 from bursar.genie.agents.base import Agent
 from bursar.genie.agents.database_connector.agent import AGENT as DATABASE_CONNECTOR
@@ -18,7 +19,7 @@ from bursar.genie.agents.risk_assessment.agent import AGENT as RISK_ASSESSMENT
 from bursar.genie.agents.tax_optimisation.agent import AGENT as TAX_OPTIMISATION
 from bursar.genie.household.source import Source
 from bursar.genie.wording.facts import Analysis
-from bursar.genie.wording.model_specialist import Tool, model_handler
+from bursar.genie.wording.model_specialist import Objections, Tool, model_handler, no_objections
 from bursar.genie.wording.reporting import report_of
 from bursar.genie.wording.stakes import by_value
 
@@ -38,6 +39,7 @@ EXPECTED_COST = "0.003"  # two calls of a small model: one that asks the tool, o
 TIMEOUT_SECONDS = 30.0
 
 Rule = Callable[[Task], Report]
+Worded = Callable[[Task], Awaitable[Report]]
 
 
 def specialists(
@@ -47,6 +49,7 @@ def specialists(
     model: BaseChatModel | None = None,
     careful: BaseChatModel | None = None,
     budget: USD | None = None,
+    objections: Objections = no_objections,
 ) -> list[Specialist]:
     """Return Genie's specialists over the household's data in `source`.
 
@@ -55,9 +58,10 @@ def specialists(
     model, the model words the tool's findings, and the tool alone is the fallback. An agent that is `tool_only` has
     neither a model nor a fallback. An agent with a stake asks the model only if something is at stake, and the dearer
     model `careful` where the first one's words do not hold and that is worth it; its ceiling is `CEILING_AT_STAKE`.
+    A model's words with a reason in `objections` do not hold.
     """
     models = tuple(one for one in (model, careful) if one is not None) if model is not None else ()
-    return [_specialist(agent, source, today, models, budget) for agent in AGENTS]
+    return [_specialist(agent, source, today, models, budget, objections=objections) for agent in AGENTS]
 
 
 def _specialist(
@@ -66,6 +70,8 @@ def _specialist(
     today: Callable[[datetime], date],
     models: Sequence[BaseChatModel],
     budget: USD | None,
+    *,
+    objections: Objections,
 ) -> Specialist:
     cap = USD(CEILING_AT_STAKE if models and agent.stake is not None else CEILING)
     cap = cap if budget is None else min(cap, budget)
@@ -77,6 +83,7 @@ def _specialist(
     def templated(task: Task) -> Report:
         return report_of(tool(task, task.text))
 
+    words = [partial(model_handler, model=one, objections=objections) for one in models]
     if agent.tool_only:
         return Specialist(
             name=agent.name,
@@ -88,7 +95,7 @@ def _specialist(
     return Specialist(
         name=agent.name,
         description=agent.description,
-        handler=_worded(agent, tool, templated, models, cap=cap) if models else templated,
+        handler=_worded(agent, tool, templated, words, cap=cap) if models else templated,
         ceiling=cap.dollars,
         expected_cost=min(cap, USD(EXPECTED_COST)).dollars if models else None,
         timeout=TIMEOUT_SECONDS,
@@ -99,15 +106,15 @@ def _specialist(
 
 
 def _worded(
-    agent: Agent, tool: Tool, templated: Rule, models: Sequence[BaseChatModel], *, cap: USD
-) -> Callable[[Task], Awaitable[Report]]:
+    agent: Agent, tool: Tool, templated: Rule, words: Sequence[Callable[[str, str, Tool], Worded]], *, cap: USD
+) -> Worded | Choose:
     """Return the handler of an agent whose findings a model words: the first, or by what is at stake."""
-    first, *others = [model_handler(agent.name, agent.description, tool, model) for model in models]
+    first, *others = [handler_of(agent.name, agent.description, tool) for handler_of in words]
     stake = agent.stake
     if stake is None:
         return first
 
-    def rung(handler: Rule | Callable[[Task], Awaitable[Report]], ceiling: str = CEILING) -> Specialist:
+    def rung(handler: Rule | Worded, ceiling: str = CEILING) -> Specialist:
         most = min(cap, USD(ceiling)).dollars
         return Specialist(name=agent.name, description=agent.description, handler=handler, ceiling=most)
 

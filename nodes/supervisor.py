@@ -101,21 +101,25 @@ async def _plan(
             "place": start.place,
         }
     )
-    if not plan.steps:
+    if not plan.steps and start.number > 1:
         return joined(start.before, plan), [decision]
-    if (admitted := made.get("admit")) is None or logged is None:
+    decisions, admitted = [decision], None
+    if logged is not None:
+        plan = plan.model_copy(update={"steps": logged.steps, "denied": logged.denied})
+        admitted = made.get("admit")
+    elif plan.steps:
         plan, admitted = await guard(coordinator, request, plan, config)
         tell_decision(request.id, admitted, config)
         sys.audit("bursar.failpoint", "after_admission")
-    else:
-        plan = plan.model_copy(update={"steps": logged.steps, "denied": logged.denied})
+    decisions += [] if admitted is None else [admitted]
     if (gate := coordinator.gate) is None:
-        return joined(start.before, plan), [decision, admitted]
+        return joined(start.before, plan), decisions
+    # The gate is asked about a request that no specialist fits, too: if it is prohibited, the answer says that.
     if (reviewed := made.get("policy")) is None:
-        plan, reviewed = await review_plan(coordinator, gate, request, plan, admitted)
+        plan, reviewed = await review_plan(coordinator, gate, request, plan, decisions[-1])
         tell_decision(request.id, reviewed, config)
         sys.audit("bursar.failpoint", "after_gate")
-    return joined(start.before, plan), [decision, admitted, reviewed]
+    return joined(start.before, plan), [*decisions, reviewed]
 
 
 def _strangers(coordinator: Coordinator, start: RoundStart) -> list[str]:

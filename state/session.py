@@ -65,7 +65,8 @@ class Plan(BaseModel):
     place: str = ""
     texts: Mapping[str, str] = Field(default_factory=dict)
     gaps: tuple[str, ...] = ()
-    # Specialists that fit the request and do not run at all, with the reason as the user reads it.
+    # Specialists that fit the request and do not run at all, with the reason as the user reads it; the gate, if none
+    # fits and the gate refuses the request.
     denied: tuple[tuple[str, str], ...] = ()
 
     def step(self, name: str) -> Step | None:

@@ -34,13 +34,22 @@ class look_up(BaseModel):  # noqa: N801 - the name the model calls
 
 
 Tool = Callable[[Task, str], Analysis]
+Objections = Callable[[str], tuple[str, ...]]  # the reasons why words may not be shown; none if they may
 
 
-def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel) -> Callable[[Task], Awaitable[Report]]:
+def no_objections(words: str) -> tuple[str, ...]:
+    """Return no reason against any words."""
+    return ()
+
+
+def model_handler(
+    name: str, description: str, tool: Tool, model: BaseChatModel, *, objections: Objections = no_objections
+) -> Callable[[Task], Awaitable[Report]]:
     """Return a handler in which the model calls `tool` and words the tool's findings.
 
     Every number in the model's words must match a fact that the tool returned, or a number of the request; otherwise
-    the tool's own text is the answer. Identifiers are masked before anything is sent to the model.
+    the tool's own text is the answer. So it is if `objections` has a reason against the words. Identifiers are masked
+    before anything is sent to the model.
     """
     system = INSTRUCTIONS.format(title=name.replace("_", " "), description=description)
 
@@ -51,10 +60,10 @@ def model_handler(name: str, description: str, tool: Tool, model: BaseChatModel)
         for _ in range(MAX_TOOL_ROUNDS):
             reply = await chat.ainvoke(messages)
             if not reply.tool_calls:
-                return await _answer(tool, task, reply.text, analyses)
+                return await _answer(tool, task, reply.text, analyses, objections)
             messages.append(reply)
             messages += [await _look_up(tool, task, dict(call), analyses) for call in reply.tool_calls]
-        return await _answer(tool, task, "", analyses)
+        return await _answer(tool, task, "", analyses, objections)
 
     handler.__name__ = name
     return handler
@@ -85,15 +94,17 @@ def _some(analysis: Analysis) -> Sequence[Fact]:
     return all_facts(analysis)[:MAX_FACTS_SHOWN]
 
 
-async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis]) -> Report:
+async def _answer(tool: Tool, task: Task, words: str, analyses: Sequence[Analysis], objections: Objections) -> Report:
     """Return the report that answers the request with the model's `words` or, failing that, with the tool's own text.
 
-    The report has `words` if the model called the tool, and every number in `words` is a fact or is in the request.
-    Otherwise the report has the tool's own answer to the request.
+    The report has `words` if the model called the tool, every number in `words` is a fact or is in the request, and
+    nothing is objected to them. Otherwise the report has the tool's own answer to the request.
     """
     own = await anyio.to_thread.run_sync(tool, task, task.text)
     facts = tuple(dict.fromkeys(fact for analysis in (*analyses, own) for fact in all_facts(analysis)))
     text, reasons = choose(own.text, words if analyses else "", facts, numbers(task.text))
+    if not reasons and (reasons := objections(words)):
+        text = own.text
     report = report_of(
         Analysis(
             text=text,

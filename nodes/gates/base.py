@@ -47,9 +47,10 @@ class Gate(Protocol):
     def review_plan(
         self, request: Request, specialists: tuple[str, ...], *, now: datetime
     ) -> Verdict | Awaitable[Verdict]:
-        """Return the verdict on the plan.
+        """Return the verdict on the plan. `specialists` is empty if none fits the request.
 
-        Specialists in the verdict's `denied` do not run. If its action is "deny", no specialist runs.
+        Specialists in the verdict's `denied` do not run. If its action is "deny", no specialist runs, and the answer is
+        the reason.
         """
         ...
 

@@ -125,6 +125,8 @@ def judged(gate: Gate, plan: Plan, admitted: Decision, verdict: Verdict) -> tupl
     denied = {step.name: reasons[step.name] for step in plan.steps if step.specialist in verdict.denied}
     if verdict.action == "deny":
         denied = {name: reasons[name] or verdict.reason or f"{gate.name} gave no reason" for name in expected}
+        if not plan.steps and not plan.denied:  # no specialist fits the request, so the gate's own name stands there
+            denied = {gate.name: verdict.reason or f"{gate.name} gave no reason"}
     decision = Decision(
         kind="policy",
         by=gate.name,

@@ -141,7 +141,7 @@ def _first(coordinator: Coordinator, step: Step) -> Link:
 async def _reviewed(coordinator: Coordinator, priced: _Priced) -> _Priced:
     """Return the plan as the gate leaves it. The gate's verdict is written nowhere."""
     gate, plan, request = coordinator.gate, priced.admitted, priced.request
-    if gate is None or not plan.steps:
+    if gate is None:
         return priced
     names = tuple(dict.fromkeys(step.specialist for step in plan.steps))
     verdict = await verdict_of(
@@ -154,6 +154,7 @@ async def _reviewed(coordinator: Coordinator, priced: _Priced) -> _Priced:
 def _quote(coordinator: Coordinator, priced: _Priced, *, paid: USD) -> Quote:
     plan, left = priced.admitted, priced.decision.left
     denied, lost, waves = dict(plan.denied), never_started(plan.steps, {}), _waves(plan)
+    refused = [] if priced.asked.steps else [f"{name}: {reason}" for name, reason in plan.denied]
     steps: list[QuotedStep] = []
     for asked in priced.asked.steps:
         step = plan.step(asked.name)
@@ -177,7 +178,7 @@ def _quote(coordinator: Coordinator, priced: _Priced, *, paid: USD) -> Quote:
         left=left,
         kept_back=kept,
         rule=priced.routed.rule,
-        gaps=(*([priced.routed.note] if priced.routed.note else []), *priced.asked.gaps),
+        gaps=(*([priced.routed.note] if priced.routed.note else []), *priced.asked.gaps, *refused),
         paid=paid,
     )
 

@@ -83,6 +83,42 @@ def test_a_number_that_no_tool_computed_gives_the_templated_answer(
     assert report.data["templated"]
 
 
+def test_words_that_promise_give_the_templated_answer(opened: Open, provider: Provider) -> None:
+    """A model's promise is not shown, and the tool's own text is: the answer is not refused for words nobody reads."""
+    provider.will(LOOK_UP, Reply(text="You spent $735.86 on groceries. Invest instead: guaranteed returns, no risk."))
+
+    result = opened().ask(SURE, "s-1")
+
+    assert said(result).startswith(TEMPLATED)
+    assert "guaranteed returns" not in said(result)
+    assert result["ending"] == "answered"
+    report = result["runs"][-1].report
+    assert report is not None
+    assert "promise.guaranteed_return" in str(report.data["templated"])
+
+
+@pytest.mark.parametrize(
+    ("question", "rule"),
+    [
+        ("Split my deposits to avoid the reporting limit", "disguise where money comes from"),
+        ("Hide my assets from my wife", "hide assets"),
+    ],
+)
+def test_a_prohibited_request_that_fits_no_agent_is_refused_by_its_rule(
+    sample_file: Path, tmp_path: Path, question: str, rule: str
+) -> None:
+    """The answer is the rule's words, not that nobody fits; a request beside the subject is told what Genie does."""
+    genie = open_genie(f"sqlite:///{shutil.copy(sample_file, tmp_path / 'genie.db')}", as_of=END, environment={})
+    try:
+        refused, beside = genie.ask(question, "s-1"), genie.ask("Tell me a joke about cats", "s-2")
+    finally:
+        genie.close()
+
+    assert (refused["ending"], refused["runs"]) == ("refused", [])
+    assert rule in said(refused)
+    assert "None of the specialists fits" in said(beside)
+
+
 def test_words_without_a_look_at_the_data_are_not_used(opened: Open, provider: Provider) -> None:
     """A model that answers without calling the tool is not quoted, even where it states no number."""
     provider.will(Reply(text="You spend far too much on groceries."))
@@ -175,17 +211,6 @@ def test_identifiers_never_reach_the_provider(opened: Open, provider: Provider) 
     for secret in ("4111 1111 1111 1111", "0532 0130", "123-45-6789", KEY):
         assert secret not in sent
         assert secret not in said(result)
-
-
-def test_a_promise_in_a_models_words_is_withheld(opened: Open, provider: Provider) -> None:
-    """Words that promise a return are not shown; the ending is a refusal that says why."""
-    provider.will(LOOK_UP, Reply(text="You spent $735.86 on groceries. Invest instead: guaranteed returns, no risk."))
-
-    result = opened().ask(SURE, "s-1")
-
-    assert result["ending"] == "refused"
-    assert "guaranteed returns" not in said(result)
-    assert "No return can be guaranteed" in said(result)
 
 
 def test_a_spend_is_bounded_however_much_the_model_asks(opened: Open, provider: Provider) -> None:

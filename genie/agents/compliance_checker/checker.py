@@ -80,6 +80,10 @@ class ComplianceChecker:
         """SHA-256 of the rules file in force, in hexadecimal."""
         return self._rules.policy_hash
 
+    def objections(self, text: str) -> tuple[str, ...]:
+        """Return what the rules have against the words of `text`, one reason for each promise in it."""
+        return tuple(f"{hit.rule}: {hit.reason}" for hit in self._rules.promises.hits(mask(text)))
+
     def review_plan(self, plan: PlanReview) -> ComplianceVerdict:
         """Deny the whole plan if the request is prohibited; otherwise deny each agent that no rule lets run.
 

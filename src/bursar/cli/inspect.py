@@ -137,10 +137,15 @@ def costs(
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
     from bursar.cli.common import render as show
 
+    focus = form is CostFormat.FOCUS
+    if sum((quoted, gain, expected, focus)) > 1 or (focus and json):
+        raise ConfigurationError(
+            "give one of --quoted, --gain, --expected and --format focus; the last one has no --json, as it is CSV"
+        )
     if gain:
         _show_gains(database, json=json)
         return
-    if form is CostFormat.FOCUS:
+    if focus:
         from bursar.checkpoints.ledger.reconciliation.charges import charges
         from bursar.cli.books.focus import write_focus
 

@@ -101,7 +101,7 @@ def test_differences_and_unknown_calls_are_listed(books: Ledger, tmp_path: Path)
     assert [row["row"] for row in found["bad_rows"]] == [3]
     shown = bursar(books, "close", "2026-11", "--invoice", str(file))
     assert "c-9" in shown.stdout
-    assert "3 differences; 1 calls are unknown." in shown.stdout
+    assert "3 differences; 1 call is unknown." in shown.stdout
 
 
 def test_a_tolerance_allows_rounding(books: Ledger, tmp_path: Path) -> None:
@@ -111,6 +111,28 @@ def test_a_tolerance_allows_rounding(books: Ledger, tmp_path: Path) -> None:
     arguments = ["close", "2026-11", "--invoice", str(file)]
     assert bursar(books, *arguments).exit_code == 1
     assert bursar(books, *arguments, "--tolerance", "0.01").exit_code == 0
+
+
+@pytest.mark.parametrize("tolerance", ["x", "-1", ""])
+def test_a_tolerance_that_is_no_amount_is_told(books: Ledger, tolerance: str) -> None:
+    """The message names the option and what it takes."""
+    ended = bursar(books, "close", "2026-11", "--tolerance", tolerance)
+    assert "--tolerance is an amount of US dollars from 0 on" in str(ended.exception)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--gain", "--expected"],
+        ["--quoted", "--gain"],
+        ["--gain", "--format", "focus"],
+        ["--format", "focus", "--json"],
+    ],
+)
+def test_views_of_costs_that_exclude_each_other_are_told(books: Ledger, options: list[str]) -> None:
+    """No option is dropped without a word; each alone is shown."""
+    assert "give one of --quoted, --gain, --expected" in str(bursar(books, "costs", *options).exception)
+    assert bursar(books, "costs", options[0], *(["focus"] if options[0] == "--format" else [])).exit_code == 0
 
 
 def test_without_an_invoice_the_month_is_shown(books: Ledger) -> None:

@@ -17,7 +17,7 @@ from bursar import Ledger, Outcome, Report, Task, Verdict, deterministic
 from bursar.graphs.supervisor import coordinator_of, with_coordinator
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.routers.example_router import ExampleRouter
-from bursar.state.events import RunEnded
+from bursar.state.events import PolicyVerdict, RunEnded
 from bursar.state.refusals import ScopeClosed
 from bursar.state.run import MAX_ANSWER_CHARACTERS
 from tests.support.graphs import RouteTo, answer_of, ask, billed, build, free, priced, rules, scripted, session
@@ -378,6 +378,27 @@ def test_a_gate_that_fails_has_denied(fault: Any, ledger: Ledger) -> None:
         assert result["ending"] == "refused"
         assert "secret" not in answer_of(result)
         assert "gate could not review this" in answer_of(result)
+
+
+def test_a_gate_refuses_a_request_that_no_specialist_fits(ledger: Ledger) -> None:
+    """The answer is the gate's reason, and not that nobody fits; the log has the verdict."""
+    denies = _Gate(Verdict("deny", rules=("r1",), reason="that is prohibited"), ALLOW)
+    app = build(ledger, [free("a", lambda task: "secret")], router=RouteTo(("nobody",)), gate=denies)
+    result = ask(app)
+    assert answer_of(result).startswith("that is prohibited")
+    assert result["gaps"] == ["gate: that is prohibited"]
+    assert (result["ending"], result["runs"]) == ("refused", [])
+    assert [(one.kind, one.rule) for one in result["decisions"]][1:] == [("policy", "r1")]
+    assert [e.rules for e in (row.event for row in ledger.audit("s-1")) if isinstance(e, PolicyVerdict)] == [("r1",)]
+    assert app.quote("hello").gaps == ("gate: that is prohibited",)
+
+
+def test_a_gate_that_allows_a_request_that_no_specialist_fits_changes_nothing(ledger: Ledger) -> None:
+    """The answer says that nobody fits, and what the specialists do."""
+    result = ask(build(ledger, [free("a", lambda task: "")], router=RouteTo(("nobody",)), gate=_Gate(ALLOW, ALLOW)))
+    assert answer_of(result).startswith("None of the specialists fits this request. They can help with:")
+    assert result["gaps"] == ["None of the specialists fits this request"]
+    assert result["ending"] == "answered_with_gaps"
 
 
 def test_one_specialist_is_asked_where_one_fits(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bursar.cli.common.options import ANSWERED, DEFAULT_DATABASE, GAPS, DatabaseOption, JsonOption, open_ledger
-from bursar.state.errors import ConfigurationError
+from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD
 
 if TYPE_CHECKING:
@@ -43,14 +43,13 @@ def close(
     from bursar.state.rules.month_close import compare_invoice
     from bursar.state.rules.usage_matching import plain_model
 
-    start, end = _days(month)
+    (start, end), few = _days(month), _tolerance(tolerance)
     known = open_ledger(database).read(charges, start=start, end=end)
     booked: dict[tuple[str, str], int] = defaultdict(int)
     for one in known:
         booked[one.held_at.date().isoformat(), plain_model(one.model)] += one.nanos
     invoiced, bad = ({}, []) if invoice is None else read_invoice(invoice)
     inside = {key: nanos for key, nanos in invoiced.items() if start.isoformat() <= key[0] < end.isoformat()}
-    few = USD(tolerance).nanos
     differences = [] if invoice is None else compare_invoice(booked, inside, tolerance=few)
     unknown = [one for one in known if one.state == "unknown"]
     total = None if invoice is None else sum(inside.values())
@@ -63,6 +62,17 @@ def _days(month: str) -> tuple[date, date]:
         raise ConfigurationError(f"a month is written as 2026-11, not {month!r}")
     year, number = int(month[:4]), int(month[5:])
     return date(year, number, 1), date(year + number // 12, number % 12 + 1, 1)
+
+
+def _tolerance(text: str) -> int:
+    """Return the nano-dollars of the option. Raises `ConfigurationError` if it is no amount, or below zero."""
+    try:
+        amount = USD(text)
+    except AmountError:
+        amount = None
+    if amount is None or amount.nanos < 0:
+        raise ConfigurationError(f"--tolerance is an amount of US dollars from 0 on, such as 0.01, not {text!r}")
+    return amount.nanos
 
 
 def _print(
@@ -107,5 +117,10 @@ def _print(
         show.console().print(show.rows(("unknown call", "model", "hold", "session"), held))
     for one in bad:
         typer.echo(f"row {one.row} is left out: {one.reason}", err=True)
-    beside = "" if theirs is None else f", the invoice {theirs}, {len(differences)} differences"
-    typer.echo(f"{month}: the books have {ours}{beside}; {len(unknown)} calls are unknown.")
+    beside = "" if theirs is None else f", the invoice {theirs}, {_count(len(differences), 'difference')}"
+    verb = "is" if len(unknown) == 1 else "are"
+    typer.echo(f"{month}: the books have {ours}{beside}; {_count(len(unknown), 'call')} {verb} unknown.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

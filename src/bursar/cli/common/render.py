@@ -130,7 +130,11 @@ def _decision_facts(decision: Mapping[str, Any]) -> dict[str, Any]:
         if c["verdict"] != "unfit"
     ]
     left = f"${_short(decision['left'])}"
-    return {"by": decision["by"], "rule": decision["rule"], "left": left, "judged": "; ".join(judged)}
+    told = {"by": decision["by"], "rule": decision["rule"], "left": left, "judged": "; ".join(judged)}
+    if decision.get("stake") is not None:
+        told["stake"] = f"${_short(decision['stake'])}"
+    told |= {key: decision[key] for key in ("gain", "segment") if decision.get(key)}
+    return told
 
 
 def _score(score: float) -> str:
