@@ -40,6 +40,8 @@ from bursar.state.rules.pricing import Bill, Usage, bill, bill_answer, bill_cut_
 
 A = TypeVar("A", ChatResult, ChatResult | None)
 
+BLANK_CHUNKS = 3  # that a stream of one answer has at most if it hides nothing: before, between and after its text
+
 
 @dataclass(slots=True)
 class _Answer(PaidCall[A]):
@@ -173,7 +175,7 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
                 mark_replacement(chunk.message, self.call.replaces(granted))
             self.received.add(chunk)
             if self.growing is not None:
-                yield from self._pay_for_chunk(self.growing)
+                yield from self._pay_for_chunk(self.growing, self._most_written(granted))
             yield EmitChunk(self.received.chunks[-1])
             if self._is_hung_up():
                 yield from do(source.close())
@@ -204,7 +206,7 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
             hold=growing.hold.amount,
             input_tokens=model.input_tokens,
             least=self.received.tokens,
-            most=min(self.received.most + growing.now.slack, growing.now.most),
+            most=min(self._most_written(granted) + growing.now.slack, growing.now.most),
         )
 
     def _growing(self, granted: GrantedCall) -> StreamHold | None:
@@ -218,14 +220,26 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
         now = GrowingHold(model.price, model.input_tokens, most=most, slack=model.growth.slack, held=held)
         return StreamHold(self.call.claim, granted.hold, now)
 
-    def _pay_for_chunk(self, growing: StreamHold) -> Flow[None]:
-        """Commit the hold that pays for the last chunk. If it does not fit, keep no text that is not paid for."""
+    def _most_written(self, granted: GrantedCall) -> int:
+        """Return the most output tokens that the model can have written so far.
+
+        If too many chunks show nothing, the model writes what nobody sees: it may have written all that its cap allows.
+        """
+        model = self.call.chosen(granted)
+        hides = self.received.blank > BLANK_CHUNKS * model.choices
+        return granted.cap * model.choices if hides else self.received.most
+
+    def _pay_for_chunk(self, growing: StreamHold, most: int) -> Flow[None]:
+        """Commit the hold that pays for the last chunk, with which `most` tokens are written.
+
+        If it does not fit, keep no text that is not paid for.
+        """
         try:
-            yield from growing.cover(self.received.most)
+            yield from growing.cover(most)
         except BursarError:  # nobody knows any more whether the call is in flight; its end is booked by `purchase`
             yield from self.hang_up()
             raise
-        if self.received.most > growing.now.held:
+        if most > growing.now.held:
             self.received.chunks[-1] = without_text(self.received.chunks[-1])
 
     def _is_hung_up(self) -> bool:

@@ -161,9 +161,9 @@ MUTANTS = (
     ),
     Mutant(
         "a cost above the hold is cut to the hold",
-        "nodes/gateway/admission.py",
-        "            cost=bill.charge(hold.amount),\n",
-        "            cost=min(bill.charge(hold.amount), hold.amount),\n",
+        "nodes/gateway/send_with_retries.py",
+        "    cost, whole = bill.charge(call.held(granted)), call.is_whole",
+        "    cost, whole = min(bill.charge(call.held(granted)), call.held(granted)), call.is_whole",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
