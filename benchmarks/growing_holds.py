@@ -32,8 +32,8 @@ from bursar.checkpoints.ledger import requests
 from bursar.checkpoints.ledger.accounts import Account
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.nodes.gateway.chat_model import MeteredChatModel
-from bursar.nodes.gateway.journal import CUT_SHORT
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.journal import CUT_SHORT
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.refusals import Refused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

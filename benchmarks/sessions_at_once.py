@@ -21,7 +21,7 @@ from bursar import Ledger, meter
 from bursar.checkpoints.database.url import DEFAULTS
 from bursar.checkpoints.ledger import requests
 from bursar.checkpoints.ledger.accounts import Account
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 STAMP = "2026-01-01T00:00:00.000000+00:00"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.graphs.supervisor import build_supervisor
-from bursar.nodes.gateway.scope import Scope, enclosing_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, enclosing_scope
 from bursar.nodes.routers.base import Candidate, Scores
 from bursar.nodes.specialists.chain import chains_of
 from bursar.nodes.specialists.definition import Specialist

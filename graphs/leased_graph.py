@@ -19,7 +19,7 @@ from bursar.graphs.inner_streams import InnerStream
 from bursar.graphs.orphaned_requests import aadopt, adopt
 from bursar.graphs.pictures import with_rungs
 from bursar.nodes.context.coordinator import DEFAULT_TENANT, Coordinator, setting
-from bursar.nodes.gateway.scope import enclosing_scope
+from bursar.nodes.gateway.paid_calls.scope import enclosing_scope
 from bursar.nodes.isolation.sync_bridge import run_sync
 from bursar.nodes.observers.base import RequestContext
 from bursar.nodes.observers.request_observers import END_OF_STREAM, RequestObservers

@@ -25,7 +25,7 @@ from bursar.graphs.schemas import Schemas, schemas_of
 from bursar.nodes.composers.base import Composer
 from bursar.nodes.context.coordinator import Coordinator
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.scope import carry_scope
+from bursar.nodes.gateway.paid_calls.scope import carry_scope
 from bursar.nodes.isolation.sync_bridge import AsyncNode, EdgeFunction, NodeBody
 from bursar.nodes.observers.base import AnyObserver
 from bursar.nodes.observers.summaries import state_changed, state_seen

@@ -41,9 +41,8 @@ from bursar.checkpoints.ledger.costs import (
 )
 from bursar.checkpoints.ledger.gains import GainRow, gains
 from bursar.checkpoints.ledger.pauses import PauseRow
-from bursar.checkpoints.ledger.reconciliation.open_holds import OpenHold, open_holds
 from bursar.checkpoints.ledger.requests import SessionRow, list_sessions
-from bursar.checkpoints.ledger.spend import spend_of
+from bursar.checkpoints.ledger.spend import OpenHold, open_holds, spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.ledger.verify import Verification, verify
 from bursar.checkpoints.schema.migrate import migrate

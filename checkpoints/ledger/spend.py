@@ -1,20 +1,51 @@
-"""Spend of a request or a session, added up from its calls."""
+"""Spend of a request or a session, added up from its calls, and the calls that are charged their holds."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, literal_column, null, select
+from sqlalchemy import bindparam, func, literal_column, null, select, text
 
 from bursar.checkpoints.database.statement import Statement
 from bursar.checkpoints.ledger.accounts import cap_of, describe_scope
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.checkpoints.schema.ledger_tables import calls, requests, sessions
+from bursar.checkpoints.schema.ledger_tables import OPEN_STATES, calls, requests, sessions
 from bursar.state.errors import LedgerError
 from bursar.state.money import USD, ZERO
 from bursar.state.rules.calls import balance
 from bursar.state.spend import Spend
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """A call that is charged its hold, `amount`, because its cost is not booked.
+
+    `state` is `held` (it may be in flight), `sent` (it is in flight), or `unknown` (a person must reconcile it).
+    """
+
+    call_id: str
+    session_id: str
+    agent: str
+    model: str
+    amount: USD
+    state: str
+    at: datetime
+
+
+def open_holds(transaction: Transaction) -> list[OpenHold]:
+    """Return every call that is held, sent or unknown, oldest first."""
+    columns = calls.c
+    query = (
+        select(columns.call_id, columns.session_id, columns.agent, columns.model, columns.amount)
+        .add_columns(columns.state, columns.held_at)
+        .where(text(OPEN_STATES))
+        .order_by(columns.held_at, columns.call_id)
+    )
+    return [
+        OpenHold(call_id, session_id, agent, model, USD.from_nanos(amount), state, datetime.fromisoformat(at))
+        for call_id, session_id, agent, model, amount, state, at in transaction.connection.execute(query)
+    ]
 
 
 def spend_of(transaction: Transaction, scope: str) -> Spend:

@@ -9,7 +9,7 @@ from langgraph.types import interrupt
 
 from bursar.checkpoints.ledger.approvals import ApprovalQuery, ApprovalRecord, answer, ask, refuse
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.flow import Commit, Flow, do
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, do
 from bursar.nodes.observers.request_observers import tell_request
 from bursar.nodes.specialists.approval_policy import Approvals
 from bursar.state.approval import RAISE, ApprovalRequest, Approve, Deny, answer_of

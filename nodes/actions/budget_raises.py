@@ -15,8 +15,8 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.approvals import MAX_ANSWERS, await_approval, can_wait
 from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoint_ns, scopes_of
 from bursar.nodes.context.outcome import RunVerdict
-from bursar.nodes.gateway.flow import Commit, Flow, adrive, do
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, adrive, do
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.specialists.approval_policy import ActionContext
 from bursar.nodes.specialists.chain import Link

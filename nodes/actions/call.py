@@ -14,9 +14,9 @@ from bursar.checkpoints.ledger.actions import ActionIntent, ActionRecord
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.actions.attempts import new_attempt
 from bursar.nodes.actions.registry import Action
-from bursar.nodes.gateway.admission import seconds_left
-from bursar.nodes.gateway.flow import Commit, Flow, do
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.paid_calls.admission import seconds_left
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, do
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.observers.base import CallContext, CallEnd, CallState
 from bursar.nodes.specialists.approval_policy import ActionContext

@@ -13,8 +13,8 @@ from bursar.nodes.actions.attempts import is_running_here, may_be_running, new_a
 from bursar.nodes.actions.call import ActionCallState, called, encode_result
 from bursar.nodes.actions.registry import Action, known
 from bursar.nodes.context.outcome import RunVerdict, in_one_line
-from bursar.nodes.gateway.flow import Flow, Invoke, do
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, do
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import run_coroutine, run_in_thread

@@ -6,7 +6,7 @@ from bursar.checkpoints.ledger.approvals import ApprovalQuery, use
 from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.context.coordinator import Coordinator, checkpoint_ns
 from bursar.nodes.context.outcome import RunVerdict, refusal_verdict
-from bursar.nodes.gateway.flow import Commit, Flow, adrive, do
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, adrive, do
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured, capture_call
 from bursar.nodes.specialists.approval_policy import ActionContext, MustApprove

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from bursar.nodes.actions.call import KEY, ActionCallState, scope_of
 from bursar.nodes.actions.perform_once import perform
 from bursar.nodes.actions.registry import Action, Check, Compensation, declare
-from bursar.nodes.gateway.flow import Flow, adrive, drive
+from bursar.nodes.gateway.paid_calls.flow import Flow, adrive, drive
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import ConfigurationError
 

@@ -13,8 +13,8 @@ from bursar.nodes.actions.approvals import await_approval
 from bursar.nodes.actions.attempts import is_running_here, may_be_running, running
 from bursar.nodes.actions.call import ActionCallState, encode_result
 from bursar.nodes.actions.compensate import call_step, compensate_late
-from bursar.nodes.gateway.admission import seconds_left
-from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
+from bursar.nodes.gateway.paid_calls.admission import seconds_left
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.action import Happened
 from bursar.state.refusals import ActionRefused, InDoubt, LeaseLost, NotApproved

@@ -12,7 +12,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from pydantic import BaseModel, ValidationError
 
 from bursar.nodes.gateway.chat_model import MeteredChatModel
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import BadOutput, ConfigurationError
 from bursar.state.run import Report, Task

@@ -13,7 +13,7 @@ from bursar.nodes.cascades.failures import log_rung, raise_if_of_the_run, reason
 from bursar.nodes.cascades.judgement import NO_ANSWER, Judged, Weighing, gap_of
 from bursar.nodes.cascades.rungs import Rung, Rungs, ask, check_order, rungs_of, scope_of
 from bursar.nodes.cascades.stakes import Gain, Gains, Share, Stake, check_stake, segment_of, share_of, stake_of
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.isolation.captured import capture
 from bursar.nodes.specialists.definition import is_name
 from bursar.state.decision import Decision

@@ -12,7 +12,7 @@ from bursar.nodes.cascades.decisions import Books
 from bursar.nodes.cascades.failures import raise_if_of_the_run, reason_of
 from bursar.nodes.cascades.rungs import AnyRung, Rung, ask, rungs_of, scope_of
 from bursar.nodes.cascades.stakes import Stake, check_stake, stake_of
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.isolation.callables import is_async
 from bursar.nodes.isolation.captured import capture_call
 from bursar.nodes.specialists.definition import is_name

@@ -13,7 +13,7 @@ from bursar.checkpoints.ledger.postings import record
 from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.checkpoints.schema.ledger_tables import events
 from bursar.nodes.cascades.rungs import Rung
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.decision import Decision
 from bursar.state.events import EVENTS, Decided
 from bursar.state.money import USD

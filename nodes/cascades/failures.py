@@ -6,7 +6,7 @@ from asyncio import CancelledError
 from langgraph.errors import GraphBubbleUp
 
 from bursar.nodes.context.outcome import in_one_line, text_of
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.errors import BadOutput, ConfigurationError, DatabaseError
 from bursar.state.refusals import (
     AccountClosed,

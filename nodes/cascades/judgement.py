@@ -7,7 +7,7 @@ from bursar.checkpoints.ledger.gains import RungRecord
 from bursar.nodes.cascades.decisions import Known
 from bursar.nodes.cascades.rungs import Rung, expected_price
 from bursar.nodes.cascades.stakes import Gains
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.decision import Considered, Decision
 from bursar.state.errors import BadOutput
 from bursar.state.money import USD, ZERO

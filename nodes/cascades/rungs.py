@@ -16,8 +16,8 @@ from bursar.checkpoints.ledger.calls import PATH
 from bursar.nodes.context.conversation import given_to_model
 from bursar.nodes.gateway.bounds import write_request
 from bursar.nodes.gateway.chat_model import MeteredChatModel
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.prices import price_of
-from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.captured import Captured, capture, capture_call
 from bursar.nodes.runs.hand_overs import hand_over_report
 from bursar.nodes.runs.handlers import call_directly

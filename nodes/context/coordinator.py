@@ -17,7 +17,7 @@ from bursar.checkpoints.ledger.transaction import Transaction
 from bursar.nodes.composers.base import Composer
 from bursar.nodes.context.deadlines import request_until
 from bursar.nodes.gates.base import Gate
-from bursar.nodes.gateway.scope import Scope, enclosing_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, enclosing_scope
 from bursar.nodes.observers.base import AnyObserver
 from bursar.nodes.routers.base import Candidate, Router
 from bursar.nodes.specialists.approval_policy import NO_APPROVALS, Approvals, MustApprove

@@ -13,9 +13,9 @@ from langchain_core.exceptions import OutputParserException
 from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 from pydantic import ValidationError
 
-from bursar.nodes.gateway.admission import seconds_left
+from bursar.nodes.gateway.paid_calls.admission import seconds_left
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.providers.failures import is_timeout
-from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.isolation.captured import Captured, capture_call
 from bursar.nodes.isolation.workers import TooManyAbandoned
 from bursar.state.causes import causes

@@ -16,7 +16,7 @@ from bursar.nodes.context.coordinator import (
     outer_scope,
     scopes_of,
 )
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.observers.base import RunContext
 from bursar.nodes.observers.run_observers import RunObservers
 from bursar.state.session import Request

@@ -8,11 +8,13 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
-from bursar.nodes.gateway.admission import GrantedCall, seconds_left
 from bursar.nodes.gateway.chat.call import ChatCall
 from bursar.nodes.gateway.chat.stream_hold import StreamHold
-from bursar.nodes.gateway.flow import ChunkSource, EmitChunk, Flow, Invoke, do
-from bursar.nodes.gateway.journal import (
+from bursar.nodes.gateway.look_up.asking import asked
+from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
+from bursar.nodes.gateway.paid_calls.admission import GrantedCall, seconds_left
+from bursar.nodes.gateway.paid_calls.flow import ChunkSource, EmitChunk, Flow, Invoke, do
+from bursar.nodes.gateway.paid_calls.journal import (
     Received,
     as_chunk,
     decode,
@@ -24,8 +26,6 @@ from bursar.nodes.gateway.journal import (
     tool_calls_in,
     without_text,
 )
-from bursar.nodes.gateway.look_up.asking import asked
-from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
 from bursar.nodes.gateway.providers.base import (
     Failure,
     LookUp,

@@ -25,7 +25,8 @@ from bursar.nodes.gateway.chat.call import ChatCall, PricedModelCall
 from bursar.nodes.gateway.chat.model_in_threads import ChatModelInThreads
 from bursar.nodes.gateway.chat.whole_answers_cache import WholeAnswersCache
 from bursar.nodes.gateway.chat_call import chat, chat_stream
-from bursar.nodes.gateway.flow import adrive, adrive_stream, drive, drive_stream
+from bursar.nodes.gateway.paid_calls.flow import adrive, adrive_stream, drive, drive_stream
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.gateway.prices import STANDARD_TIERS, Price, PricedModel, price_of
 from bursar.nodes.gateway.providers.base import Provider, ProviderClient
 from bursar.nodes.gateway.providers.generic import (
@@ -37,7 +38,6 @@ from bursar.nodes.gateway.providers.generic import (
     thinking_tokens,
 )
 from bursar.nodes.gateway.rebinding import rebind
-from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.state.errors import BursarError
 from bursar.state.refusals import NoSession, Refused
 from bursar.state.rules.growth import GrowthTerms

@@ -10,18 +10,18 @@ from typing import Any, NoReturn, Protocol, SupportsIndex, cast
 from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel
 
-from bursar.nodes.gateway.admission import (
+from bursar.nodes.gateway.paid_calls.admission import (
     AdmissionRequest,
     GrantedCall,
     seconds_left,
 )
-from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, adrive, drive
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.gateway.prices import Price, embedding_price_of
-from bursar.nodes.gateway.providers.base import Failure
+from bursar.nodes.gateway.providers.base import Failure, model_breaker
 from bursar.nodes.gateway.providers.failures import failure_of
 from bursar.nodes.gateway.providers.generic import without_retries
-from bursar.nodes.gateway.scope import Scope, current_scope
-from bursar.nodes.gateway.send_with_retries import PaidCall, model_breaker, purchase, send_once
+from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.observers.base import CallContext
 from bursar.state.errors import BursarError, ConfigurationError
 from bursar.state.refusals import NoSession

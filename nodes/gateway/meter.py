@@ -81,15 +81,12 @@ def meter(
     If the lowered cap is below `min_output_tokens`, or if the model's breaker is open, the first of the `cheaper`
     models that fits answers instead, at its own price, with the same tools and options. The answer's
     `response_metadata` then names the replaced model (`instead_of`). If no model fits, the call is refused. `price`
-    replaces the price that genai-prices lists. `model` itself is not changed. If it is metered already, it is returned
-    as it is.
+    replaces the price that genai-prices lists. `model` is not changed; if it is metered already, it is returned.
 
     `provider` prepares the model and its cheaper models for the gateway, and says what their answers bill and what
     their errors mean. By default it is the newest registered provider that matches the model, or one that Bursar knows
-    itself.
-
-    Only request fields whose cost the hold covers are sent, and those in `allow`, of which the caller knows that they
-    cost nothing more. A call with another field is refused, and the refusal names the field.
+    itself. Only request fields whose cost the hold covers are sent, and those in `allow`, of which the caller knows
+    that they cost nothing more. A call with another field is refused, and the refusal names the field.
 
     Calls ask for the provider's prompt cache: OpenAI gets a `prompt_cache_key`, Anthropic `cache_control` where a write
     is expected to pay. Other servers of OpenAI's protocol get the key with `prompt_cache=True` only; False adds none.
@@ -102,9 +99,8 @@ def meter(
 
     Raises `UnknownPrice` if the model has no price. Raises `ConfigurationError` if the model costs money but takes no
     output cap, if it is billed in a way that has no bound, if one of its settings is a field that may not be sent, if a
-    limit of output tokens is below 1, if holds shall grow for a model that thinks unseen, or if a metered model is
-    given `cheaper` models. A cheaper model of another class may read the same options otherwise, so it raises
-    `ConfigurationError` too.
+    limit of output tokens is below 1, if holds shall grow for a model that thinks unseen, if a metered model is given
+    `cheaper` models, or if a cheaper model is of another class, which may read the same options otherwise.
     """
     if isinstance(model, Embeddings):
         return meter_embeddings(model, price)

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from bursar.checkpoints.database.connections import is_opening
-from bursar.nodes.gateway.scope import offline_agent
+from bursar.nodes.gateway.paid_calls.scope import offline_agent
 from bursar.state.refusals import NetworkRefused
 
 R = TypeVar("R")

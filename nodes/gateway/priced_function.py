@@ -10,11 +10,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
-from bursar.nodes.gateway.flow import Flow, Invoke, adrive, drive
+from bursar.nodes.gateway.paid_calls.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, adrive, drive
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.gateway.providers.failures import failure_of
-from bursar.nodes.gateway.scope import Scope, current_scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.isolation.callables import is_async
 from bursar.state.errors import AmountError, ConfigurationError

@@ -4,12 +4,13 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from bursar.checkpoints.ledger.calls import KeptAnswer
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall, LostCalls
-from bursar.nodes.gateway.admission import (
+from bursar.nodes.gateway.look_up.before_paying import look_up_lost_calls
+from bursar.nodes.gateway.look_up.found_ends import FoundEnd
+from bursar.nodes.gateway.paid_calls.admission import (
     AdmissionRequest,
     GrantedCall,
     admit,
@@ -18,9 +19,7 @@ from bursar.nodes.gateway.admission import (
     settle,
     void,
 )
-from bursar.nodes.gateway.flow import Flow, Invoke, Sleep, do
-from bursar.nodes.gateway.look_up.before_paying import look_up_lost_calls
-from bursar.nodes.gateway.look_up.found_ends import FoundEnd
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, Sleep, do
 from bursar.nodes.gateway.providers.base import Failure
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.observers.base import CallContext, CallEnd, CallKind, CallState
@@ -162,17 +161,6 @@ class _Telling:
             return None
         part = self._call.input_cost(self._granted, usage)
         return None if part is None else USD.from_nanos(min(part, cost))
-
-
-def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
-    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
-
-    If `base_url` is given, the model has one breaker for each server.
-    """
-    parts = urlsplit(base_url or "")
-    port = f":{parts.port}" if parts.port else ""
-    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # not the part before the host: it holds credentials
-    return f"model:{provider or 'unknown'}/{name}{server}"
 
 
 def send_once(send: Invoke[T]) -> Flow[T]:

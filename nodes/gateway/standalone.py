@@ -13,7 +13,7 @@ from bursar.checkpoints.ledger.postings import recover
 from bursar.checkpoints.ledger.requests import close_request, open_request, open_session
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.state.errors import AmountError, ConfigurationError
 from bursar.state.money import USD, ZERO, Amount

@@ -25,7 +25,7 @@ from bursar.nodes.context.coordinator import (
     setting,
     text_hash,
 )
-from bursar.nodes.gateway.scope import Scope, enclosing_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, enclosing_scope
 from bursar.nodes.isolation.sync_bridge import Update
 from bursar.nodes.observers.request_observers import current_request
 from bursar.nodes.runs.pauses_and_breakers import check_paused

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from bursar.checkpoints.saver.serde import default_serde
 from bursar.nodes.context.conversation import given_to_model
-from bursar.nodes.gateway.scope import current_scope
+from bursar.nodes.gateway.paid_calls.scope import current_scope
 from bursar.nodes.isolation.callables import is_awaited
 from bursar.nodes.isolation.captured import Captured, capture_call
 from bursar.nodes.isolation.workers import run_coroutine, run_in_thread

@@ -6,10 +6,10 @@ from functools import partial
 from hashlib import sha256
 
 from bursar.checkpoints.saver.serde import default_serde
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
-from bursar.nodes.gateway.flow import Flow, Invoke, adrive
+from bursar.nodes.gateway.paid_calls.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.paid_calls.flow import Flow, Invoke, adrive
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.providers.base import Failure
-from bursar.nodes.gateway.scope import Scope
 from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.runs.handlers import call

@@ -16,7 +16,7 @@ from bursar.nodes.context.coordinator import Coordinator, agent_scope, checkpoin
 from bursar.nodes.context.deadlines import books_until, time_for
 from bursar.nodes.context.outcome import RunVerdict, deadline_verdict, log_failure, verdict_of
 from bursar.nodes.gateway.network_guard import watch_network
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.unmetered_guard import forbid_unmetered
 from bursar.nodes.isolation.captured import Captured
 from bursar.nodes.isolation.workers import TooManyAbandoned

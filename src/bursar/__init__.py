@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bursar.nodes.composers.model_composer import ModelComposer
     from bursar.nodes.gates.base import Gate, Verdict
     from bursar.nodes.gateway.meter import meter
+    from bursar.nodes.gateway.paid_calls.scope import charged_as
     from bursar.nodes.gateway.priced_function import priced
     from bursar.nodes.gateway.prices import Price
     from bursar.nodes.gateway.providers.base import (
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         ProviderClient,
         register_provider,
     )
-    from bursar.nodes.gateway.scope import charged_as
     from bursar.nodes.gateway.standalone import standalone
     from bursar.nodes.observers.base import CallContext, CallEnd, Observer, RequestContext, RequestEnd, RunContext
     from bursar.nodes.observers.langsmith import LangSmithObserver
@@ -133,7 +133,7 @@ _WHERE = {
     "Question": "bursar.nodes.routers.base",
     "Router": "bursar.nodes.routers.base",
     "Scores": "bursar.nodes.routers.base",
-    "charged_as": "bursar.nodes.gateway.scope",
+    "charged_as": "bursar.nodes.gateway.paid_calls.scope",
     "Specialist": "bursar.nodes.specialists.definition",
     "deterministic": "bursar.nodes.specialists.definition",
     "standalone": "bursar.nodes.gateway.standalone",

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.tools import tool
 
 from bursar import Report, Task
-from bursar.nodes.gateway.scope import charged_as
+from bursar.nodes.gateway.paid_calls.scope import charged_as
 from bursar.state.decision import Decision
 from bursar.state.errors import BursarError
 from bursar.state.events import Decided

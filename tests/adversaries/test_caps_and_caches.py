@@ -9,8 +9,8 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
-from bursar.nodes.gateway.journal import CUT_SHORT
 from bursar.nodes.gateway.meter import meter
+from bursar.nodes.gateway.paid_calls.journal import CUT_SHORT
 from bursar.nodes.gateway.prices import Price
 from bursar.state.errors import ConfigurationError
 from bursar.state.refusals import BudgetExceeded

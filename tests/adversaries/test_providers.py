@@ -9,8 +9,8 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from bursar.nodes.gateway.journal import INSTEAD_OF
 from bursar.nodes.gateway.meter import meter
+from bursar.nodes.gateway.paid_calls.journal import INSTEAD_OF
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.events import CallHeld
 from bursar.state.refusals import AccountClosed, BudgetExceeded

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from bursar import Price, meter
 from bursar.nodes.gateway.bounds import write_request
-from bursar.nodes.gateway.journal import Received
+from bursar.nodes.gateway.paid_calls.journal import Received
 from bursar.nodes.gateway.providers.generic import GenericProvider
 from bursar.state.refusals import Refused
 from tests.support.bench import Bench

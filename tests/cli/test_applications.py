@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bursar.cli import applications
+from bursar.cli.common import applications
 from bursar.genie.agents.database_connector.connector import QueryTimeout
 from bursar.genie.app import Genie
 from tests.cli.conftest import HEAVY, Run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer.main
 
-from bursar.cli import options
+from bursar.cli.common import options
 from bursar.cli.main import make_app
 from bursar.genie import cli
 from tests.docs.pages import ROOT, first_column

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.scope import charged_as
+from bursar.nodes.gateway.paid_calls.scope import charged_as
 from bursar.nodes.specialists.definition import deterministic
 from bursar.state.budget import Budget
 from bursar.state.errors import ConfigurationError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bursar.checkpoints.ledger.ledger import Ledger
-from bursar.nodes.gateway.scope import current_scope
+from bursar.nodes.gateway.paid_calls.scope import current_scope
 from bursar.nodes.runs.handlers import save_partial
 from bursar.state.budget import Budget
 from bursar.state.events import LeaseChanged, RequestOpened, RunEnded

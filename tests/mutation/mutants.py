@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "the journal is not asked",
-        "nodes/gateway/admission.py",
+        "nodes/gateway/paid_calls/admission.py",
         "    if answer is not None:\n",
         "    if answer is not None and not claim.offers:\n",
         [f"{JOURNAL}::test_a_repeated_run_is_answered_from_the_journal"],
@@ -133,7 +133,7 @@ MUTANTS = (
     ),
     Mutant(
         "the hold is not in the books when the call is sent",
-        "nodes/gateway/flow.py",
+        "nodes/gateway/paid_calls/flow.py",
         "        self.result = result = self.database.run(self.work, until=self.until, lasting=self.lasting)\n",
         "        if self.outlast:\n"
         "            done = []\n"
@@ -147,7 +147,7 @@ MUTANTS = (
     ),
     Mutant(
         "turns of earlier runs are not counted",
-        "nodes/gateway/admission.py",
+        "nodes/gateway/paid_calls/admission.py",
         "if not has_turn(others, scope.max_turns):",
         "if not has_turn(others, scope.max_turns * 1_000):",
         [f"{AGENTS}::test_a_run_again_with_other_prompts_gets_no_fresh_turns"],
@@ -161,9 +161,9 @@ MUTANTS = (
     ),
     Mutant(
         "a cost above the hold is cut to the hold",
-        "nodes/gateway/send_with_retries.py",
-        "    cost, whole = bill.charge(call.held(granted)), call.is_whole",
-        "    cost, whole = min(bill.charge(call.held(granted)), call.held(granted)), call.is_whole",
+        "nodes/gateway/paid_calls/admission.py",
+        "            cost=cost,\n",
+        "            cost=min(cost, hold.amount),\n",
         [f"{PROVIDERS}::test_an_actual_above_the_hold_closes_the_session"],
     ),
     Mutant(
@@ -198,14 +198,14 @@ MUTANTS = (
     ),
     Mutant(
         "a refusal does not stay",
-        "nodes/gateway/admission.py",
+        "nodes/gateway/paid_calls/admission.py",
         "    claim.scope.latch(refusal)\n",
         "",
         [f"{AGENTS}::test_a_handler_that_swallows_every_exception_is_still_exhausted"],
     ),
     Mutant(
         "an ended run can spend",
-        "nodes/gateway/admission.py",
+        "nodes/gateway/paid_calls/admission.py",
         "    if scope.closed:\n",
         "    if scope.closed and not scope.paid:\n",
         [f"{GATEWAY}::test_a_closed_scope_cannot_spend"],
@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "a helper's calls are not charged to whoever caused them",
-        "nodes/gateway/scope.py",
+        "nodes/gateway/paid_calls/scope.py",
         "scopes=(*self.scopes, account)",
         "scopes=(*self.scopes[:-1], account)",
         [f"{THREADS}::test_a_call_on_behalf_of_another_agent_keeps_the_path"],
@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "usage that a stream repeats is added up",
-        "nodes/gateway/journal.py",
+        "nodes/gateway/paid_calls/journal.py",
         '    return usages[-1] if repeated and usages[-1]["input_tokens"] else None\n',
         "    return None\n",
         ["tests/adversaries/test_usage_shapes.py::test_a_report_that_is_repeated_counts_once"],

@@ -14,8 +14,8 @@ from tests.shape.sources import ROOT, SOURCES
 # Exceptions that may only shrink.
 BROAD_HANDLERS = {
     "nodes/gateway/send_with_retries.py": 2,  # money is put in order on any end, then the error goes on
-    "nodes/gateway/admission.py": 1,
-    "nodes/gateway/flow.py": 3,
+    "nodes/gateway/paid_calls/admission.py": 1,
+    "nodes/gateway/paid_calls/flow.py": 3,
     "nodes/observers/telling.py": 1,  # an observer that raises is logged and dropped
 }
 

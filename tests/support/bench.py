@@ -17,7 +17,7 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.meter import meter
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.events import CallHeld
 from bursar.state.money import USD
 from tests.support.provider import MODEL, Provider

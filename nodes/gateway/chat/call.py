@@ -9,7 +9,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
-from bursar.nodes.gateway.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.paid_calls.admission import AdmissionRequest, GrantedCall, seconds_left
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.nodes.gateway.prompt_caches.advice import CallToCache, advise, prompt_of
 from bursar.nodes.gateway.prompt_caches.memory import PromptMemory
 from bursar.nodes.gateway.providers.base import (
@@ -17,9 +18,8 @@ from bursar.nodes.gateway.providers.base import (
     Provider,
     ProviderClient,
     finder_of,
+    model_breaker,
 )
-from bursar.nodes.gateway.scope import Scope
-from bursar.nodes.gateway.send_with_retries import model_breaker
 from bursar.state.rules.calls import Offer, model_offer
 from bursar.state.rules.growth import GrowthTerms
 from bursar.state.rules.pricing import PricedModel

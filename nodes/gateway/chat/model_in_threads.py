@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
 
-from bursar.nodes.gateway.scope import current_scope
+from bursar.nodes.gateway.paid_calls.scope import current_scope
 from bursar.state.langgraph_private import AMBIENT_CONFIG
 
 A = TypeVar("A", ChatResult, ChatResult | None)

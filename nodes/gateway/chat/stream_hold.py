@@ -6,8 +6,8 @@ from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.accounts import charged, tightest
 from bursar.checkpoints.ledger.calls import Hold
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.gateway.admission import AdmissionRequest
-from bursar.nodes.gateway.flow import Commit, Flow, do
+from bursar.nodes.gateway.paid_calls.admission import AdmissionRequest
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, do
 from bursar.state.money import USD
 from bursar.state.refusals import AccountClosed, BudgetExceeded, LeaseLost, Refused
 from bursar.state.rules.calls import least_of

@@ -6,7 +6,7 @@ from typing import Any
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
-from bursar.nodes.gateway.journal import is_cut_short
+from bursar.nodes.gateway.paid_calls.journal import is_cut_short
 
 
 class WholeAnswersCache(BaseCache):

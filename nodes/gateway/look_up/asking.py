@@ -4,7 +4,7 @@ import asyncio
 import threading
 from functools import partial
 
-from bursar.nodes.gateway.flow import Invoke
+from bursar.nodes.gateway.paid_calls.flow import Invoke
 from bursar.nodes.gateway.providers.base import CallFinder, FoundCall, LookUp
 from bursar.nodes.isolation.captured import Captured
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.gateway.admission import AdmissionRequest, seconds_left
-from bursar.nodes.gateway.flow import Commit, Flow, do
 from bursar.nodes.gateway.look_up.asking import BY, seconds_for_look_up
 from bursar.nodes.gateway.look_up.found_ends import FoundEnd
+from bursar.nodes.gateway.paid_calls.admission import AdmissionRequest, seconds_left
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, do
 from bursar.state.errors import LedgerError
 
 Find = Callable[[LostCall, float], Flow[FoundEnd | None]]  # asks for at most so many seconds

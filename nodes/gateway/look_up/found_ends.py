@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from langchain_core.outputs import ChatResult
 
-from bursar.nodes.gateway.journal import encode, least_tokens, mark_cut_short, mark_replacement
+from bursar.nodes.gateway.paid_calls.journal import encode, least_tokens, mark_cut_short, mark_replacement
 from bursar.nodes.gateway.providers.base import FoundCall
 from bursar.state.rules.pricing import PricedModel, Usage, bill_answer
 

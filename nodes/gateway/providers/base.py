@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, cast, runtime_checkable
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -175,6 +176,17 @@ def finder_of(provider: Provider) -> CallFinder | None:
     """Return the provider as one that finds calls, None if it lacks a method of `CallFinder`."""
     finds = all(hasattr(provider, name) for name in ("can_look_up", "name_call", "look_up"))
     return cast(CallFinder, provider) if finds else None
+
+
+def model_breaker(name: str, provider: str | None, base_url: str | None) -> str:
+    """Return the name of a model's breaker. Each model of each provider has a breaker of its own.
+
+    If `base_url` is given, the model has one breaker for each server.
+    """
+    parts = urlsplit(base_url or "")
+    port = f":{parts.port}" if parts.port else ""
+    server = f"@{parts.hostname}{port}" if parts.hostname else ""  # not the part before the host: it holds credentials
+    return f"model:{provider or 'unknown'}/{name}{server}"
 
 
 _registered: tuple[Provider, ...] = ()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli.options import (
+from bursar.cli.common.options import (
     DEFAULT_DATABASE,
     DatabaseOption,
     NoteOption,

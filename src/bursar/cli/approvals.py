@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.options import DEFAULT_DATABASE, DatabaseOption, JsonOption, SomeSession, open_ledger
+from bursar.cli.common.options import DEFAULT_DATABASE, DatabaseOption, JsonOption, SomeSession, open_ledger
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.approvals import ApprovalRecord
@@ -20,7 +20,7 @@ def approvals(
     session: SomeSession = None, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
     """List what waits for a person's approval, and until when."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     listed = open_ledger(database).approvals(session)
     if json:
@@ -46,7 +46,7 @@ def approve(
     approval: ApprovalArgument, by: ByOption, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
     """Approve a waiting run, action or raise of a budget; it counts when its session is resumed, if they may."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     asked = open_ledger(database).approve(approval, by=by)
     typer.echo(show.as_json(_plain(asked)) if json else f"{approval} is approved by {by}; resume {asked.session_id}.")
@@ -61,7 +61,7 @@ def deny(
     json: JsonOption = False,
 ) -> None:
     """Deny a waiting run, action or raise of a budget; its session, when resumed, goes on without it."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     asked = open_ledger(database).deny(approval, by=by, reason=reason)
     typer.echo(show.as_json(_plain(asked)) if json else f"{approval} is denied by {by}; resume {asked.session_id}.")
@@ -70,7 +70,7 @@ def deny(
 @commands.command()
 def actions(session: SomeSession = None, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """List actions that have not ended: in flight, in doubt, or being undone."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     listed = open_ledger(database).open_actions(session)
     if json:
@@ -96,7 +96,7 @@ def settle_action(
     json: JsonOption = False,
 ) -> None:
     """Settle an action that is in doubt, or that could not be undone, as done or as not done."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     state = open_ledger(database).settle_action(key, done=done, by=by, note=note)
     typer.echo(show.as_json({"action": key, "state": state}) if json else f"{key} is settled: {state}.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli.options import DEFAULT_DATABASE, DatabaseOption, JsonOption, NoteOption, open_ledger
+from bursar.cli.common.options import DEFAULT_DATABASE, DatabaseOption, JsonOption, NoteOption, open_ledger
 from bursar.state.errors import ConfigurationError
 
 commands = typer.Typer()
@@ -65,7 +65,7 @@ def unpause(
 @commands.command()
 def pauses(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """List what is paused, by whom and why."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     rows = open_ledger(database).pauses()
     if json:
@@ -78,7 +78,7 @@ def pauses(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 @commands.command()
 def breakers(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """List the models and agents that failed lately, and whether calls to them are stopped."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     rows = open_ledger(database).breakers()
     if json:
@@ -108,7 +108,7 @@ def _scope(what: What, name: str | None) -> str:
 
 
 def _tell(scope: str, done: bool, now: str, before: str, *, json: bool) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     told = f"{_words(scope)} {now if done else before}."
     typer.echo(show.as_json({"scope": scope, "changed": done}) if json else told)

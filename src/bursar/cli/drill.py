@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from bursar.cli.options import ANSWERED, GAPS, JsonOption
+from bursar.cli.common.options import ANSWERED, GAPS, JsonOption
 
 if TYPE_CHECKING:
     from bursar.testing.drill_runner import DrillResult, Way
@@ -25,8 +25,8 @@ def drill(
     json: JsonOption = False,
 ) -> None:
     """Make every agent fail in every way, on temporary sample data, and print what passed and what failed."""
-    from bursar.cli import render as show
-    from bursar.cli.applications import graph_to_drill
+    from bursar.cli.common import render as show
+    from bursar.cli.common.applications import graph_to_drill
     from bursar.testing import drill as run
 
     with show.status() as line:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli.options import JsonOption
+from bursar.cli.common.options import JsonOption
 from bursar.state.errors import ConfigurationError
 
 commands = typer.Typer()
@@ -35,7 +35,7 @@ def init(folder: FolderArgument = Path(), json: JsonOption = False) -> None:
             f"cannot write {error.filename or folder}: {why}; name a folder that you may write: bursar init FOLDER"
         ) from error
     if json:
-        from bursar.cli import render as show
+        from bursar.cli.common import render as show
 
         typer.echo(show.as_json({"written": [str(path) for path in texts]}))
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.options import (
+from bursar.cli.common.options import (
     ANSWERED,
     DEFAULT_DATABASE,
     REFUSED,
@@ -48,7 +48,7 @@ class CostFormat(StrEnum):
 @commands.command()
 def sessions(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """List sessions with their spend."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     listed = open_ledger(database).sessions()
     if json:
@@ -65,7 +65,7 @@ def sessions(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = Fal
 @commands.command()
 def audit(session: SessionArgument, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """Show what a session did: every decision, hold, settlement, refusal and outcome, in order."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     log = open_ledger(database).audit(session)
     if json:
@@ -85,7 +85,7 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check the audit log and the books: nothing edited, deleted, reordered or cut, and the sums agree."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     kept = None if anchor is None else _read_anchor(anchor)
     verification = open_ledger(database).verify(session, anchor=kept)
@@ -99,7 +99,7 @@ def verify(
 @commands.command()
 def holds(database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False) -> None:
     """List paid calls that are not settled: in flight, or with an end that nobody saw (charged until reconciled)."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     open_holds = open_ledger(database).open_holds()
     if json:
@@ -135,7 +135,7 @@ def costs(
     json: JsonOption = False,
 ) -> None:
     """Show what was spent, by agent, model, day, tenant or session; from --start, before --end."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     if gain:
         _show_gains(database, json=json)
@@ -170,7 +170,7 @@ def costs(
 
 
 def _show_gains(database: str, *, json: bool) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     rows = open_ledger(database).gains()
     if json:
@@ -184,7 +184,7 @@ def _show_gains(database: str, *, json: bool) -> None:
 
 
 def _show_expected(rows: "list[ExpectedCostRow]", *, json: bool) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     if json:
         typer.echo(show.as_json([row.as_dict() for row in rows]))
@@ -206,7 +206,7 @@ def incidents(
     session: SomeSession = None, database: DatabaseOption = DEFAULT_DATABASE, json: JsonOption = False
 ) -> None:
     """List incidents, and the sessions that they keep closed to paid calls."""
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     rows = open_ledger(database).incidents(session)
     if json:

@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from bursar.cli import administration, approvals, breakers, drill, init, inspect
-from bursar.cli.applications import application_commands
 from bursar.cli.books import close, reconcile
-from bursar.cli.options import REFUSED, WRONG_USE
+from bursar.cli.common.applications import application_commands
+from bursar.cli.common.options import REFUSED, WRONG_USE
 from bursar.state.errors import BursarError
 from bursar.state.text import one_line
 

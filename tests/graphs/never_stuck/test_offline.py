@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bursar import Ledger, Report, Task, deterministic
-from bursar.nodes.gateway.scope import offline_agent
+from bursar.nodes.gateway.paid_calls.scope import offline_agent
 from bursar.nodes.isolation.captured import Captured
 from bursar.state.run import Fault, Outcome
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, specialist

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from bursar import Budget, Cascade, ConfigurationError, Ledger, Report, Specialist, Task, deterministic, standalone
 from bursar.checkpoints.ledger.circuit_breakers import close_all, open_each
-from bursar.nodes.gateway.send_with_retries import model_breaker
+from bursar.nodes.gateway.providers.base import model_breaker
 from bursar.state.money import USD
 from tests.support.clock import Clock
 from tests.support.graphs import answer_of, ask, build, free, priced, scripted, specialist, words

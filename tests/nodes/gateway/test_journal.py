@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.accounts import left
 from bursar.checkpoints.ledger.calls import Hold
-from bursar.nodes.gateway.journal import as_chunk, decode, encode
+from bursar.nodes.gateway.paid_calls.journal import as_chunk, decode, encode
 from bursar.nodes.gateway.providers.generic import GenericProvider
 from tests.support.bench import Bench
 from tests.support.provider import Reply

@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 import pytest
 
-from bursar.nodes.gateway.scope import Scope, current_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, current_scope
 from bursar.state.refusals import BudgetExceeded, ScopeClosed
 from tests.support.bench import Bench
 

@@ -8,7 +8,7 @@ from multiprocessing.pool import ThreadPool
 import pytest
 
 from bursar.checkpoints.ledger.accounts import charged
-from bursar.nodes.gateway.scope import Scope, charged_as, current_scope
+from bursar.nodes.gateway.paid_calls.scope import Scope, charged_as, current_scope
 from bursar.state.errors import ConfigurationError
 from bursar.state.events import CallHeld
 from bursar.state.refusals import NoSession, ScopeClosed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.options import ANSWERED, DEFAULT_DATABASE, GAPS, DatabaseOption, JsonOption, open_ledger
+from bursar.cli.common.options import ANSWERED, DEFAULT_DATABASE, GAPS, DatabaseOption, JsonOption, open_ledger
 from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD
 
@@ -73,7 +73,7 @@ def _print(
     *,
     json: bool,
 ) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     total, differences, bad = invoice
     ours = USD.from_nanos(sum(booked.values()))

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.options import ANSWERED, DEFAULT_DATABASE, GAPS, DatabaseOption, JsonOption, open_ledger
+from bursar.cli.common.options import ANSWERED, DEFAULT_DATABASE, GAPS, DatabaseOption, JsonOption, open_ledger
 from bursar.state.errors import ConfigurationError
 from bursar.state.money import USD
 
 if TYPE_CHECKING:
     from bursar.checkpoints.ledger.ledger import Ledger
-    from bursar.nodes.gateway.look_up.in_the_books import LookedUpCall
+    from bursar.nodes.gateway.look_up_in_the_books import LookedUpCall
 
 commands = typer.Typer()
 
@@ -61,7 +61,7 @@ def reconcile(
 
 
 def _book(database: str, call: str, amount: str, *, by: str, json: bool) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     billed = USD(amount)
     open_ledger(database).reconcile(call, billed, by=by)
@@ -69,7 +69,7 @@ def _book(database: str, call: str, amount: str, *, by: str, json: bool) -> None
 
 
 def _look_up(database: str, session: str | None, app: str | None, *, json: bool) -> None:
-    from bursar.cli import render as show
+    from bursar.cli.common import render as show
 
     ended = _asked(open_ledger(database), session, app)
     if json:
@@ -85,9 +85,9 @@ def _look_up(database: str, session: str | None, app: str | None, *, json: bool)
 
 def _asked(ledger: "Ledger", session: str | None, app: str | None) -> "list[LookedUpCall]":
     from bursar.checkpoints.ledger.reconciliation.unknown_calls import lost_calls
-    from bursar.cli import render as show
-    from bursar.cli.applications import metered_models
-    from bursar.nodes.gateway.look_up.in_the_books import look_up_in_books
+    from bursar.cli.common import render as show
+    from bursar.cli.common.applications import metered_models
+    from bursar.nodes.gateway.look_up_in_the_books import look_up_in_books
 
     lost = ledger.read(lost_calls, session)
     models = metered_models(app) if lost else []
@@ -100,7 +100,7 @@ def _asked(ledger: "Ledger", session: str | None, app: str | None) -> "list[Look
 
 
 def _as_dict(one: "LookedUpCall") -> dict[str, object]:
-    from bursar.cli.render import decimal_text
+    from bursar.cli.common.render import decimal_text
 
     return {
         "call": one.call_id,

@@ -9,9 +9,9 @@ import typer
 from bursar.checkpoints.ledger import postings
 from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.reconciliation.charges import Charge, charges
-from bursar.cli import render as show
 from bursar.cli.books.usage_files import BadRow, read_usage
-from bursar.cli.options import ANSWERED, GAPS
+from bursar.cli.common import render as show
+from bursar.cli.common.options import ANSWERED, GAPS
 from bursar.nodes.gateway.prices import Price, price_of
 from bursar.state.errors import ConfigurationError, UnknownPrice
 from bursar.state.money import USD

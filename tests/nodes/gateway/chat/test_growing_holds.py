@@ -11,7 +11,7 @@ from bursar.checkpoints.ledger import administration, postings
 from bursar.checkpoints.ledger.spend import spend_of
 from bursar.nodes.gateway.chat_model import MeteredChatModel
 from bursar.nodes.gateway.meter import meter
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.errors import ConfigurationError, LedgerError
 from bursar.state.events import CallHoldRaised, CallRefused, Incident
 from bursar.state.refusals import BudgetExceeded

@@ -19,8 +19,8 @@ from bursar.checkpoints.ledger.calls import Hold, KeptAnswer, replayable, turns
 from bursar.checkpoints.ledger.circuit_breakers import BreakerVote, Caller, voter_of
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCalls, lost_calls_at
 from bursar.checkpoints.ledger.transaction import Transaction
-from bursar.nodes.gateway.flow import Commit, Flow, do
-from bursar.nodes.gateway.scope import Scope
+from bursar.nodes.gateway.paid_calls.flow import Commit, Flow, do
+from bursar.nodes.gateway.paid_calls.scope import Scope
 from bursar.state.errors import BursarError
 from bursar.state.money import USD
 from bursar.state.refusals import (
