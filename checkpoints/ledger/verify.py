@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, select, type_coerce
 
 from bursar.checkpoints.database.snapshot import one_snapshot
 from bursar.checkpoints.ledger import pauses
@@ -233,7 +233,7 @@ _FACTS = {
     "cache-write tokens": calls.c.cache_write_tokens,
     "reasoning tokens": calls.c.reasoning_tokens,
     "cache saving": calls.c.cache_saved,
-    "whole answer": calls.c.whole,
+    "whole answer": type_coerce(calls.c.whole, Integer),  # as SQLite has it: its type would read any text as true
 }
 
 

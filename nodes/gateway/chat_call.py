@@ -8,10 +8,10 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
-from bursar.nodes.gateway.chat.call import ChatCall
+from bursar.nodes.gateway.chat.call import ChatCall, PricedModelCall
 from bursar.nodes.gateway.chat.stream_hold import StreamHold
 from bursar.nodes.gateway.look_up.asking import asked
-from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
+from bursar.nodes.gateway.look_up.found_ends import LISTED, FoundEnd, found_end, is_same_price
 from bursar.nodes.gateway.paid_calls.admission import GrantedCall, seconds_left
 from bursar.nodes.gateway.paid_calls.flow import ChunkSource, EmitChunk, Flow, Invoke, do
 from bursar.nodes.gateway.paid_calls.journal import (
@@ -26,19 +26,23 @@ from bursar.nodes.gateway.paid_calls.journal import (
     tool_calls_in,
     without_text,
 )
+from bursar.nodes.gateway.prices import price_of
 from bursar.nodes.gateway.providers.base import (
     Failure,
     LookUp,
     finder_of,
 )
+from bursar.nodes.gateway.providers.generic import asked_tier
 from bursar.nodes.gateway.send_with_retries import PaidCall, purchase, send_once
 from bursar.nodes.observers.base import CallContext
 from bursar.state.errors import BursarError
 from bursar.state.refusals import Looping
 from bursar.state.rules.growth import GrowingHold, bill_hung_up
-from bursar.state.rules.pricing import Bill, Usage, bill, bill_answer, bill_cut_stream
+from bursar.state.rules.pricing import Bill, PricedModel, Usage, bill, bill_answer, bill_cut_stream
 
 A = TypeVar("A", ChatResult, ChatResult | None)
+
+BLANK_CHUNKS = 3  # that a stream of one answer has at most if it hides nothing: before, between and after its text
 
 
 @dataclass(slots=True)
@@ -99,18 +103,21 @@ class _Answer(PaidCall[A]):
         return bill_cut_stream(model.price, hold=self.held(granted), input_tokens=model.input_tokens, seen=received)
 
     def find(self, lost: LostCall, seconds: float) -> Flow[FoundEnd | None]:
-        """Ask the provider of the model that was called, and return what it found; None if it found nothing."""
-        named = [model for model in self.call.candidates if model.price.name == lost.model]
-        finder = finder_of(named[0].provider) if named else None
+        """Ask the provider of the model that was called, and return what it found; None if it found nothing.
+
+        A call that was held at another price than the model has here is not asked for: nobody knows what it cost.
+        """
+        named = [(model, price) for model in self.call.candidates if (price := _price_of(lost, model)) is not None]
+        finder = finder_of(named[0][0].provider) if named else None
         if finder is None:
             return None
-        model, first = named[0], self.call.candidates[0]
+        (model, price), first = named[0], self.call.candidates[0]
         question = LookUp(lost.call_id, lost.model, model.client, lost.held_at, seconds)
         found = yield from do(asked(finder, question))
         if found is None:
             return None
         replaced = None if model is first else first.price.name
-        return found_end(found, model.price, hold=lost.amount, wanted=model.wanted, instead_of=replaced)
+        return found_end(found, price, hold=lost.amount, wanted=model.wanted, instead_of=replaced)
 
     def input_cost(self, granted: GrantedCall, usage: Usage) -> int | None:
         price = self.call.chosen(granted).price
@@ -173,7 +180,7 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
                 mark_replacement(chunk.message, self.call.replaces(granted))
             self.received.add(chunk)
             if self.growing is not None:
-                yield from self._pay_for_chunk(self.growing)
+                yield from self._pay_for_chunk(self.growing, self._most_written(granted))
             yield EmitChunk(self.received.chunks[-1])
             if self._is_hung_up():
                 yield from do(source.close())
@@ -204,7 +211,7 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
             hold=growing.hold.amount,
             input_tokens=model.input_tokens,
             least=self.received.tokens,
-            most=min(self.received.most + growing.now.slack, growing.now.most),
+            most=min(self._most_written(granted) + growing.now.slack, growing.now.most),
         )
 
     def _growing(self, granted: GrantedCall) -> StreamHold | None:
@@ -218,14 +225,26 @@ class _StreamedAnswer(_Answer[ChatResult | None]):
         now = GrowingHold(model.price, model.input_tokens, most=most, slack=model.growth.slack, held=held)
         return StreamHold(self.call.claim, granted.hold, now)
 
-    def _pay_for_chunk(self, growing: StreamHold) -> Flow[None]:
-        """Commit the hold that pays for the last chunk. If it does not fit, keep no text that is not paid for."""
+    def _most_written(self, granted: GrantedCall) -> int:
+        """Return the most output tokens that the model can have written so far.
+
+        If too many chunks show nothing, the model writes what nobody sees: it may have written all that its cap allows.
+        """
+        model = self.call.chosen(granted)
+        hides = self.received.blank > BLANK_CHUNKS * model.choices
+        return granted.cap * model.choices if hides else self.received.most
+
+    def _pay_for_chunk(self, growing: StreamHold, most: int) -> Flow[None]:
+        """Commit the hold that pays for the last chunk, with which `most` tokens are written.
+
+        If it does not fit, keep no text that is not paid for.
+        """
         try:
-            yield from growing.cover(self.received.most)
+            yield from growing.cover(most)
         except BursarError:  # nobody knows any more whether the call is in flight; its end is booked by `purchase`
             yield from self.hang_up()
             raise
-        if self.received.most > growing.now.held:
+        if most > growing.now.held:
             self.received.chunks[-1] = without_text(self.received.chunks[-1])
 
     def _is_hung_up(self) -> bool:
@@ -288,3 +307,14 @@ def _not_again(call: ChatCall, result: ChatResult) -> ChatResult:
             )
             raise call.scope.latch(Looping(what, scope="loop"))
     return result
+
+
+def _price_of(lost: LostCall, model: PricedModelCall) -> PricedModel | None:
+    """Return the price that the model had when the call was held; None if the call was held at another one."""
+    client = model.client
+    if lost.model != model.price.name or not is_same_price(model.price.version, lost.price_version):
+        return None
+    if not model.price.version.startswith(LISTED):
+        return model.price
+    tier, on = asked_tier(client, model.options), lost.held_at.date()
+    return price_of(lost.model, client.seller, base_url=client.base_url, service_tier=tier, on=on)

@@ -34,6 +34,7 @@ from bursar.nodes.gateway.providers.generic import (
     asked_cap,
     asked_choices,
     asked_tier,
+    may_think_unseen,
     thinking_tokens,
 )
 from bursar.nodes.gateway.rebinding import rebind
@@ -378,5 +379,5 @@ def _candidate(
         minimum=max(terms.minimum, thinking_tokens(client, options) + 1),
         written=request.messages,
         prompt_cache=terms.prompt_cache,
-        growth=None if thinking_tokens(client, options) else terms.growth,  # thoughts may be billed unseen
+        growth=None if may_think_unseen(client, options) else terms.growth,  # thoughts may be billed unseen
     )

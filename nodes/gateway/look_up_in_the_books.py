@@ -9,15 +9,13 @@ from bursar.checkpoints.ledger.ledger import Ledger
 from bursar.checkpoints.ledger.reconciliation.unknown_calls import LostCall
 from bursar.nodes.gateway.chat_model import MeteredChatModel, MeteringTerms
 from bursar.nodes.gateway.look_up.asking import BY, LOOK_UP_SECONDS, ask
-from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end
+from bursar.nodes.gateway.look_up.found_ends import FoundEnd, found_end, is_same_price
 from bursar.nodes.gateway.prices import price_of
 from bursar.nodes.gateway.providers.base import LookUp, finder_of
 from bursar.nodes.gateway.providers.generic import asked_tier
 from bursar.state.errors import LedgerError, UnknownPrice
 from bursar.state.money import USD
 from bursar.state.rules.pricing import PricedModel
-
-LISTED = "genai-prices "  # how the versions of listed prices begin; the version of the list follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def _found(lost: LostCall, terms: Sequence[MeteringTerms]) -> tuple[FoundEnd | N
         if found is None:
             continue
         price = _price(each, lost.held_at.date())
-        if price is not None and _is_same_price(price.version, lost.price_version):
+        if price is not None and is_same_price(price.version, lost.price_version):
             return found_end(found, price, hold=lost.amount, wanted=None), ""
         why = f"it was found, and was held at another price ({lost.price_version}) than the model has here"
     return None, why
@@ -107,10 +105,3 @@ def _price(terms: MeteringTerms, on: date) -> PricedModel | None:
         )
     except UnknownPrice:
         return None
-
-
-def _is_same_price(here: str, then: str) -> bool:
-    """Whether two versions of a price are of one model and tier. A newer list has the older prices, by their days."""
-    if here.startswith(LISTED) and then.startswith(LISTED):
-        return here.split()[2:] == then.split()[2:]
-    return here == then

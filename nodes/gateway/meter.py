@@ -93,7 +93,7 @@ def meter(
 
     With `growing_holds` a stream's hold pays for a first part of the output, and grows while the stream is received. A
     step that does not fit ends the stream. This rests on the provider: of a stream that is hung up it bills at most
-    `slack_tokens` output tokens more than had arrived before the last chunk. It is not for models that think unseen.
+    `slack_tokens` output tokens more than had arrived before the last chunk. A call that may think unseen holds it all.
 
     An embedding model has no output, so the output settings do not apply. Its hold comes from the bytes of the texts.
 

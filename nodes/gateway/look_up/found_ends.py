@@ -8,6 +8,8 @@ from bursar.nodes.gateway.paid_calls.journal import encode, least_tokens, mark_c
 from bursar.nodes.gateway.providers.base import FoundCall
 from bursar.state.rules.pricing import PricedModel, Usage, bill_answer
 
+LISTED = "genai-prices "  # how the versions of listed prices begin; the version of the list follows
+
 
 @dataclass(frozen=True, slots=True)
 class FoundEnd:
@@ -48,6 +50,13 @@ def found_end(
         usage.reasoning_tokens,
     )
     return FoundEnd(owed.charge(hold), plain, None if answer is None else encode(answer), owed.saved)
+
+
+def is_same_price(here: str, then: str) -> bool:
+    """Whether two versions of a price are of one model and tier. A newer list has the older prices, by their days."""
+    if here.startswith(LISTED) and then.startswith(LISTED):
+        return here.split()[2:] == then.split()[2:]
+    return here == then
 
 
 def _is_at_cap(answer: ChatResult) -> bool:

@@ -16,6 +16,8 @@ REPLAYED = "replayed"  # in `response_metadata` of an answer from the journal, w
 INSTEAD_OF = "instead_of"  # in `response_metadata` of a cheaper model's answer: the model that was too dear
 CUT_SHORT = "cut_short_by_budget"  # in `response_metadata` of an answer that ended at a cap lowered for the budget
 LANGCHAIN_RUN_ID = "lc_run-"
+NOT_WRITTEN = frozenset({"type", "id", "index"})  # of a content block: the client or the server wrote them
+MAX_DEPTH = 8  # of what a chunk has inside each other
 BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the long ones
 
 
@@ -23,29 +25,39 @@ BYTES_PER_LONG_TOKEN = 16  # a token has about 4 bytes; runs of spaces make the 
 class Received:
     """The chunks of a stream that have arrived. `tokens` is never more than a provider could have billed for them.
 
-    `reported` is what the provider's reports in the stream say of the output tokens so far, and `unreported` is the
-    number of bytes that came after the last report.
+    `reported` is what the provider's reports in the stream say of the output tokens so far, `size` is the most bytes
+    that the model can have written, and `unreported` is the number of those that came after the last report. `blank`
+    counts the chunks that show nothing at all: what the model wrote for them nobody sees.
     """
 
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
     tokens: int = 0
     reported: "OutputReports" = field(default_factory=lambda: OutputReports())
+    size: int = 0
     unreported: int = 0
+    blank: int = 0
 
     def add(self, chunk: ChatGenerationChunk) -> None:
         """Add one chunk, and count its tokens: at least one if there is any text in the chunk."""
         self.chunks.append(chunk)
-        size, message = _size(chunk.message), chunk.message
-        self.tokens += _tokens(size)
-        self.unreported += size
+        message, most = chunk.message, _most_bytes(chunk.message)
+        self.tokens += _tokens(_size(message))
+        self.size += most
+        self.unreported += most
         if isinstance(message, AIMessageChunk) and message.usage_metadata:
             self.reported.add(message.usage_metadata)
             self.unreported = 0
+        elif not most and not chunk.generation_info:
+            self.blank += 1
 
     @property
     def most(self) -> int:
-        """The most output tokens that the text so far can have: those reported, and one for each byte after that."""
-        return self.reported.most(self.tokens) + self.unreported
+        """The most output tokens that the text so far can have: those reported, and one for each byte after that.
+
+        Reports of fewer tokens than have certainly come say nothing: then each byte so far may be a token.
+        """
+        told = self.reported.most(self.tokens)
+        return told + (self.unreported if told >= self.tokens else self.size)
 
     def result(self) -> ChatResult | None:
         """Return the chunks as one answer; None if no chunk arrived."""
@@ -228,6 +240,29 @@ def _size(message: BaseMessage) -> int:
     for call in message.tool_call_chunks if isinstance(message, AIMessageChunk) else ():
         size += _text_size(call.get("args")) + _text_size(call.get("name"))
     return size + _text_size(_kwargs(message).get("reasoning_content"))
+
+
+def _most_bytes(message: BaseMessage) -> int:
+    """Return the most UTF-8 bytes that the model can have written in a chunk, wherever LangChain puts them.
+
+    Arguments of a tool call may be in the content too, and count twice then.
+    """
+    written = [cast(object, message.content)]  # pyright: ignore[reportUnknownMemberType]
+    written.append({name: value for name, value in _kwargs(message).items() if name != "tool_calls"})
+    for call in message.tool_call_chunks if isinstance(message, AIMessageChunk) else ():
+        written += [call.get("name"), call.get("args")]
+    return sum(map(_bytes_in, written))
+
+
+def _bytes_in(value: object, depth: int = 0) -> int:
+    if depth == MAX_DEPTH:
+        return len(repr(value).encode("utf-8", "surrogatepass"))
+    if isinstance(value, Mapping):
+        parts = [part for name, part in cast(Mapping[object, object], value).items() if name not in NOT_WRITTEN]
+        return sum(_bytes_in(part, depth + 1) for part in parts)
+    if isinstance(value, list | tuple):
+        return sum(_bytes_in(part, depth + 1) for part in cast(Sequence[object], value))
+    return _text_size(value)
 
 
 def _block_size(block: object) -> int:

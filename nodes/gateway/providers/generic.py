@@ -21,6 +21,12 @@ from bursar.state.refusals import Refused
 DEFAULT_MAX_OUTPUT_TOKENS = 4_096  # if neither the caller nor the model's profile names a maximum
 USAGE_OPTIONS = frozenset({"stream_usage", "stream_options"})  # the gateway decides these
 
+THINKING_FIELDS = (
+    *("thinking", "thinking_budget", "thinking_level", "reasoning", "reasoning_effort"),
+    *("effort", "output_config", "think"),
+)
+NO_THINKING: tuple[object, ...] = (None, False, 0, "none", {}, {"type": "disabled"}, {"effort": "none"})
+
 M = TypeVar("M", bound=BaseModel)
 Wrap = Callable[[Callable[..., object]], Callable[..., object]]
 
@@ -110,6 +116,19 @@ def thinking_tokens(client: ProviderClient, options: Mapping[str, object]) -> in
     budgets += [count(mapping(one.get("thinking")).get("budget_tokens")) for one in asked]
     budgets += [count(mapping(one.get("reasoning")).get("max_tokens")) for one in asked]
     return max(budgets)
+
+
+def may_think_unseen(client: ProviderClient, options: Mapping[str, object]) -> bool:
+    """Whether the call or the model's settings ask for thinking in any way, or the call names another model.
+
+    Nobody knows then whether the stream shows all that is billed.
+    """
+    if options.get("model") not in (None, client.name):
+        return True
+    hidden = [mapping(options.get(place) or setting(client.model, place)) for place in HIDING_PLACES]
+    own = {name: setting(client.model, name) for name in THINKING_FIELDS}
+    asked = (one.get(name) for one in (options, own, *hidden) for name in THINKING_FIELDS)
+    return any(value not in NO_THINKING for value in asked)
 
 
 def asked_choices(client: ProviderClient, options: Mapping[str, object]) -> int:

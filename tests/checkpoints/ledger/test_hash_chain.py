@@ -1,10 +1,12 @@
 """The audit log shows every way of tampering with it, or with the money that it tells of."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError
 
 from bursar.checkpoints.database.database import Database
 from bursar.checkpoints.ledger import postings, requests
@@ -66,6 +68,10 @@ TAMPERING = {
         "UPDATE bursar_calls SET cache_saved = 1",
         "call c-1: its cache saving is 1, its events say 0",
     ),
+    "an edited length": (
+        "UPDATE bursar_calls SET whole = NOT whole",
+        "call c-1: its whole answer is",
+    ),
     "an edited state": ("UPDATE bursar_calls SET state = 'void'", "call c-1: its state is 'void'"),
     "an edited hold": ("UPDATE bursar_calls SET amount = 1", "call c-1: its hold is 1"),
     "a deleted call": ("DELETE FROM bursar_calls", "call c-1: its events tell of it, and it is not in the books"),
@@ -98,6 +104,23 @@ def test_tampering_is_found(books: Ledger, execute: Callable[..., int], how: str
     assert not found.ok
     assert any(problem in line for line in found.problems), found.problems
     assert str(found).startswith("NOT verified: 1 session, ")
+
+
+def test_a_mark_that_is_neither_true_nor_false_is_found(books: Ledger, execute: Callable[..., int]) -> None:
+    """SQLite keeps any text as a truth value: it does not pass for true, as which it does not count.
+
+    PostgreSQL takes no such text.
+    """
+    books.run(postings.hold, replace(HOLD, call_id="c-2"))
+    books.run(postings.settle, "c-2", cost=1, usage=Usage(10, 2), response=b"answer", at=NOW, whole=True)
+    assert books.verify()
+    strange = "UPDATE bursar_calls SET whole = 'x' WHERE call_id = 'c-2'"
+    if books.url.get_backend_name() == "postgresql":
+        with pytest.raises(DataError):
+            execute(strange)
+        return
+    execute(strange)
+    assert "call c-2: its whole answer is 'x', its events say True" in books.verify().problems
 
 
 def test_reordered_events_are_found(books: Ledger, execute: Callable[..., int]) -> None:

@@ -53,8 +53,11 @@ def bursar(bench: Bench, *arguments: str) -> Result:
     return CliRunner().invoke(make_app(), [*arguments, "--database", str(bench.ledger.database.url)])
 
 
-def unknown(bench: Bench, call_id: str, *, seconds: int = 0, amount: int = MILLION) -> None:
-    """Have an unknown call in the books, which was held so many seconds after `NOW`."""
+BY_HAND = "given 0.15/0.60/0.15/0.15"
+
+
+def unknown(bench: Bench, call_id: str, *, seconds: int = 0, amount: int = MILLION, price: str = BY_HAND) -> None:
+    """Have an unknown call in the books, which was held at this price so many seconds after `NOW`."""
     scope = bench.scope()
     hold = Hold(
         call_id=call_id,
@@ -65,7 +68,7 @@ def unknown(bench: Bench, call_id: str, *, seconds: int = 0, amount: int = MILLI
         request_hash=call_id,
         occurrence=0,
         model=MODEL,
-        price_version="given 0.15/0.60/0.15/0.15",
+        price_version=price,
         amount=amount,
         scopes=scope.scopes,
         at=NOW + timedelta(seconds=seconds),
@@ -162,6 +165,33 @@ def test_an_export_is_proposed_and_booked_by_a_person(bench: Bench, tmp_path: Pa
     assert {row["call"]: row["cost"] for row in booked["matches"]} == {"c-8": "0.000100000", "c-9": "0.000750000"}
     assert by_whom(bench) == ["ann", "ann"]
     assert bench.charged == 100_000 + 750_000
+
+
+def test_tokens_are_priced_at_the_tier_of_the_hold(bench: Bench, tmp_path: Path) -> None:
+    """A call that was held at the priority tier costs what that tier costs; one at the standard tier costs less."""
+    unknown(bench, "c-8", price="genai-prices 0.1 openai/gpt-4o-mini priority")
+    unknown(bench, "c-9", price="genai-prices 0.1 openai/gpt-4o-mini")
+    file = tmp_path / "usage.csv"
+    lines = [f"{name},2026-11-23T09:30:00Z,{MODEL},1000,1000" for name in ("c-8", "c-9")]
+    file.write_text("\n".join(["id,time,model,input_tokens,output_tokens", *lines]))
+    booked = json.loads(bursar(bench, "reconcile", "--from", str(file), "--by", "ann", "--json").stdout)
+    expected = {"c-8": "0.001250000", "c-9": "0.000750000"}
+    assert {row["call"]: row["cost"] for row in booked["matches"]} == expected
+
+
+def test_a_credit_is_no_cost_of_a_call(bench: Bench, tmp_path: Path) -> None:
+    """A line below zero is not booked, and the other lines of the file are."""
+    unknown(bench, "c-8")
+    unknown(bench, "c-9")
+    file = tmp_path / "usage.csv"
+    lines = [f"{name},2026-11-23T09:30:00Z,{MODEL},{cost}" for name, cost in (("c-8", "-0.5"), ("c-9", "0.0001"))]
+    file.write_text("\n".join(["id,time,model,cost", *lines]))
+    result = bursar(bench, "reconcile", "--from", str(file), "--by", "ann", "--json")
+    assert result.exit_code == 1
+    booked = json.loads(result.stdout)
+    assert [row["call"] for row in booked["matches"]] == ["c-9"]
+    assert list(booked["unmatched"]) == ["c-8"]
+    assert bench.charged == MILLION + 100_000
 
 
 def test_an_ambiguous_line_is_not_matched_and_named(bench: Bench, tmp_path: Path) -> None:

@@ -55,18 +55,24 @@ def _booked(one: Charge) -> BookedCall:
 
 
 def _cost(call: Charge, line: UsageLine) -> int | None:
-    """Return what the line says that the call cost; without a cost, that of its tokens at the price of the hold."""
-    if line.cost is not None or line.input_tokens is None or line.output_tokens is None:
-        return line.cost
+    """Return what the line says that the call cost; without a cost, that of its tokens at the price of the hold.
+
+    A credit, which is below zero, is no cost of a call.
+    """
+    if line.cost is not None:
+        return line.cost if line.cost >= 0 else None
+    if line.input_tokens is None or line.output_tokens is None:
+        return None
     kind, _, rest = call.price_version.partition(" ")
     try:
         if kind == "given":
             given = [Decimal(rate) for rate in rest.split("/")]
             price = price_of(call.model, None, Price(given[0], given[1]))
         else:
-            seller = rest.partition(" ")[2].partition("/")[0]
-            price = price_of(call.model, seller, on=call.held_at.date())
-    except (UnknownPrice, ConfigurationError, ArithmeticError, IndexError):
+            _, model, *tier = rest.split()
+            seller = model.partition("/")[0]
+            price = price_of(call.model, seller, service_tier=tier[0] if tier else None, on=call.held_at.date())
+    except (UnknownPrice, ConfigurationError, ArithmeticError, IndexError, ValueError):
         return None
     return price.cost(Usage(line.input_tokens, line.output_tokens))
 

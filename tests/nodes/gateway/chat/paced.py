@@ -24,7 +24,7 @@ class PacedProvider(Provider):
         self._permits = threading.Semaphore(AHEAD)
 
     def handler(self) -> "type[Handler]":
-        return _PacedHandler
+        return PacedHandler
 
     def bill(self, body: Mapping[str, Any], reply: Reply) -> Bill:
         bill = super().bill(body, reply)
@@ -49,7 +49,7 @@ class PacedProvider(Provider):
             self.written += 1
 
 
-class _PacedHandler(Handler):
+class PacedHandler(Handler):
     """Writes each piece of a stream when it is billed."""
 
     def _stream(self, body: dict[str, Any], reply: Reply, bill: Bill) -> None:
@@ -60,16 +60,20 @@ class _PacedHandler(Handler):
         self.send_header("connection", "close")
         self.end_headers()
         for piece in self.events(body, reply, bill):
-            if '"content": "' in piece and '"role"' not in piece:
+            if self.is_word(piece):
                 provider.write_word()
             if not self._write(piece.encode()):
                 return
 
+    def is_word(self, piece: str) -> bool:
+        """Whether the piece of the stream has a word of the model, which is billed."""
+        return '"content": "' in piece and '"role"' not in piece
+
 
 @contextmanager
-def paced() -> Generator[PacedProvider]:
+def paced(made: type[PacedProvider] = PacedProvider) -> Generator[PacedProvider]:
     """Serve for the block. At its end the provider writes the rest, so that no thread waits."""
-    provider = PacedProvider()
+    provider = made()
     try:
         yield provider
     finally:

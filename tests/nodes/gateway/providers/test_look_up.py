@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from bursar.nodes.gateway.look_up.asking import LOOK_UP_SECONDS, seconds_for_look_up
-from bursar.nodes.gateway.meter import meter
+from bursar.nodes.gateway.meter import Price, meter
 from bursar.nodes.gateway.providers.openai import CALL_KEY
 from bursar.state.events import Reconciled
 from tests.support.bench import SESSION, Bench, make_bench
@@ -190,3 +190,23 @@ def test_a_cheaper_models_lost_call_is_found_at_its_own_price(bench: Bench, stor
     assert answer.response_metadata["instead_of"] == DEAR_MODEL
     assert bench.charged == storing.billed
     assert storing.bills[0].model == MODEL
+
+
+def test_a_call_that_was_held_at_another_price_stays_unknown(bench: Bench, storing: StoringProvider) -> None:
+    """Nobody is asked what it cost at that price: it stays charged at its hold, and the request is paid again."""
+    lose(bench, meter(bench.chat(store=True), price=Price("0.15", "0.60")))
+    hold = bench.charged
+    with bench.scope().enter():
+        meter(bench.chat(store=True), price=Price("0.30", "1.20")).invoke(QUESTION)
+    assert (len(storing.requests), storing.listings, reconciled(bench)) == (2, [], [])
+    assert bench.charged >= hold + storing.bills[1].nanos
+
+
+def test_a_call_that_was_held_at_the_same_price_by_hand_is_found(bench: Bench, storing: StoringProvider) -> None:
+    """The bill is by that price."""
+    model = meter(bench.chat(store=True), price=Price("0.15", "0.60"))
+    lose(bench, model)
+    with bench.scope().enter():
+        model.invoke(QUESTION)
+    assert bench.charged == storing.billed
+    assert len(storing.requests) == 1
