@@ -97,12 +97,12 @@ def test_its_metrics_are_scraped(seen: Collector, tmp_path: Path) -> None:
 
 
 def test_every_field_is_told(seen: Collector, tmp_path: Path) -> None:
-    """Those of the table that a request without a pause, a refusal or a resume has are in its spans."""
+    """Those of the table that a request without a pause, a refusal, a resume or a cache hit has are in its spans."""
     run("".join(sources()[:2]), tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=seen.url)
     told = {name for span in seen.spans() for name in span.attributes}
     told |= {name for span in seen.spans() for event in span.events for name in event.attributes}
     named = set(re.findall(r"`((?:bursar|gen_ai|error)\.\w+(?:\.\w+)*)`", "".join(_fields())))
-    elsewhere = {"bursar.level", "bursar.resumed", "bursar.replayed", "bursar.instead_of"}
+    elsewhere = {"bursar.level", "bursar.resumed", "bursar.replayed", "bursar.instead_of", "bursar.cache_saved_usd"}
     assert named - told == elsewhere, sorted(told)
 
 
