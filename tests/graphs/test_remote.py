@@ -1,6 +1,7 @@
 """A specialist that spends where no ledger sees it has a price: held in full before each run, charged in full after."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,16 @@ from tests.support.graphs import (
 )
 
 PRICE = USD("0.01")
+
+# The client of LangGraph's SDK is the user's, and an event loop that ends does not close its connections.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What a test left of that client is gone with the test, and warns in no other one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
